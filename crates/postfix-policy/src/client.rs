@@ -1,0 +1,272 @@
+//! A small client: asks another policy server, over TCP or a UNIX socket.
+//!
+//! There are no timeouts in here. Put each call into `tokio::time::timeout`, and drop the connection after
+//! any error: what it would read next may belong to the question before.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::{fmt, io};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::limits::Limits;
+use crate::{Decoder, ProtocolError, Request};
+
+/// Where a policy server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `host:port`; an IPv6 address stands in brackets, the port is a number.
+    Tcp(String),
+    /// The path of a socket.
+    Unix(PathBuf),
+}
+
+/// Reads `host:port`, absolute paths, and Postfix's forms `inet:host:port` and `unix:path`.
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Endpoint, EndpointError> {
+        if let Some(path) = text.strip_prefix("unix:").or(text.starts_with('/').then_some(text)) {
+            return if path.is_empty() { Err(EndpointError) } else { Ok(Endpoint::Unix(path.into())) };
+        }
+        let address = text.strip_prefix("inet:").unwrap_or(text);
+        match address.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0) => {
+                Ok(Endpoint::Tcp(address.to_owned()))
+            }
+            _ => Err(EndpointError),
+        }
+    }
+}
+
+/// In a form that [`Endpoint::from_str`] reads.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => f.write_str(address),
+            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The text names no place where a policy server could listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointError;
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected host:port with a port from 1 to 65535, or the path of a socket")
+    }
+}
+
+impl std::error::Error for EndpointError {}
+
+/// A connection to a policy server, for one question after the other.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    buffer: BytesMut,
+    /// Set while a question is on its way, and left set when its answer did not come whole: by an error, or
+    /// because the future was dropped. The next bytes then belong to nobody.
+    unusable: bool,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Connection {
+    /// Connects. A name with several addresses is tried at each of them.
+    pub async fn open(endpoint: &Endpoint) -> Result<Connection, ClientError> {
+        let stream = match endpoint {
+            Endpoint::Tcp(address) => {
+                let stream = TcpStream::connect(address.as_str()).await?;
+                // A question is one write, and the peer can't go on before it has all of it.
+                stream.set_nodelay(true)?;
+                Stream::Tcp(stream)
+            }
+            Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+        };
+        Ok(Connection { stream, buffer: BytesMut::new(), unusable: false })
+    }
+
+    /// Asks one question and waits for its answer.
+    ///
+    /// After an error, or when this future was dropped before its end, each further call fails.
+    pub async fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
+        if std::mem::replace(&mut self.unusable, true) {
+            return Err(ClientError::Unusable);
+        }
+        self.stream.write_all(request.frame()).await?;
+        let answer = self.read_answer().await?;
+        // Bytes behind the answer belong to no question.
+        self.unusable = !self.buffer.is_empty();
+        Ok(answer)
+    }
+
+    /// Whether an idle connection can take another question, as far as is known yet.
+    ///
+    /// A server says nothing unasked, so bytes that can be read, or their end, mean that it has hung up:
+    /// Postfix judges the same way. The news may still be on its way, so [`ClientError::is_hang_up`] has the
+    /// last word.
+    pub fn is_usable(&mut self) -> bool {
+        let is_quiet =
+            matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        self.unusable |= !is_quiet;
+        !self.unusable
+    }
+
+    async fn read_answer(&mut self) -> Result<Answer, ClientError> {
+        let mut decoder = Decoder::with_limits(Limits::ANSWER);
+        loop {
+            if let Some(message) = decoder.decode(&mut self.buffer)? {
+                let attributes =
+                    message.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+                let answer = Answer { attributes };
+                return if answer.action().is_some() { Ok(answer) } else { Err(ClientError::NoAction) };
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err(ClientError::ClosedEarly { received: self.buffer.len() });
+            }
+        }
+    }
+}
+
+impl Stream {
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.write_all(bytes).await,
+            Stream::Unix(stream) => stream.write_all(bytes).await,
+        }
+    }
+
+    async fn read_buf(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read_buf(buffer).await,
+            Stream::Unix(stream) => stream.read_buf(buffer).await,
+        }
+    }
+
+    fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_read(bytes),
+            Stream::Unix(stream) => stream.try_read(bytes),
+        }
+    }
+}
+
+/// What a policy server answered. It is foreign text: make a [`Reply`](crate::Reply) of its action before
+/// that goes to Postfix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Names and values in the order received.
+    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Answer {
+    /// The action, which each answer of [`Connection::ask`] has. Of several the first one counts, as for
+    /// Postfix.
+    pub fn action(&self) -> Option<&[u8]> {
+        let (_, action) = self.attributes.iter().find(|(name, _)| name == b"action")?;
+        Some(action)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The system reports an error of the connection.
+    Io(io::Error),
+    /// The server closed the connection before the end of its answer.
+    ClosedEarly {
+        /// Bytes of the answer that had come.
+        received: usize,
+    },
+    /// The answer is whole but has no `action`.
+    NoAction,
+    /// The answer exceeds a limit.
+    TooLong(ProtocolError),
+    /// The answer does not keep to the protocol.
+    Malformed(ProtocolError),
+    /// An earlier question on this connection failed or was given up.
+    Unusable,
+}
+
+impl ClientError {
+    /// Whether the server hung up before it answered anything: usual for a connection that was kept idle, and
+    /// a reason to ask once more on a new one.
+    pub fn is_hang_up(&self) -> bool {
+        match self {
+            ClientError::ClosedEarly { received } => *received == 0,
+            ClientError::Io(error) => {
+                matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> ClientError {
+        ClientError::Io(error)
+    }
+}
+
+impl From<ProtocolError> for ClientError {
+    fn from(error: ProtocolError) -> ClientError {
+        match error {
+            ProtocolError::LineTooLong { .. }
+            | ProtocolError::TooManyAttributes { .. }
+            | ProtocolError::RequestTooLong { .. } => ClientError::TooLong(error),
+            ProtocolError::NoEqualSign { .. } | ProtocolError::Nul | ProtocolError::Unwritable { .. } => {
+                ClientError::Malformed(error)
+            }
+        }
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::Io(error) => write!(f, "{error}"),
+            ClientError::ClosedEarly { received: 0 } => write!(f, "the server closed without an answer"),
+            ClientError::ClosedEarly { received } => {
+                write!(f, "the server closed in the middle of its answer, after {received} bytes")
+            }
+            ClientError::NoAction => write!(f, "the answer has no action"),
+            ClientError::TooLong(error) => write!(f, "the answer is too long: {error}"),
+            ClientError::Malformed(error) => write!(f, "the answer is malformed: {error}"),
+            ClientError::Unusable => write!(f, "an earlier question on this connection was not answered"),
+        }
+    }
+}
+
+/// A source would only repeat what the text above says.
+impl std::error::Error for ClientError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_print_as_they_are_read() {
+        for (text, printed) in [
+            ("localhost:12345", "localhost:12345"),
+            ("inet:[::1]:1", "[::1]:1"),
+            ("/run/policy.sock", "unix:/run/policy.sock"),
+            ("unix:private/policy", "unix:private/policy"),
+        ] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string(), printed);
+            assert_eq!(printed.parse(), Ok(endpoint));
+        }
+        for text in ["", "localhost", ":1", "host:", "host:0", "host:65536", "host:smtp", "unix:", "inet:1"] {
+            assert_eq!(text.parse::<Endpoint>(), Err(EndpointError), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What Postfix is told: one action, in a form that it can't take for another.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::BufMut;
+
+/// The action that has no opinion: Postfix goes on with its next restriction.
+const DUNNO: &str = "dunno";
+
+/// Actions that mean nothing without the text behind them, by access(5).
+const NEEDS_ARGUMENT: [&str; 4] = ["PREPEND", "FILTER", "REDIRECT", "BCC"];
+
+/// An answer for Postfix: exactly one line of printable UTF-8.
+///
+/// Postfix reads only the first action of an answer, treats malformed UTF-8 as a failed query, and takes an
+/// empty action and bare digits for permission. So whatever an action was made of, a DNS text or an entry of
+/// a directory, becomes a line that says no more than was meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    action: Cow<'static, str>,
+    warning: Option<ReplyWarning>,
+}
+
+impl Reply {
+    /// Makes an action safe to send.
+    ///
+    /// Line breaks and control characters become blanks, bytes that are no UTF-8 become U+FFFD. An empty
+    /// action and bare digits become `dunno`, with a [`warning`](Reply::warning). Everything else passes
+    /// unchanged, blanks at both ends included: it may name a restriction class.
+    pub fn new(action: impl AsRef<[u8]>) -> Reply {
+        let text = String::from_utf8_lossy(action.as_ref());
+        let text =
+            if text.contains(is_unprintable) { text.replace(is_unprintable, " ") } else { text.into_owned() };
+        match permission_by_mistake(&text) {
+            Some(warning) => Reply { action: Cow::Borrowed(DUNNO), warning: Some(warning) },
+            None => Reply { action: Cow::Owned(text), warning: None },
+        }
+    }
+
+    /// No opinion.
+    pub const fn dunno() -> Reply {
+        Reply { action: Cow::Borrowed(DUNNO), warning: None }
+    }
+
+    /// The action's text, without `action=`.
+    pub fn as_str(&self) -> &str {
+        &self.action
+    }
+
+    /// Why this is `dunno` in place of the action that was given, if it is.
+    pub fn warning(&self) -> Option<ReplyWarning> {
+        self.warning
+    }
+
+    /// Appends the answer as it goes over the wire; `output` must be able to grow.
+    pub fn write_to(&self, output: &mut impl BufMut) {
+        output.put_slice(b"action=");
+        output.put_slice(self.action.as_bytes());
+        output.put_slice(b"\n\n");
+    }
+}
+
+/// How an action's text will differ from what its author meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyWarning {
+    /// Nothing, or only blanks and commas: Postfix would permit the mail. Answered as `dunno`.
+    Empty,
+    /// Digits alone: Postfix would permit the mail, with `550` too. Answered as `dunno`.
+    OnlyDigits,
+    /// Line breaks or control characters, which are sent as blanks.
+    Unprintable,
+    /// A number of three digits that is no error of SMTP, followed by text: no action for Postfix.
+    NoErrorCode,
+    /// An action that Postfix ignores unless text follows it.
+    NoArgument,
+    /// A first word with a colon: Postfix looks for a table of that name.
+    LooksLikeTable,
+}
+
+impl fmt::Display for ReplyWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReplyWarning::Empty => "an empty action would permit the mail, `dunno` is answered instead",
+            ReplyWarning::OnlyDigits => {
+                "a number without a text would permit the mail, `dunno` is answered instead"
+            }
+            ReplyWarning::Unprintable => "line breaks and control characters are answered as blanks",
+            ReplyWarning::NoErrorCode => "Postfix knows only numbers from 400 to 599 as actions",
+            ReplyWarning::NoArgument => "Postfix ignores this action without a text behind it",
+            ReplyWarning::LooksLikeTable => "Postfix takes a first word with a colon for a lookup table",
+        })
+    }
+}
+
+/// How Postfix would misread this action, if it would: for warnings about a configuration.
+///
+/// Unknown words are no mistake, they may be the names of restrictions and restriction classes.
+pub fn check_action(text: &str) -> Option<ReplyWarning> {
+    if let Some(warning) = permission_by_mistake(text) {
+        return Some(warning);
+    }
+    let mut words = text.split_ascii_whitespace();
+    let first = words.next().unwrap_or_default();
+    let has_argument = words.next().is_some();
+    let is_number = first.len() == 3 && is_digits(first);
+    if NEEDS_ARGUMENT.iter().any(|action| first.eq_ignore_ascii_case(action)) && !has_argument {
+        Some(ReplyWarning::NoArgument)
+    } else if is_number && !first.starts_with(['4', '5']) {
+        Some(ReplyWarning::NoErrorCode)
+    } else if first.contains(':') {
+        Some(ReplyWarning::LooksLikeTable)
+    } else if text.contains(is_unprintable) {
+        Some(ReplyWarning::Unprintable)
+    } else {
+        None
+    }
+}
+
+/// Whether Postfix would accept mail for this text although nobody said so.
+///
+/// Digits between blanks are the same mistake, though Postfix would defer the mail for them.
+fn permission_by_mistake(text: &str) -> Option<ReplyWarning> {
+    let is_separator = |c: char| c == ' ' || c == ',' || is_unprintable(c);
+    if text.chars().all(is_separator) {
+        Some(ReplyWarning::Empty)
+    } else if is_digits(text.trim_matches(is_separator)) {
+        Some(ReplyWarning::OnlyDigits)
+    } else {
+        None
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What would break a line or steer a terminal: C0, DEL, C1, and Unicode's line and paragraph separators.
+fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn action(text: impl AsRef<[u8]>) -> String {
+        Reply::new(text).as_str().to_owned()
+    }
+
+    #[test]
+    fn ordinary_actions_pass_unchanged() {
+        for text in [
+            "reject",
+            " blanks at both ends ",
+            "450 4.7.1 later",
+            "greylisting_class, permit",
+            "reject déjà vu \u{fffd}",
+            "550 no",
+            "0x5",
+        ] {
+            assert_eq!(action(text), text);
+        }
+    }
+
+    #[test]
+    fn a_value_can_not_smuggle_in_a_second_action() {
+        assert_eq!(action("reject listed\n\naction=ok\r\n"), "reject listed  action=ok  ");
+        assert_eq!(action("a\tb\x1b[2J\x7f\u{85}\u{9b}\u{2028}\u{2029}\0c"), "a b [2J      c");
+    }
+
+    #[test]
+    fn malformed_utf8_is_replaced() {
+        assert_eq!(action(b"reject \xe9t\xe9"), "reject \u{fffd}t\u{fffd}");
+    }
+
+    #[test]
+    fn nothing_permits_mail_by_mistake() {
+        for text in ["", " ", " \n\t", ",", " , ,", "\u{2028}"] {
+            let reply = Reply::new(text);
+            assert_eq!((reply.as_str(), reply.warning()), ("dunno", Some(ReplyWarning::Empty)), "{text:?}");
+        }
+        for text in ["1", "550", "0000000000000000000000", "550\n", " 550 "] {
+            let reply = Reply::new(text);
+            assert_eq!(
+                (reply.as_str(), reply.warning()),
+                ("dunno", Some(ReplyWarning::OnlyDigits)),
+                "{text:?}"
+            );
+        }
+        assert_eq!(Reply::new("reject").warning(), None);
+        assert_eq!(Reply::dunno(), Reply::new("dunno"));
+    }
+
+    #[test]
+    fn an_answer_ends_with_an_empty_line() {
+        let mut output = bytes::BytesMut::from("before");
+        Reply::new("reject no").write_to(&mut output);
+        assert_eq!(output, "beforeaction=reject no\n\n");
+    }
+
+    #[test]
+    fn mistakes_of_a_configuration_are_named() {
+        for (text, warning) in [
+            ("", Some(ReplyWarning::Empty)),
+            ("550", Some(ReplyWarning::OnlyDigits)),
+            ("250 ok", Some(ReplyWarning::NoErrorCode)),
+            ("prepend ", Some(ReplyWarning::NoArgument)),
+            ("X-Spam: yes", Some(ReplyWarning::LooksLikeTable)),
+            ("reject a\nb", Some(ReplyWarning::Unprintable)),
+            ("PREPEND X-Spam: yes", None),
+            ("FILTER smtp:[127.0.0.1]:10025", None),
+            ("550 5.7.1 no", None),
+            ("my_class permit", None),
+        ] {
+            assert_eq!(check_action(text), warning, "{text:?}");
+        }
+    }
+}
