@@ -1,0 +1,94 @@
+//! Finding and reading files: the main one, and those that it includes.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::limits::Limits;
+use crate::source::decode;
+
+/// Why a file can't be used: what is wrong, and what to do about it.
+pub(crate) type Refusal = (String, Option<String>);
+
+/// The files of one configuration: which were read, and how much may still be.
+pub(crate) struct Files<'a> {
+    limits: &'a Limits,
+    /// The folder of the main file.
+    folder: PathBuf,
+    read: HashSet<PathBuf>,
+    bytes_left: usize,
+}
+
+impl<'a> Files<'a> {
+    pub(crate) fn new(main: &Path, limits: &'a Limits) -> Files<'a> {
+        let folder = main.parent().unwrap_or(Path::new("")).to_owned();
+        let bytes_left = limits.capped_bytes();
+        Files { limits, folder, read: HashSet::new(), bytes_left }
+    }
+
+    /// Where an include line's file is: as named (so, from the working folder), or next to the main file.
+    pub(crate) fn find(&self, name: &str) -> Result<PathBuf, Refusal> {
+        let fallback = self.folder.join(name);
+        let candidates = [Path::new(name), &fallback];
+        if let Some(found) = candidates.into_iter().find(|path| path.exists()) {
+            return Ok(found.to_owned());
+        }
+        let help = if name.starts_with(['"', '\'']) {
+            "write the name without quotes, they count as a part of it".to_owned()
+        } else if candidates[0] == candidates[1] {
+            "create it, or remove the line".to_owned()
+        } else {
+            format!("it is looked for in the working folder and as `{}`", fallback.display())
+        };
+        Err((format!("the included file `{name}` does not exist"), Some(help)))
+    }
+
+    /// Marks a file as read; `false` if it was read before.
+    ///
+    /// Told apart by folder and file name, so however the folder is spelled, a loop ends. A link is a file of
+    /// its own, as in the original: it lets one list stand in two blocks.
+    pub(crate) fn claim(&mut self, path: &Path) -> bool {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        self.read.insert(folder.join(path.file_name().unwrap_or_default()))
+    }
+
+    /// Reads a file.
+    pub(crate) fn read(&mut self, path: &Path) -> Result<String, Refusal> {
+        let shown = path.display();
+        let failed = |error| (format!("`{shown}` can't be read: {error}"), None);
+        // Asked before it is opened: opening a pipe would wait for its writer.
+        let kind = fs::metadata(path).map_err(failed)?;
+        if kind.is_dir() {
+            let help = "name a file; a folder can't be included as a whole".to_owned();
+            return Err((format!("`{shown}` is a directory, not a file"), Some(help)));
+        }
+        if !kind.is_file() {
+            return Err((format!("`{shown}` is not a regular file"), None));
+        }
+        let mut bytes = Vec::new();
+        let most = self.bytes_left as u64 + 1;
+        File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(failed)?;
+        self.accept(path, &bytes)
+    }
+
+    /// Takes the bytes of a file as text, if they are text and not too many.
+    pub(crate) fn accept(&mut self, path: &Path, bytes: &[u8]) -> Result<String, Refusal> {
+        let shown = path.display();
+        let Some(left) = self.bytes_left.checked_sub(bytes.len()) else {
+            let (most, unit) = match self.limits.capped_bytes() {
+                most if most % (1 << 20) == 0 => (most >> 20, "MiB"),
+                most => (most, "bytes"),
+            };
+            let message = format!("`{shown}` is too large: all files together may have {most} {unit}");
+            return Err((message, Some("put long lists into files of their own".to_owned())));
+        };
+        self.bytes_left = left;
+        if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+            let line = bytes[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            return Err((format!("`{shown}` is not a text file: there is a NUL byte in line {line}"), None));
+        }
+        Ok(decode(bytes))
+    }
+}
