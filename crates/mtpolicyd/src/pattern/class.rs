@@ -1,0 +1,153 @@
+//! Sets of bytes: what `\w`, `[[:alpha:]]`, `\p{Lu}` and a bracketed class mean, and how a set is written.
+//!
+//! Knows: byte values. Must not know: the rest of a regular expression.
+
+use std::fmt::Write;
+
+/// A set of byte values, the meaning of everything that matches exactly one byte.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct ByteSet([u64; 4]);
+
+impl ByteSet {
+    /// The bytes for which `holds` answers yes.
+    pub(super) fn of(holds: impl Fn(u8) -> bool) -> ByteSet {
+        let mut set = ByteSet::default();
+        (0..=u8::MAX).filter(|&byte| holds(byte)).for_each(|byte| set.insert(byte));
+        set
+    }
+
+    pub(super) fn insert(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+
+    pub(super) fn contains(&self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 6)] & (1 << (byte & 63)) != 0
+    }
+
+    pub(super) fn union(&mut self, other: ByteSet) {
+        self.0.iter_mut().zip(other.0).for_each(|(mine, theirs)| *mine |= theirs);
+    }
+
+    pub(super) fn negated(self) -> ByteSet {
+        ByteSet(self.0.map(|bits| !bits))
+    }
+
+    /// The same bytes without regard to the case of ASCII letters, the only case that byte values have.
+    pub(super) fn folded(self) -> ByteSet {
+        ByteSet::of(|byte| {
+            self.contains(byte.to_ascii_lowercase()) || self.contains(byte.to_ascii_uppercase())
+        })
+    }
+
+    /// Writes the set as a class of hexadecimal ranges, and returns how many ranges it took.
+    pub(super) fn write(&self, out: &mut String) -> usize {
+        if *self == ByteSet::default() {
+            out.push_str(NEVER);
+            return 1;
+        }
+        out.push('[');
+        let (mut ranges, mut byte) = (0, 0_u16);
+        while byte < 256 {
+            let start = byte;
+            while byte < 256 && self.contains(byte as u8) {
+                byte += 1;
+            }
+            if start == byte {
+                byte += 1;
+                continue;
+            }
+            ranges += 1;
+            // Writing into a string does not fail.
+            let _ = match byte - start {
+                1 => write!(out, "\\x{start:02X}"),
+                _ => write!(out, "\\x{start:02X}-\\x{:02X}", byte - 1),
+            };
+        }
+        out.push(']');
+        ranges
+    }
+}
+
+/// What matches no byte at all.
+pub(super) const NEVER: &str = r"[^\x00-\xFF]";
+
+/// The set of a class escape such as `\d`: ASCII only, as Perl has it for bytes, but for `\h` and `\v`.
+pub(super) fn escape(letter: u8) -> Option<ByteSet> {
+    let holds: fn(u8) -> bool = match letter.to_ascii_lowercase() {
+        b'd' => |byte| byte.is_ascii_digit(),
+        b'w' => is_word,
+        b's' => is_space,
+        b'h' => |byte| matches!(byte, b'\t' | b' ' | 0xA0),
+        b'v' => |byte| matches!(byte, b'\n'..=b'\r' | 0x85),
+        _ => return None,
+    };
+    let set = ByteSet::of(holds);
+    Some(if letter.is_ascii_uppercase() { set.negated() } else { set })
+}
+
+/// The set of a POSIX class by its name, without the colons.
+pub(super) fn posix(name: &str) -> Option<ByteSet> {
+    let holds: fn(u8) -> bool = match name {
+        "alpha" => |byte| byte.is_ascii_alphabetic(),
+        "digit" => |byte| byte.is_ascii_digit(),
+        "alnum" => |byte| byte.is_ascii_alphanumeric(),
+        "upper" => |byte| byte.is_ascii_uppercase(),
+        "lower" => |byte| byte.is_ascii_lowercase(),
+        "punct" => |byte| byte.is_ascii_punctuation(),
+        "space" => is_space,
+        "blank" => |byte| matches!(byte, b' ' | b'\t'),
+        "cntrl" => |byte| byte.is_ascii_control(),
+        "graph" => |byte| byte.is_ascii_graphic(),
+        "print" => |byte| byte == b' ' || byte.is_ascii_graphic(),
+        "xdigit" => |byte| byte.is_ascii_hexdigit(),
+        "word" => is_word,
+        "ascii" => |byte| byte.is_ascii(),
+        _ => return None,
+    };
+    Some(ByteSet::of(holds))
+}
+
+/// The set of a Unicode property: the bytes whose Latin-1 characters have it, which is how Perl reads bytes.
+pub(super) fn property(name: &str) -> Option<ByteSet> {
+    let name = name.trim();
+    let bare = name.strip_prefix("Is").unwrap_or(name);
+    if let Some(set) = bare.strip_prefix("Posix").and_then(|name| posix(&name.to_ascii_lowercase())) {
+        return Some(set);
+    }
+    let bare = bare.strip_prefix("XPosix").unwrap_or(bare);
+    let class = match &*bare.to_ascii_lowercase() {
+        "alnum" => r"[\p{Alphabetic}\p{Nd}]".to_owned(),
+        "word" => r"\w".to_owned(),
+        "space" => r"\s".to_owned(),
+        "xdigit" => r"[[:xdigit:]]".to_owned(),
+        name if name.bytes().all(|byte| is_word(byte) || matches!(byte, b'=' | b' ' | b'-')) => {
+            format!(r"\p{{{bare}}}")
+        }
+        _ => return None,
+    };
+    let has_it = regex::Regex::new(&format!(r"\A{class}\z")).ok()?;
+    Some(ByteSet::of(|byte| has_it.is_match(char::from(byte).encode_utf8(&mut [0; 4]))))
+}
+
+fn is_word(byte: u8) -> bool {
+    byte == b'_' || byte.is_ascii_alphanumeric()
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b'\t'..=b'\r' | b' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_written_as_ranges() {
+        let mut out = String::new();
+        assert_eq!(escape(b'w').map(|set| set.write(&mut out)), Some(4));
+        assert_eq!(out, r"[\x30-\x39\x41-\x5A\x5F\x61-\x7A]");
+        out.clear();
+        ByteSet::default().negated().write(&mut out);
+        assert_eq!(out, r"[\x00-\xFF]");
+    }
+}

@@ -1,0 +1,341 @@
+//! What one string in the configuration, or in a session, can mean.
+//!
+//! Knows: text. Must not know: where the text comes from.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+/// A type which one string spells: `300`, `on`, `reject`.
+pub trait Value: Sized + Clone + Display {
+    /// What is written in the manual for a value of this type.
+    const FORM: &'static str;
+    /// The value, or what is wrong with the text.
+    fn parse(text: &str) -> Result<Self, String>;
+    /// What a user's setting says; `None` if it can't be read, so that the configured value holds.
+    fn of_user(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+}
+
+/// Declares an enum whose variants are spelled as words in the configuration.
+///
+/// `else Variant` says what any other word means in a user's setting: databases of the original hold such words,
+/// and it took every one of them for that variant.
+macro_rules! words {
+    ($(#[$meta:meta])* $vis:vis enum $Name:ident {
+        $(#[$first_meta:meta])* $First:ident = $first:literal,
+        $($(#[$variant_meta:meta])* $Variant:ident = $word:literal,)*
+    } $(else $Other:ident)?) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $vis enum $Name { $(#[$first_meta])* $First, $($(#[$variant_meta])* $Variant,)* }
+        impl std::fmt::Display for $Name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $Name::$First => $first, $($Name::$Variant => $word,)* })
+            }
+        }
+        impl $crate::value::Value for $Name {
+            const FORM: &'static str = concat!("`", $first, "`" $(, ", `", $word, "`")*);
+            fn parse(text: &str) -> Result<Self, String> {
+                match text {
+                    $first => Ok($Name::$First),
+                    $($word => Ok($Name::$Variant),)*
+                    other => {
+                        let known = [$first $(, $word)*];
+                        let nearest = $crate::value::nearest(other, known);
+                        let hint = nearest.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
+                        Err(format!("`{other}` is none of {}{hint}", known.join(", ")))
+                    }
+                }
+            }
+            $(fn of_user(text: &str) -> Option<Self> {
+                Some(Self::parse(text).unwrap_or($Name::$Other))
+            })?
+        }
+    };
+}
+pub(crate) use words;
+
+/// The known name that a mistyped one is most like, if any is like it at all.
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Below this Jaro-Winkler similarity a suggestion confuses more than it helps.
+    const ALIKE: f64 = 0.8;
+    let typed = typed.to_lowercase();
+    let rated = known.into_iter().map(|name| (strsim::jaro_winkler(&typed, &name.to_lowercase()), name));
+    let best = rated.max_by(|a, b| a.0.total_cmp(&b.0));
+    best.filter(|(likeness, _)| *likeness > ALIKE).map(|(_, name)| name)
+}
+
+impl Value for String {
+    const FORM: &'static str = "text";
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
+words! {
+    /// Whether something is done.
+    pub enum Switch {
+        /// It is done.
+        On = "on",
+        /// It is left out.
+        Off = "off",
+    } else On
+}
+
+/// A yes or no written the Perl way: `1`, or `0` and nothing for no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flag(pub bool);
+
+impl Display for Flag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0 { "1" } else { "0" })
+    }
+}
+impl Value for Flag {
+    const FORM: &'static str = "`0`, `1`";
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "1" => Ok(Flag(true)),
+            "0" | "" => Ok(Flag(false)),
+            other => Err(format!("`{other}` is neither 0 nor 1")),
+        }
+    }
+}
+
+/// A whole number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Integer(pub i64);
+
+impl Display for Integer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl Value for Integer {
+    const FORM: &'static str = "whole number";
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map(Integer).map_err(|_| format!("`{text}` is not a whole number"))
+    }
+}
+
+/// How many of something, at least none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count(pub u64);
+
+impl Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl Value for Count {
+    const FORM: &'static str = "whole number, 0 or more";
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map(Count).map_err(|_| format!("`{text}` is not a whole number of 0 or more"))
+    }
+}
+
+/// A span of time, written as plain seconds or with a unit: `300`, `5m`, `2h`, `60d`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(pub u64);
+
+impl Seconds {
+    /// As the standard library counts it.
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+}
+impl Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl Value for Seconds {
+    const FORM: &'static str = "seconds, or with a unit: `90`, `5m`, `2h`, `1d`";
+    fn parse(text: &str) -> Result<Self, String> {
+        /// A hundred years: longer is a slip of the finger, and must not overflow a deadline.
+        const LONGEST: u64 = 100 * 365 * 86_400;
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match &text[digits.len()..] {
+            "" | "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            other => return Err(format!("`{other}` is not a unit of time; write s, m, h or d")),
+        };
+        let count: u64 = digits.parse().map_err(|_| format!("`{text}` is not a span of time"))?;
+        let seconds = count.checked_mul(unit).filter(|seconds| *seconds <= LONGEST);
+        seconds.map(Seconds).ok_or_else(|| format!("`{text}` is longer than a hundred years"))
+    }
+}
+
+/// Points for or against a message; higher is worse. Prints as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    points: f64,
+    written: Box<str>,
+}
+
+impl Score {
+    /// The number that is added.
+    pub fn points(&self) -> f64 {
+        self.points
+    }
+}
+impl From<f64> for Score {
+    fn from(points: f64) -> Score {
+        Score { points, written: perl_number(points).into() }
+    }
+}
+impl Display for Score {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+impl Value for Score {
+    const FORM: &'static str = "number";
+    fn parse(text: &str) -> Result<Self, String> {
+        let points = number(text).ok_or_else(|| format!("`{text}` is not a number"))?;
+        Ok(Score { points, written: text.into() })
+    }
+    /// Databases pad columns with blanks.
+    fn of_user(text: &str) -> Option<Self> {
+        Self::parse(text.trim()).ok()
+    }
+}
+
+/// A number as Perl's type checks accept it: no blanks, no `0x`, no `5.`, no infinity.
+fn number(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let mantissa = unsigned.split(['e', 'E']).next()?;
+    let starts_well = mantissa.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    let ends_well = mantissa.ends_with(|c: char| c.is_ascii_digit());
+    text.parse().ok().filter(|n: &f64| starts_well && ends_well && n.is_finite())
+}
+
+/// What Perl makes of text where it needs a number: the number in front, else 0.
+pub fn numeric_prefix(text: &[u8]) -> f64 {
+    let text = text.trim_ascii_start();
+    let sign = usize::from(text.first().is_some_and(|b| matches!(b, b'+' | b'-')));
+    let digits = |from: usize| text[from..].iter().take_while(|b| b.is_ascii_digit()).count();
+    let whole = digits(sign);
+    let mut end = sign + whole;
+    if text.get(end) == Some(&b'.') {
+        end += 1 + digits(end + 1);
+    }
+    if text.get(end).is_some_and(|b| matches!(b, b'e' | b'E')) {
+        let after_sign = end + 1 + usize::from(text.get(end + 1).is_some_and(|b| matches!(b, b'+' | b'-')));
+        if digits(after_sign.min(text.len())) > 0 {
+            end = after_sign + digits(after_sign);
+        }
+    }
+    let word = text[sign..].iter().take(3).map(u8::to_ascii_lowercase).collect::<Vec<_>>();
+    match word.as_slice() {
+        b"inf" if text.first() == Some(&b'-') => f64::NEG_INFINITY,
+        b"inf" => f64::INFINITY,
+        b"nan" => f64::NAN,
+        _ => std::str::from_utf8(&text[..end]).ok().and_then(|number| number.parse().ok()).unwrap_or(0.0),
+    }
+}
+
+/// A number as Perl prints it: fifteen digits, no trailing zeros, an exponent when it is very large or small.
+///
+/// Perl adds whole numbers as integers while they fit, so those keep all their digits.
+pub fn perl_number(number: f64) -> String {
+    const DIGITS: i32 = 15;
+    const INTEGERS_END: f64 = 18_446_744_073_709_551_616.0;
+    if number == 0.0 {
+        return "0".to_owned();
+    }
+    if !number.is_finite() {
+        return if number.is_nan() { "NaN" } else if number > 0.0 { "Inf" } else { "-Inf" }.to_owned();
+    }
+    if number.fract() == 0.0 && number.abs() < INTEGERS_END {
+        return format!("{number:.0}");
+    }
+    let scientific = format!("{number:.*e}", DIGITS as usize - 1);
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let short = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    if (-4..DIGITS).contains(&exponent) {
+        return short(&format!("{number:.*}", (DIGITS - 1 - exponent) as usize));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", short(mantissa), exponent.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_take_what_perl_takes_for_a_number() {
+        for good in ["-1.5e2", "+5", ".5", "0", "1e3", "100000000000000000000", "-7.0"] {
+            assert_eq!(Score::parse(good).map(|s| s.to_string()), Ok(good.to_owned()));
+        }
+        for bad in ["abc", "5 ", " 5", "5.", "", "0x10", "Inf", "nan", "1_0", ".", "-", "1e", "1e999"] {
+            assert!(Score::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_print_as_in_perl() {
+        let cases = [
+            (0.1 + 0.2, "0.3"),
+            (7.5, "7.5"),
+            (-10.0, "-10"),
+            (1e20, "1e+20"),
+            (1e14, "100000000000000"),
+            (1e15, "1000000000000000"),
+            (1e15 + 0.25, "1e+15"),
+            (0.000_001, "1e-06"),
+            (0.000_01, "1e-05"),
+            (0.000_1, "0.0001"),
+            (1_234_567.891, "1234567.891"),
+            (-0.0, "0"),
+            (99_999_999_999_999.5, "99999999999999.5"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(perl_number(number), text);
+        }
+    }
+
+    #[test]
+    fn text_counts_as_the_number_it_begins_with() {
+        let cases = [
+            ("9abc", 9.0),
+            ("abc", 0.0),
+            ("", 0.0),
+            (" 5", 5.0),
+            ("0x7ff", 0.0),
+            ("1e4", 1e4),
+            ("1e", 1.0),
+            ("-0.5", -0.5),
+            ("1,5", 1.0),
+            (".5.5", 0.5),
+            ("-inf", f64::NEG_INFINITY),
+        ];
+        for (text, value) in cases {
+            assert_eq!(numeric_prefix(text.as_bytes()), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_of_time_have_units() {
+        assert_eq!(Seconds::parse("90"), Ok(Seconds(90)));
+        assert_eq!(Seconds::parse("2h"), Ok(Seconds(7_200)));
+        for bad in ["abc", "", "-1", "1.5", "5 m", "99999999999999999999", "9999999999d"] {
+            assert!(Seconds::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_word_gets_the_nearest_one() {
+        assert_eq!(Switch::parse("onn"), Err("`onn` is none of on, off; did you mean `on`?".to_owned()));
+        assert_eq!(nearest("scroe", ["score", "domain"]), Some("score"));
+        assert_eq!(nearest("zzz", ["score", "domain"]), None);
+    }
+}
