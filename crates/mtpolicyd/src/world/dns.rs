@@ -1,0 +1,147 @@
+//! The name service: questions, their answers, and who answers them.
+//!
+//! Knows: the DNS. Must not know: what an answer means to a plugin, sessions, options.
+
+mod ahead;
+mod resolver;
+mod zone;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use ahead::Ahead;
+pub use resolver::{MAX_IN_FLIGHT, Resolver};
+pub use zone::Zone;
+
+/// How many answers are remembered unless the configuration says otherwise: a few MiB, and the clients of
+/// some minutes of a busy server.
+pub const DEFAULT_CACHE_SIZE: u64 = 10_000;
+
+/// Which servers are asked and how patiently. What is left out is taken from the system's `resolv.conf`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// The servers; none: those of `resolv.conf`.
+    pub servers: Vec<SocketAddr>,
+    /// How long one try may last.
+    pub timeout: Option<Duration>,
+    /// How many tries a question gets, the first one included; none counts as one.
+    pub attempts: Option<usize>,
+    /// How many answers are remembered at most.
+    pub cache_size: u64,
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        Self { servers: Vec::new(), timeout: None, attempts: None, cache_size: DEFAULT_CACHE_SIZE }
+    }
+}
+
+/// Why there is no name service. Who runs the daemon reads it at the start.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    /// The system's configuration can't be read, or names no server.
+    #[error("can't take the name servers from /etc/resolv.conf: {0}")]
+    System(String),
+    /// The resolver refused its configuration.
+    #[error("can't set up the name service: {0}")]
+    Setup(String),
+}
+
+/// What can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RecordType {
+    /// IPv4 addresses.
+    A,
+    /// Free text.
+    Txt,
+}
+
+/// A name and what is asked about it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Question {
+    /// An absolute name; the final dot may be left out. It may hold anything: what is no name has no records.
+    pub name: Arc<str>,
+    /// The kind of records.
+    pub record_type: RecordType,
+}
+
+impl Question {
+    /// A question about a name. Case doesn't matter in the DNS, so it is folded here and equal names are
+    /// asked once.
+    pub fn new(name: &str, record_type: RecordType) -> Self {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        Self { name: name.to_ascii_lowercase().into(), record_type }
+    }
+}
+
+/// What came of a question; cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The addresses at the end of the name's CNAME chain, in the server's order; at least one.
+    Addresses(Arc<[Ipv4Addr]>),
+    /// The character strings of the first TXT record, as the raw bytes they are.
+    Texts(Arc<[Box<[u8]>]>),
+    /// The name does not exist, has no such records, or is none that can be asked.
+    Nothing,
+    /// Nobody knows.
+    Failed(Failure),
+}
+
+/// Why a question has no answer, in one line for the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No server answered in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The server said that it can't or won't answer: SERVFAIL, REFUSED and the like.
+    #[error("the name server answered \"{0}\"")]
+    Server(&'static str),
+    /// Anything else: no connection, an answer that can't be read.
+    #[error("{0}")]
+    Broken(Arc<str>),
+}
+
+/// Who answers questions.
+pub enum Dns {
+    /// The servers of the configuration or the system; needs a tokio runtime with timers and I/O.
+    Resolver(Arc<Resolver>),
+    /// A fixed set of answers. It never waits and needs no runtime.
+    Fake(Zone),
+}
+
+impl Dns {
+    /// The name service for these settings. Nothing is sent before the first question.
+    pub fn new(settings: &DnsSettings) -> Result<Self, DnsError> {
+        Ok(Self::Resolver(Arc::new(Resolver::new(settings)?)))
+    }
+
+    /// The answer to a question: remembered, shared with whoever else is asking, or asked now. It comes
+    /// within the configured time-out times the attempts, or is `Failed`. Dropping the future does not stop a
+    /// query that was sent: its answer is remembered for the next one who asks.
+    pub async fn lookup(&self, question: &Question) -> Answer {
+        match self {
+            Self::Resolver(resolver) => resolver.lookup(question).await,
+            Self::Fake(zone) => zone.answer(question),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_fold_case_and_the_final_dot() {
+        let plain = Question::new("a.bad.example", RecordType::A);
+        assert_eq!(Question::new("A.BAD.example.", RecordType::A), plain);
+        assert_ne!(Question::new("a.bad.example", RecordType::Txt), plain);
+    }
+
+    #[test]
+    fn failures_are_one_line() {
+        assert_eq!(Failure::TimedOut.to_string(), "no answer in time");
+        assert_eq!(Failure::Server("SERVFAIL").to_string(), "the name server answered \"SERVFAIL\"");
+        assert_eq!(Failure::Broken("no route".into()).to_string(), "no route");
+    }
+}

@@ -1,0 +1,106 @@
+//! Lookups that one request started before its plugins ask for them, so that ten lists cost one round trip.
+//!
+//! Knows: questions, answers, deadlines. Must not know: which plugin will ask, or why.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tokio::time::{Instant, timeout_at};
+
+use super::resolver::{Lookup, STOPPED};
+use super::{Answer, Dns, Failure, Question};
+
+/// The answers of one request, those on their way included. Within a request a question is asked once, even
+/// where its answer may not be remembered for the next one (TTL 0): the plugins of a chain see one and the
+/// same world.
+#[derive(Default)]
+pub struct Ahead {
+    /// A handful, so comparing is cheaper than hashing.
+    lookups: SmallVec<[(Question, Lookup); 4]>,
+}
+
+impl Ahead {
+    /// Starts a lookup that somebody will want before the deadline; does not wait. It is a help, no promise:
+    /// when too many lookups are in flight, or the time is over, the question is asked only by
+    /// [`Ahead::answer`]. A started query goes on when the request ends early, for the next request will want
+    /// the same answer.
+    pub fn start(&mut self, dns: &Arc<Dns>, question: Question, deadline: Instant) {
+        let Dns::Resolver(resolver) = &**dns else { return };
+        if self.lookups.iter().any(|(started, _)| *started == question) || deadline <= Instant::now() {
+            return;
+        }
+        if let Some(lookup) = resolver.start(&question) {
+            self.lookups.push((question, lookup));
+        }
+    }
+
+    /// The answer, from the lookups that were started or else asked now; `Failed` at the deadline.
+    pub async fn answer(&mut self, dns: &Arc<Dns>, question: &Question, deadline: Instant) -> Answer {
+        if let Some((_, lookup)) = self.lookups.iter_mut().find(|(started, _)| started == question) {
+            return lookup.finish(deadline).await;
+        }
+        let answer = match &**dns {
+            // No runtime, hence no timer, has to be there.
+            Dns::Fake(zone) => zone.answer(question),
+            Dns::Resolver(resolver) => match timeout_at(deadline, resolver.lookup(question)).await {
+                Ok(answer) => answer,
+                Err(_) => return Answer::Failed(Failure::TimedOut),
+            },
+        };
+        self.lookups.push((question.clone(), Lookup::Known(answer.clone())));
+        answer
+    }
+}
+
+impl Lookup {
+    /// Waits for the answer. What is not there at the deadline may still come for a later one.
+    async fn finish(&mut self, deadline: Instant) -> Answer {
+        let task = match self {
+            Self::Known(answer) => return answer.clone(),
+            Self::Running(task) => task,
+        };
+        let Ok(joined) = timeout_at(deadline, task).await else { return Answer::Failed(Failure::TimedOut) };
+        let answer = joined.unwrap_or_else(|_| Answer::Failed(Failure::Broken(STOPPED.into())));
+        *self = Self::Known(answer.clone());
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::{RecordType, Zone};
+    use super::*;
+
+    /// The result of a future that never waits; there is no runtime.
+    fn at_once<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    #[test]
+    fn a_fake_needs_no_runtime_and_is_asked_once() {
+        let zone = Zone::default().address("a.test", [127, 0, 0, 2]).failing("down.test");
+        let dns = Arc::new(Dns::Fake(zone));
+        let mut ahead = Ahead::default();
+        let deadline = Instant::now();
+        let about = |name: &str| Question::new(name, RecordType::A);
+        let listed = Answer::Addresses(Arc::from([[127, 0, 0, 2].into()]));
+        for name in ["a.test", "down.test", "other.test"] {
+            ahead.start(&dns, about(name), deadline);
+        }
+        for _ in 0..2 {
+            assert_eq!(at_once(ahead.answer(&dns, &about("a.test"), deadline)), listed);
+            assert_eq!(at_once(ahead.answer(&dns, &about("other.test"), deadline)), Answer::Nothing);
+            let failed = at_once(ahead.answer(&dns, &about("down.test"), deadline));
+            assert!(matches!(failed, Answer::Failed(_)), "{failed:?}");
+        }
+        assert_eq!(at_once(dns.lookup(&about("a.test"))), listed);
+        let Dns::Fake(zone) = &*dns else { unreachable!() };
+        assert_eq!(["a.test", "down.test", "other.test"].map(|name| zone.count(name)), [2, 1, 1]);
+    }
+}

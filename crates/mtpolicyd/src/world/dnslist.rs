@@ -1,0 +1,295 @@
+//! DNS lists (RFC 5782): what is asked of a list, and what its answer means.
+//!
+//! Knows: DNS questions and answers. Must not know: who asks and what comes of it.
+
+mod return_codes;
+mod text;
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::dns::{Answer, Question, RecordType};
+
+pub use return_codes::{ReturnCodes, ReturnCodesError};
+pub use text::text_presentation;
+
+/// How often a list that does not work is complained about: it fails at each mail, and one line says it.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// The longest name in the DNS, in bytes of text (RFC 1035 section 2.3.4); what is longer is not even copied.
+const MAX_NAME: usize = 253;
+
+/// What a list lists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ListKind {
+    /// Addresses of clients.
+    Address,
+    /// Domain names.
+    Domain,
+}
+
+/// What a list says about an address or a domain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listing {
+    /// It is on the list; the address says why.
+    Listed(Ipv4Addr),
+    /// It is not.
+    NotListed,
+    /// The list failed, refused, or answered nonsense; nobody may be judged by that.
+    NoAnswer,
+}
+
+/// One list: its zone, how it is read, and how it fares.
+#[derive(Debug)]
+pub struct DnsList {
+    zone: Box<str>,
+    kind: ListKind,
+    return_codes: Option<ReturnCodes>,
+    ipv6: bool,
+    errors: AtomicU64,
+    complained: Mutex<Option<Instant>>,
+}
+
+impl DnsList {
+    /// A list in this zone. With return codes only those count as listed; with `ipv6` IPv6 clients are looked
+    /// up.
+    pub fn new(zone: &str, kind: ListKind, return_codes: Option<ReturnCodes>, ipv6: bool) -> Self {
+        Self {
+            zone: zone.trim_matches('.').to_ascii_lowercase().into(),
+            kind,
+            return_codes,
+            ipv6,
+            errors: AtomicU64::new(0),
+            complained: Mutex::new(None),
+        }
+    }
+
+    /// The question about a client (RFC 5782 sections 2.1 and 2.4); `None` for an IPv6 client unless the list
+    /// is asked about those. An IPv4-mapped address is IPv6 as it stands, and the IPv4 client that it is
+    /// where IPv6 is looked up.
+    pub fn question_for_address(&self, address: IpAddr) -> Option<Question> {
+        let reversed = match address {
+            IpAddr::V4(v4) => reversed_octets(v4),
+            IpAddr::V6(_) if !self.ipv6 => return None,
+            IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(|| reversed_nibbles(v6), reversed_octets),
+        };
+        Some(self.question(&reversed))
+    }
+
+    /// The question about a domain, which may be whatever a client wrote; `None` if it can't be a name.
+    pub fn question_for_domain(&self, domain: &[u8]) -> Option<Question> {
+        let domain = str::from_utf8(domain).ok()?;
+        let domain = domain.strip_suffix('.').unwrap_or(domain);
+        let fits = !domain.is_empty() && domain.len() + 1 + self.zone.len() <= MAX_NAME;
+        fits.then(|| self.question(domain))
+    }
+
+    /// The question for the text that belongs to a listing.
+    pub fn text_question(&self, listing: &Question) -> Question {
+        Question { name: listing.name.clone(), record_type: RecordType::Txt }
+    }
+
+    /// What the answer means. A list that does not answer is logged once an hour, and counted.
+    pub fn judge(&self, answer: &Answer) -> Listing {
+        self.judge_at(answer, Instant::now())
+    }
+
+    /// The zone as it may be shown: a label that looks like a customer's key (Spamhaus' data query service puts one into
+    /// the zone) is hidden.
+    pub fn label(&self) -> String {
+        /// Shorter words are names; the keys have 26 characters.
+        const KEY_LENGTH: usize = 20;
+        let is_key = |label: &str| label.len() >= KEY_LENGTH && label.bytes().all(|b| b.is_ascii_alphanumeric());
+        self.zone.split('.').map(|label| if is_key(label) { "***" } else { label }).collect::<Vec<_>>().join(".")
+    }
+
+    /// How many answers were errors since the start.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
+    /// [`DnsList::judge`] at a given time.
+    ///
+    /// The first address that is a listing counts (with return codes: the first of those, since servers
+    /// shuffle the addresses of a name). Only if there is none do error codes matter.
+    fn judge_at(&self, answer: &Answer, now: Instant) -> Listing {
+        let addresses = match answer {
+            Answer::Addresses(addresses) => addresses,
+            Answer::Nothing | Answer::Texts(_) => return Listing::NotListed,
+            Answer::Failed(failure) => return self.complain(failure, now),
+        };
+        let mut listings = addresses.iter().copied().filter(|&address| self.is_listing(address)).peekable();
+        match (listings.peek(), addresses.first()) {
+            (None, None) => Listing::NotListed,
+            (None, Some(code)) => self.complain(&format_args!("{code}, {}", meaning(*code)), now),
+            (Some(_), _) => {
+                let wanted = |address: &Ipv4Addr| match &self.return_codes {
+                    Some(codes) => codes.contains(*address),
+                    None => true,
+                };
+                listings.find(wanted).map_or(Listing::NotListed, Listing::Listed)
+            }
+        }
+    }
+
+    /// Whether the address means "listed". The others come from over-used or closed lists, from resolvers
+    /// that lists refuse, from typing errors in the zone and from parked domains.
+    fn is_listing(&self, address: Ipv4Addr) -> bool {
+        match address.octets() {
+            [127, 0, 0, 1] | [127, 255, 255, _] => false,
+            [127, 0, 1, 255] => self.kind != ListKind::Domain,
+            [first, ..] => first == 127,
+        }
+    }
+
+    fn complain(&self, cause: &dyn Display, now: Instant) -> Listing {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if complained.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAINT_INTERVAL) {
+            *complained = Some(now);
+            let zone = self.label();
+            tracing::warn!("DNS list {zone} gives no usable answer, so it lists nobody: {cause} (said once an hour)");
+        }
+        Listing::NoAnswer
+    }
+
+    fn question(&self, name: &str) -> Question {
+        Question::new(&format!("{name}.{}", self.zone), RecordType::A)
+    }
+}
+
+/// What an answer that is no listing tells the one who runs the daemon. The codes are those of Spamhaus,
+/// which others have taken over.
+fn meaning(code: Ipv4Addr) -> &'static str {
+    match code.octets() {
+        [127, 255, 255, 252] => "the name of the zone is misspelt",
+        [127, 255, 255, 254] => "the list refuses this name server, which many share; use one of your own",
+        [127, 255, 255, 255] => "the list is asked too often from here",
+        [127, ..] => "which is an error code",
+        _ => "which lies outside 127.0.0.0/8; does the list still exist?",
+    }
+}
+
+fn reversed_octets(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("{d}.{c}.{b}.{a}")
+}
+
+fn reversed_nibbles(address: Ipv6Addr) -> String {
+    let nibbles = address.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+    nibbles.map(|nibble| format!("{nibble:x}")).collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dns::Failure;
+    use super::*;
+
+    fn addresses(list: &[[u8; 4]]) -> Answer {
+        Answer::Addresses(list.iter().map(|&octets| octets.into()).collect())
+    }
+
+    fn list(kind: ListKind) -> DnsList {
+        DnsList::new("bl.test", kind, None, false)
+    }
+
+    fn listed(a: u8, b: u8, c: u8, d: u8) -> Listing {
+        Listing::Listed(Ipv4Addr::new(a, b, c, d))
+    }
+
+    #[test]
+    fn a_key_in_the_zone_is_not_shown() {
+        let keyed = DnsList::new("abcdefghijklmnopqrst123456.zen.dq.example", ListKind::Address, None, false);
+        assert_eq!(keyed.label(), "***.zen.dq.example");
+        assert_eq!(list(ListKind::Address).label(), "bl.test");
+    }
+
+    #[test]
+    fn clients_are_asked_in_reverse() {
+        let v4 = list(ListKind::Address);
+        let name = |list: &DnsList, address: &str| {
+            list.question_for_address(address.parse().unwrap()).map(|question| question.name.to_string())
+        };
+        assert_eq!(name(&v4, "192.0.2.10").unwrap(), "10.2.0.192.bl.test");
+        assert_eq!(name(&v4, "2001:db8::1"), None);
+        assert_eq!(name(&v4, "::ffff:192.0.2.10"), None);
+        let both = DnsList::new("BL.test.", ListKind::Address, None, true);
+        assert_eq!(name(&both, "::ffff:192.0.2.10").unwrap(), "10.2.0.192.bl.test");
+        assert_eq!(
+            name(&both, "2001:db8:1:2:3:4:567:89ab").unwrap(),
+            "b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.8.b.d.0.1.0.0.2.bl.test"
+        );
+    }
+
+    #[test]
+    fn domains_are_asked_as_they_stand() {
+        let list = list(ListKind::Domain);
+        let name = |domain: &[u8]| list.question_for_domain(domain).map(|question| question.name.to_string());
+        assert_eq!(name(b"b@BAD.example").unwrap(), "b@bad.example.bl.test");
+        assert_eq!(name(b"bad.example.").unwrap(), "bad.example.bl.test");
+        assert_eq!(name(b""), None);
+        assert_eq!(name(b"."), None);
+        assert_eq!(name(b"\xff.example"), None);
+        assert_eq!(name(&[b'a'; 100_000]), None);
+    }
+
+    #[test]
+    fn the_text_is_asked_under_the_same_name() {
+        let list = list(ListKind::Domain);
+        let question = list.question_for_domain(b"bad.example").unwrap();
+        assert_eq!(list.text_question(&question), Question::new("bad.example.bl.test", RecordType::Txt));
+    }
+
+    #[test]
+    fn listings_lie_in_127_and_are_no_error_codes() {
+        let (clients, domains) = (list(ListKind::Address), list(ListKind::Domain));
+        for list in [&clients, &domains] {
+            assert_eq!(list.judge(&addresses(&[[127, 0, 0, 2]])), listed(127, 0, 0, 2));
+            assert_eq!(list.judge(&addresses(&[[127, 255, 254, 255]])), listed(127, 255, 254, 255));
+            for no_listing in
+                [[127, 0, 0, 1], [127, 255, 255, 252], [127, 255, 255, 0], [192, 0, 2, 1], [0, 0, 0, 0]]
+            {
+                assert_eq!(list.judge(&addresses(&[no_listing])), Listing::NoAnswer, "{no_listing:?}");
+            }
+            assert_eq!(list.judge(&Answer::Nothing), Listing::NotListed);
+            assert_eq!(list.judge(&addresses(&[])), Listing::NotListed);
+            assert_eq!(list.judge(&Answer::Failed(Failure::TimedOut)), Listing::NoAnswer);
+            assert_eq!(list.errors(), 6);
+        }
+        assert_eq!(clients.judge(&addresses(&[[127, 0, 1, 255]])), listed(127, 0, 1, 255));
+        assert_eq!(domains.judge(&addresses(&[[127, 0, 1, 255]])), Listing::NoAnswer);
+    }
+
+    #[test]
+    fn the_first_usable_address_counts() {
+        let list = list(ListKind::Address);
+        assert_eq!(list.judge(&addresses(&[[127, 0, 0, 10], [127, 0, 0, 2]])), listed(127, 0, 0, 10));
+        assert_eq!(list.judge(&addresses(&[[127, 0, 0, 1], [127, 0, 0, 2]])), listed(127, 0, 0, 2));
+    }
+
+    #[test]
+    fn return_codes_narrow_a_list() {
+        let codes = "127.0.0.2-11, 127.0.1.0/24".parse().unwrap();
+        let list = DnsList::new("bl.test", ListKind::Address, Some(codes), false);
+        assert_eq!(list.judge(&addresses(&[[127, 0, 0, 11]])), listed(127, 0, 0, 11));
+        assert_eq!(list.judge(&addresses(&[[127, 0, 0, 12]])), Listing::NotListed);
+        assert_eq!(list.judge(&addresses(&[[127, 0, 0, 12], [127, 0, 1, 9]])), listed(127, 0, 1, 9));
+        assert_eq!(list.errors(), 0, "a code that is not wanted is no error");
+        assert_eq!(list.judge(&addresses(&[[127, 255, 255, 254]])), Listing::NoAnswer);
+    }
+
+    #[test]
+    fn complaints_come_once_an_hour() {
+        let list = list(ListKind::Address);
+        let start = Instant::now();
+        let complained_at = |minutes: u64| {
+            list.judge_at(&Answer::Failed(Failure::TimedOut), start + Duration::from_secs(60 * minutes));
+            list.complained.lock().unwrap().unwrap().duration_since(start).as_secs() / 60
+        };
+        assert_eq!([0, 1, 59, 60, 61, 119, 120].map(complained_at), [0, 0, 0, 60, 60, 60, 120]);
+        assert_eq!(list.errors(), 7);
+    }
+}
