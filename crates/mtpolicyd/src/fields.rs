@@ -1,0 +1,174 @@
+//! Option types that several plugins share: where a value comes from, what is added to a score, what a text says.
+//!
+//! Knows: sections, sessions, requests, values. Must not know: plugins.
+
+use crate::options::{Field, OptionSpec, OptionalUserConfig, Presence, Section, spec};
+use crate::session::Session;
+use crate::value::{Score, Value, nearest};
+use crate::world::dnslist::{ReturnCodes, ReturnCodesError};
+use postfix_policy::Request;
+use std::borrow::Cow;
+use std::fmt::Display;
+
+/// Which value is looked at: an attribute of the request, or a field of the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldRef {
+    /// An attribute that Postfix sent.
+    Request(String),
+    /// A field that a plugin set.
+    Session(String),
+}
+
+impl FieldRef {
+    /// The value, or `None` where there is none.
+    pub fn get<'a>(&self, request: &'a Request, session: &'a Session) -> Option<&'a [u8]> {
+        match self {
+            FieldRef::Request(name) => request.get(name),
+            FieldRef::Session(name) => session.text(name).map(str::as_bytes),
+        }
+    }
+}
+impl Display for FieldRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FieldRef::Request(name) => write!(f, "request:{name}"),
+            FieldRef::Session(name) => write!(f, "session:{name}"),
+        }
+    }
+}
+impl Value for FieldRef {
+    const FORM: &'static str = "`NAME` or `request:NAME` (an attribute), `session:NAME` (a session field)";
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None => Ok(FieldRef::Request(text.to_owned())),
+            Some(("request" | "r", name)) => Ok(FieldRef::Request(name.to_owned())),
+            Some(("session" | "s", name)) => Ok(FieldRef::Session(name.to_owned())),
+            Some((scope, _)) => {
+                let hint = nearest(scope, ["request", "session"]);
+                let hint = hint.map(|word| format!("; did you mean `{word}:`?")).unwrap_or_default();
+                Err(format!("`{scope}` is not a scope{hint}"))
+            }
+        }
+    }
+}
+
+/// What is added to which score when a check matches: the options `score`, `uc_score` and `score_field`.
+#[derive(Clone, Debug)]
+pub struct Scoring {
+    score: OptionalUserConfig<Score>,
+    field: String,
+}
+
+impl Scoring {
+    /// Adds the points, each time.
+    pub fn add(&self, session: &mut Session, who: &str) {
+        if let Some(score) = self.score.get(session) {
+            session.add_score(&self.field, who, &score);
+        }
+    }
+
+    /// Adds the points unless this mail has the mark already.
+    pub fn add_once(&self, session: &mut Session, who: &str, mark: &str) {
+        if self.score.is_given() && session.first_time(mark) {
+            self.add(session, who);
+        }
+    }
+}
+
+impl Field for Scoring {
+    fn take(section: &mut Section<'_>, name: &str, _: Option<Self>) -> Option<Self> {
+        let score = <OptionalUserConfig<Score> as Field>::take(section, name, None);
+        let field = String::take(section, "score_field", Some(SCORE_FIELD.to_owned()));
+        Some(Scoring { score: score?, field: field? })
+    }
+    fn specs(name: &str, doc: &'static str, _: Option<Self>) -> Vec<OptionSpec> {
+        let field_doc = " The name of the score, for configurations that keep several.\n";
+        let field_default = Presence::Default(SCORE_FIELD.to_owned());
+        let mut specs = <OptionalUserConfig<Score> as Field>::specs(name, doc, None);
+        specs.push(spec::<String>("score_field", field_default, field_doc));
+        specs
+    }
+    fn absent() -> Option<Self> {
+        OptionalUserConfig::absent().map(|score| Scoring { score, field: SCORE_FIELD.to_owned() })
+    }
+}
+
+/// The score that is meant where none is named.
+pub const SCORE_FIELD: &str = "score";
+
+/// A text with placeholders, `%IP%`; of each, the first is filled in, as in the original.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(String);
+
+impl Template {
+    /// The text with the placeholders filled in; what is filled in is not looked at again.
+    pub fn fill(&self, values: &[(&str, &str)]) -> String {
+        let mut places: Vec<_> =
+            values.iter().filter_map(|(name, value)| self.0.find(name).map(|at| (at, *name, *value))).collect();
+        places.sort_unstable();
+        let mut filled = String::with_capacity(self.0.len() + 64);
+        let mut done = 0;
+        for (at, name, value) in places {
+            filled.push_str(&self.0[done..at]);
+            filled.push_str(value);
+            done = at + name.len();
+        }
+        filled.push_str(&self.0[done..]);
+        filled
+    }
+
+    /// Whether the text has the placeholder.
+    pub fn has(&self, placeholder: &str) -> bool {
+        self.0.contains(placeholder)
+    }
+}
+impl Display for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl Value for Template {
+    const FORM: &'static str = "text";
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Template(text.to_owned()))
+    }
+}
+impl From<&str> for Template {
+    fn from(text: &str) -> Self {
+        Template(text.to_owned())
+    }
+}
+
+impl Value for ReturnCodes {
+    const FORM: &'static str = "addresses, ranges and networks, separated by commas";
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: ReturnCodesError| error.to_string())
+    }
+}
+
+/// An attribute as text for a message, where Postfix sent it.
+pub fn printable<'a>(request: &'a Request, attribute: &str) -> Option<Cow<'a, str>> {
+    request.get(attribute).map(String::from_utf8_lossy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_its_scope() {
+        assert_eq!(FieldRef::parse("sender"), Ok(FieldRef::Request("sender".into())));
+        assert_eq!(FieldRef::parse("r:sender"), Ok(FieldRef::Request("sender".into())));
+        assert_eq!(FieldRef::parse("s:a:b"), Ok(FieldRef::Session("a:b".into())));
+        assert_eq!(
+            FieldRef::parse("sesion:a"),
+            Err("`sesion` is not a scope; did you mean `session:`?".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_first_of_each_placeholder_is_filled_in() {
+        let template = Template::from("%B% %A% %A% 100%");
+        assert_eq!(template.fill(&[("%A%", "%B%"), ("%B%", "b"), ("%C%", "c")]), "b %B% %A% 100%");
+    }
+}

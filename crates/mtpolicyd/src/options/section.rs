@@ -1,0 +1,188 @@
+//! One block of the file while it is read: what is taken is understood, what is left over is not.
+//!
+//! Knows: the tree of the configuration, values. Must not know: plugins.
+
+use crate::value::{Value, nearest};
+use config_general::{Block, Diagnostic, Entry, Item, Severity, Span};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+/// Every mistake and every warning of one reading, in the order found.
+#[derive(Debug, Default)]
+pub struct Report(RefCell<Vec<Diagnostic>>);
+
+impl Report {
+    /// Notes a mistake: the configuration will be refused.
+    pub fn error(&self, span: Span, message: impl Into<String>, help: Option<String>) {
+        self.push(Severity::Error, span, message.into(), help);
+    }
+
+    /// Notes a surprise: the configuration works, but perhaps not as meant.
+    pub fn warning(&self, span: Span, message: impl Into<String>, help: Option<String>) {
+        self.push(Severity::Warning, span, message.into(), help);
+    }
+
+    fn push(&self, severity: Severity, span: Span, message: String, help: Option<String>) {
+        self.0.borrow_mut().push(Diagnostic { severity, span: Some(span), message, help });
+    }
+
+    /// What was noted.
+    pub fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.0.into_inner()
+    }
+}
+
+/// A block of the file, from which options are taken.
+pub struct Section<'a> {
+    block: &'a Block,
+    report: &'a Report,
+    taken: Vec<bool>,
+    asked: Vec<String>,
+}
+
+impl<'a> Section<'a> {
+    /// The whole block, nothing taken yet.
+    pub fn new(block: &'a Block, report: &'a Report) -> Section<'a> {
+        Section { block, report, taken: vec![false; block.items.len()], asked: Vec::new() }
+    }
+
+    /// The name in the opening tag, or nothing.
+    pub fn name(&self) -> &'a str {
+        self.block.name.as_deref().unwrap_or_default()
+    }
+
+    /// Where the block opens.
+    pub fn span(&self) -> Span {
+        self.block.span
+    }
+
+    /// Where the value of an option stands, or the block where the option is not given.
+    pub fn span_of(&self, option: &str) -> Span {
+        let entry = self.block.entries().find(|entry| entry.key == option);
+        entry.map_or(self.block.span, |entry| entry.value_span)
+    }
+
+    /// Where mistakes are noted.
+    pub fn report(&self) -> &'a Report {
+        self.report
+    }
+
+    /// Takes an option that may be given once; a second one is a mistake.
+    pub fn take(&mut self, name: &str) -> Option<&'a Entry> {
+        let entries = self.take_all(name);
+        if let [_, again, ..] = entries[..] {
+            self.report.error(
+                again.key_span,
+                format!("option `{name}` occurs more than once"),
+                Some(format!("keep one of them; the first one says `{}`", entries[0].value.as_deref().unwrap_or_default())),
+            );
+        }
+        entries.first().copied().filter(|entry| self.has_value(entry))
+    }
+
+    /// A word alone on its line sets nothing, as in the original; it is rarely meant so.
+    fn has_value(&self, entry: &Entry) -> bool {
+        if entry.value.is_none() {
+            let help = format!("write `{} = VALUE`, or remove the line", entry.key);
+            let message = format!("option `{}` has no value; it counts as not given", entry.key);
+            self.report.warning(entry.key_span, message, Some(help));
+        }
+        entry.value.is_some()
+    }
+
+    /// Takes every occurrence of an option.
+    pub fn take_all(&mut self, name: &str) -> Vec<&'a Entry> {
+        self.asked.push(name.to_owned());
+        let mut found = Vec::new();
+        for (item, taken) in self.block.items.iter().zip(&mut self.taken) {
+            if let Item::Entry(entry) = item
+                && entry.key == name
+            {
+                *taken = true;
+                found.push(entry);
+            }
+        }
+        found
+    }
+
+    /// Takes the blocks of a kind, in file order.
+    pub fn take_blocks(&mut self, kind: &str) -> Vec<&'a Block> {
+        self.asked.push(format!("<{kind}>"));
+        let mut found = Vec::new();
+        for (item, taken) in self.block.items.iter().zip(&mut self.taken) {
+            if let Item::Block(block) = item
+                && block.kind == kind
+            {
+                *taken = true;
+                found.push(block);
+            }
+        }
+        found
+    }
+
+    /// The value of an entry, or `None` after the mistake was noted.
+    pub fn parse<T: Value>(&self, entry: &Entry) -> Option<T> {
+        match T::parse(entry.value.as_deref().unwrap_or_default()) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                let help = format!("a value of `{}` is {}", entry.key, T::FORM);
+                self.report.error(entry.value_span, format!("{}: {why}", entry.key), Some(help));
+                None
+            }
+        }
+    }
+
+    /// Notes that a required option is not there, or that something like it is.
+    pub fn missing(&self, name: &str) {
+        let given = self.block.entries().map(|entry| entry.key.as_str());
+        let help = match nearest(name, given.filter(|key| !self.asked.iter().any(|asked| asked == key))) {
+            Some(like) => format!("did you mean `{name}` where it says `{like}`?"),
+            None => format!("add `{name} = ...` to this block"),
+        };
+        self.refuse(format!("{} needs the option `{name}`", self.describe()), Some(help));
+    }
+
+    /// Notes a mistake of the block as a whole.
+    pub fn refuse(&self, message: impl Into<String>, help: Option<String>) {
+        self.report.error(self.block.span, message, help);
+    }
+
+    /// How messages name the block: `Plugin spamhaus`.
+    pub fn describe(&self) -> String {
+        match (self.block.kind.as_str(), self.name()) {
+            ("", _) => "the file".to_owned(),
+            (kind, "") => kind.to_owned(),
+            (kind, name) => format!("{kind} {name}"),
+        }
+    }
+
+    /// Warns of everything that nobody took: the original ignores it silently.
+    pub fn finish(self) {
+        let owner = self.describe();
+        let mut unknown = BTreeSet::new();
+        for (item, taken) in self.block.items.iter().zip(&self.taken) {
+            if *taken {
+                continue;
+            }
+            match item {
+                Item::Entry(entry) if !unknown.insert(&entry.key) => {
+                    let message = format!("option `{}` occurs more than once", entry.key);
+                    self.report.error(entry.key_span, message, None);
+                }
+                Item::Entry(entry) => {
+                    let options = self.asked.iter().map(String::as_str).filter(|name| !name.starts_with('<'));
+                    let help = nearest(&entry.key, options).map(|name| format!("did you mean `{name}`?"));
+                    let message = format!("{owner} has no option `{}`; it has no effect", entry.key);
+                    self.report.warning(entry.key_span, message, help);
+                }
+                Item::Block(block) => {
+                    let tag = format!("<{}>", block.kind);
+                    let blocks = self.asked.iter().map(String::as_str).filter(|name| name.starts_with('<'));
+                    let help = nearest(&tag, blocks).map(|name| format!("did you mean `{name}`?"));
+                    let message = format!("{owner} has no block `{tag}`; it has no effect");
+                    self.report.warning(block.span, message, help);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What a plugin is.
+//!
+//! Knows: options, sessions, the world. Must not know: any plugin, the chain, the server.
+
+use crate::pattern::{MatchError, Pattern};
+use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
+use crate::session::Session;
+use crate::world::World;
+use crate::world::dns::{Ahead, Answer, Question};
+use postfix_policy::Request;
+use std::fmt::Display;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// One kind of check or action.
+pub trait Plugin: Sized + Send + Sync + 'static {
+    /// The name written after `module =`.
+    const NAME: &'static str;
+    /// Its options, declared with `options!`.
+    type Options: Options;
+
+    /// Everything that can be refused is refused here, not in `run`: `None` after the mistake was reported.
+    fn new(options: Self::Options, setup: &mut Setup<'_, '_>) -> Option<Self>;
+
+    /// The lookups that `run` will want, as far as the request and the session tell before the chain runs.
+    /// They are started at once, so that ten lists cost one round trip.
+    fn foresee(&self, _request: &Request, _session: &Session) -> Vec<Question> {
+        Vec::new()
+    }
+
+    /// Looks at one request.
+    fn run(&self, cx: &mut Cx<'_>) -> impl Future<Output = Result<Verdict, Error>> + Send;
+}
+
+/// What a plugin gets when it is made.
+pub struct Setup<'a, 'b> {
+    /// The name in its opening tag.
+    pub name: &'a str,
+    /// Its block.
+    pub section: &'a mut Section<'b>,
+    /// What the blocks around it say.
+    pub surroundings: Surroundings,
+}
+
+impl Setup<'_, '_> {
+    /// Warns of an action that Postfix would read otherwise than it looks.
+    pub fn check_action(&self, option: &str, action: &str) {
+        if let Some(warning) = postfix_policy::check_action(action) {
+            self.section.report().warning(self.section.span_of(option), warning.to_string(), None);
+        }
+    }
+
+    /// The same for an action that users may override.
+    pub fn check_actions(&self, option: &str, action: &OptionalUserConfig<String>) {
+        if let Some(action) = action.configured() {
+            self.check_action(option, action);
+        }
+    }
+
+    /// A Perl regular expression given by an option, or `None` after the mistake was reported.
+    pub fn pattern(&self, option: &str, text: &str) -> Option<Pattern> {
+        let compiled = Pattern::new(text);
+        let span = self.section.span_of(option);
+        compiled.map_err(|why| self.section.report().error(span, format!("{option}: {why}"), None)).ok()
+    }
+
+    /// Warns of a plugin that can never do anything for want of an option.
+    pub fn has_no_effect(&self, wanted: &str) {
+        let message = format!("Plugin {} has no effect: it has no {wanted}", self.name);
+        self.section.report().warning(self.section.span(), message, None);
+    }
+}
+
+/// What a plugin takes from the blocks around it where its own block is silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings {
+    /// The plugins there are.
+    pub kinds: &'static [Kind],
+    /// What a failing plugin does to the request.
+    pub on_error: OnError,
+    /// Whether lookups start before their plugin's turn.
+    pub lookahead: bool,
+    /// How deeply the block is nested.
+    pub depth: usize,
+}
+
+crate::value::words! {
+    /// What a failing plugin does to the request.
+    pub enum OnError {
+        /// The connection is closed without an answer; Postfix tries again, then runs its default action.
+        Close = "close",
+        /// The plugin is skipped.
+        Continue = "continue",
+        /// The mail is deferred.
+        Defer = "defer",
+        /// Postfix is told that there is no opinion.
+        Dunno = "dunno",
+    }
+}
+
+/// What a plugin gets for each request.
+pub struct Cx<'a> {
+    /// What Postfix asks.
+    pub request: &'a Request,
+    /// What is remembered of this mail.
+    pub session: &'a mut Session,
+    /// The outside.
+    pub world: &'a World,
+    /// The lookups that were started early.
+    pub ahead: &'a mut Ahead,
+    /// When the request must have been answered.
+    pub deadline: Deadline,
+    /// The plugin whose turn it is.
+    pub running: Option<Running>,
+}
+
+/// The plugin whose turn it is.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// Its name.
+    pub plugin: Arc<str>,
+    /// What its failing does to the request.
+    pub on_error: OnError,
+    /// The level at which it notes what it finds.
+    pub log_level: i64,
+}
+
+/// The time a request has.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    /// When the answer must be out.
+    pub request: Instant,
+    /// When every call to a backend must have ended, so that the chain can still go on without it.
+    pub backends: Instant,
+}
+
+impl Cx<'_> {
+    /// An attribute that the plugin can't do without.
+    pub fn attribute(&self, name: &'static str) -> Result<&[u8], Error> {
+        self.request.get(name).ok_or(Error::NoAttribute(name))
+    }
+
+    /// Notes in the log what the plugin found, at the level of its `log_level`.
+    pub fn note(&self, finding: impl Display) {
+        let Some(Running { plugin, log_level, .. }) = &self.running else { return };
+        match log_level {
+            ..=0 => tracing::error!("{plugin}: {finding}"),
+            1 => tracing::warn!("{plugin}: {finding}"),
+            2 => tracing::info!("{plugin}: {finding}"),
+            3 => tracing::debug!("{plugin}: {finding}"),
+            4.. => tracing::trace!("{plugin}: {finding}"),
+        }
+    }
+
+    /// The answer to a DNS question, which may have been asked ahead. A failure is an answer too.
+    pub async fn dns(&mut self, question: &Question) -> Answer {
+        self.ahead.answer(&self.world.dns, question, self.deadline.backends).await
+    }
+}
+
+/// What a plugin says about a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: ask the next plugin.
+    Next,
+    /// Answer this and stop.
+    Stop(String),
+}
+
+impl Verdict {
+    /// Stop without an opinion: Postfix goes on with its next restriction.
+    pub fn dunno() -> Verdict {
+        Verdict::Stop("dunno".to_owned())
+    }
+}
+
+/// Why a plugin could not say anything.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Postfix did not send what the check is about.
+    #[error("the request has no attribute `{0}`")]
+    NoAttribute(&'static str),
+    /// A pattern took more work than it may.
+    #[error(transparent)]
+    Pattern(#[from] MatchError),
+    /// Another service failed.
+    #[error("{service}: {cause}")]
+    Service {
+        /// Which one.
+        service: String,
+        /// What happened.
+        cause: String,
+    },
+    /// A nested plugin failed.
+    #[error("{plugin}: {cause}")]
+    In {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// What its failing does to the request.
+        on_error: OnError,
+        /// Why it failed.
+        cause: Box<Error>,
+    },
+}
+
+/// A plugin as the chain holds it. Written once, so that plugins can use plain `async fn`.
+pub trait Link: Send + Sync {
+    /// See [`Plugin::foresee`].
+    fn foresee(&self, request: &Request, session: &Session) -> Vec<Question>;
+    /// See [`Plugin::run`].
+    fn run<'a>(
+        &'a self,
+        cx: &'a mut Cx<'_>,
+    ) -> Pin<Box<dyn Future<Output = Result<Verdict, Error>> + Send + 'a>>;
+}
+
+impl<P: Plugin> Link for P {
+    fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
+        Plugin::foresee(self, request, session)
+    }
+    fn run<'a>(
+        &'a self,
+        cx: &'a mut Cx<'_>,
+    ) -> Pin<Box<dyn Future<Output = Result<Verdict, Error>> + Send + 'a>> {
+        Box::pin(Plugin::run(self, cx))
+    }
+}
+
+/// A registered plugin: its name, its manual, and how to make one.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The name written after `module =`.
+    pub name: &'static str,
+    /// What it is for, in Markdown, with an example.
+    pub about: &'static str,
+    /// Its options.
+    pub options: fn() -> Vec<OptionSpec>,
+    /// Makes one from its block.
+    pub make: fn(&mut Section<'_>, Surroundings) -> Option<Box<dyn Link>>,
+}
+
+impl Kind {
+    /// The entry of a plugin.
+    pub const fn of<P: Plugin>() -> Kind {
+        Kind { name: P::NAME, about: P::Options::ABOUT, options: P::Options::specs, make: make::<P> }
+    }
+}
+
+fn make<P: Plugin>(section: &mut Section<'_>, surroundings: Surroundings) -> Option<Box<dyn Link>> {
+    let options = P::Options::read(section)?;
+    let name = section.name();
+    let mut setup = Setup { name, section, surroundings };
+    Some(Box::new(P::new(options, &mut setup)?))
+}

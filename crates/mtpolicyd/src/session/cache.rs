@@ -1,0 +1,134 @@
+//! Where sessions wait for the next request of the same mail.
+//!
+//! Knows: sessions. Must not know: what is in them, plugins, the server.
+
+use super::Session;
+use moka::future::Cache;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::{Instant, timeout_at};
+
+/// The store of the sessions.
+pub enum SessionCache {
+    /// Each request has a session of its own.
+    None,
+    /// Sessions live in this process.
+    Memory(MemorySessions),
+}
+
+/// Sessions by instance; each has a lock, so that the requests of one mail see one another's results in order.
+pub struct MemorySessions {
+    sessions: Cache<Vec<u8>, Arc<Mutex<Session>>>,
+}
+
+/// A session in use. Dropping it gives it back as it was before, so that a failed request leaves no trace.
+#[derive(Debug, Default)]
+pub struct Lease {
+    /// What is remembered of the mail.
+    pub session: Session,
+    /// Where it is kept; locked meanwhile. A private session is kept nowhere.
+    slot: Option<OwnedMutexGuard<Session>>,
+}
+
+/// The session of the mail stayed locked by another request until the deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session is locked by another request of the same mail")]
+pub struct Locked;
+
+impl SessionCache {
+    /// Sessions in memory that are forgotten `expire` after their last use; beyond `max_sessions` the least useful go.
+    pub fn memory(expire: Duration, max_sessions: u64) -> SessionCache {
+        let sessions = Cache::builder().time_to_idle(expire).max_capacity(max_sessions).build();
+        SessionCache::Memory(MemorySessions { sessions })
+    }
+
+    /// The session of a mail, as soon as no other request uses it. Without an instance it is a private one: Postfix
+    /// sends none before MAIL FROM, and clients must not meet in a session.
+    pub async fn open(&self, instance: &[u8], deadline: Instant) -> Result<Lease, Locked> {
+        let SessionCache::Memory(memory) = self else { return Ok(Lease::default()) };
+        if instance.is_empty() {
+            return Ok(Lease::default());
+        }
+        let slot = memory.sessions.get_with_by_ref(instance, async { Arc::default() }).await;
+        let slot = timeout_at(deadline, slot.lock_owned()).await.map_err(|_| Locked)?;
+        Ok(Lease { session: slot.clone(), slot: Some(slot) })
+    }
+}
+
+impl Lease {
+    /// Keeps what the request has changed.
+    pub fn keep(self) {
+        if let Some(mut slot) = self.slot {
+            *slot = self.session;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(50)
+    }
+
+    async fn set(cache: &SessionCache, instance: &[u8], field: &str) {
+        let mut lease = cache.open(instance, soon()).await.unwrap();
+        lease.session.set(field, "1");
+        lease.keep();
+    }
+
+    async fn has(cache: &SessionCache, instance: &[u8], field: &str) -> bool {
+        cache.open(instance, soon()).await.unwrap().session.text(field).is_some()
+    }
+
+    #[tokio::test]
+    async fn requests_of_one_mail_share_a_session() {
+        let cache = SessionCache::memory(Duration::from_secs(60), 100);
+        set(&cache, b"a", "x").await;
+        assert!(has(&cache, b"a", "x").await);
+        assert!(!has(&cache, b"b", "x").await);
+    }
+
+    #[tokio::test]
+    async fn without_an_instance_nothing_is_shared() {
+        let cache = SessionCache::memory(Duration::from_secs(60), 100);
+        set(&cache, b"", "x").await;
+        assert!(!has(&cache, b"", "x").await);
+        set(&SessionCache::None, b"a", "x").await;
+        assert!(!has(&SessionCache::None, b"a", "x").await);
+    }
+
+    #[tokio::test]
+    async fn a_failed_request_leaves_no_trace() {
+        let cache = SessionCache::memory(Duration::from_secs(60), 100);
+        let mut lease = cache.open(b"a", soon()).await.unwrap();
+        lease.session.set("x", "1");
+        drop(lease);
+        assert!(!has(&cache, b"a", "x").await);
+    }
+
+    #[tokio::test]
+    async fn a_session_is_used_by_one_request_at_a_time() {
+        let cache = SessionCache::memory(Duration::from_secs(60), 100);
+        let lease = cache.open(b"a", soon()).await.unwrap();
+        assert_eq!(cache.open(b"a", soon()).await.err(), Some(Locked));
+        drop(lease);
+        assert!(cache.open(b"a", soon()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn sessions_expire_and_are_bounded() {
+        let cache = SessionCache::memory(Duration::from_millis(30), 2);
+        set(&cache, b"a", "x").await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(!has(&cache, b"a", "x").await);
+        for instance in 0..50u8 {
+            set(&cache, &[b'i', instance], "x").await;
+        }
+        let SessionCache::Memory(memory) = &cache else { unreachable!() };
+        memory.sessions.run_pending_tasks().await;
+        assert!(memory.sessions.entry_count() <= 2);
+    }
+}

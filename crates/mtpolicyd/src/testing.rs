@@ -1,0 +1,136 @@
+//! A chain on the bench: configuration in, fake world around it, answers out. Used by tests only.
+//!
+//! Knows: everything below the server.
+
+use crate::chain::Chain;
+use crate::options::{Report, Section};
+use crate::plugin::{Cx, Deadline, OnError, Surroundings};
+use crate::plugins::KINDS;
+use crate::session::Session;
+use crate::world::World;
+use crate::world::dns::{Ahead, Dns, Question, RecordType, Zone};
+use config_general::{Document, Limits, Severity};
+use postfix_policy::Request;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+
+/// A chain, the next request to it, and what is around it.
+pub struct Bench {
+    chain: Chain,
+    attributes: Vec<(String, String)>,
+    zone: Zone,
+    dns: Option<Arc<Dns>>,
+    runtime: Runtime,
+    /// What is remembered of the mail; it stays from one run to the next.
+    pub session: Session,
+}
+
+impl Bench {
+    /// A chain from the text of its plugin blocks.
+    pub fn new(text: &str) -> Bench {
+        let (chain, messages) = read(text);
+        let chain = chain.unwrap_or_else(|| panic!("{messages:?}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (attributes, zone, session) = (Vec::new(), Zone::default(), Session::default());
+        Bench { chain, attributes, zone, dns: None, runtime, session }
+    }
+
+    /// What is wrong with a configuration, as `line:column message`.
+    pub fn mistakes(text: &str) -> Vec<String> {
+        let (chain, messages) = read(text);
+        assert!(chain.is_none(), "the configuration is refused");
+        messages.into_iter().filter(|(severity, _)| *severity == Severity::Error).map(|(_, text)| text).collect()
+    }
+
+    /// What is noticed about a configuration that works.
+    pub fn warnings(text: &str) -> Vec<String> {
+        let (chain, messages) = read(text);
+        assert!(chain.is_some(), "the configuration is accepted: {messages:?}");
+        messages.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// Adds an attribute to the request.
+    pub fn attribute(mut self, name: &str, value: &str) -> Bench {
+        self.attribute_again(name, value);
+        self
+    }
+
+    /// Changes an attribute for the requests from now on.
+    pub fn attribute_again(&mut self, name: &str, value: &str) -> &mut Bench {
+        self.attributes.retain(|(known, _)| known != name);
+        self.attributes.push((name.into(), value.into()));
+        self
+    }
+
+    /// Puts a name on a DNS list.
+    pub fn listed(mut self, name: &str, address: &str, text: &str) -> Bench {
+        let address: Ipv4Addr = address.parse().expect("an address");
+        self.zone = self.zone.address(name, address).text(name, text);
+        self
+    }
+
+    /// Makes the question for an address fail.
+    pub fn dns_fails(mut self, name: &str) -> Bench {
+        self.zone = self.zone.failing(name);
+        self
+    }
+
+    /// The DNS questions asked so far, as `name TYPE`.
+    pub fn questions(&self) -> Vec<String> {
+        let Some(Dns::Fake(zone)) = self.dns.as_deref() else { return Vec::new() };
+        let text = |question: Question| {
+            let kind = if question.record_type == RecordType::A { "A" } else { "TXT" };
+            format!("{} {kind}", question.name)
+        };
+        zone.asked().into_iter().map(text).collect()
+    }
+
+    /// The action of the chain, or `None` if no plugin answers.
+    pub fn run(&mut self) -> Option<String> {
+        self.try_run().expect("the chain answers")
+    }
+
+    /// The same where a plugin may fail.
+    pub fn try_run(&mut self) -> Result<Option<String>, String> {
+        let pairs = self.attributes.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let request = Request::from_pairs(pairs).expect("a request");
+        let zone = std::mem::take(&mut self.zone);
+        let dns = self.dns.get_or_insert_with(|| Arc::new(Dns::Fake(zone))).clone();
+        let world = World { dns };
+        self.runtime.block_on(async {
+            let until = Instant::now() + Duration::from_secs(20);
+            let mut cx = Cx {
+                request: &request,
+                session: &mut self.session,
+                world: &world,
+                ahead: &mut Ahead::default(),
+                deadline: Deadline { request: until, backends: until },
+                running: None,
+            };
+            let outcome = self.chain.run(&mut cx).await.map_err(|error| error.to_string())?;
+            Ok(outcome.map(|outcome| outcome.action))
+        })
+    }
+}
+
+/// The chain, if it is accepted, and what was said about it.
+fn read(text: &str) -> (Option<Chain>, Vec<(Severity, String)>) {
+    let document = config_general::parse(Path::new("bench"), text.as_bytes(), &Limits::default());
+    let Document { root, sources, .. } = document.unwrap_or_else(|failure| panic!("{:?}", failure.diagnostics));
+    let report = Report::default();
+    let mut section = Section::new(&root, &report);
+    let surroundings = Surroundings { kinds: KINDS, on_error: OnError::Close, lookahead: true, depth: 0 };
+    let chain = Chain::from_section(&mut section, surroundings);
+    section.finish();
+    let messages = report.into_diagnostics().into_iter().map(|d| {
+        let place = d.span.map(|span| sources.position(span)).map(|at| format!("{}:{} ", at.line, at.column));
+        (d.severity, format!("{}{}", place.unwrap_or_default(), d.message))
+    });
+    let messages: Vec<_> = messages.collect();
+    let refused = messages.iter().any(|(severity, _)| *severity == Severity::Error);
+    (chain.filter(|_| !refused), messages)
+}
