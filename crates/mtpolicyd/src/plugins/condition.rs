@@ -1,0 +1,158 @@
+//! `Condition`: acts on the value of an attribute or a session field.
+
+use crate::chain::Chain;
+use crate::fields::{FieldRef, Scoring};
+use crate::options::{OptionalUserConfig, options};
+use crate::pattern::Pattern;
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::value::{Flag, Score, numeric_prefix};
+use std::fmt::Write;
+
+options! {
+    /// Adds to the score, answers, or runs the plugins in it when a value fulfils one of its criteria.
+    ///
+    /// Several criteria: one of them is enough. A value that is not there fulfils none, `invert` or not. The score is
+    /// added for each request, not once a mail. An `action` wins over plugins in the block.
+    ///
+    /// ```conf
+    /// <Plugin no-bounces-to-newsletters>
+    ///   module = "Condition"
+    ///   key = "recipient"
+    ///   re_match = "^newsletter@"
+    ///   <Plugin if-null-sender>
+    ///     module = "Condition"
+    ///     key = "sender"
+    ///     match = ""
+    ///     action = "reject this address takes no bounces"
+    ///   </Plugin>
+    /// </Plugin>
+    /// ```
+    pub struct ConditionOptions {
+        /// The value to look at.
+        key: FieldRef,
+        /// Fulfilled if the value is exactly this.
+        r#match: Option<String>,
+        /// Fulfilled if this Perl regular expression matches somewhere in the value.
+        re_match: Option<String>,
+        /// Fulfilled if the value, as a number, is less. Text counts as the number it begins with, else as 0.
+        lt_match: Option<Score>,
+        /// Fulfilled if the value, as a number, is greater.
+        gt_match: Option<Score>,
+        /// `1` turns the outcome round.
+        invert: Flag = Flag(false),
+        /// Added to the score.
+        score: Scoring,
+        /// The answer to Postfix.
+        action: OptionalUserConfig<String>,
+    }
+}
+
+/// See the options.
+pub struct Condition {
+    name: String,
+    options: ConditionOptions,
+    pattern: Option<Pattern>,
+    nested: Chain,
+}
+
+impl Plugin for Condition {
+    const NAME: &'static str = "Condition";
+    type Options = ConditionOptions;
+
+    fn new(options: ConditionOptions, setup: &mut Setup<'_, '_>) -> Option<Condition> {
+        let pattern = match &options.re_match {
+            Some(text) => Some(setup.pattern("re_match", text)?),
+            None => None,
+        };
+        setup.check_actions("action", &options.action);
+        let nested = Chain::nested(setup)?;
+        Some(Condition { name: setup.name.to_owned(), options, pattern, nested })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        let Some(value) = self.options.key.get(cx.request, cx.session) else { return Ok(Verdict::Next) };
+        if self.fulfilled(value)? == self.options.invert.0 {
+            return Ok(Verdict::Next);
+        }
+        cx.note(Matched(&self.options.key, value));
+        self.options.score.add(cx.session, &self.name);
+        let action = self.options.action.get(cx.session);
+        self.nested.act(action.as_deref(), cx).await
+    }
+}
+
+impl Condition {
+    fn fulfilled(&self, value: &[u8]) -> Result<bool, Error> {
+        let options = &self.options;
+        let number = || numeric_prefix(value);
+        Ok(options.r#match.as_ref().is_some_and(|text| text.as_bytes() == value)
+            || self.pattern.as_ref().map_or(Ok(false), |pattern| pattern.is_match(value))?
+            || options.lt_match.as_ref().is_some_and(|limit| number() < limit.points())
+            || options.gt_match.as_ref().is_some_and(|limit| number() > limit.points()))
+    }
+}
+
+/// A finding for the log.
+struct Matched<'a>(&'a FieldRef, &'a [u8]);
+
+impl std::fmt::Display for Matched<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} matched: ", self.0)?;
+        self.1.utf8_chunks().try_for_each(|chunk| {
+            f.write_str(chunk.valid())?;
+            chunk.invalid().iter().try_for_each(|_| f.write_char(char::REPLACEMENT_CHARACTER))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    fn sender(criteria: &str, value: &str) -> Option<String> {
+        let text = format!("<Plugin c>\n module = Condition\n key = sender\n {criteria}\n action = hit\n</Plugin>");
+        Bench::new(&text).attribute("sender", value).run()
+    }
+
+    #[test]
+    fn criteria() {
+        let hit = Some("hit".to_owned());
+        assert_eq!(sender("match = a@b", "a@b"), hit);
+        assert_eq!(sender("match = a@b", "A@b"), None);
+        assert_eq!(sender("match = \"\"", ""), hit);
+        assert_eq!(sender("re_match = ^x.*y$", "xay"), hit);
+        assert_eq!(sender("re_match = ^x.*y$", "axy"), None);
+        assert_eq!(sender("lt_match = 10", "9abc"), hit);
+        assert_eq!(sender("lt_match = 10", "10"), None);
+        assert_eq!(sender("gt_match = 10", "1e4"), hit);
+        assert_eq!(sender("match = one\n re_match = ^two", "two!"), hit);
+        assert_eq!(sender("match = keep\n invert = 1", "keep"), None);
+        assert_eq!(sender("match = keep\n invert = 1", "x"), hit);
+        assert_eq!(sender("invert = 1", "x"), hit);
+    }
+
+    #[test]
+    fn a_missing_value_fulfils_nothing() {
+        let text = "<Plugin c>\n module = Condition\n key = s:none\n match = x\n invert = 1\n action = hit\n</Plugin>";
+        assert_eq!(Bench::new(text).run(), None);
+    }
+
+    #[test]
+    fn the_score_is_added_each_time() {
+        let text = "<Plugin c>\n module = Condition\n key = sender\n re_match = .\n score = 2\n</Plugin>";
+        let mut bench = Bench::new(text).attribute("sender", "x");
+        bench.run();
+        bench.run();
+        assert_eq!(bench.session.text("score_detail"), Some("c=2, c=2"));
+    }
+
+    #[test]
+    fn mistakes_have_their_place() {
+        let text = "<Plugin c>\n module = Condition\n key = bogus:x\n re_match = \"(open\"\n lt_match = many\n</Plugin>";
+        let mistakes = Bench::mistakes(text);
+        assert!(mistakes[0].starts_with("3:8 key: `bogus` is not a scope"), "{mistakes:?}");
+        assert!(mistakes[1].starts_with("5:13 lt_match: `many` is not a number"), "{mistakes:?}");
+        let text = "<Plugin c>\n module = Condition\n key = x\n re_match = \"(open\"\n</Plugin>";
+        assert!(Bench::mistakes(text)[0].starts_with("4:13 re_match: "), "{:?}", Bench::mistakes(text));
+    }
+}

@@ -1,0 +1,224 @@
+//! `DBL`: is the domain of the sender, of the client or of its HELO on a DNS list?
+
+use crate::fields::{SCORE_FIELD, Template};
+use crate::listing::ask;
+use crate::options::{UserConfig, options};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::session::Session;
+use crate::value::{Score, Switch, words};
+use crate::world::dns::Question;
+use crate::world::dnslist::{DnsList, ListKind, ReturnCodes};
+use postfix_policy::Request;
+
+options! {
+    /// Looks the sender's domain, the name of the client and its HELO name up in a DNS list of domains (RHSBL,
+    /// RFC 5782).
+    ///
+    /// The checks are made in that order, and each score counts once a mail. Names without a dot, addresses and address
+    /// literals are not looked up. A list that does not answer in time, or answers with an error code
+    /// (127.255.255.0/24, 127.0.0.1, 127.0.1.255), counts as not listing the name.
+    ///
+    /// ```conf
+    /// <Plugin spamhaus-dbl>
+    ///   module = "DBL"
+    ///   domain = "dbl.spamhaus.org"
+    ///   sender_mode = "reject"
+    ///   helo_name_mode = "passive"
+    /// </Plugin>
+    /// ```
+    pub struct DblOptions {
+        /// The zone of the list.
+        domain: String,
+        /// Whether the checks are made.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// What to do if the sender's domain is listed: `reject` the mail, or only add the score (`passive`).
+        sender_mode: UserConfig<Mode> = Mode::Reject,
+        /// Added to the score if the sender's domain is listed, under the plugin's name with `-sender`.
+        sender_score: Score = Score::from(5.0),
+        /// The same for the HELO name.
+        helo_name_mode: UserConfig<Mode> = Mode::Passive,
+        /// Added if the HELO name is listed, with `-helo_name`.
+        helo_name_score: Score = Score::from(1.0),
+        /// The same for the name that the client's address has in the DNS.
+        reverse_client_name_mode: UserConfig<Mode> = Mode::Reject,
+        /// Added if that name is listed, with `-reverse_client_name`.
+        reverse_client_name_score: Score = Score::from(2.5),
+        /// The name of the score, for configurations that keep several.
+        score_field: String = SCORE_FIELD.to_owned(),
+        /// The text of the rejection. `%CHECK%` is `sender`, `helo_name` or `reverse_client_name`, `%HOSTNAME%` the
+        /// listed name and `%INFO%` what the list says about it, with a comma and a blank before it; of each, the
+        /// first is filled in.
+        reject_message: Template = "%CHECK% rejected (%HOSTNAME%%INFO%)",
+        /// The answers that count as a listing, where others mean something else: addresses, ranges and networks,
+        /// separated by commas, such as `127.0.1.2-99`.
+        return_codes: Option<ReturnCodes>,
+    }
+}
+
+words! {
+    /// What to do if a name is listed.
+    pub enum Mode {
+        /// Reject the mail.
+        Reject = "reject",
+        /// Only add the score.
+        Passive = "passive",
+    } else Passive
+}
+
+/// See the options.
+pub struct Dbl {
+    name: String,
+    reject_message: Template,
+    enabled: UserConfig<Switch>,
+    score_field: String,
+    list: DnsList,
+    checks: [Check; 3],
+}
+
+/// One attribute to look up.
+struct Check {
+    attribute: &'static str,
+    mode: UserConfig<Mode>,
+    score: Score,
+    result: String,
+    scored: String,
+}
+
+impl Plugin for Dbl {
+    const NAME: &'static str = "DBL";
+    type Options = DblOptions;
+
+    fn new(options: DblOptions, setup: &mut Setup<'_, '_>) -> Option<Dbl> {
+        let name = setup.name.to_owned();
+        let check = |attribute, mode, score| {
+            let (result, scored) = (format!("{name}-{attribute}-result"), format!("{name}-{attribute}-score"));
+            Check { attribute, mode, score, result, scored }
+        };
+        let checks = [
+            check("sender", options.sender_mode, options.sender_score),
+            check("reverse_client_name", options.reverse_client_name_mode, options.reverse_client_name_score),
+            check("helo_name", options.helo_name_mode, options.helo_name_score),
+        ];
+        let list = DnsList::new(&options.domain, ListKind::Domain, options.return_codes, false);
+        let DblOptions { reject_message, enabled, score_field, .. } = options;
+        Some(Dbl { name, reject_message, enabled, score_field, list, checks })
+    }
+
+    fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
+        if self.enabled.get(session) == Switch::Off {
+            return Vec::new();
+        }
+        let unknown = self.checks.iter().filter(|check| session.text(&check.result).is_none());
+        unknown.filter_map(|check| self.question(check.name(request.get(check.attribute)?)?)).collect()
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        if self.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        for check in &self.checks {
+            if let Some(rejection) = self.run_check(check, cx).await? {
+                return Ok(Verdict::Stop(rejection));
+            }
+        }
+        Ok(Verdict::Next)
+    }
+}
+
+impl Dbl {
+    async fn run_check(&self, check: &Check, cx: &mut Cx<'_>) -> Result<Option<String>, Error> {
+        let Some(name) = check.name(cx.attribute(check.attribute)?) else { return Ok(None) };
+        let (question, name) = (self.question(name), String::from_utf8_lossy(name).into_owned());
+        let Some(listed) = ask(cx, &check.result, &self.list, question).await else { return Ok(None) };
+        cx.note(format_args!("{} {name} is on a list ({})", check.attribute, listed.address));
+        if cx.session.first_time(&check.scored) {
+            cx.session.add_score(&self.score_field, &format!("{}-{}", self.name, check.attribute), &check.score);
+        }
+        if check.mode.get(cx.session) == Mode::Passive {
+            return Ok(None);
+        }
+        let text = if self.reject_message.has("%INFO%") { listed.text(cx).await } else { None };
+        let info = text.map(|text| format!(", {text}")).unwrap_or_default();
+        let values = [("%CHECK%", check.attribute), ("%HOSTNAME%", &name), ("%INFO%", &info)];
+        Ok(Some(format!("reject {}", self.reject_message.fill(&values))))
+    }
+
+    /// What to ask about a name. One final dot is the root of the DNS, not an empty label.
+    fn question(&self, name: &[u8]) -> Option<Question> {
+        self.list.question_for_domain(name.strip_suffix(b".").unwrap_or(name))
+    }
+}
+
+impl Check {
+    /// The name to look up: of the sender what stands behind the first `@`. A name without a dot is no domain, and one
+    /// with a colon or in brackets an address, which lists of domains don't want to be asked about.
+    fn name<'a>(&self, value: &'a [u8]) -> Option<&'a [u8]> {
+        let name = match self.attribute {
+            "sender" => &value[value.iter().position(|byte| *byte == b'@')? + 1..],
+            _ => value,
+        };
+        let is_address = name.contains(&b':') || name.starts_with(b"[") || is_dotted_quad(name);
+        (name.contains(&b'.') && !is_address).then_some(name)
+    }
+}
+
+fn is_dotted_quad(name: &[u8]) -> bool {
+    std::str::from_utf8(name).is_ok_and(|name| name.parse::<std::net::Ipv4Addr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    fn bench(options: &str, sender: &str, reverse: &str, helo: &str) -> Bench {
+        Bench::new(&format!("<Plugin dbl>\n module = DBL\n domain = dbl.test\n {options}\n</Plugin>"))
+            .listed("bad.example.dbl.test", "127.0.1.2", "domain is bad")
+            .listed("helo.example.dbl.test", "127.0.1.4", "helolisted")
+            .attribute("sender", sender)
+            .attribute("reverse_client_name", reverse)
+            .attribute("helo_name", helo)
+    }
+
+    #[test]
+    fn a_listed_sender_is_rejected() {
+        let mut bench = bench("", "x@bad.example", "ok.example", "ok.example");
+        assert_eq!(bench.run().as_deref(), Some("reject sender rejected (bad.example, \"domain is bad\")"));
+        assert_eq!(bench.session.text("score_detail"), Some("dbl-sender=5"));
+    }
+
+    #[test]
+    fn a_listed_helo_name_is_scored_once() {
+        let mut bench = bench("", "x@ok.example", "ok.example", "helo.example.");
+        assert_eq!((bench.run(), bench.run()), (None, None));
+        assert_eq!(bench.session.text("score_detail"), Some("dbl-helo_name=1"));
+    }
+
+    #[test]
+    fn equal_names_are_asked_once() {
+        let mut bench = bench("", "x@ok.example", "ok.example", "ok.example");
+        assert_eq!(bench.run(), None);
+        assert_eq!(bench.questions(), ["ok.example.dbl.test A"]);
+    }
+
+    #[test]
+    fn addresses_and_plain_words_are_not_looked_up() {
+        for name in ["unknown", "localhost", "[10.1.2.3]", "10.1.2.3", "2001:db8::1", ""] {
+            let mut bench = bench("", &format!("x@{name}"), name, name);
+            assert_eq!(bench.run(), None);
+            assert!(bench.questions().is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_error_code_of_domain_lists_is_no_listing() {
+        let mut bench = bench("", "x@bad.example", "ok.example", "ok.example")
+            .listed("bad.example.dbl.test", "127.0.1.255", "no IP queries");
+        assert_eq!(bench.run(), None);
+    }
+
+    #[test]
+    fn a_missing_attribute_is_an_error() {
+        let mut bench = Bench::new("<Plugin d>\n module = DBL\n domain = dbl.test\n</Plugin>").attribute("sender", "");
+        assert_eq!(bench.try_run().unwrap_err(), "d: the request has no attribute `reverse_client_name`");
+    }
+}

@@ -1,0 +1,27 @@
+//! Every plugin: one file, one line here.
+
+use crate::plugin::Kind;
+
+macro_rules! plugins {
+    ($($module:ident::$Plugin:ident,)*) => {
+        $(mod $module;)*
+        /// Every plugin there is, in the order of the manual.
+        pub const KINDS: &[Kind] = &[$(Kind::of::<$module::$Plugin>(),)*];
+    };
+}
+
+plugins! {
+    action::Action,
+    add_score_header::AddScoreHeader,
+    clear_fields::ClearFields,
+    condition::Condition,
+    dbl::Dbl,
+    eval::Eval,
+    proxy::Proxy,
+    rbl::Rbl,
+    rbl_action::RblAction,
+    regex_list::RegexList,
+    score_action::ScoreAction,
+    set_field::SetField,
+    stress::Stress,
+}

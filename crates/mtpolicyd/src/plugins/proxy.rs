@@ -1,0 +1,212 @@
+//! `Proxy`: asks another policy daemon.
+
+use crate::options::options;
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::value::{Flag, Seconds};
+use postfix_policy::Request;
+use postfix_policy::client::{ClientError, Connection, Endpoint};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use tokio::time::{Instant, timeout_at};
+
+options! {
+    /// Hands the request to another policy daemon and answers with its action.
+    ///
+    /// The first `action=` of its answer counts, as it does for Postfix. A daemon that can't be reached, answers too late
+    /// or without an action fails the plugin; `on_error` says what becomes of the request.
+    ///
+    /// ```conf
+    /// <Plugin ask-postgrey>
+    ///   module = "Proxy"
+    ///   host = "127.0.0.1:10023"
+    ///   keepalive = 1
+    ///   timeout = 5
+    ///   on_error = "continue"
+    /// </Plugin>
+    /// ```
+    pub struct ProxyOptions {
+        /// The TCP address of the other daemon, with its port.
+        host: Option<HostPort>,
+        /// The path of its UNIX socket.
+        socket_path: Option<String>,
+        /// Whether connections are kept open between requests (`1`), or opened for each (`0`).
+        keepalive: Flag = Flag(false),
+        /// How long the other daemon may take, connecting included. The deadline of the request holds in any case.
+        timeout: Seconds = Seconds(10),
+    }
+}
+
+/// `host:port` of a TCP service.
+#[derive(Clone, Debug)]
+pub struct HostPort(String);
+
+impl std::fmt::Display for HostPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl crate::value::Value for HostPort {
+    const FORM: &'static str = "`HOST:PORT`";
+    fn parse(text: &str) -> Result<Self, String> {
+        let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        let port = port.and_then(|(_, port)| port.parse::<u16>().ok());
+        port.map(|_| HostPort(text.to_owned())).ok_or_else(|| format!("`{text}` has no port"))
+    }
+}
+
+/// Connections kept open at most; each is idle, so this bounds descriptors, not concurrency.
+const MAX_IDLE: usize = 32;
+
+/// See the options.
+pub struct Proxy {
+    endpoint: Endpoint,
+    options: ProxyOptions,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Plugin for Proxy {
+    const NAME: &'static str = "Proxy";
+    type Options = ProxyOptions;
+
+    fn new(options: ProxyOptions, setup: &mut Setup<'_, '_>) -> Option<Proxy> {
+        let endpoint = match (&options.host, &options.socket_path) {
+            (Some(host), None) => Endpoint::Tcp(host.to_string()),
+            (None, Some(path)) => Endpoint::Unix(PathBuf::from(path)),
+            (None, None) => {
+                let help = "write `host = \"127.0.0.1:10023\"` or `socket_path = \"/path\"`".to_owned();
+                setup.section.refuse(format!("Plugin {} needs a host or a socket_path", setup.name), Some(help));
+                return None;
+            }
+            (Some(_), Some(_)) => {
+                let help = "keep the one that is meant".to_owned();
+                setup.section.refuse(format!("Plugin {} has a host and a socket_path", setup.name), Some(help));
+                return None;
+            }
+        };
+        Some(Proxy { endpoint, options, idle: Mutex::default() })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        let own = Instant::now() + self.options.timeout.duration();
+        let asked = timeout_at(own.min(cx.deadline.backends), self.ask(cx.request)).await;
+        let failed = |cause| Error::Service { service: self.endpoint.to_string(), cause };
+        match asked {
+            Ok(Ok(action)) => Ok(Verdict::Stop(action)),
+            Ok(Err(cause)) => Err(failed(cause)),
+            Err(_) => Err(failed("no answer in time".to_owned())),
+        }
+    }
+}
+
+impl Proxy {
+    /// The action of the other daemon. A connection that failed, or was given up in the middle, is dropped.
+    async fn ask(&self, request: &Request) -> Result<String, String> {
+        if let Some(kept) = self.take_idle() {
+            match self.exchange(kept, request).await {
+                // It was closed meanwhile, which says nothing about a new one.
+                Err(error) if error.is_hang_up() => {}
+                answered => return answered.map_err(|error| error.to_string()),
+            }
+        }
+        let connection = Connection::open(&self.endpoint).await.map_err(|error| error.to_string())?;
+        self.exchange(connection, request).await.map_err(|error| error.to_string())
+    }
+
+    async fn exchange(&self, mut connection: Connection, request: &Request) -> Result<String, ClientError> {
+        let answer = connection.ask(request).await?;
+        let action = answer.action().ok_or(ClientError::NoAction)?;
+        let action = String::from_utf8_lossy(action).into_owned();
+        if self.options.keepalive.0 {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < MAX_IDLE {
+                idle.push(connection);
+            }
+        }
+        Ok(action)
+    }
+
+    /// A kept connection that is still good, as far as one can tell without asking.
+    fn take_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut kept = idle.pop()?;
+            if kept.is_usable() {
+                return Some(kept);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A daemon that answers each connection with these replies and then closes it, and counts connections.
+    fn upstream(replies: &'static [&'static str]) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = connections.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                counter.fetch_add(1, Ordering::Relaxed);
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                for reply in replies {
+                    if !lines.any(|line| line.is_empty()) || (&stream).write_all(reply.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        (address, connections)
+    }
+
+    fn bench(host: &str, extra: &str) -> Bench {
+        let text = format!("<Plugin p>\n module = Proxy\n host = \"{host}\"\n {extra}\n</Plugin>");
+        Bench::new(&text).attribute("sender", "a@example.org")
+    }
+
+    #[test]
+    fn the_first_action_of_the_answer_counts() {
+        let (host, _) = upstream(&["action=defer x\naction=ok\nother=1\n\n"]);
+        assert_eq!(bench(&host, "").run().as_deref(), Some("defer x"));
+    }
+
+    #[test]
+    fn kept_connections_are_used_again_and_replaced_when_closed() {
+        let (host, connections) = upstream(&["action=one\n\n", "action=two\n\n"]);
+        let mut bench = bench(&host, "keepalive = 1");
+        let answers: Vec<_> = (0..3).map(|_| bench.run().unwrap()).collect();
+        assert_eq!(answers, ["one", "two", "one"]);
+        assert_eq!(connections.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_useless_answer_fails_the_plugin() {
+        let (host, _) = upstream(&["foo=bar\n\n"]);
+        assert!(bench(&host, "").try_run().is_err());
+        assert_eq!(bench(&host, "on_error = continue").run(), None);
+    }
+
+    #[test]
+    fn a_silent_daemon_fails_the_plugin_in_time() {
+        let (host, _) = upstream(&[]);
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap().to_string();
+        let failure = bench(&address, "timeout = 1").try_run().unwrap_err();
+        assert!(failure.ends_with("no answer in time"), "{failure}");
+        assert!(bench(&host, "").try_run().is_err());
+    }
+
+    #[test]
+    fn one_address_is_needed() {
+        let mistakes = Bench::mistakes("<Plugin p>\n module = Proxy\n</Plugin>");
+        assert_eq!(mistakes, ["1:1 Plugin p needs a host or a socket_path"]);
+        let mistakes = Bench::mistakes("<Plugin p>\n module = Proxy\n host = nowhere\n</Plugin>");
+        assert_eq!(mistakes, ["3:9 host: `nowhere` has no port"]);
+    }
+}

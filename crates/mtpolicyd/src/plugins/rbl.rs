@@ -1,0 +1,207 @@
+//! `RBL`: is the client on a DNS list?
+
+use crate::fields::{Scoring, Template};
+use crate::listing::{ask, rbl_field};
+use crate::options::{UserConfig, options};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::session::Session;
+use crate::value::{Switch, words};
+use crate::world::dns::Question;
+use crate::world::dnslist::{DnsList, ListKind, ReturnCodes};
+use postfix_policy::Request;
+
+options! {
+    /// Looks the address of the client up in a DNS block list or allow list (RFC 5782).
+    ///
+    /// A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1), counts as not
+    /// listing the client. The answer and the score count once a mail.
+    ///
+    /// ```conf
+    /// <Plugin spamhaus>
+    ///   module = "RBL"
+    ///   mode = "passive"
+    ///   domain = "zen.spamhaus.org"
+    ///   score = 5
+    /// </Plugin>
+    /// <Plugin known-good>
+    ///   module = "RBL"
+    ///   mode = "accept" # ends the chain
+    ///   domain = "list.dnswl.org"
+    ///   return_codes = "127.0.2.1-127.0.20.3"
+    /// </Plugin>
+    /// ```
+    pub struct RblOptions {
+        /// The zone of the list.
+        domain: String,
+        /// Whether the check is made.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// What to do with a client that is listed: `reject` the mail, `accept` it (end the chain with `dunno`), or
+        /// only add the score (`passive`).
+        mode: UserConfig<Mode> = Mode::Reject,
+        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about it, in
+        /// brackets; of each, the first is filled in.
+        reject_message: Template = "delivery from %IP% rejected %INFO%",
+        /// Added to the score for a listed client.
+        score: Scoring,
+        /// The answers that count as a listing, where others mean something else: addresses, ranges and networks,
+        /// separated by commas, such as `127.0.0.2-11, 127.0.1.0/24`. Without it every address in 127.0.0.0/8 counts
+        /// that is no error code.
+        return_codes: Option<ReturnCodes>,
+        /// Whether IPv6 clients are looked up too.
+        ipv6: Switch = Switch::Off,
+    }
+}
+
+words! {
+    /// What to do with a client that is listed.
+    pub enum Mode {
+        /// Reject the mail.
+        Reject = "reject",
+        /// End the chain without an opinion.
+        Accept = "accept",
+        /// Only add the score.
+        Passive = "passive",
+    } else Passive
+}
+
+/// See the options.
+pub struct Rbl {
+    name: String,
+    options: RblOptions,
+    list: DnsList,
+    result: String,
+    scored: String,
+}
+
+impl Plugin for Rbl {
+    const NAME: &'static str = "RBL";
+    type Options = RblOptions;
+
+    fn new(options: RblOptions, setup: &mut Setup<'_, '_>) -> Option<Rbl> {
+        let name = setup.name.to_owned();
+        let ipv6 = options.ipv6 == Switch::On;
+        let list = DnsList::new(&options.domain, ListKind::Address, options.return_codes.clone(), ipv6);
+        let scored = format!("rbl-{name}-score");
+        Some(Rbl { result: rbl_field(&name), scored, list, options, name })
+    }
+
+    fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
+        let wanted = self.options.enabled.get(session) == Switch::On && session.text(&self.result).is_none();
+        request.get("client_address").filter(|_| wanted).and_then(|ip| self.question(ip)).into_iter().collect()
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        if self.options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        let ip = String::from_utf8_lossy(cx.attribute("client_address")?).into_owned();
+        let question = self.question(ip.as_bytes());
+        let Some(listed) = ask(cx, &self.result, &self.list, question).await else { return Ok(Verdict::Next) };
+        cx.note(format_args!("{ip} is on {} ({})", self.list.label(), listed.address));
+        self.options.score.add_once(cx.session, &self.name, &self.scored);
+        Ok(match self.options.mode.get(cx.session) {
+            Mode::Reject => {
+                Verdict::Stop(listed.rejection(&self.options.reject_message, &ip, cx).await)
+            }
+            Mode::Accept => Verdict::dunno(),
+            Mode::Passive => Verdict::Next,
+        })
+    }
+}
+
+impl Rbl {
+    /// What to ask about the client: nothing where it has no address that this list knows.
+    fn question(&self, client_address: &[u8]) -> Option<Question> {
+        let ip = std::str::from_utf8(client_address).ok()?.parse().ok()?;
+        self.list.question_for_address(ip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    const PLUGIN: &str =
+        "<Plugin bl>\n module = RBL\n domain = zen.example\n score = 5\n uc_enabled = spamhaus\n uc_mode = m\n";
+
+    fn bench(extra: &str) -> Bench {
+        Bench::new(&format!("{PLUGIN}{extra}\n</Plugin>"))
+            .listed("4.2.0.192.zen.example", "127.0.0.2", "listed, see example")
+            .attribute("client_address", "192.0.2.4")
+    }
+
+    #[test]
+    fn a_listed_client_is_rejected_and_scored() {
+        let mut bench = bench("");
+        let rejected = "reject delivery from 192.0.2.4 rejected (\"listed, see example\")";
+        assert_eq!(bench.run().as_deref(), Some(rejected));
+        assert_eq!(bench.session.text("score_detail"), Some("bl=5"));
+    }
+
+    #[test]
+    fn answer_and_score_count_once_a_mail() {
+        let mut bench = bench("mode = passive");
+        assert_eq!(bench.run(), None);
+        assert_eq!(bench.attribute_again("client_address", "192.0.2.9").run(), None);
+        assert_eq!(bench.session.text("score"), Some("5"));
+        assert_eq!(bench.questions(), ["4.2.0.192.zen.example A"]);
+    }
+
+    #[test]
+    fn the_text_is_asked_only_where_it_is_used() {
+        let mut bench = bench("mode = accept");
+        assert_eq!(bench.run().as_deref(), Some("dunno"));
+        assert_eq!(bench.questions(), ["4.2.0.192.zen.example A"]);
+    }
+
+    #[test]
+    fn an_unlisted_client_passes() {
+        let mut bench = bench("").attribute("client_address", "192.0.2.1");
+        assert_eq!(bench.run(), None);
+        assert_eq!(bench.session.text("score"), None);
+    }
+
+    #[test]
+    fn a_user_can_switch_it_off_or_make_it_passive() {
+        for (field, word, outcome) in [("spamhaus", "off", None), ("m", "whatever", None), ("m", "accept", Some("dunno"))] {
+            let mut bench = bench("");
+            bench.session.set(field, word);
+            assert_eq!(bench.run().as_deref(), outcome, "{field}={word}");
+        }
+    }
+
+    #[test]
+    fn a_broken_list_lists_nobody() {
+        let mut bench = bench("").dns_fails("4.2.0.192.zen.example");
+        assert_eq!(bench.run(), None);
+    }
+
+    #[test]
+    fn error_codes_are_no_listing() {
+        for code in ["127.255.255.254", "127.0.0.1", "203.0.113.7"] {
+            let mut bench = bench("mode = accept").listed("4.2.0.192.zen.example", code, "query refused");
+            assert_eq!(bench.run(), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn return_codes_narrow_a_list() {
+        let codes = "return_codes = \"127.0.0.10-11\"";
+        assert_eq!(bench(codes).run(), None);
+        assert!(bench(codes).listed("4.2.0.192.zen.example", "127.0.0.11", "x").run().is_some());
+    }
+
+    #[test]
+    fn without_a_client_address_it_fails() {
+        assert!(Bench::new(&format!("{PLUGIN}</Plugin>")).try_run().is_err());
+    }
+
+    #[test]
+    fn mistakes_are_found_when_the_file_is_read() {
+        let mode = Bench::mistakes(&format!("{PLUGIN} mode = rejcet\n</Plugin>"));
+        assert_eq!(mode, ["7:9 mode: `rejcet` is none of reject, accept, passive; did you mean `reject`?"]);
+        assert_eq!(Bench::mistakes("<Plugin bl>\n module = RBL\n</Plugin>"), ["1:1 Plugin bl needs the option `domain`"]);
+        let codes = Bench::mistakes(&format!("{PLUGIN} return_codes = 127.0.0\n</Plugin>"));
+        assert!(codes[0].starts_with("7:17 return_codes: "), "{codes:?}");
+    }
+}

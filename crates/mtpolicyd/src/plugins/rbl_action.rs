@@ -1,0 +1,138 @@
+//! `RBLAction`: acts on which answer a DNS list gave to an earlier RBL plugin.
+
+use crate::fields::{Scoring, Template, printable};
+use crate::listing::{rbl_field, recall};
+use crate::options::{UserConfig, options};
+use crate::pattern::Pattern;
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::value::{Switch, words};
+
+options! {
+    /// Acts on the code that a list answered to an RBL plugin before it, for lists that combine several.
+    ///
+    /// The score counts once a mail.
+    ///
+    /// ```conf
+    /// <Plugin spamhaus>
+    ///   module = "RBL"
+    ///   mode = "passive"
+    ///   domain = "zen.spamhaus.org"
+    /// </Plugin>
+    /// <Plugin spamhaus-sbl>
+    ///   module = "RBLAction"
+    ///   result_from = "spamhaus"
+    ///   re_match = "^127\.0\.0\.[23]$"
+    ///   mode = "reject"
+    /// </Plugin>
+    /// <Plugin spamhaus-pbl>
+    ///   module = "RBLAction"
+    ///   result_from = "spamhaus"
+    ///   re_match = "^127\.0\.0\.1[01]$"
+    ///   mode = "passive"
+    ///   score = 3
+    /// </Plugin>
+    /// ```
+    pub struct RblActionOptions {
+        /// The name of the RBL plugin whose answer is looked at; if it was not asked, nothing happens.
+        result_from: String,
+        /// Whether the check is made.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// What to do if the answer matches: `reject` the mail, `accept` it (end the chain with `dunno`), or only add
+        /// the score (`passive`).
+        mode: UserConfig<Mode> = Mode::Reject,
+        /// A Perl regular expression for the address that the list answered.
+        re_match: String,
+        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about it, in
+        /// brackets; of each, the first is filled in.
+        reject_message: Template = "delivery from %IP% rejected %INFO%",
+        /// Added to the score if the answer matches.
+        score: Scoring,
+    }
+}
+
+words! {
+    /// What to do if the answer matches.
+    pub enum Mode {
+        /// Reject the mail.
+        Reject = "reject",
+        /// End the chain without an opinion.
+        Accept = "accept",
+        /// Only add the score.
+        Passive = "passive",
+    } else Passive
+}
+
+/// See the options.
+pub struct RblAction {
+    name: String,
+    options: RblActionOptions,
+    pattern: Pattern,
+    result: String,
+    scored: String,
+}
+
+impl Plugin for RblAction {
+    const NAME: &'static str = "RBLAction";
+    type Options = RblActionOptions;
+
+    fn new(options: RblActionOptions, setup: &mut Setup<'_, '_>) -> Option<RblAction> {
+        let pattern = setup.pattern("re_match", &options.re_match)?;
+        let name = setup.name.to_owned();
+        let scored = format!("rbl-{name}-score");
+        Some(RblAction { result: rbl_field(&options.result_from), scored, pattern, options, name })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        if self.options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        let Some(listed) = recall(cx.session, &self.result).flatten() else { return Ok(Verdict::Next) };
+        if !self.pattern.is_match(listed.address.as_bytes())? {
+            return Ok(Verdict::Next);
+        }
+        self.options.score.add_once(cx.session, &self.name, &self.scored);
+        Ok(match self.options.mode.get(cx.session) {
+            Mode::Reject => {
+                let ip = printable(cx.request, "client_address").unwrap_or_default().into_owned();
+                Verdict::Stop(listed.rejection(&self.options.reject_message, &ip, cx).await)
+            }
+            Mode::Accept => Verdict::dunno(),
+            Mode::Passive => Verdict::Next,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    fn bench(action: &str) -> Bench {
+        Bench::new(&format!(
+            "<Plugin bl>\n module = RBL\n domain = zen.example\n mode = passive\n</Plugin>\n\
+             <Plugin sbl>\n module = RBLAction\n result_from = bl\n score = 3\n {action}\n</Plugin>"
+        ))
+        .listed("4.2.0.192.zen.example", "127.0.0.3", "see")
+        .attribute("client_address", "192.0.2.4")
+    }
+
+    #[test]
+    fn a_matching_answer_is_acted_on() {
+        let mut bench = bench("re_match = \"^127\\.0\\.0\\.[23]$\"\n reject_message = \"SBL %IP% %INFO%\"");
+        assert_eq!(bench.run().as_deref(), Some("reject SBL 192.0.2.4 (see)"));
+        assert_eq!(bench.questions(), ["4.2.0.192.zen.example A", "4.2.0.192.zen.example TXT"]);
+        assert_eq!(bench.session.text("score_detail"), Some("sbl=3"));
+    }
+
+    #[test]
+    fn another_answer_is_not() {
+        let mut bench = bench("re_match = \"^127\\.0\\.0\\.4$\"");
+        assert_eq!(bench.run(), None);
+        assert_eq!(bench.session.text("score"), None);
+    }
+
+    #[test]
+    fn without_an_earlier_answer_nothing_happens() {
+        let text = "<Plugin a>\n module = RBLAction\n result_from = none\n re_match = .\n</Plugin>";
+        assert_eq!(Bench::new(text).run(), None);
+    }
+}

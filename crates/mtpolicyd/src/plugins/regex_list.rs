@@ -1,0 +1,173 @@
+//! `RegexList`: does a value match one of many regular expressions?
+
+use crate::chain::Chain;
+use crate::fields::{FieldRef, Scoring};
+use crate::options::{OptionalUserConfig, Repeated, UserConfig, options};
+use crate::pattern::{Pattern, PatternList};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::value::{Flag, Switch};
+use std::io::Read;
+
+options! {
+    /// Adds to the score (once a mail), answers, or runs the plugins in it when a value matches one of a list of Perl
+    /// regular expressions.
+    ///
+    /// A thousand expressions cost about as much as ten. An expression that can't be read is skipped with a warning.
+    /// An `action` wins over plugins in the block.
+    ///
+    /// ```conf
+    /// <Plugin dialup-names>
+    ///   module = "RegexList"
+    ///   key = "request:client_name"
+    ///   regex = "^(ppp|dial|pool)[-.]?\d+\."
+    ///   regex = "\.dynamic\.example\.net$"
+    ///   score = 2.5
+    /// </Plugin>
+    /// ```
+    pub struct RegexListOptions {
+        /// Whether the check is made.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// The value to look at.
+        key: FieldRef = FieldRef::Request("client_address".to_owned()),
+        /// `1` acts when no expression matches. A value that is not there never counts.
+        invert: Flag = Flag(false),
+        /// A Perl regular expression; may be given several times.
+        regex: Repeated<String>,
+        /// A file with more expressions, one a line; empty lines and comments (`#`) are skipped. It is
+        /// read at the start and at a reload.
+        file: Option<String>,
+        /// Added to the score.
+        score: Scoring,
+        /// The answer to Postfix.
+        action: OptionalUserConfig<String>,
+    }
+}
+
+/// The largest list file: a hundred times what anybody keeps, and no device file that never ends.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// See the options.
+pub struct RegexList {
+    name: String,
+    scored: String,
+    options: RegexListOptions,
+    patterns: PatternList,
+    nested: Chain,
+}
+
+impl Plugin for RegexList {
+    const NAME: &'static str = "RegexList";
+    type Options = RegexListOptions;
+
+    fn new(options: RegexListOptions, setup: &mut Setup<'_, '_>) -> Option<RegexList> {
+        setup.check_actions("action", &options.action);
+        let given = options.regex.0.iter().filter_map(|text| compile(text, "regex", setup));
+        let mut patterns: Vec<_> = given.collect();
+        if let Some(path) = &options.file {
+            patterns.extend(read_file(path, setup)?);
+        }
+        let nested = Chain::nested(setup)?;
+        let name = setup.name.to_owned();
+        let scored = format!("{name}-score");
+        Some(RegexList { name, scored, options, patterns: PatternList::new(patterns), nested })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        if self.options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        let Some(value) = self.options.key.get(cx.request, cx.session) else { return Ok(Verdict::Next) };
+        let found = self.patterns.find(value)?;
+        if found.is_some() == self.options.invert.0 {
+            return Ok(Verdict::Next);
+        }
+        cx.note(format_args!("{} matched: {}", self.options.key, String::from_utf8_lossy(value)));
+        self.options.score.add_once(cx.session, &self.name, &self.scored);
+        let action = self.options.action.get(cx.session);
+        self.nested.act(action.as_deref(), cx).await
+    }
+}
+
+/// One expression, or `None` after the warning that it is skipped.
+fn compile(text: &str, place: &str, setup: &Setup<'_, '_>) -> Option<Pattern> {
+    let skipped = |why| {
+        let span = setup.section.span_of(place.split(' ').next().unwrap_or_default());
+        setup.section.report().warning(span, format!("{place}: {why}; the expression is skipped"), None);
+    };
+    Pattern::new(text).map_err(skipped).ok()
+}
+
+/// The expressions of a list file, or `None` after the mistake was reported.
+fn read_file(path: &str, setup: &Setup<'_, '_>) -> Option<Vec<Pattern>> {
+    let read = || {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        let small = bytes.len() as u64 <= MAX_FILE_BYTES;
+        if small { Ok(bytes) } else { Err(std::io::Error::other("the file is larger than 16 MiB")) }
+    };
+    let refused = |why: std::io::Error| {
+        let help = "the path is relative to the folder in which the daemon is started".to_owned();
+        let span = setup.section.span_of("file");
+        setup.section.report().error(span, format!("file: can't read `{path}`: {why}"), Some(help));
+    };
+    let bytes = read().map_err(refused).ok()?;
+    let text = config_general::decode(&bytes);
+    // Not `lines()`: a carriage return before the line feed belongs to the expression, as in the original.
+    let lines = text.split('\n').enumerate();
+    let wanted = lines.filter(|(_, line)| !matches!(line.trim_start().as_bytes(), [] | [b'#', ..]));
+    Some(wanted.filter_map(|(n, line)| compile(line, &format!("file {path}, line {}", n + 1), setup)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+    use std::io::Write;
+
+    fn listed(options: &str, sender: &str) -> Option<String> {
+        let text = format!("<Plugin r>\n module = RegexList\n key = sender\n {options}\n action = hit\n</Plugin>");
+        Bench::new(&text).attribute("sender", sender).run()
+    }
+
+    #[test]
+    fn one_of_several_is_enough() {
+        let two = "regex = ^a\n regex = z$";
+        assert_eq!(listed(two, "ab"), Some("hit".into()));
+        assert_eq!(listed(two, "yz"), Some("hit".into()));
+        assert_eq!(listed(two, "b"), None);
+        assert_eq!(listed("regex = ^a\n invert = 1", "b"), Some("hit".into()));
+        assert_eq!(listed("regex = ^a\n enabled = off", "ab"), None);
+    }
+
+    #[test]
+    fn a_value_that_is_not_there_never_counts() {
+        let text = "<Plugin r>\n module = RegexList\n key = sender\n regex = x\n invert = 1\n action = hit\n</Plugin>";
+        assert_eq!(Bench::new(text).run(), None);
+    }
+
+    #[test]
+    fn the_score_is_added_once_a_mail() {
+        let text = "<Plugin r>\n module = RegexList\n key = sender\n regex = .\n score = 2\n</Plugin>";
+        let mut bench = Bench::new(text).attribute("sender", "x");
+        bench.run();
+        bench.run();
+        assert_eq!(bench.session.text("score"), Some("2"));
+    }
+
+    #[test]
+    fn a_file_adds_expressions_and_bad_lines_are_skipped() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"# comment\n\n(broken\n^two\\.\n").unwrap();
+        let option = format!("file = {}", file.path().display());
+        assert_eq!(listed(&option, "two.example"), Some("hit".into()));
+        assert_eq!(listed(&option, "# comment"), None);
+        let text = format!("<Plugin r>\n module = RegexList\n {option}\n action = hit\n</Plugin>");
+        let warnings = Bench::warnings(&text);
+        assert!(warnings.len() == 1 && warnings[0].contains("line 3"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_missing_file_is_a_mistake() {
+        let text = "<Plugin r>\n module = RegexList\n file = /nothere.txt\n action = hit\n</Plugin>";
+        assert!(Bench::mistakes(text)[0].starts_with("3:9 file: can't read `/nothere.txt`: "));
+    }
+}
