@@ -1,0 +1,180 @@
+//! The command line: what was asked for, and the text that answers it.
+//!
+//! Knows: options, settings, the manual, the server. Must not know: how any of them works.
+
+use crate::manual::{self, Format};
+use crate::server::{self, Mode, ServeOptions};
+use crate::settings::Settings;
+use crate::value::nearest;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The configuration file where none is named.
+pub const DEFAULT_CONFIGURATION: &str = "/etc/mtpolicyd/mtpolicyd.conf";
+
+/// Ended well.
+const DONE: ExitCode = ExitCode::SUCCESS;
+
+/// The configuration, or something that it names, can't be used. The original has several numbers for it.
+const REFUSED: u8 = 1;
+
+/// Tasks of `--cron`, as the crontab of the original names them.
+const PERIODS: [&str; 4] = ["hourly", "daily", "weekly", "monthly"];
+
+/// The options of the daemon.
+pub fn command() -> Command {
+    let config = Arg::new("config").short('c').long("config").value_name("FILE");
+    let config = config.value_parser(value_parser!(PathBuf)).default_value(DEFAULT_CONFIGURATION);
+    let level = Arg::new("loglevel").short('l').long("loglevel").value_name("LEVEL");
+    let dump = Arg::new("dump_vhosts").short('d').long("dump_vhosts").aliases(["dump-vhosts", "dump_config"]);
+    Command::new("mtpolicyd")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A policy daemon for Postfix: asks an ordered chain of plugins about every mail.")
+        .args_conflicts_with_subcommands(true)
+        .args([
+            config.clone().help("The configuration file"),
+            Arg::new("foreground")
+                .short('f')
+                .long("foreground")
+                .action(ArgAction::SetTrue)
+                .help("Stay in the foreground and log to the standard output"),
+            level.value_parser(value_parser!(u8)).help("Log as much as this level (1 to 4) instead of log_level"),
+            dump.action(ArgAction::SetTrue).help("Read the configuration, print its virtual hosts and exit"),
+            Arg::new("cron")
+                .short('t')
+                .long("cron")
+                .value_name("TASKS")
+                .help("Run the tasks of these periods (hourly,daily,weekly,monthly) and exit"),
+        ])
+        .subcommand(
+            Command::new("check")
+                .about("Say what is wrong with a configuration file")
+                .arg(config.index(1).short(None).long(None).help("The file"))
+                .arg(
+                    Arg::new("strict")
+                        .long("strict")
+                        .action(ArgAction::SetTrue)
+                        .help("Take warnings for mistakes, so that an unknown option is one"),
+                ),
+        )
+        .subcommand(
+            Command::new("manual")
+                .about("Print a page of the manual, or the list of pages")
+                .arg(Arg::new("page").value_name("PAGE").help("mtpolicyd.conf, or the name of a module"))
+                .arg(
+                    Arg::new("format")
+                        .long("format")
+                        .value_parser(["markdown", "man"])
+                        .default_value("markdown")
+                        .help("How to write it"),
+                ),
+        )
+}
+
+/// Does what the command line asks for.
+pub fn run() -> ExitCode {
+    let matches = command().get_matches();
+    match matches.subcommand() {
+        Some(("check", matches)) => check(config(matches), matches.get_flag("strict")),
+        Some(("manual", matches)) => print_manual(matches),
+        _ if matches.get_flag("dump_vhosts") => dump(config(&matches)),
+        _ => match matches.get_one::<String>("cron") {
+            Some(tasks) => cron(config(&matches), tasks),
+            None => serve(&matches),
+        },
+    }
+}
+
+fn config(matches: &ArgMatches) -> &Path {
+    matches.get_one::<PathBuf>("config").map_or(Path::new(DEFAULT_CONFIGURATION), PathBuf::as_path)
+}
+
+fn serve(matches: &ArgMatches) -> ExitCode {
+    let mode = if matches.get_flag("foreground") { Mode::Foreground } else { Mode::Background };
+    // As in the original, 0 does not override.
+    let log_level = matches.get_one::<u8>("loglevel").copied().filter(|level| *level > 0);
+    match server::serve(&ServeOptions { config: config(matches).to_owned(), mode, log_level }) {
+        Ok(()) => DONE,
+        Err(error) => {
+            say(&format!("mtpolicyd: {error}\n"));
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+fn dump(path: &Path) -> ExitCode {
+    match Settings::dump(path) {
+        Ok((hosts, messages)) => {
+            say(&messages.to_string());
+            print(&hosts)
+        }
+        Err(messages) => {
+            say(&messages.to_string());
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+fn check(path: &Path, strict: bool) -> ExitCode {
+    let (messages, refused) = match Settings::load(path) {
+        Ok((_, messages)) => {
+            let refused = strict && !messages.is_empty();
+            (messages, refused)
+        }
+        Err(messages) => (messages, true),
+    };
+    say(&messages.to_string());
+    if refused {
+        return ExitCode::from(REFUSED);
+    }
+    print(&format!("{}: the configuration can be used\n", path.display()))
+}
+
+/// No plugin of this version has tasks; the configuration is read all the same, so that cron mails its mistakes.
+fn cron(path: &Path, tasks: &str) -> ExitCode {
+    for task in tasks.split(',').map(str::trim).filter(|task| !PERIODS.contains(task)) {
+        let hint = nearest(task, PERIODS).map(|period| format!("; did you mean `{period}`?"));
+        let hint = hint.unwrap_or_default();
+        say(&format!("mtpolicyd: there are no tasks `{task}`, only {}{hint}\n", PERIODS.join(", ")));
+    }
+    match Settings::load(path) {
+        Ok(_) => DONE,
+        Err(messages) => {
+            say(&messages.to_string());
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+fn print_manual(matches: &ArgMatches) -> ExitCode {
+    let pages = manual::pages();
+    let format = match matches.get_one::<String>("format").map(String::as_str) {
+        Some("man") => Format::Man,
+        _ => Format::Markdown,
+    };
+    let Some(wanted) = matches.get_one::<String>("page") else {
+        return print(&pages.iter().map(|page| format!("{}\n", page.name)).collect::<String>());
+    };
+    match pages.iter().find(|page| page.name.eq_ignore_ascii_case(wanted)) {
+        Some(page) => print(&page.render(format)),
+        None => {
+            let hint = nearest(wanted, pages.iter().map(|page| page.name));
+            let hint = hint.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+            say(&format!("mtpolicyd: the manual has no page `{wanted}`{hint}\n"));
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// Writes what was asked for. A reader that has enough, such as head(1), is no failure.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    DONE
+}
+
+/// Writes to whoever started the program. If nobody listens there is nobody to tell.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,32 @@
+//! mtpolicyd: a policy daemon for Postfix that asks an ordered chain of plugins about every mail.
+//!
+//! `ARCHITECTURE.md` is the map, `docs/life-of-a-request.md` follows one request through the modules below,
+//! which stand in the order of their layers.
+
+pub mod address;
+pub mod log;
+pub mod pattern;
+pub mod value;
+pub mod world;
+
+pub mod session;
+
+pub mod fields;
+pub mod options;
+
+pub mod plugin;
+
+pub mod listing;
+
+pub mod chain;
+
+pub mod plugins;
+
+pub mod settings;
+
+pub mod cli;
+pub mod manual;
+pub mod server;
+
+#[cfg(test)]
+mod testing;

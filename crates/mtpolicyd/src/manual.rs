@@ -1,0 +1,128 @@
+//! The manual, written out from the declarations of the options. Nothing here is known twice.
+//!
+//! Knows: what the options say of themselves. Must not know: what they do.
+
+mod roff;
+
+use crate::chain::StepOptions;
+use crate::options::{OptionSpec, Options, Presence};
+use crate::plugins::KINDS;
+use crate::settings::{DnsOptions, Globals, HostOptions, SessionOptions};
+use std::fmt::Write;
+
+/// One page of the manual.
+pub struct Page {
+    /// Its name: `mtpolicyd.conf`, or that of a module.
+    pub name: &'static str,
+    /// One line for the head of a man page.
+    pub summary: String,
+    about: &'static str,
+    sections: Vec<Section>,
+}
+
+struct Section {
+    heading: &'static str,
+    options: Vec<OptionSpec>,
+}
+
+/// How a page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For a browser.
+    Markdown,
+    /// For man(1).
+    Man,
+}
+
+/// What the page of the configuration file begins with.
+const CONFIGURATION: &str = "\
+ The configuration file of mtpolicyd, by default /etc/mtpolicyd/mtpolicyd.conf.
+
+ It is written in the dialect of Perl's Config::General: `key = value` lines, blocks in angle brackets, comments from
+ `#` to the end of the line. A `#` inside quotes starts a comment too; write `\\#`. A value in double quotes keeps its
+ blanks, single quotes mean nothing. A backslash at the end of a line continues it. `<<include FILE>>` puts another
+ file in its place. The order of the plugins is the order in which they are asked.
+
+ `mtpolicyd check` reads the file and says what is wrong with it, and where.
+
+ ```conf
+ port = \"127.0.0.1:12345\"
+ <VirtualHost 12345>
+   name = \"incoming\"
+   <Plugin spamhaus>
+     module = \"RBL\"
+     domain = \"zen.spamhaus.org\"
+   </Plugin>
+ </VirtualHost>
+ ```
+";
+
+/// Every page: the configuration file, then the modules.
+pub fn pages() -> Vec<Page> {
+    let mut sections = vec![Section { heading: "Options", options: Globals::specs() }];
+    let blocks = [
+        ("Options of a VirtualHost block", HostOptions::specs()),
+        ("Options of every Plugin block", StepOptions::specs()),
+        ("Options of the SessionCache block", SessionOptions::specs()),
+        ("Options of the Dns block", DnsOptions::specs()),
+    ];
+    sections.extend(blocks.map(|(heading, options)| Section { heading, options }));
+    let summary = "configuration file of the policy daemon mtpolicyd".to_owned();
+    let mut pages = vec![Page { name: "mtpolicyd.conf", summary, about: CONFIGURATION, sections }];
+    pages.extend(KINDS.iter().map(|kind| {
+        let sections = vec![Section { heading: "Options", options: (kind.options)() }];
+        let first = undent(kind.about).split_inclusive('.').next().unwrap_or_default().replace('\n', " ");
+        let summary = format!("module of mtpolicyd: {}", first.trim().trim_end_matches('.'));
+        Page { name: kind.name, summary, about: kind.about, sections }
+    }));
+    pages
+}
+
+impl Page {
+    /// The text of the page.
+    pub fn render(&self, format: Format) -> String {
+        match format {
+            Format::Markdown => self.markdown(),
+            Format::Man => roff::page(self),
+        }
+    }
+
+    /// The examples of the page; each of them is loaded by a test.
+    pub fn examples(&self) -> Vec<String> {
+        let about = undent(self.about);
+        let blocks = about.split("```conf\n").skip(1);
+        blocks.filter_map(|rest| rest.split_once("```").map(|(code, _)| code.to_owned())).collect()
+    }
+
+    fn markdown(&self) -> String {
+        let mut page = format!("# {}\n\n{}", self.name, undent(self.about));
+        for section in &self.sections {
+            let _ = write!(page, "\n## {}\n", section.heading);
+            for option in &section.options {
+                let doc = undent(option.doc);
+                let _ = write!(page, "\n### {}\n\n*{}*\n\n{doc}", title(option), form(option));
+            }
+        }
+        page
+    }
+}
+
+/// The heading of an option.
+fn title(option: &OptionSpec) -> String {
+    if option.user_config { format!("(uc_){}", option.name) } else { option.name.clone() }
+}
+
+/// What its value looks like, and what holds without it.
+fn form(option: &OptionSpec) -> String {
+    let presence = match &option.presence {
+        Presence::Required => "required".to_owned(),
+        Presence::Optional => "optional".to_owned(),
+        Presence::Default(value) => format!("default: `{value}`"),
+    };
+    format!("{}; {presence}", option.form)
+}
+
+/// A doc comment without the blank that follows its slashes.
+fn undent(doc: &str) -> String {
+    doc.lines().map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect()
+}

@@ -1,0 +1,261 @@
+//! The daemon: started, reloaded, ended.
+//!
+//! Knows: settings, the process, listeners. Must not know: requests, plugins.
+
+mod conversation;
+mod listener;
+mod listeners;
+pub mod privileges;
+pub mod process;
+mod reload;
+mod service;
+pub mod sockets;
+mod stream;
+
+use crate::log::{self, Destination, LogHandle, LogSettings};
+use crate::settings::{Globals, LogFormat, Messages, Settings, Severity};
+use crate::world::dns::MAX_IN_FLIGHT;
+use arc_swap::ArcSwap;
+use listeners::Listeners;
+use privileges::Identity;
+use process::{Background, PidFile, ProcessError};
+use service::Service;
+use sockets::{BoundSocket, UnixSocketOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What the command line says about the daemon.
+pub struct ServeOptions {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Where to run.
+    pub mode: Mode,
+    /// The level of the log, where it is not the file's.
+    pub log_level: Option<u8>,
+}
+
+/// Where to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// As a child of whoever started it, logging to the standard output.
+    Foreground,
+    /// On its own, logging to the system log.
+    Background,
+}
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration can't be used.
+    #[error("the configuration can't be used\n{0}")]
+    Configuration(Messages),
+    /// A right, a user, the pid file.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A socket, a thread.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The log can't be opened.
+    #[error(transparent)]
+    Log(#[from] log::LogError),
+    /// The name service can't be used.
+    #[error(transparent)]
+    Dns(#[from] crate::world::dns::DnsError),
+}
+
+/// What all connections of the daemon share.
+pub(crate) struct Shared {
+    /// The settings in use; a reload replaces them.
+    service: ArcSwap<Service>,
+    /// Cancelled when the daemon ends.
+    closing: CancellationToken,
+    /// The conversations that go on.
+    conversations: TaskTracker,
+    /// One permit a connection.
+    places: Arc<Semaphore>,
+    max_places: usize,
+}
+
+/// Descriptors that are not for connections where there are enough: hickory may have three sockets open for a
+/// question in flight; the rest is for listeners, log and proxies.
+const RESERVED_FILES: u64 = 3 * MAX_IN_FLIGHT as u64 + 100;
+
+/// Fewer connections than this would be no service, however low the limit of open files is.
+const LEAST_PLACES: u64 = 16;
+
+/// Runs the daemon until it is told to end.
+///
+/// Everything that can fail for a reason of the administrator's comes before the step into the background, where the
+/// parent ends with success; everything that needs the rights of the start comes before they are given up; and no
+/// thread is started before that, nor a byte read.
+pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
+    let (settings, messages) = Settings::load(&options.config).map_err(StartError::Configuration)?;
+    warn_starter(&messages);
+    let globals = &settings.globals;
+    let identity = identity(globals)?;
+    let owner = (identity.user, identity.groups.first().copied());
+    let open_files = process::raise_open_file_limit();
+    let sockets = bind_all(&settings)?;
+    let path = globals.pid_file.as_deref().map(Path::new);
+    let mut pid_file = path.map(|path| PidFile::create(path, owner.0, owner.1)).transpose()?;
+    let log = log::open(&log_settings(globals, options))?;
+    log.give_to(owner.0, owner.1)?;
+    let background = (options.mode == Mode::Background).then(Background::prepare).transpose()?;
+    // Reads resolv.conf, which a chroot puts out of reach.
+    let service = Service::new(settings, None)?;
+    identity.assume()?;
+    let in_background = background.is_some();
+    background.map_or(Ok(()), Background::enter)?;
+    let log = log.start()?;
+    if in_background {
+        log_messages(&messages);
+    }
+    let started = Started { options, identity, open_files, sockets, log: &log };
+    let served = pid_file.as_mut().map_or(Ok(()), PidFile::record).map_err(StartError::from);
+    let served = served.and_then(|()| started.run(service));
+    if let Err(error) = &served {
+        tracing::error!("{error}");
+    }
+    served
+}
+
+/// Warnings go to whoever started the daemon; later ones go to the log.
+fn warn_starter(messages: &Messages) {
+    if !messages.is_empty() {
+        let _ = std::io::stderr().write_all(messages.to_string().as_bytes());
+    }
+}
+
+fn identity(globals: &Globals) -> Result<Identity, ProcessError> {
+    let chroot = globals.chroot.as_deref().map(Path::new);
+    Identity::resolve(globals.user.as_deref(), globals.group.as_deref(), chroot)
+}
+
+fn socket_options(globals: &Globals) -> Result<UnixSocketOptions, ProcessError> {
+    let owner = globals.socket_owner.as_deref().map(privileges::user_id).transpose()?;
+    let group = globals.socket_group.as_deref().map(privileges::group_id).transpose()?;
+    Ok(UnixSocketOptions { owner, group, mode: globals.socket_mode.0 })
+}
+
+fn bind_all(settings: &Settings) -> Result<Vec<BoundSocket>, StartError> {
+    let options = socket_options(&settings.globals)?;
+    let bound = settings.addresses.iter().map(|address| sockets::bind(address, &options));
+    Ok(bound.collect::<Result<_, _>>()?)
+}
+
+fn log_settings(globals: &Globals, options: &ServeOptions) -> LogSettings {
+    let destination = match (&globals.log_file, options.mode) {
+        (Some(path), _) => Destination::File(path.into()),
+        (None, Mode::Foreground) => Destination::Stdout,
+        (None, Mode::Background) => Destination::syslog(),
+    };
+    let format = match globals.log_format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    };
+    LogSettings { level: options.log_level.unwrap_or(globals.log_level.0), destination, format }
+}
+
+/// A daemon whose process is set up.
+struct Started<'a> {
+    options: &'a ServeOptions,
+    identity: Identity,
+    open_files: u64,
+    sockets: Vec<BoundSocket>,
+    log: &'a LogHandle,
+}
+
+impl Started<'_> {
+    fn run(self, service: Service) -> Result<(), StartError> {
+        std::panic::set_hook(Box::new(|panic| tracing::error!("a bug, please report it: {panic}")));
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let reserved = RESERVED_FILES.min(self.open_files / 4);
+        let most = self.open_files.saturating_sub(reserved).max(LEAST_PLACES);
+        let places = service.settings.globals.max_connections.map_or(most, |wanted| wanted.0.clamp(1, most));
+        let places = usize::try_from(places).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let shared = Arc::new(Shared {
+            service: ArcSwap::from_pointee(service),
+            closing: CancellationToken::new(),
+            conversations: TaskTracker::new(),
+            places: Arc::new(Semaphore::new(places)),
+            max_places: places,
+        });
+        let daemon = Daemon { options: self.options, identity: self.identity, log: self.log, shared };
+        runtime.block_on(daemon.run(self.sockets))?;
+        // What is left are lookups whose answers nobody waits for any more.
+        runtime.shutdown_background();
+        Ok(())
+    }
+}
+
+/// What was noticed about a file, for the log.
+fn log_messages(messages: &Messages) {
+    for (severity, line) in messages.lines() {
+        match severity {
+            Severity::Error => tracing::error!("{line}"),
+            Severity::Warning => tracing::warn!("{line}"),
+        }
+    }
+}
+
+/// The daemon at work.
+struct Daemon<'a> {
+    options: &'a ServeOptions,
+    identity: Identity,
+    log: &'a LogHandle,
+    shared: Arc<Shared>,
+}
+
+impl Daemon<'_> {
+    async fn run(&self, sockets: Vec<BoundSocket>) -> Result<(), StartError> {
+        let mut signals = Signals::new()?;
+        let mut listeners = Listeners::default();
+        listeners.start(sockets, &self.shared)?;
+        tracing::info!("mtpolicyd {} listens on {}", env!("CARGO_PKG_VERSION"), listeners.names());
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.reload.recv() => reload::reload(self, &mut listeners),
+            }
+        }
+        tracing::info!("mtpolicyd ends: answering what is in flight");
+        self.end(listeners).await;
+        Ok(())
+    }
+
+    /// Stops accepting, then waits for the requests in flight, no longer than one may take.
+    async fn end(&self, listeners: Listeners) {
+        /// Beyond the deadline of the requests, for writing their answers.
+        const GRACE: Duration = Duration::from_secs(1);
+        self.shared.closing.cancel();
+        listeners.stop().await;
+        self.shared.conversations.close();
+        let longest = self.shared.service.load().request_timeout() + GRACE;
+        if tokio::time::timeout(longest, self.shared.conversations.wait()).await.is_err() {
+            tracing::error!("{} connections did not end in time", self.shared.conversations.len());
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+}

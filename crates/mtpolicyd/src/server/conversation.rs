@@ -1,0 +1,146 @@
+//! One connection of Postfix: request, answer, request, answer, until one side has enough.
+//!
+//! Knows: the protocol, the service. Must not know: how a listener accepts, plugins.
+
+use super::Shared;
+use super::service::Answer;
+use super::stream::Stream;
+use bytes::BytesMut;
+use postfix_policy::{Decoder, ProtocolError, Request};
+use std::io;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// What is read at once: a request of Postfix has about 800 bytes.
+const READ_BYTES: usize = 4096;
+
+/// A connection and what was read from it.
+pub struct Conversation {
+    stream: Stream,
+    buffer: BytesMut,
+    decoder: Decoder,
+}
+
+/// Why no more requests come.
+enum End {
+    /// The client has closed, or the daemon is shutting down, between two requests.
+    Quiet,
+    /// The client went away in the middle of a request, or was too slow.
+    Cut(&'static str),
+    /// What the client sends is no policy protocol.
+    Broken(ProtocolError),
+    /// The socket failed.
+    Failed(io::Error),
+}
+
+impl Conversation {
+    /// Answers the requests of one connection, which arrived on the port with that key.
+    pub async fn run(stream: Stream, key: &str, shared: &Shared) {
+        let mut conversation = Conversation { stream, buffer: BytesMut::new(), decoder: Decoder::default() };
+        match conversation.answer_all(key, shared).await {
+            End::Quiet => tracing::debug!("[{key}]: the connection is closed"),
+            End::Cut(why) => tracing::info!("[{key}]: {why}; the connection is closed"),
+            End::Broken(error) => tracing::warn!("[{key}]: {error}; the connection is closed"),
+            End::Failed(error) => tracing::info!("[{key}]: the connection failed: {error}"),
+        }
+    }
+
+    async fn answer_all(&mut self, key: &str, shared: &Shared) -> End {
+        let mut answered = 0;
+        loop {
+            let request = match self.next_request(shared).await {
+                Ok(request) => request,
+                Err(end) => return end,
+            };
+            // Each request gets the newest settings: a reload drops no connection.
+            let service = shared.service.load_full();
+            // Boxed, so that an idle connection does not hold the memory that answering takes.
+            let answer = Box::pin(service.answer(key, &request)).await;
+            let Answer::Reply(reply) = answer else { return End::Quiet };
+            let mut line = Vec::with_capacity(128);
+            reply.write_to(&mut line);
+            let until = Instant::now() + service.request_timeout();
+            match timeout_at(until, self.stream.write_all(&line)).await {
+                Ok(Ok(())) => answered += 1,
+                Ok(Err(error)) => return End::Failed(error),
+                Err(_) => return End::Cut("the client does not read its answer"),
+            }
+            let limit = service.settings.globals.max_keepalive.0;
+            if (limit > 0 && answered >= limit) || shared.closing.is_cancelled() {
+                return End::Quiet;
+            }
+        }
+    }
+
+    /// The next whole request. Waiting for one costs no buffer; one that has begun has to end in time.
+    async fn next_request(&mut self, shared: &Shared) -> Result<Request, End> {
+        let timeouts = Timeouts::of(shared);
+        let mut until = timeouts.idle.map(|idle| Instant::now() + idle);
+        let mut begun = false;
+        loop {
+            if let Some(request) = self.decoder.decode(&mut self.buffer).map_err(End::Broken)? {
+                if self.buffer.is_empty() {
+                    self.buffer = BytesMut::new();
+                }
+                return Ok(request);
+            }
+            if !begun && !self.buffer.is_empty() {
+                begun = true;
+                until = Some(Instant::now() + timeouts.request);
+            }
+            let read = self.read(shared);
+            let read = match until {
+                Some(until) => timeout_at(until, read).await,
+                None => Ok(read.await),
+            };
+            match read {
+                Ok(Ok(0)) if begun => return Err(End::Cut("the client left in the middle of a request")),
+                Ok(Ok(0)) => return Err(End::Quiet),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(End::Failed(error)),
+                Err(_) if begun => return Err(End::Cut("a request took too long to arrive")),
+                Err(_) => return Err(End::Quiet),
+            }
+        }
+    }
+
+    /// Reads what is there; 0 at the end, which shutting down is too unless something has arrived.
+    async fn read(&mut self, shared: &Shared) -> io::Result<usize> {
+        loop {
+            let closing = async {
+                if self.buffer.is_empty() {
+                    shared.closing.cancelled().await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                ready = self.stream.readable() => ready?,
+                () = closing => return Ok(0),
+            }
+            self.buffer.reserve(READ_BYTES);
+            match self.stream.try_read(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// How long the client may take.
+struct Timeouts {
+    /// To begin a request; `None` is for ever.
+    idle: Option<Duration>,
+    /// To end one that has begun.
+    request: Duration,
+}
+
+impl Timeouts {
+    fn of(shared: &Shared) -> Timeouts {
+        let service = shared.service.load();
+        let idle = Some(service.settings.globals.keepalive_timeout.duration()).filter(|idle| !idle.is_zero());
+        let request = service.request_timeout();
+        Timeouts { idle, request: idle.map_or(request, |idle| idle.min(request)) }
+    }
+}

@@ -1,0 +1,87 @@
+//! One port: accepts connections and starts a conversation for each.
+//!
+//! Knows: sockets, conversations. Must not know: the protocol, settings.
+
+use super::Shared;
+use super::conversation::Conversation;
+use super::sockets::Listener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long to wait after a failed accept: out of descriptors, the next try fails as fast, and some will be closed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the same trouble with accepting is logged.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Accepts until it is told to stop, or the daemon shuts down.
+pub async fn listen(listener: Listener, key: Arc<str>, shared: Arc<Shared>, stop: CancellationToken) {
+    let complaints = Complaints::default();
+    loop {
+        let next = async {
+            let permit = free_place(&shared, &complaints).await?;
+            Some((permit, listener.accept().await))
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            () = shared.closing.cancelled() => return,
+            accepted = next => accepted,
+        };
+        let Some((permit, accepted)) = accepted else { return };
+        match accepted {
+            Ok(stream) => {
+                let (key, owner) = (key.clone(), shared.clone());
+                shared.conversations.spawn(async move {
+                    Conversation::run(stream, &key, &owner).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                if complaints.is_due() {
+                    tracing::error!("[{key}]: can't accept a connection: {error}");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A place for one more connection, when there is one; `None` once the daemon ends.
+async fn free_place(shared: &Shared, complaints: &Complaints) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = shared.places.clone().try_acquire_owned() {
+        return Some(permit);
+    }
+    if complaints.is_due() {
+        tracing::error!("all {} connections are in use (max_connections); the next one waits", shared.max_places);
+    }
+    shared.places.clone().acquire_owned().await.ok()
+}
+
+/// When trouble was last complained about.
+struct Complaints {
+    since: Instant,
+    /// Seconds from `since`, plus one; 0 is never.
+    last: AtomicU64,
+}
+
+impl Default for Complaints {
+    fn default() -> Complaints {
+        Complaints { since: Instant::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Complaints {
+    fn is_due(&self) -> bool {
+        let now = self.since.elapsed().as_secs() + 1;
+        let last = self.last.load(Ordering::Relaxed);
+        let due = last == 0 || now - last >= COMPLAINT_INTERVAL.as_secs();
+        if due {
+            self.last.store(now, Ordering::Relaxed);
+        }
+        due
+    }
+}

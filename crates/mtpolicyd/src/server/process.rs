@@ -1,0 +1,296 @@
+//! The process itself: the step into the background, the pid file, the limit of open files.
+//!
+//! Knows: this process and the file that names it. Must not know: sockets, settings, requests.
+
+use nix::sys::resource::{self, Resource};
+use nix::unistd::{self, Gid, Uid};
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// What a command line shows that is one of a mtpolicyd, this one or the original.
+const PROGRAM: &str = "mtpolicyd";
+
+/// What POSIX systems have allowed for decades: assumed where the limit can't be read.
+const DEFAULT_OPEN_FILES: u64 = 1024;
+
+/// More than any pid file holds; another file named by mistake is not read whole.
+const MAX_PID_FILE: u64 = 64;
+
+/// Something that keeps the daemon from starting; its text is for who started it.
+#[derive(Debug)]
+pub struct ProcessError(String);
+
+impl ProcessError {
+    pub(super) fn new(message: String) -> ProcessError {
+        ProcessError(message)
+    }
+}
+
+impl fmt::Display for ProcessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ProcessError {}
+
+/// What the step into the background needs, opened while `/dev` is in reach: `chroot` may come between.
+#[derive(Debug)]
+pub struct Background {
+    null: File,
+}
+
+impl Background {
+    /// Opens `/dev/null`.
+    pub fn prepare() -> Result<Background, ProcessError> {
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+        let null = null.map_err(|error| ProcessError::new(format!("cannot open /dev/null: {error}")))?;
+        Ok(Background { null })
+    }
+
+    /// Goes on in a child of a session of its own, with the standard streams at `/dev/null`; the parent ends
+    /// with 0.
+    ///
+    /// So everything that can fail has to be done before. The working directory stays, since paths of the
+    /// configuration may be relative to it. Threads do not come along: the log's and the runtime's are
+    /// started afterwards.
+    pub fn enter(self) -> Result<(), ProcessError> {
+        let failed = |error: nix::errno::Errno| {
+            ProcessError::new(format!("cannot go into the background: {}", error.desc()))
+        };
+        let (keep_directory, keep_streams) = (true, true);
+        unistd::daemon(keep_directory, keep_streams).map_err(failed)?;
+        unistd::dup2_stdin(&self.null).map_err(failed)?;
+        unistd::dup2_stdout(&self.null).map_err(failed)?;
+        unistd::dup2_stderr(&self.null).map_err(failed)
+    }
+}
+
+/// The file that holds the process id of the running daemon; dropped, it is removed, also after a failed
+/// start.
+#[derive(Debug)]
+pub struct PidFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl PidFile {
+    /// Makes the file, still empty, and gives it to the user that the daemon will run as.
+    ///
+    /// One that names a running mtpolicyd is an error; one left behind by a daemon that is gone is replaced,
+    /// also when another program has its number now. A file that holds something else is an error, and stays.
+    pub fn create(path: &Path, owner: Option<Uid>, group: Option<Gid>) -> Result<PidFile, ProcessError> {
+        let failed = |error: io::Error| {
+            ProcessError::new(format!("cannot write pid file {}: {error}", path.display()))
+        };
+        check_old(path)?;
+        // A new file, not the old one: it might be a link that somebody put into a directory of theirs.
+        let writable = |result: io::Result<File>| match result {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(path).and_then(|()| new_file(path))
+            }
+            result => result,
+        };
+        let file = match writable(new_file(path)) {
+            // The directory is not ours, but the file is: the daemon before could not remove it either.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                old_file(path).map_err(|_| error)
+            }
+            result => result,
+        };
+        let file = file.map_err(failed)?;
+        if Uid::effective().is_root() {
+            let (owner, group) = (owner.map(Uid::as_raw), group.map(Gid::as_raw));
+            std::os::unix::fs::fchown(&file, owner, group).map_err(failed)?;
+        }
+        // Absolute, since the working directory may be another one at the end.
+        Ok(PidFile { path: std::path::absolute(path).map_err(failed)?, file })
+    }
+
+    /// Writes the id of this process: the one in the background.
+    pub fn record(&mut self) -> Result<(), ProcessError> {
+        let id = format!("{}\n", std::process::id());
+        let written = self.file.set_len(0).and_then(|()| self.file.write_all_at(id.as_bytes(), 0));
+        written.map_err(|error| {
+            ProcessError::new(format!("cannot write pid file {}: {error}", self.path.display()))
+        })
+    }
+
+    /// Removes the file at the clean end, as dropping it does.
+    pub fn remove(self) {}
+}
+
+impl Drop for PidFile {
+    /// Without the right to remove the file, or out of reach after `chroot`, it is emptied, so that it names
+    /// no process. The file of a successor stays.
+    fn drop(&mut self) {
+        let ours = |found: std::fs::Metadata| {
+            self.file.metadata().is_ok_and(|made| (made.dev(), made.ino()) == (found.dev(), found.ino()))
+        };
+        let removed =
+            self.path.symlink_metadata().is_ok_and(ours) && std::fs::remove_file(&self.path).is_ok();
+        if !removed {
+            // Harmless if it fails: the next start finds that the process is gone.
+            let _ = self.file.set_len(0);
+        }
+    }
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
+}
+
+fn old_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
+        .open(path)
+}
+
+/// Whether the file that is there, if any, may be replaced.
+fn check_old(path: &Path) -> Result<(), ProcessError> {
+    match read_pid(path) {
+        Ok(Some(pid)) if pid != std::process::id() && is_daemon(pid) => {
+            let message = format!("mtpolicyd is running already, as process {pid} ({})", path.display());
+            Err(ProcessError::new(message))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(ProcessError::new(format!("cannot use pid file {}: {error}", path.display()))),
+    }
+}
+
+/// The process that the file names; `None` if the file is empty.
+fn read_pid(path: &Path) -> io::Result<Option<u32>> {
+    let mut text = String::new();
+    let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
+    file.take(MAX_PID_FILE).read_to_string(&mut text)?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let no_pid = |_| io::Error::new(io::ErrorKind::InvalidData, "it holds something else than a process id");
+    text.parse().map(Some).map_err(no_pid)
+}
+
+/// Whether a process lives and is a mtpolicyd: after a reboot its number may be another program's.
+fn is_daemon(pid: u32) -> bool {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&command).contains(PROGRAM)
+}
+
+/// Raises the number of files that may be open to what the system allows at most, and returns what holds
+/// then.
+pub fn raise_open_file_limit() -> u64 {
+    let Ok((soft, hard)) = resource::getrlimit(Resource::RLIMIT_NOFILE) else { return DEFAULT_OPEN_FILES };
+    match resource::setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(path: &Path) -> Result<PidFile, String> {
+        PidFile::create(path, None, None).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_file_names_this_process_until_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d.pid");
+        let mut file = create(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+        file.record().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        file.remove();
+        assert!(!path.exists());
+        assert!(
+            create(&directory.path().join("none/d.pid")).unwrap_err().contains("none/d.pid: No such file")
+        );
+    }
+
+    #[test]
+    fn the_file_of_a_process_that_is_gone_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d.pid");
+        // No number that the kernel gives; a program of another name; this process; an emptied file.
+        for left in ["4194305\n", "1\n", &format!("{}\n", std::process::id()), ""] {
+            std::fs::write(&path, left).unwrap();
+            let mut file = create(&path).unwrap();
+            file.record().unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        }
+    }
+
+    #[test]
+    fn a_running_daemon_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d.pid");
+        // A process whose command line looks like the daemon's.
+        let mut other = std::process::Command::new("sh")
+            .args(["-c", "read x; : /usr/bin/mtpolicyd"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Its command line is there as soon as it has read its script.
+        let started = std::time::Instant::now();
+        while !is_daemon(other.id()) && started.elapsed() < std::time::Duration::from_secs(5) {
+            std::thread::yield_now();
+        }
+        std::fs::write(&path, other.id().to_string()).unwrap();
+        let error = create(&path).unwrap_err();
+        assert!(
+            error.starts_with(&format!("mtpolicyd is running already, as process {}", other.id())),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), other.id().to_string());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        create(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_with_something_else_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d.pid");
+        std::fs::write(&path, "precious").unwrap();
+        assert!(create(&path).unwrap_err().ends_with("it holds something else than a process id"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (target, path) = (directory.path().join("target"), directory.path().join("d.pid"));
+        std::fs::write(&target, "").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        let mut file = create(&path).unwrap();
+        file.record().unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"");
+        assert!(path.symlink_metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn the_file_of_a_successor_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d.pid");
+        let old = create(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "77\n").unwrap();
+        old.remove();
+        assert_eq!(std::fs::read(&path).unwrap(), b"77\n");
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_the_highest() {
+        let limit = raise_open_file_limit();
+        assert_eq!(resource::getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (limit, limit));
+    }
+}

@@ -1,0 +1,169 @@
+//! One request from the virtual host to the answer: session, chain, deadline, log line.
+//!
+//! Knows: settings, sessions, chains. Must not know: sockets, how a plugin works.
+
+use crate::log::{self, RequestRecord};
+use crate::plugin::{Cx, Deadline, Error, OnError, Running};
+use crate::session::cache::{Lease, SessionCache};
+use crate::settings::{SessionSettings, Settings, VirtualHost};
+use crate::world::World;
+use crate::world::dns::{Ahead, Dns, DnsError};
+use postfix_policy::{Reply, Request};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// The settings in use, with what they ask and where they keep sessions.
+pub struct Service {
+    /// What the file says.
+    pub settings: Settings,
+    world: World,
+    sessions: Arc<SessionCache>,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// Postfix gets an action.
+    Reply(Reply),
+    /// The connection is closed without one; Postfix tries again, then runs its default action.
+    Close,
+}
+
+/// The action of `on_error = defer`.
+const DEFERRED: &str = "defer 4.3.0 the policy check failed, please try again later";
+
+/// What a request may take where `request_timeout = 0` sets no limit: Postfix itself gives up then
+/// (`smtpd_policy_service_timeout`).
+const LONGEST_REQUEST: Duration = Duration::from_secs(100);
+
+/// The part of a request's time, in per cent, within which backends have to answer, so that the chain can still go on
+/// without one that does not.
+const BACKENDS_PERCENT: u32 = 90;
+
+impl Service {
+    /// A service for these settings. Sessions and remembered DNS answers of an earlier one stay, where the settings for
+    /// them are the same.
+    pub fn new(settings: Settings, earlier: Option<&Service>) -> Result<Service, DnsError> {
+        let same_dns = earlier.filter(|earlier| earlier.settings.dns == settings.dns);
+        let dns = match same_dns {
+            Some(earlier) => earlier.world.dns.clone(),
+            None => Arc::new(Dns::new(&settings.dns)?),
+        };
+        let same_sessions = earlier.filter(|earlier| earlier.settings.sessions == settings.sessions);
+        let sessions = match (same_sessions, &settings.sessions) {
+            (Some(earlier), _) => earlier.sessions.clone(),
+            (None, SessionSettings::None) => Arc::new(SessionCache::None),
+            (None, SessionSettings::Memory { expire, max_sessions }) => {
+                Arc::new(SessionCache::memory(*expire, *max_sessions))
+            }
+        };
+        Ok(Service { settings, world: World { dns }, sessions })
+    }
+
+    /// How long a request may take.
+    pub fn request_timeout(&self) -> Duration {
+        let configured = self.settings.globals.request_timeout.duration();
+        if configured.is_zero() { LONGEST_REQUEST } else { configured }
+    }
+
+    /// Answers a request that arrived on a port.
+    pub async fn answer(&self, key: &str, request: &Request) -> Answer {
+        let Some(host) = self.settings.host(key, request.get("policy_context")) else {
+            tracing::error!("no VirtualHost answers on port {key} any more; the connection is closed");
+            return Answer::Close;
+        };
+        let start = Instant::now();
+        let limit = self.request_timeout();
+        let deadline =
+            Deadline { request: start + limit, backends: start + limit * BACKENDS_PERCENT / 100 };
+        let instance = request.get("instance").unwrap_or_default();
+        let lease = match self.sessions.open(instance, deadline.request).await {
+            Ok(lease) => lease,
+            Err(locked) => {
+                report_failure(host, instance, &locked);
+                return Answer::Close;
+            }
+        };
+        let (action, plugin) = match self.run_chain(host, request, lease, deadline).await {
+            Ok(decision) => decision,
+            Err(failure) => {
+                report_failure(host, instance, &failure.text);
+                match failure.on_error {
+                    OnError::Close => return Answer::Close,
+                    OnError::Defer => (DEFERRED.to_owned(), Some(failure.plugin)),
+                    OnError::Dunno | OnError::Continue => ("dunno".to_owned(), Some(failure.plugin)),
+                }
+            }
+        };
+        let reply = if plugin.is_some() { Reply::new(action.as_bytes()) } else { Reply::dunno() };
+        if let Some(warning) = reply.warning() {
+            tracing::warn!("{}: plugin {}: {warning}", host.name, plugin.as_deref().unwrap_or_default());
+        }
+        log::request(&RequestRecord {
+            host: &host.name,
+            instance,
+            request_type: request.get("request").unwrap_or_default(),
+            elapsed: start.elapsed(),
+            plugin: plugin.as_deref(),
+            result: if plugin.is_some() { reply.as_str() } else { "" },
+        });
+        Answer::Reply(reply)
+    }
+
+    /// The action and the plugin that decided, and the session kept; or who failed and why.
+    async fn run_chain(
+        &self,
+        host: &VirtualHost,
+        request: &Request,
+        mut lease: Lease,
+        deadline: Deadline,
+    ) -> Result<(String, Option<Arc<str>>), Failure> {
+        let mut cx = Cx {
+            request,
+            session: &mut lease.session,
+            world: &self.world,
+            ahead: &mut Ahead::default(),
+            deadline,
+            running: None,
+        };
+        let outcome = match timeout_at(deadline.request, host.chain.run(&mut cx)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => return Err(Failure::of_plugin(error, host)),
+            Err(_) => return Err(Failure::too_late(cx.running, host)),
+        };
+        lease.keep();
+        Ok(outcome.map_or((String::new(), None), |outcome| (outcome.action, Some(outcome.plugin))))
+    }
+}
+
+/// Why a chain did not end.
+struct Failure {
+    plugin: Arc<str>,
+    on_error: OnError,
+    text: String,
+}
+
+impl Failure {
+    fn of_plugin(error: Error, host: &VirtualHost) -> Failure {
+        let text = format!("plugin {error}");
+        match error {
+            Error::In { plugin, on_error, .. } => Failure { plugin, on_error, text },
+            _ => Failure { plugin: "".into(), on_error: host.on_error, text },
+        }
+    }
+
+    fn too_late(running: Option<Running>, host: &VirtualHost) -> Failure {
+        let (plugin, on_error) = match running {
+            Some(running) => (running.plugin, running.on_error),
+            None => ("".into(), host.on_error),
+        };
+        let text = format!("plugin {plugin}: the request took longer than request_timeout");
+        Failure { plugin, on_error, text }
+    }
+}
+
+fn report_failure(host: &VirtualHost, instance: &[u8], failure: &impl std::fmt::Display) {
+    let instance = String::from_utf8_lossy(instance);
+    tracing::error!("{}: instance={instance}, error while processing request: {failure}", host.name);
+}

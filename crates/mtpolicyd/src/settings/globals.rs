@@ -1,0 +1,266 @@
+//! The options outside the virtual hosts: process, listeners, limits, session cache, name service.
+//!
+//! Knows: the names and defaults of the original. Must not know: plugins.
+
+use super::SessionSettings;
+use crate::address::{AddressError, AddressOption, ListenAddress};
+use crate::options::{Options, Report, Section, options};
+use crate::plugin::{OnError, Surroundings};
+use crate::plugins::KINDS;
+use crate::value::{Count, Flag, Seconds, Switch, Value, words};
+use crate::world::dns::{DEFAULT_CACHE_SIZE, DnsSettings};
+use config_general::Block;
+use std::net::{IpAddr, SocketAddr};
+
+options! {
+    /// Options outside all blocks.
+    pub struct Globals {
+        /// Where to listen: ports, separated by commas. A port is `12345` or `127.0.0.1:12345` or `[::1]:12345` for
+        /// TCP, or `/path/to/socket|unix` for a UNIX socket.
+        port: String = "127.0.0.1:12345",
+        /// The address of those ports that have none.
+        host: Option<String>,
+        /// The user to run as, once the sockets are open. Without it the user stays as it is.
+        user: Option<String>,
+        /// The group to run as; more groups after a blank are supplementary groups.
+        group: Option<String>,
+        /// The folder to confine the daemon to, with chroot(2).
+        chroot: Option<String>,
+        /// Where to write the process id.
+        pid_file: Option<String>,
+        /// How much is logged: 0 errors, 1 warnings and a line for each request, 2 notices, 3 information, 4 what the
+        /// plugins find.
+        log_level: LogLevel = LogLevel(2),
+        /// Where to log, instead of the system log (facility `mail`) in the background, or the standard output in
+        /// the foreground. SIGHUP opens it again.
+        log_file: Option<String>,
+        /// How a line of the log is written.
+        log_format: LogFormat = LogFormat::Text,
+        /// How long a request may take, from its first byte to the answer.
+        request_timeout: Seconds = Seconds(20),
+        /// How long an idle connection is kept; 0 is for ever.
+        keepalive_timeout: Seconds = Seconds(60),
+        /// How many requests a connection may ask; 0 is without limit.
+        max_keepalive: Count = Count(0),
+        /// How many connections may be open at once. Without it as many as the limit of open files allows.
+        max_connections: Option<Count>,
+        /// Whether the policy context of a request selects the virtual host by its name.
+        vhost_by_policy_context: Flag = Flag(false),
+        /// The user that owns the UNIX sockets. Without it the user that the daemon starts as.
+        socket_owner: Option<String>,
+        /// The group that owns the UNIX sockets. Without it the group that the daemon starts as.
+        socket_group: Option<String>,
+        /// The access mode of the UNIX sockets. Postfix runs as another user, so by default everybody may connect;
+        /// the folder of the socket can be narrower.
+        socket_mode: Mode = Mode(0o666),
+        /// What a failing plugin does to the request: see the options of every plugin.
+        on_error: OnError = OnError::Close,
+        /// Whether lookups may start before their plugin's turn, so that many lists cost one round trip.
+        lookahead: Switch = Switch::On,
+    }
+}
+
+options! {
+    /// Options of the `<SessionCache>` block.
+    pub struct SessionOptions {
+        /// Where sessions are kept: `None`, or `Memory` of this process.
+        module: SessionModule = SessionModule::None,
+        /// How long after its last request a mail is remembered.
+        expire: Seconds = Seconds(300),
+        /// How many mails are remembered at most.
+        max_sessions: Count = Count(100_000),
+    }
+}
+
+options! {
+    /// Options of the `<Dns>` block.
+    pub struct DnsOptions {
+        /// Addresses of name servers, separated by commas, with ports where they are not 53: `127.0.0.1,
+        /// [::1]:5353`. Without it those of /etc/resolv.conf.
+        servers: Option<Servers>,
+        /// How long to wait for one answer of a server. Without it as /etc/resolv.conf says.
+        timeout: Option<Seconds>,
+        /// How often to ask. Without it as /etc/resolv.conf says.
+        attempts: Option<Count>,
+        /// How many answers are remembered at most.
+        cache_size: Count = Count(DEFAULT_CACHE_SIZE),
+    }
+}
+
+words! {
+    /// Where sessions are kept.
+    pub enum SessionModule {
+        /// Nowhere.
+        None = "None",
+        /// In this process.
+        Memory = "Memory",
+        /// Not built yet.
+        Memcached = "Memcached",
+        /// Not built yet.
+        Redis = "Redis",
+    }
+}
+
+words! {
+    /// How a line of the log is written.
+    pub enum LogFormat {
+        /// As the original writes it.
+        Text = "text",
+        /// As a JSON object.
+        Json = "json",
+    }
+}
+
+/// A level of the log, 0 to 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLevel(pub u8);
+
+impl std::fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl Value for LogLevel {
+    const FORM: &'static str = "`0` to `4`";
+    fn parse(text: &str) -> Result<Self, String> {
+        let level = text.parse().ok().filter(|level| *level <= 4);
+        level.map(LogLevel).ok_or_else(|| format!("`{text}` is no level from 0 to 4"))
+    }
+}
+
+/// An access mode in octal digits, as chmod(1) takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode(pub u32);
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+impl Value for Mode {
+    const FORM: &'static str = "octal access mode";
+    fn parse(text: &str) -> Result<Self, String> {
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.map(Mode).ok_or_else(|| format!("`{text}` is no access mode such as 0660"))
+    }
+}
+
+/// Name servers: addresses with an optional port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Servers(Vec<SocketAddr>);
+
+impl std::fmt::Display for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all: Vec<_> = self.0.iter().map(SocketAddr::to_string).collect();
+        f.write_str(&all.join(", "))
+    }
+}
+impl Value for Servers {
+    const FORM: &'static str = "addresses, with or without port, separated by commas";
+    fn parse(text: &str) -> Result<Self, String> {
+        const DNS_PORT: u16 = 53;
+        let server = |text: &str| {
+            let bare = text.trim_start_matches('[').trim_end_matches(']');
+            let with_port = || bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)).ok();
+            text.parse().ok().or_else(with_port).ok_or_else(|| format!("`{text}` is no address of a name server"))
+        };
+        text.split(',').map(|text| server(text.trim())).collect::<Result<_, _>>().map(Servers)
+    }
+}
+
+impl Globals {
+    /// The listeners, or `None` after the mistake was reported.
+    pub(super) fn addresses(&self, section: &Section<'_>) -> Option<Vec<ListenAddress>> {
+        let refused = |why: AddressError| {
+            let option = match why.option {
+                AddressOption::Port => "port",
+                AddressOption::Host => "host",
+            };
+            section.report().error(section.span_of(option), format!("{option}: {why}"), None);
+        };
+        ListenAddress::parse_list(&self.port, self.host.as_deref()).map_err(refused).ok()
+    }
+
+    /// What the plugins take from here.
+    pub(super) fn surroundings(&self) -> Surroundings {
+        let lookahead = self.lookahead == Switch::On;
+        Surroundings { kinds: KINDS, on_error: self.on_error, lookahead, depth: 0 }
+    }
+}
+
+/// Options of the prefork model of the original: there are no child processes to tune here.
+const PREFORK_OPTIONS: &[&str] =
+    &["min_servers", "min_spare_servers", "max_spare_servers", "max_servers", "max_requests"];
+
+pub(super) fn notice_prefork_options(section: &mut Section<'_>) {
+    let given = PREFORK_OPTIONS.iter().filter_map(|name| section.take(name));
+    let given: Vec<_> = given.collect();
+    if let Some(first) = given.first() {
+        let names: Vec<_> = given.iter().map(|entry| entry.key.as_str()).collect();
+        let message = format!("{}: no effect, one process serves all connections", names.join(", "));
+        let help = "they may be removed; `max_connections` limits connections".to_owned();
+        section.report().warning(first.key_span, message, Some(help));
+    }
+}
+
+/// Options of 1.x by their beginning, and the block of 2.x that took their place.
+const REMOVED_OPTIONS: &[(&str, &str)] = &[
+    (
+        "db_",
+        "<Connection db>\n  module = \"Sql\"\n  dsn = \"DSN\"\n  user = \"USER\"\n  password = \"PASSWORD\"\n</Connection>",
+    ),
+    (
+        "memcached_",
+        "<Connection memcached>\n  module = \"Memcached\"\n  servers = \"127.0.0.1:11211\"\n</Connection>",
+    ),
+    (
+        "session_",
+        "<SessionCache>\n  module = \"Memcached\"\n  expire = 300\n  lock_wait = 50\n  lock_max_retry = 50\n  \
+         lock_timeout = 10\n</SessionCache>",
+    ),
+    (
+        "ldap_",
+        "<Connection ldap>\n  module = \"Ldap\"\n  host = \"HOST\"\n  binddn = \"DN\"\n  \
+         password = \"PASSWORD\"\n</Connection>",
+    ),
+];
+
+pub(super) fn refuse_removed_options(root: &Block, report: &Report) {
+    for entry in root.entries() {
+        if let Some((_, block)) = REMOVED_OPTIONS.iter().find(|(start, _)| entry.key.starts_with(start)) {
+            let message = format!("the option `{}` of mtpolicyd 1.x is gone since 2.00", entry.key);
+            report.error(entry.key_span, message, Some(format!("write instead:\n{block}")));
+        }
+    }
+}
+
+pub(super) fn read_dns(mut section: Section<'_>) -> Option<DnsSettings> {
+    let options = DnsOptions::read(&mut section);
+    section.finish();
+    let DnsOptions { servers, timeout, attempts, cache_size } = options?;
+    Some(DnsSettings {
+        servers: servers.map(|servers| servers.0).unwrap_or_default(),
+        timeout: timeout.map(Seconds::duration),
+        attempts: attempts.map(|attempts| attempts.0.max(1) as usize),
+        cache_size: cache_size.0,
+    })
+}
+
+pub(super) fn read_sessions(mut section: Section<'_>) -> Option<SessionSettings> {
+    let options = SessionOptions::read(&mut section)?;
+    let settings = match options.module {
+        SessionModule::None => Some(SessionSettings::None),
+        SessionModule::Memory => Some(SessionSettings::Memory {
+            expire: options.expire.duration(),
+            max_sessions: options.max_sessions.0,
+        }),
+        SessionModule::Memcached | SessionModule::Redis => {
+            let message = format!("SessionCache: the module {} is not part of this version yet", options.module);
+            let help = "on one machine `module = \"Memory\"` does the same without another service".to_owned();
+            section.report().error(section.span_of("module"), message, Some(help));
+            return None;
+        }
+    };
+    section.finish();
+    settings
+}

@@ -1,0 +1,72 @@
+//! What is said about a configuration file: for a terminal like a compiler does, for a log in one line each.
+//!
+//! Knows: diagnostics and the text of the files. Must not know: what they mean.
+
+pub use config_general::Severity;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use config_general::{Diagnostic, Sources, Span};
+
+/// Everything that was said about a file, in file order.
+#[derive(Debug)]
+pub struct Messages {
+    sources: Sources,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Messages {
+    pub(super) fn new(sources: Sources, mut diagnostics: Vec<Diagnostic>) -> Messages {
+        diagnostics.sort_by_key(|diagnostic| diagnostic.span);
+        Messages { sources, diagnostics }
+    }
+
+    /// Whether anything of it is a mistake.
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.diagnostics.is_empty()
+    }
+
+    /// One line each, for a log: `file:line:column: message; help`.
+    pub fn lines(&self) -> impl Iterator<Item = (Severity, String)> {
+        self.diagnostics.iter().map(|diagnostic| {
+            let place = diagnostic.span.map(|span| self.place(span)).unwrap_or_default();
+            let help = diagnostic.help.as_ref().map(|help| format!("; {}", help.replace('\n', " ")));
+            (diagnostic.severity, format!("{place}{}{}", diagnostic.message, help.unwrap_or_default()))
+        })
+    }
+
+    fn place(&self, span: Span) -> String {
+        let at = self.sources.position(span);
+        format!("{}:{}:{}: ", self.sources.get(span.source).path.display(), at.line, at.column)
+    }
+}
+
+/// As a compiler prints it: what is wrong, where, the line with a caret, what to write.
+impl std::fmt::Display for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for diagnostic in &self.diagnostics {
+            let level = match diagnostic.severity {
+                Severity::Error => Level::ERROR,
+                Severity::Warning => Level::WARNING,
+            };
+            let title = level.primary_title(diagnostic.message.as_str());
+            let help = diagnostic.help.as_deref().map(|help| Level::HELP.message(help));
+            let group = match diagnostic.span {
+                Some(span) => {
+                    let source = self.sources.get(span.source);
+                    let path = source.path.to_string_lossy();
+                    let marked = AnnotationKind::Primary.span(span.start as usize..span.end as usize);
+                    let snippet = Snippet::source(source.text.as_str()).path(path).annotation(marked);
+                    title.element(snippet).elements(help)
+                }
+                None => Group::with_title(title).elements(help),
+            };
+            writeln!(f, "{}\n", Renderer::plain().render(&[group]))?;
+        }
+        Ok(())
+    }
+}
