@@ -15,14 +15,15 @@ options! {
         /// Which check it is: one of the modules described in this manual.
         module: String,
         /// What happens when the plugin fails: `close` ends the connection without an answer, so that Postfix
-        /// tries again and then runs its `default_action`; `continue` skips the plugin; `defer` defers the mail;
-        /// `dunno` answers without an opinion. Without it the setting of the virtual host holds, then the global one.
+        /// tries again and then runs its `default_action`; `continue` skips the plugin; `defer` defers the
+        /// mail; `dunno` answers without an opinion. Without it the setting of the virtual host holds, then
+        /// the global one.
         on_error: Option<OnError>,
-        /// Whether the lookups of this plugin may start before its turn. Without it the setting of the virtual host
-        /// holds, then the global one.
+        /// Whether the lookups of this plugin may start before its turn. Without it the setting of the
+        /// virtual host holds, then the global one.
         lookahead: Option<Switch>,
-        /// The level at which the plugin notes in the log what it finds, from 0 (err) to 4 (debug): the global
-        /// `log_level` must be at least as high for the note to be seen.
+        /// The level at which the plugin notes in the log what it finds, from 0 (err) to 4 (debug): the
+        /// global `log_level` must be at least as high for the note to be seen.
         log_level: Integer = Integer(4),
     }
 }
@@ -96,7 +97,10 @@ impl Chain {
                 Ok(Verdict::Next) => {}
                 Ok(Verdict::Stop(action)) => return Ok(Some(Outcome { action, plugin: step.name.clone() })),
                 Err(cause) if step.on_error == OnError::Continue => {
-                    tracing::error!("plugin {} failed: {cause}; it is skipped (on_error = continue)", step.name);
+                    tracing::error!(
+                        "plugin {} failed: {cause}; it is skipped (on_error = continue)",
+                        step.name
+                    );
                 }
                 Err(cause) => return Err(step.failure(cause)),
             }
@@ -133,7 +137,8 @@ impl Step {
     fn from_block(block: &Block, report: &Report, surroundings: Surroundings) -> Option<Step> {
         let mut section = Section::new(block, report);
         if section.name().is_empty() {
-            let help = "write `<Plugin NAME>`; the name appears in the log and in the score details".to_owned();
+            let help =
+                "write `<Plugin NAME>`; the name appears in the log and in the score details".to_owned();
             section.refuse("a plugin has no name", Some(help));
         }
         let options = StepOptions::read(&mut section)?;

@@ -40,7 +40,9 @@ pub fn command() -> Command {
                 .long("foreground")
                 .action(ArgAction::SetTrue)
                 .help("Stay in the foreground and log to the standard output"),
-            level.value_parser(value_parser!(u8)).help("Log as much as this level (1 to 4) instead of log_level"),
+            level
+                .value_parser(value_parser!(u8))
+                .help("Log as much as this level (1 to 4) instead of log_level"),
             dump.action(ArgAction::SetTrue).help("Read the configuration, print its virtual hosts and exit"),
             Arg::new("cron")
                 .short('t')
@@ -132,7 +134,8 @@ fn check(path: &Path, strict: bool) -> ExitCode {
     print(&format!("{}: the configuration can be used\n", path.display()))
 }
 
-/// No plugin of this version has tasks; the configuration is read all the same, so that cron mails its mistakes.
+/// No plugin of this version has tasks; the configuration is read all the same, so that cron mails its
+/// mistakes.
 fn cron(path: &Path, tasks: &str) -> ExitCode {
     for task in tasks.split(',').map(str::trim).filter(|task| !PERIODS.contains(task)) {
         let hint = nearest(task, PERIODS).map(|period| format!("; did you mean `{period}`?"));

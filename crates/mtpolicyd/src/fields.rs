@@ -1,4 +1,5 @@
-//! Option types that several plugins share: where a value comes from, what is added to a score, what a text says.
+//! Option types that several plugins share: where a value comes from, what is added to a score, what a text
+//! says.
 //!
 //! Knows: sections, sessions, requests, values. Must not know: plugins.
 
@@ -103,8 +104,10 @@ pub struct Template(String);
 impl Template {
     /// The text with the placeholders filled in; what is filled in is not looked at again.
     pub fn fill(&self, values: &[(&str, &str)]) -> String {
-        let mut places: Vec<_> =
-            values.iter().filter_map(|(name, value)| self.0.find(name).map(|at| (at, *name, *value))).collect();
+        let mut places: Vec<_> = values
+            .iter()
+            .filter_map(|(name, value)| self.0.find(name).map(|at| (at, *name, *value)))
+            .collect();
         places.sort_unstable();
         let mut filled = String::with_capacity(self.0.len() + 64);
         let mut done = 0;

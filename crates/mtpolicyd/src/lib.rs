@@ -28,5 +28,4 @@ pub mod cli;
 pub mod manual;
 pub mod server;
 
-#[cfg(test)]
-mod testing;
+pub mod testing;

@@ -22,21 +22,16 @@ pub fn rbl_field(plugin: &str) -> String {
     format!("rbl-{plugin}-result")
 }
 
-/// Asks the list, unless the session remembers its answer. A list that fails counts as not listing the name, for
-/// the whole mail: asking it again for each recipient would add up its time-outs.
-pub async fn ask(
-    cx: &mut Cx<'_>,
-    field: &str,
-    list: &DnsList,
-    question: Option<Question>,
-) -> Option<Listed> {
+/// Asks the list, unless the session remembers its answer. A list that fails counts as not listing the name,
+/// for the whole mail: asking it again for each recipient would add up its time-outs.
+pub async fn ask(cx: &mut Cx<'_>, field: &str, list: &DnsList, question: Option<Question>) -> Option<Listed> {
     if let Some(known) = recall(cx.session, field) {
         return known;
     }
     let found = match question {
         Some(question) => {
             let answer = cx.dns(&question).await;
-            match list.judge(&answer) {
+            match list.judge(&answer, &cx.world.lists) {
                 Listing::Listed(address) => {
                     Some(Listed { address: address.to_string(), name: question.name.to_string() })
                 }
@@ -58,8 +53,8 @@ pub fn recall(session: &Session, field: &str) -> Option<Option<Listed>> {
 }
 
 impl Listed {
-    /// The answer of a plugin that rejects for this listing. The list is asked for its text only where the message
-    /// shows it.
+    /// The answer of a plugin that rejects for this listing. The list is asked for its text only where the
+    /// message shows it.
     pub async fn rejection(&self, message: &Template, ip: &str, cx: &mut Cx<'_>) -> String {
         let text = if message.has("%INFO%") { self.text(cx).await } else { None };
         let info = text.map(|text| format!("({text})")).unwrap_or_default();

@@ -38,10 +38,11 @@ pub enum Format {
 const CONFIGURATION: &str = "\
  The configuration file of mtpolicyd, by default /etc/mtpolicyd/mtpolicyd.conf.
 
- It is written in the dialect of Perl's Config::General: `key = value` lines, blocks in angle brackets, comments from
- `#` to the end of the line. A `#` inside quotes starts a comment too; write `\\#`. A value in double quotes keeps its
- blanks, single quotes mean nothing. A backslash at the end of a line continues it. `<<include FILE>>` puts another
- file in its place. The order of the plugins is the order in which they are asked.
+ It is written in the dialect of Perl's Config::General: `key = value` lines, blocks in angle brackets,
+ comments from `#` to the end of the line. A `#` inside quotes starts a comment too; write `\\#`. A value
+ in double quotes keeps its blanks, single quotes mean nothing. A backslash at the end of a line continues
+ it. `<<include FILE>>` puts another file in its place. The order of the plugins is the order in which
+ they are asked.
 
  `mtpolicyd check` reads the file and says what is wrong with it, and where.
 

@@ -2,8 +2,8 @@
 //!
 //! Knows: options, sessions, the world. Must not know: any plugin, the chain, the server.
 
-use crate::pattern::{MatchError, Pattern};
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
+use crate::pattern::{MatchError, Pattern};
 use crate::session::Session;
 use crate::world::World;
 use crate::world::dns::{Ahead, Answer, Question};

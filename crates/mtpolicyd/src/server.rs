@@ -91,9 +91,9 @@ const LEAST_PLACES: u64 = 16;
 
 /// Runs the daemon until it is told to end.
 ///
-/// Everything that can fail for a reason of the administrator's comes before the step into the background, where the
-/// parent ends with success; everything that needs the rights of the start comes before they are given up; and no
-/// thread is started before that, nor a byte read.
+/// Everything that can fail for a reason of the administrator's comes before the step into the background,
+/// where the parent ends with success; everything that needs the rights of the start comes before they are
+/// given up; and no thread is started before that, nor a byte read.
 pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     let (settings, messages) = Settings::load(&options.config).map_err(StartError::Configuration)?;
     warn_starter(&messages);
@@ -101,6 +101,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     let identity = identity(globals)?;
     let owner = (identity.user, identity.groups.first().copied());
     let open_files = process::raise_open_file_limit();
+    process::hold_signals()?;
     let sockets = bind_all(&settings)?;
     let path = globals.pid_file.as_deref().map(Path::new);
     let mut pid_file = path.map(|path| PidFile::create(path, owner.0, owner.1)).transpose()?;
@@ -215,6 +216,7 @@ struct Daemon<'a> {
 impl Daemon<'_> {
     async fn run(&self, sockets: Vec<BoundSocket>) -> Result<(), StartError> {
         let mut signals = Signals::new()?;
+        process::release_signals()?;
         let mut listeners = Listeners::default();
         listeners.start(sockets, &self.shared)?;
         tracing::info!("mtpolicyd {} listens on {}", env!("CARGO_PKG_VERSION"), listeners.names());

@@ -10,8 +10,8 @@ use std::fmt::Write;
 
 /// The fields of one `instance=`: what SetField set, scores, cached results and once-a-mail marks.
 ///
-/// They share one flat name space with the names of the original, so that ClearFields, Condition and the `uc_`
-/// options of an existing configuration find what they name.
+/// They share one flat name space with the names of the original, so that ClearFields, Condition and the
+/// `uc_` options of an existing configuration find what they name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Session {
     fields: BTreeMap<Box<str>, Box<str>>,

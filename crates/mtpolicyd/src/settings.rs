@@ -62,7 +62,8 @@ pub struct VirtualHost {
 options! {
     /// Options of a `<VirtualHost PORT>` block.
     pub struct HostOptions {
-        /// The name in the log; with `vhost_by_policy_context` also the policy context that selects this host.
+        /// The name in the log; with `vhost_by_policy_context` also the policy context that selects this
+        /// host.
         name: String,
         /// What a failing plugin does to the request; without it the global setting holds.
         on_error: Option<OnError>,
@@ -90,12 +91,14 @@ options! {
 }
 
 impl Settings {
-    /// Reads a configuration file: the settings with what was noticed about them, or what is wrong with the file.
+    /// Reads a configuration file: the settings with what was noticed about them, or what is wrong with the
+    /// file.
     pub fn load(path: &Path) -> Result<(Settings, Messages), Messages> {
         Settings::load_with(path, |_| ()).map(|(settings, messages, ())| (settings, messages))
     }
 
-    /// The virtual hosts of a configuration file, with everything included and no surprise left: in the dialect itself.
+    /// The virtual hosts of a configuration file, with everything included and no surprise left: in the
+    /// dialect itself.
     pub fn dump(path: &Path) -> Result<(String, Messages), Messages> {
         let hosts = |root: &Block| {
             let hosts = root.blocks().filter(|block| block.kind == "VirtualHost").cloned();
@@ -104,7 +107,10 @@ impl Settings {
         Settings::load_with(path, hosts).map(|(_, messages, text)| (text, messages))
     }
 
-    fn load_with<T>(path: &Path, also: impl FnOnce(&Block) -> T) -> Result<(Settings, Messages, T), Messages> {
+    fn load_with<T>(
+        path: &Path,
+        also: impl FnOnce(&Block) -> T,
+    ) -> Result<(Settings, Messages, T), Messages> {
         let document = config_general::load(path, &Limits::default())
             .map_err(|failure| Messages::new(failure.sources, failure.diagnostics))?;
         let report = Report::default();
@@ -126,14 +132,19 @@ impl Settings {
         globals::notice_prefork_options(&mut section);
         let addresses = globals.as_ref().and_then(|globals| globals.addresses(&section));
         let dns = one_block(&mut section, "Dns").map_or(Some(DnsSettings::default()), globals::read_dns);
-        let sessions =
-            one_block(&mut section, "SessionCache").map_or(Some(SessionSettings::None), globals::read_sessions);
+        let sessions = one_block(&mut section, "SessionCache")
+            .map_or(Some(SessionSettings::None), globals::read_sessions);
         read_connections(&mut section);
         let surroundings = globals.as_ref().map(Globals::surroundings);
         let hosts = read_hosts(&mut section, surroundings.unwrap_or(DEFAULT_SURROUNDINGS));
         section.finish();
-        let settings =
-            Settings { globals: globals?, addresses: addresses?, hosts: hosts?, sessions: sessions?, dns: dns? };
+        let settings = Settings {
+            globals: globals?,
+            addresses: addresses?,
+            hosts: hosts?,
+            sessions: sessions?,
+            dns: dns?,
+        };
         settings.check_hosts(root, report);
         Some(settings)
     }
@@ -152,8 +163,13 @@ impl Settings {
             let mut earlier = self.hosts[..n].iter().filter(|other| other.key == host.key).peekable();
             let by_context = self.globals.vhost_by_policy_context.0;
             if earlier.peek().is_some() && (!by_context || earlier.any(|other| other.name == host.name)) {
-                let help = "hosts of one port need `vhost_by_policy_context = 1` and different names".to_owned();
-                report.error(block.span, format!("VirtualHost {} occurs more than once", host.key), Some(help));
+                let help =
+                    "hosts of one port need `vhost_by_policy_context = 1` and different names".to_owned();
+                report.error(
+                    block.span,
+                    format!("VirtualHost {} occurs more than once", host.key),
+                    Some(help),
+                );
             }
             let heard = self.addresses.iter().any(|address| address.vhost_key() == host.key);
             if !heard && !by_context {

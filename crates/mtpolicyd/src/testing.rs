@@ -1,6 +1,6 @@
-//! A chain on the bench: configuration in, fake world around it, answers out. Used by tests only.
+//! A chain on the bench: configuration in, fake world around it, answers out. For tests and benchmarks only.
 //!
-//! Knows: everything below the server.
+//! Knows: everything below the server. Must not know: sockets, files.
 
 use crate::chain::Chain;
 use crate::options::{Report, Section};
@@ -43,7 +43,11 @@ impl Bench {
     pub fn mistakes(text: &str) -> Vec<String> {
         let (chain, messages) = read(text);
         assert!(chain.is_none(), "the configuration is refused");
-        messages.into_iter().filter(|(severity, _)| *severity == Severity::Error).map(|(_, text)| text).collect()
+        messages
+            .into_iter()
+            .filter(|(severity, _)| *severity == Severity::Error)
+            .map(|(_, text)| text)
+            .collect()
     }
 
     /// What is noticed about a configuration that works.
@@ -94,13 +98,19 @@ impl Bench {
         self.try_run().expect("the chain answers")
     }
 
+    /// The same with nothing remembered, as for the first request of a mail.
+    pub fn run_fresh(&mut self) -> Option<String> {
+        self.session = Session::default();
+        self.run()
+    }
+
     /// The same where a plugin may fail.
     pub fn try_run(&mut self) -> Result<Option<String>, String> {
         let pairs = self.attributes.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let request = Request::from_pairs(pairs).expect("a request");
         let zone = std::mem::take(&mut self.zone);
         let dns = self.dns.get_or_insert_with(|| Arc::new(Dns::Fake(zone))).clone();
-        let world = World { dns };
+        let world = World { dns, lists: Arc::default() };
         self.runtime.block_on(async {
             let until = Instant::now() + Duration::from_secs(20);
             let mut cx = Cx {
@@ -120,7 +130,8 @@ impl Bench {
 /// The chain, if it is accepted, and what was said about it.
 fn read(text: &str) -> (Option<Chain>, Vec<(Severity, String)>) {
     let document = config_general::parse(Path::new("bench"), text.as_bytes(), &Limits::default());
-    let Document { root, sources, .. } = document.unwrap_or_else(|failure| panic!("{:?}", failure.diagnostics));
+    let Document { root, sources, .. } =
+        document.unwrap_or_else(|failure| panic!("{:?}", failure.diagnostics));
     let report = Report::default();
     let mut section = Section::new(&root, &report);
     let surroundings = Surroundings { kinds: KINDS, on_error: OnError::Close, lookahead: true, depth: 0 };

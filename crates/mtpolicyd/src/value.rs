@@ -19,8 +19,8 @@ pub trait Value: Sized + Clone + Display {
 
 /// Declares an enum whose variants are spelled as words in the configuration.
 ///
-/// `else Variant` says what any other word means in a user's setting: databases of the original hold such words,
-/// and it took every one of them for that variant.
+/// `else Variant` says what any other word means in a user's setting: databases of the original hold such
+/// words, and it took every one of them for that variant.
 macro_rules! words {
     ($(#[$meta:meta])* $vis:vis enum $Name:ident {
         $(#[$first_meta:meta])* $First:ident = $first:literal,
@@ -43,7 +43,8 @@ macro_rules! words {
                     other => {
                         let known = [$first $(, $word)*];
                         let nearest = $crate::value::nearest(other, known);
-                        let hint = nearest.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
+                        let hint = nearest.map(|word| format!("; did you mean `{word}`?"));
+                        let hint = hint.unwrap_or_default();
                         Err(format!("`{other}` is none of {}{hint}", known.join(", ")))
                     }
                 }
@@ -248,7 +249,14 @@ pub fn perl_number(number: f64) -> String {
         return "0".to_owned();
     }
     if !number.is_finite() {
-        return if number.is_nan() { "NaN" } else if number > 0.0 { "Inf" } else { "-Inf" }.to_owned();
+        return if number.is_nan() {
+            "NaN"
+        } else if number > 0.0 {
+            "Inf"
+        } else {
+            "-Inf"
+        }
+        .to_owned();
     }
     if number.fract() == 0.0 && number.abs() < INTEGERS_END {
         return format!("{number:.0}");

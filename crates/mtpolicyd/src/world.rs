@@ -12,4 +12,6 @@ use std::sync::Arc;
 pub struct World {
     /// The name service.
     pub dns: Arc<dns::Dns>,
+    /// How the DNS lists fare.
+    pub lists: Arc<dnslist::Health>,
 }

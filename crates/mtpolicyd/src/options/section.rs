@@ -7,28 +7,55 @@ use config_general::{Block, Diagnostic, Entry, Item, Severity, Span};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-/// Every mistake and every warning of one reading, in the order found.
+/// Mistakes, and warnings, that are kept of one reading: nobody reads more, and a file may have a million.
+const MAX_KEPT: usize = 100;
+
+/// The mistakes and warnings of one reading, in the order found.
 #[derive(Debug, Default)]
-pub struct Report(RefCell<Vec<Diagnostic>>);
+pub struct Report(RefCell<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    diagnostics: Vec<Diagnostic>,
+    errors: usize,
+    warnings: usize,
+}
 
 impl Report {
     /// Notes a mistake: the configuration will be refused.
     pub fn error(&self, span: Span, message: impl Into<String>, help: Option<String>) {
-        self.push(Severity::Error, span, message.into(), help);
+        self.note(Severity::Error, span, || (message.into(), help));
     }
 
     /// Notes a surprise: the configuration works, but perhaps not as meant.
     pub fn warning(&self, span: Span, message: impl Into<String>, help: Option<String>) {
-        self.push(Severity::Warning, span, message.into(), help);
+        self.note(Severity::Warning, span, || (message.into(), help));
     }
 
-    fn push(&self, severity: Severity, span: Span, message: String, help: Option<String>) {
-        self.0.borrow_mut().push(Diagnostic { severity, span: Some(span), message, help });
+    /// Notes what the function says, which is only asked if it will be kept.
+    fn note(&self, severity: Severity, span: Span, say: impl FnOnce() -> (String, Option<String>)) {
+        let mut kept = self.0.borrow_mut();
+        let count = match severity {
+            Severity::Error => &mut kept.errors,
+            Severity::Warning => &mut kept.warnings,
+        };
+        *count += 1;
+        if *count <= MAX_KEPT {
+            let (message, help) = say();
+            kept.diagnostics.push(Diagnostic { severity, span: Some(span), message, help });
+        }
     }
 
-    /// What was noted.
+    /// What was noted, and how much more there is.
     pub fn into_diagnostics(self) -> Vec<Diagnostic> {
-        self.0.into_inner()
+        let Kept { mut diagnostics, errors, warnings } = self.0.into_inner();
+        for (severity, count) in [(Severity::Error, errors), (Severity::Warning, warnings)] {
+            if let Some(more) = count.checked_sub(MAX_KEPT).filter(|more| *more > 0) {
+                let message = format!("and {more} more {severity}s");
+                diagnostics.push(Diagnostic { severity, span: None, message, help: None });
+            }
+        }
+        diagnostics
     }
 }
 
@@ -74,7 +101,10 @@ impl<'a> Section<'a> {
             self.report.error(
                 again.key_span,
                 format!("option `{name}` occurs more than once"),
-                Some(format!("keep one of them; the first one says `{}`", entries[0].value.as_deref().unwrap_or_default())),
+                Some(format!(
+                    "keep one of them; the first one says `{}`",
+                    entries[0].value.as_deref().unwrap_or_default()
+                )),
             );
         }
         entries.first().copied().filter(|entry| self.has_value(entry))
@@ -158,31 +188,25 @@ impl<'a> Section<'a> {
 
     /// Warns of everything that nobody took: the original ignores it silently.
     pub fn finish(self) {
-        let owner = self.describe();
         let mut unknown = BTreeSet::new();
         for (item, taken) in self.block.items.iter().zip(&self.taken) {
-            if *taken {
-                continue;
-            }
             match item {
+                _ if *taken => {}
                 Item::Entry(entry) if !unknown.insert(&entry.key) => {
                     let message = format!("option `{}` occurs more than once", entry.key);
                     self.report.error(entry.key_span, message, None);
                 }
-                Item::Entry(entry) => {
-                    let options = self.asked.iter().map(String::as_str).filter(|name| !name.starts_with('<'));
-                    let help = nearest(&entry.key, options).map(|name| format!("did you mean `{name}`?"));
-                    let message = format!("{owner} has no option `{}`; it has no effect", entry.key);
-                    self.report.warning(entry.key_span, message, help);
-                }
-                Item::Block(block) => {
-                    let tag = format!("<{}>", block.kind);
-                    let blocks = self.asked.iter().map(String::as_str).filter(|name| name.starts_with('<'));
-                    let help = nearest(&tag, blocks).map(|name| format!("did you mean `{name}`?"));
-                    let message = format!("{owner} has no block `{tag}`; it has no effect");
-                    self.report.warning(block.span, message, help);
-                }
+                Item::Entry(entry) => self.warn_unknown(entry.key_span, "option", &entry.key),
+                Item::Block(block) => self.warn_unknown(block.span, "block", &format!("<{}>", block.kind)),
             }
         }
+    }
+
+    fn warn_unknown(&self, span: Span, what: &str, name: &str) {
+        self.report.note(Severity::Warning, span, || {
+            let alike = self.asked.iter().filter(|asked| asked.starts_with('<') == name.starts_with('<'));
+            let help = nearest(name, alike.map(String::as_str)).map(|name| format!("did you mean `{name}`?"));
+            (format!("{} has no {what} `{name}`; it has no effect", self.describe()), help)
+        });
     }
 }

@@ -8,8 +8,8 @@ use crate::value::{Score, perl_number};
 options! {
     /// Puts a header with the score and its details before the mail, once a mail.
     ///
-    /// The header looks like `X-MtScore: YES score=7.5 [sorbs=2.5, spamhaus=5]`. It ends the chain, for later requests
-    /// of the same mail too (they are answered with `dunno`), so it belongs at the end.
+    /// The header looks like `X-MtScore: YES score=7.5 [sorbs=2.5, spamhaus=5]`. It ends the chain, for later
+    /// requests of the same mail too (they are answered with `dunno`), so it belongs at the end.
     ///
     /// ```conf
     /// <Plugin tag>
@@ -27,7 +27,8 @@ options! {
     }
 }
 
-/// The name of a header field: printable ASCII without a colon (RFC 5322, 2.2). Postfix drops the action otherwise.
+/// The name of a header field: printable ASCII without a colon (RFC 5322, 2.2). Postfix drops the action
+/// otherwise.
 #[derive(Clone, Debug)]
 pub struct HeaderName(String);
 

@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn fields_are_cleared_by_name_and_by_prefix() {
-        let text = "<Plugin c>\n module = ClearFields\n fields = \"a , x\"\n fields_prefix = \"pre-,\"\n</Plugin>";
+        let text =
+            "<Plugin c>\n module = ClearFields\n fields = \"a , x\"\n fields_prefix = \"pre-,\"\n</Plugin>";
         let mut bench = Bench::new(text);
         for field in ["a", "ab", "pre-1", "pre-2", "other"] {
             bench.session.set(field, "1");

@@ -11,8 +11,8 @@ use std::fmt::Write;
 options! {
     /// Adds to the score, answers, or runs the plugins in it when a value fulfils one of its criteria.
     ///
-    /// Several criteria: one of them is enough. A value that is not there fulfils none, `invert` or not. The score is
-    /// added for each request, not once a mail. An `action` wins over plugins in the block.
+    /// Several criteria: one of them is enough. A value that is not there fulfils none, `invert` or not. The
+    /// score is added for each request, not once a mail. An `action` wins over plugins in the block.
     ///
     /// ```conf
     /// <Plugin no-bounces-to-newsletters>
@@ -110,7 +110,8 @@ mod tests {
     use crate::testing::Bench;
 
     fn sender(criteria: &str, value: &str) -> Option<String> {
-        let text = format!("<Plugin c>\n module = Condition\n key = sender\n {criteria}\n action = hit\n</Plugin>");
+        let text =
+            format!("<Plugin c>\n module = Condition\n key = sender\n {criteria}\n action = hit\n</Plugin>");
         Bench::new(&text).attribute("sender", value).run()
     }
 
@@ -133,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_missing_value_fulfils_nothing() {
-        let text = "<Plugin c>\n module = Condition\n key = s:none\n match = x\n invert = 1\n action = hit\n</Plugin>";
+        let text = "<Plugin c>\n module = Condition\n key = s:none\n match = x\n invert = 1\n action = hit\n\
+                    </Plugin>";
         assert_eq!(Bench::new(text).run(), None);
     }
 
@@ -148,7 +150,8 @@ mod tests {
 
     #[test]
     fn mistakes_have_their_place() {
-        let text = "<Plugin c>\n module = Condition\n key = bogus:x\n re_match = \"(open\"\n lt_match = many\n</Plugin>";
+        let text = "<Plugin c>\n module = Condition\n key = bogus:x\n re_match = \"(open\"\n \
+                    lt_match = many\n</Plugin>";
         let mistakes = Bench::mistakes(text);
         assert!(mistakes[0].starts_with("3:8 key: `bogus` is not a scope"), "{mistakes:?}");
         assert!(mistakes[1].starts_with("5:13 lt_match: `many` is not a number"), "{mistakes:?}");

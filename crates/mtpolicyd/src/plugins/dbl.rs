@@ -11,12 +11,12 @@ use crate::world::dnslist::{DnsList, ListKind, ReturnCodes};
 use postfix_policy::Request;
 
 options! {
-    /// Looks the sender's domain, the name of the client and its HELO name up in a DNS list of domains (RHSBL,
-    /// RFC 5782).
+    /// Looks the sender's domain, the name of the client and its HELO name up in a DNS list of domains
+    /// (RHSBL, RFC 5782).
     ///
-    /// The checks are made in that order, and each score counts once a mail. Names without a dot, addresses and address
-    /// literals are not looked up. A list that does not answer in time, or answers with an error code
-    /// (127.255.255.0/24, 127.0.0.1, 127.0.1.255), counts as not listing the name.
+    /// The checks are made in that order, and each score counts once a mail. Names without a dot, addresses
+    /// and address literals are not looked up. A list that does not answer in time, or answers with an error
+    /// code (127.255.255.0/24, 127.0.0.1, 127.0.1.255), counts as not listing the name.
     ///
     /// ```conf
     /// <Plugin spamhaus-dbl>
@@ -45,12 +45,12 @@ options! {
         reverse_client_name_score: Score = Score::from(2.5),
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD.to_owned(),
-        /// The text of the rejection. `%CHECK%` is `sender`, `helo_name` or `reverse_client_name`, `%HOSTNAME%` the
-        /// listed name and `%INFO%` what the list says about it, with a comma and a blank before it; of each, the
-        /// first is filled in.
+        /// The text of the rejection. `%CHECK%` is `sender`, `helo_name` or `reverse_client_name`,
+        /// `%HOSTNAME%` the listed name and `%INFO%` what the list says about it, with a comma and a blank
+        /// before it; of each, the first is filled in.
         reject_message: Template = "%CHECK% rejected (%HOSTNAME%%INFO%)",
-        /// The answers that count as a listing, where others mean something else: addresses, ranges and networks,
-        /// separated by commas, such as `127.0.1.2-99`.
+        /// The answers that count as a listing, where others mean something else: addresses, ranges and
+        /// networks, separated by commas, such as `127.0.1.2-99`.
         return_codes: Option<ReturnCodes>,
     }
 }
@@ -91,7 +91,8 @@ impl Plugin for Dbl {
     fn new(options: DblOptions, setup: &mut Setup<'_, '_>) -> Option<Dbl> {
         let name = setup.name.to_owned();
         let check = |attribute, mode, score| {
-            let (result, scored) = (format!("{name}-{attribute}-result"), format!("{name}-{attribute}-score"));
+            let (result, scored) =
+                (format!("{name}-{attribute}-result"), format!("{name}-{attribute}-score"));
             Check { attribute, mode, score, result, scored }
         };
         let checks = [
@@ -132,7 +133,11 @@ impl Dbl {
         let Some(listed) = ask(cx, &check.result, &self.list, question).await else { return Ok(None) };
         cx.note(format_args!("{} {name} is on a list ({})", check.attribute, listed.address));
         if cx.session.first_time(&check.scored) {
-            cx.session.add_score(&self.score_field, &format!("{}-{}", self.name, check.attribute), &check.score);
+            cx.session.add_score(
+                &self.score_field,
+                &format!("{}-{}", self.name, check.attribute),
+                &check.score,
+            );
         }
         if check.mode.get(cx.session) == Mode::Passive {
             return Ok(None);
@@ -150,8 +155,9 @@ impl Dbl {
 }
 
 impl Check {
-    /// The name to look up: of the sender what stands behind the first `@`. A name without a dot is no domain, and one
-    /// with a colon or in brackets an address, which lists of domains don't want to be asked about.
+    /// The name to look up: of the sender what stands behind the first `@`. A name without a dot is no
+    /// domain, and one with a colon or in brackets an address, which lists of domains don't want to be asked
+    /// about.
     fn name<'a>(&self, value: &'a [u8]) -> Option<&'a [u8]> {
         let name = match self.attribute {
             "sender" => &value[value.iter().position(|byte| *byte == b'@')? + 1..],
@@ -211,14 +217,18 @@ mod tests {
 
     #[test]
     fn the_error_code_of_domain_lists_is_no_listing() {
-        let mut bench = bench("", "x@bad.example", "ok.example", "ok.example")
-            .listed("bad.example.dbl.test", "127.0.1.255", "no IP queries");
+        let mut bench = bench("", "x@bad.example", "ok.example", "ok.example").listed(
+            "bad.example.dbl.test",
+            "127.0.1.255",
+            "no IP queries",
+        );
         assert_eq!(bench.run(), None);
     }
 
     #[test]
     fn a_missing_attribute_is_an_error() {
-        let mut bench = Bench::new("<Plugin d>\n module = DBL\n domain = dbl.test\n</Plugin>").attribute("sender", "");
+        let mut bench =
+            Bench::new("<Plugin d>\n module = DBL\n domain = dbl.test\n</Plugin>").attribute("sender", "");
         assert_eq!(bench.try_run().unwrap_err(), "d: the request has no attribute `reverse_client_name`");
     }
 }

@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout_at};
 options! {
     /// Hands the request to another policy daemon and answers with its action.
     ///
-    /// The first `action=` of its answer counts, as it does for Postfix. A daemon that can't be reached, answers too late
-    /// or without an action fails the plugin; `on_error` says what becomes of the request.
+    /// The first `action=` of its answer counts, as it does for Postfix. A daemon that can't be reached,
+    /// answers too late or without an action fails the plugin; `on_error` says what becomes of the request.
     ///
     /// ```conf
     /// <Plugin ask-postgrey>
@@ -31,7 +31,8 @@ options! {
         socket_path: Option<String>,
         /// Whether connections are kept open between requests (`1`), or opened for each (`0`).
         keepalive: Flag = Flag(false),
-        /// How long the other daemon may take, connecting included. The deadline of the request holds in any case.
+        /// How long the other daemon may take, connecting included. The deadline of the request holds in any
+        /// case.
         timeout: Seconds = Seconds(10),
     }
 }
@@ -74,12 +75,16 @@ impl Plugin for Proxy {
             (None, Some(path)) => Endpoint::Unix(PathBuf::from(path)),
             (None, None) => {
                 let help = "write `host = \"127.0.0.1:10023\"` or `socket_path = \"/path\"`".to_owned();
-                setup.section.refuse(format!("Plugin {} needs a host or a socket_path", setup.name), Some(help));
+                setup
+                    .section
+                    .refuse(format!("Plugin {} needs a host or a socket_path", setup.name), Some(help));
                 return None;
             }
             (Some(_), Some(_)) => {
                 let help = "keep the one that is meant".to_owned();
-                setup.section.refuse(format!("Plugin {} has a host and a socket_path", setup.name), Some(help));
+                setup
+                    .section
+                    .refuse(format!("Plugin {} has a host and a socket_path", setup.name), Some(help));
                 return None;
             }
         };

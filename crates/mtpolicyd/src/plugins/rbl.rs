@@ -13,8 +13,8 @@ use postfix_policy::Request;
 options! {
     /// Looks the address of the client up in a DNS block list or allow list (RFC 5782).
     ///
-    /// A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1), counts as not
-    /// listing the client. The answer and the score count once a mail.
+    /// A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1),
+    /// counts as not listing the client. The answer and the score count once a mail.
     ///
     /// ```conf
     /// <Plugin spamhaus>
@@ -35,17 +35,17 @@ options! {
         domain: String,
         /// Whether the check is made.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do with a client that is listed: `reject` the mail, `accept` it (end the chain with `dunno`), or
-        /// only add the score (`passive`).
+        /// What to do with a client that is listed: `reject` the mail, `accept` it (end the chain with
+        /// `dunno`), or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
-        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about it, in
-        /// brackets; of each, the first is filled in.
+        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about
+        /// it, in brackets; of each, the first is filled in.
         reject_message: Template = "delivery from %IP% rejected %INFO%",
         /// Added to the score for a listed client.
         score: Scoring,
-        /// The answers that count as a listing, where others mean something else: addresses, ranges and networks,
-        /// separated by commas, such as `127.0.0.2-11, 127.0.1.0/24`. Without it every address in 127.0.0.0/8 counts
-        /// that is no error code.
+        /// The answers that count as a listing, where others mean something else: addresses, ranges and
+        /// networks, separated by commas, such as `127.0.0.2-11, 127.0.1.0/24`. Without it every address in
+        /// 127.0.0.0/8 counts that is no error code.
         return_codes: Option<ReturnCodes>,
         /// Whether IPv6 clients are looked up too.
         ipv6: Switch = Switch::Off,
@@ -87,7 +87,12 @@ impl Plugin for Rbl {
 
     fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
         let wanted = self.options.enabled.get(session) == Switch::On && session.text(&self.result).is_none();
-        request.get("client_address").filter(|_| wanted).and_then(|ip| self.question(ip)).into_iter().collect()
+        request
+            .get("client_address")
+            .filter(|_| wanted)
+            .and_then(|ip| self.question(ip))
+            .into_iter()
+            .collect()
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -96,13 +101,13 @@ impl Plugin for Rbl {
         }
         let ip = String::from_utf8_lossy(cx.attribute("client_address")?).into_owned();
         let question = self.question(ip.as_bytes());
-        let Some(listed) = ask(cx, &self.result, &self.list, question).await else { return Ok(Verdict::Next) };
+        let Some(listed) = ask(cx, &self.result, &self.list, question).await else {
+            return Ok(Verdict::Next);
+        };
         cx.note(format_args!("{ip} is on {} ({})", self.list.label(), listed.address));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         Ok(match self.options.mode.get(cx.session) {
-            Mode::Reject => {
-                Verdict::Stop(listed.rejection(&self.options.reject_message, &ip, cx).await)
-            }
+            Mode::Reject => Verdict::Stop(listed.rejection(&self.options.reject_message, &ip, cx).await),
             Mode::Accept => Verdict::dunno(),
             Mode::Passive => Verdict::Next,
         })
@@ -121,8 +126,8 @@ impl Rbl {
 mod tests {
     use crate::testing::Bench;
 
-    const PLUGIN: &str =
-        "<Plugin bl>\n module = RBL\n domain = zen.example\n score = 5\n uc_enabled = spamhaus\n uc_mode = m\n";
+    const PLUGIN: &str = "<Plugin bl>\n module = RBL\n domain = zen.example\n score = 5\n \
+                          uc_enabled = spamhaus\n uc_mode = m\n";
 
     fn bench(extra: &str) -> Bench {
         Bench::new(&format!("{PLUGIN}{extra}\n</Plugin>"))
@@ -163,7 +168,9 @@ mod tests {
 
     #[test]
     fn a_user_can_switch_it_off_or_make_it_passive() {
-        for (field, word, outcome) in [("spamhaus", "off", None), ("m", "whatever", None), ("m", "accept", Some("dunno"))] {
+        for (field, word, outcome) in
+            [("spamhaus", "off", None), ("m", "whatever", None), ("m", "accept", Some("dunno"))]
+        {
             let mut bench = bench("");
             bench.session.set(field, word);
             assert_eq!(bench.run().as_deref(), outcome, "{field}={word}");
@@ -200,7 +207,10 @@ mod tests {
     fn mistakes_are_found_when_the_file_is_read() {
         let mode = Bench::mistakes(&format!("{PLUGIN} mode = rejcet\n</Plugin>"));
         assert_eq!(mode, ["7:9 mode: `rejcet` is none of reject, accept, passive; did you mean `reject`?"]);
-        assert_eq!(Bench::mistakes("<Plugin bl>\n module = RBL\n</Plugin>"), ["1:1 Plugin bl needs the option `domain`"]);
+        assert_eq!(
+            Bench::mistakes("<Plugin bl>\n module = RBL\n</Plugin>"),
+            ["1:1 Plugin bl needs the option `domain`"]
+        );
         let codes = Bench::mistakes(&format!("{PLUGIN} return_codes = 127.0.0\n</Plugin>"));
         assert!(codes[0].starts_with("7:17 return_codes: "), "{codes:?}");
     }

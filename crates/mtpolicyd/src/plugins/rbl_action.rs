@@ -37,13 +37,13 @@ options! {
         result_from: String,
         /// Whether the check is made.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do if the answer matches: `reject` the mail, `accept` it (end the chain with `dunno`), or only add
-        /// the score (`passive`).
+        /// What to do if the answer matches: `reject` the mail, `accept` it (end the chain with `dunno`), or
+        /// only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
         /// A Perl regular expression for the address that the list answered.
         re_match: String,
-        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about it, in
-        /// brackets; of each, the first is filled in.
+        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about
+        /// it, in brackets; of each, the first is filled in.
         reject_message: Template = "delivery from %IP% rejected %INFO%",
         /// Added to the score if the answer matches.
         score: Scoring,

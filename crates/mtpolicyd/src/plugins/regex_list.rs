@@ -9,11 +9,11 @@ use crate::value::{Flag, Switch};
 use std::io::Read;
 
 options! {
-    /// Adds to the score (once a mail), answers, or runs the plugins in it when a value matches one of a list of Perl
-    /// regular expressions.
+    /// Adds to the score (once a mail), answers, or runs the plugins in it when a value matches one of a list
+    /// of Perl regular expressions.
     ///
-    /// A thousand expressions cost about as much as ten. An expression that can't be read is skipped with a warning.
-    /// An `action` wins over plugins in the block.
+    /// A thousand expressions cost about as much as ten. An expression that can't be read is skipped with a
+    /// warning. An `action` wins over plugins in the block.
     ///
     /// ```conf
     /// <Plugin dialup-names>
@@ -115,7 +115,11 @@ fn read_file(path: &str, setup: &Setup<'_, '_>) -> Option<Vec<Pattern>> {
     // Not `lines()`: a carriage return before the line feed belongs to the expression, as in the original.
     let lines = text.split('\n').enumerate();
     let wanted = lines.filter(|(_, line)| !matches!(line.trim_start().as_bytes(), [] | [b'#', ..]));
-    Some(wanted.filter_map(|(n, line)| compile(line, &format!("file {path}, line {}", n + 1), setup)).collect())
+    Some(
+        wanted
+            .filter_map(|(n, line)| compile(line, &format!("file {path}, line {}", n + 1), setup))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -124,7 +128,8 @@ mod tests {
     use std::io::Write;
 
     fn listed(options: &str, sender: &str) -> Option<String> {
-        let text = format!("<Plugin r>\n module = RegexList\n key = sender\n {options}\n action = hit\n</Plugin>");
+        let text =
+            format!("<Plugin r>\n module = RegexList\n key = sender\n {options}\n action = hit\n</Plugin>");
         Bench::new(&text).attribute("sender", sender).run()
     }
 
@@ -140,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_value_that_is_not_there_never_counts() {
-        let text = "<Plugin r>\n module = RegexList\n key = sender\n regex = x\n invert = 1\n action = hit\n</Plugin>";
+        let text = "<Plugin r>\n module = RegexList\n key = sender\n regex = x\n invert = 1\n action = hit\n\
+                    </Plugin>";
         assert_eq!(Bench::new(text).run(), None);
     }
 

@@ -23,9 +23,9 @@ options! {
         r#match: Match = Match::Gt,
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD.to_owned(),
-        /// The answer; without one the plugins in this block are run. `%IP%` is the address of the client, `%SCORE%`
-        /// the score and `%SCORE_DETAIL%` who added what, with a comma and a blank before it; of each, the first is
-        /// filled in.
+        /// The answer; without one the plugins in this block are run. `%IP%` is the address of the client,
+        /// `%SCORE%` the score and `%SCORE_DETAIL%` who added what, with a comma and a blank before it; of
+        /// each, the first is filled in.
         action: Option<Template>,
     }
 }
@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn it_acts_from_the_threshold_on() {
-        let text = "<Plugin s>\n module = ScoreAction\n threshold = 5\n action = reject %IP% %SCORE%%SCORE_DETAIL%\n</Plugin>";
+        let text = "<Plugin s>\n module = ScoreAction\n threshold = 5\n \
+                    action = reject %IP% %SCORE%%SCORE_DETAIL%\n</Plugin>";
         let mut bench = Bench::new(text).attribute("client_address", "192.0.2.1");
         bench.session.set("score", "4.5");
         assert_eq!(bench.run(), None);
@@ -99,7 +100,8 @@ mod tests {
 
     #[test]
     fn lt_acts_up_to_the_threshold() {
-        let text = "<Plugin s>\n module = ScoreAction\n match = lt\n threshold = -5\n action = good\n</Plugin>";
+        let text =
+            "<Plugin s>\n module = ScoreAction\n match = lt\n threshold = -5\n action = good\n</Plugin>";
         let mut bench = Bench::new(text);
         assert_eq!(bench.run(), None);
         bench.session.set("score", "-6");
@@ -108,7 +110,8 @@ mod tests {
 
     #[test]
     fn a_user_may_have_another_threshold() {
-        let text = "<Plugin s>\n module = ScoreAction\n threshold = 5\n uc_threshold = t\n action = x\n</Plugin>";
+        let text =
+            "<Plugin s>\n module = ScoreAction\n threshold = 5\n uc_threshold = t\n action = x\n</Plugin>";
         let mut bench = Bench::new(text);
         bench.session.set("score", "4");
         bench.session.set("t", "many");

@@ -5,7 +5,8 @@ use crate::options::{OptionalUserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 
 options! {
-    /// Answers with an action, or runs the plugins in it, while Postfix is under stress (see its STRESS_README).
+    /// Answers with an action, or runs the plugins in it, while Postfix is under stress (see its
+    /// STRESS_README).
     ///
     /// ```conf
     /// <Plugin stress>

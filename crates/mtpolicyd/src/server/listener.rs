@@ -12,7 +12,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long to wait after a failed accept: out of descriptors, the next try fails as fast, and some will be closed.
+/// How long to wait after a failed accept: out of descriptors, the next try fails as fast, and some will be
+/// closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often the same trouble with accepting is logged.
@@ -56,7 +57,10 @@ async fn free_place(shared: &Shared, complaints: &Complaints) -> Option<OwnedSem
         return Some(permit);
     }
     if complaints.is_due() {
-        tracing::error!("all {} connections are in use (max_connections); the next one waits", shared.max_places);
+        tracing::error!(
+            "all {} connections are in use (max_connections); the next one waits",
+            shared.max_places
+        );
     }
     shared.places.clone().acquire_owned().await.ok()
 }

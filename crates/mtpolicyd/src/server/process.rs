@@ -3,6 +3,7 @@
 //! Knows: this process and the file that names it. Must not know: sockets, settings, requests.
 
 use nix::sys::resource::{self, Resource};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{self, Gid, Uid};
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -181,6 +182,23 @@ fn read_pid(path: &Path) -> io::Result<Option<u32>> {
 fn is_daemon(pid: u32) -> bool {
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&command).contains(PROGRAM)
+}
+
+/// Holds back the signals that the daemon acts on until it can: a port is open, and a process supervisor
+/// busy, before there is a runtime to handle them.
+pub fn hold_signals() -> Result<(), ProcessError> {
+    let held = handled_signals().thread_block();
+    held.map_err(|error| ProcessError::new(format!("cannot block signals: {}", error.desc())))
+}
+
+/// Lets them come, those that were held back first.
+pub fn release_signals() -> Result<(), ProcessError> {
+    let released = handled_signals().thread_unblock();
+    released.map_err(|error| ProcessError::new(format!("cannot unblock signals: {}", error.desc())))
+}
+
+fn handled_signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
 }
 
 /// Raises the number of files that may be open to what the system allows at most, and returns what holds

@@ -37,13 +37,13 @@ const DEFERRED: &str = "defer 4.3.0 the policy check failed, please try again la
 /// (`smtpd_policy_service_timeout`).
 const LONGEST_REQUEST: Duration = Duration::from_secs(100);
 
-/// The part of a request's time, in per cent, within which backends have to answer, so that the chain can still go on
-/// without one that does not.
+/// The part of a request's time, in per cent, within which backends have to answer, so that the chain can
+/// still go on without one that does not.
 const BACKENDS_PERCENT: u32 = 90;
 
 impl Service {
-    /// A service for these settings. Sessions and remembered DNS answers of an earlier one stay, where the settings for
-    /// them are the same.
+    /// A service for these settings. Sessions and remembered DNS answers of an earlier one stay, where the
+    /// settings for them are the same.
     pub fn new(settings: Settings, earlier: Option<&Service>) -> Result<Service, DnsError> {
         let same_dns = earlier.filter(|earlier| earlier.settings.dns == settings.dns);
         let dns = match same_dns {
@@ -58,7 +58,8 @@ impl Service {
                 Arc::new(SessionCache::memory(*expire, *max_sessions))
             }
         };
-        Ok(Service { settings, world: World { dns }, sessions })
+        let lists = earlier.map(|earlier| earlier.world.lists.clone()).unwrap_or_default();
+        Ok(Service { settings, world: World { dns, lists }, sessions })
     }
 
     /// How long a request may take.
@@ -75,8 +76,7 @@ impl Service {
         };
         let start = Instant::now();
         let limit = self.request_timeout();
-        let deadline =
-            Deadline { request: start + limit, backends: start + limit * BACKENDS_PERCENT / 100 };
+        let deadline = Deadline { request: start + limit, backends: start + limit * BACKENDS_PERCENT / 100 };
         let instance = request.get("instance").unwrap_or_default();
         let lease = match self.sessions.open(instance, deadline.request).await {
             Ok(lease) => lease,

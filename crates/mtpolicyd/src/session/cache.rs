@@ -17,7 +17,8 @@ pub enum SessionCache {
     Memory(MemorySessions),
 }
 
-/// Sessions by instance; each has a lock, so that the requests of one mail see one another's results in order.
+/// Sessions by instance; each has a lock, so that the requests of one mail see one another's results in
+/// order.
 pub struct MemorySessions {
     sessions: Cache<Vec<u8>, Arc<Mutex<Session>>>,
 }
@@ -37,14 +38,15 @@ pub struct Lease {
 pub struct Locked;
 
 impl SessionCache {
-    /// Sessions in memory that are forgotten `expire` after their last use; beyond `max_sessions` the least useful go.
+    /// Sessions in memory that are forgotten `expire` after their last use; beyond `max_sessions` the least
+    /// useful go.
     pub fn memory(expire: Duration, max_sessions: u64) -> SessionCache {
         let sessions = Cache::builder().time_to_idle(expire).max_capacity(max_sessions).build();
         SessionCache::Memory(MemorySessions { sessions })
     }
 
-    /// The session of a mail, as soon as no other request uses it. Without an instance it is a private one: Postfix
-    /// sends none before MAIL FROM, and clients must not meet in a session.
+    /// The session of a mail, as soon as no other request uses it. Without an instance it is a private one:
+    /// Postfix sends none before MAIL FROM, and clients must not meet in a session.
     pub async fn open(&self, instance: &[u8], deadline: Instant) -> Result<Lease, Locked> {
         let SessionCache::Memory(memory) = self else { return Ok(Lease::default()) };
         if instance.is_empty() {

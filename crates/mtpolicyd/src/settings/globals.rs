@@ -15,8 +15,8 @@ use std::net::{IpAddr, SocketAddr};
 options! {
     /// Options outside all blocks.
     pub struct Globals {
-        /// Where to listen: ports, separated by commas. A port is `12345` or `127.0.0.1:12345` or `[::1]:12345` for
-        /// TCP, or `/path/to/socket|unix` for a UNIX socket.
+        /// Where to listen: ports, separated by commas. A port is `12345` or `127.0.0.1:12345` or
+        /// `[::1]:12345` for TCP, or `/path/to/socket|unix` for a UNIX socket.
         port: String = "127.0.0.1:12345",
         /// The address of those ports that have none.
         host: Option<String>,
@@ -28,11 +28,11 @@ options! {
         chroot: Option<String>,
         /// Where to write the process id.
         pid_file: Option<String>,
-        /// How much is logged: 0 errors, 1 warnings and a line for each request, 2 notices, 3 information, 4 what the
-        /// plugins find.
+        /// How much is logged: 0 errors, 1 warnings and a line for each request, 2 notices, 3 information, 4
+        /// what the plugins find.
         log_level: LogLevel = LogLevel(2),
-        /// Where to log, instead of the system log (facility `mail`) in the background, or the standard output in
-        /// the foreground. SIGHUP opens it again.
+        /// Where to log, instead of the system log (facility `mail`) in the background, or the standard
+        /// output in the foreground. SIGHUP opens it again.
         log_file: Option<String>,
         /// How a line of the log is written.
         log_format: LogFormat = LogFormat::Text,
@@ -50,8 +50,8 @@ options! {
         socket_owner: Option<String>,
         /// The group that owns the UNIX sockets. Without it the group that the daemon starts as.
         socket_group: Option<String>,
-        /// The access mode of the UNIX sockets. Postfix runs as another user, so by default everybody may connect;
-        /// the folder of the socket can be narrower.
+        /// The access mode of the UNIX sockets. Postfix runs as another user, so by default everybody may
+        /// connect; the folder of the socket can be narrower.
         socket_mode: Mode = Mode(0o666),
         /// What a failing plugin does to the request: see the options of every plugin.
         on_error: OnError = OnError::Close,
@@ -162,7 +162,10 @@ impl Value for Servers {
         let server = |text: &str| {
             let bare = text.trim_start_matches('[').trim_end_matches(']');
             let with_port = || bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)).ok();
-            text.parse().ok().or_else(with_port).ok_or_else(|| format!("`{text}` is no address of a name server"))
+            text.parse()
+                .ok()
+                .or_else(with_port)
+                .ok_or_else(|| format!("`{text}` is no address of a name server"))
         };
         text.split(',').map(|text| server(text.trim())).collect::<Result<_, _>>().map(Servers)
     }
@@ -207,7 +210,8 @@ pub(super) fn notice_prefork_options(section: &mut Section<'_>) {
 const REMOVED_OPTIONS: &[(&str, &str)] = &[
     (
         "db_",
-        "<Connection db>\n  module = \"Sql\"\n  dsn = \"DSN\"\n  user = \"USER\"\n  password = \"PASSWORD\"\n</Connection>",
+        "<Connection db>\n  module = \"Sql\"\n  dsn = \"DSN\"\n  user = \"USER\"\n  \
+         password = \"PASSWORD\"\n</Connection>",
     ),
     (
         "memcached_",
@@ -215,8 +219,8 @@ const REMOVED_OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "session_",
-        "<SessionCache>\n  module = \"Memcached\"\n  expire = 300\n  lock_wait = 50\n  lock_max_retry = 50\n  \
-         lock_timeout = 10\n</SessionCache>",
+        "<SessionCache>\n  module = \"Memcached\"\n  expire = 300\n  lock_wait = 50\n  \
+         lock_max_retry = 50\n  lock_timeout = 10\n</SessionCache>",
     ),
     (
         "ldap_",
@@ -255,8 +259,10 @@ pub(super) fn read_sessions(mut section: Section<'_>) -> Option<SessionSettings>
             max_sessions: options.max_sessions.0,
         }),
         SessionModule::Memcached | SessionModule::Redis => {
-            let message = format!("SessionCache: the module {} is not part of this version yet", options.module);
-            let help = "on one machine `module = \"Memory\"` does the same without another service".to_owned();
+            let message =
+                format!("SessionCache: the module {} is not part of this version yet", options.module);
+            let help =
+                "on one machine `module = \"Memory\"` does the same without another service".to_owned();
             section.report().error(section.span_of("module"), message, Some(help));
             return None;
         }

@@ -4,7 +4,7 @@
 
 pub use config_general::Severity;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use config_general::{Diagnostic, Sources, Span};
 
 /// Everything that was said about a file, in file order.
@@ -39,6 +39,17 @@ impl Messages {
         })
     }
 
+    /// The lines that the span is on, not the whole file: it may have megabytes.
+    fn snippet(&self, span: Span) -> Snippet<'_, Annotation<'_>> {
+        let source = self.sources.get(span.source);
+        let (start, end) = (span.start as usize, span.end as usize);
+        let from = source.text[..start].rfind('\n').map_or(0, |before| before + 1);
+        let to = source.text[end..].find('\n').map_or(source.text.len(), |behind| end + behind);
+        let marked = AnnotationKind::Primary.span(start - from..end - from);
+        let lines = Snippet::source(&source.text[from..to]).path(source.path.to_string_lossy());
+        lines.line_start(self.sources.position(span).line as usize).annotation(marked)
+    }
+
     fn place(&self, span: Span) -> String {
         let at = self.sources.position(span);
         format!("{}:{}:{}: ", self.sources.get(span.source).path.display(), at.line, at.column)
@@ -56,13 +67,7 @@ impl std::fmt::Display for Messages {
             let title = level.primary_title(diagnostic.message.as_str());
             let help = diagnostic.help.as_deref().map(|help| Level::HELP.message(help));
             let group = match diagnostic.span {
-                Some(span) => {
-                    let source = self.sources.get(span.source);
-                    let path = source.path.to_string_lossy();
-                    let marked = AnnotationKind::Primary.span(span.start as usize..span.end as usize);
-                    let snippet = Snippet::source(source.text.as_str()).path(path).annotation(marked);
-                    title.element(snippet).elements(help)
-                }
+                Some(span) => title.element(self.snippet(span)).elements(help),
                 None => Group::with_title(title).elements(help),
             };
             writeln!(f, "{}\n", Renderer::plain().render(&[group]))?;

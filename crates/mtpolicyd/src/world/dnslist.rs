@@ -2,22 +2,19 @@
 //!
 //! Knows: DNS questions and answers. Must not know: who asks and what comes of it.
 
+mod health;
 mod return_codes;
 mod text;
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::dns::{Answer, Question, RecordType};
 
+pub use health::Health;
 pub use return_codes::{ReturnCodes, ReturnCodesError};
 pub use text::text_presentation;
-
-/// How often a list that does not work is complained about: it fails at each mail, and one line says it.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// The longest name in the DNS, in bytes of text (RFC 1035 section 2.3.4); what is longer is not even copied.
 const MAX_NAME: usize = 253;
@@ -42,29 +39,20 @@ pub enum Listing {
     NoAnswer,
 }
 
-/// One list: its zone, how it is read, and how it fares.
+/// One list: its zone, and how it is read.
 #[derive(Debug)]
 pub struct DnsList {
     zone: Box<str>,
     kind: ListKind,
     return_codes: Option<ReturnCodes>,
     ipv6: bool,
-    errors: AtomicU64,
-    complained: Mutex<Option<Instant>>,
 }
 
 impl DnsList {
     /// A list in this zone. With return codes only those count as listed; with `ipv6` IPv6 clients are looked
     /// up.
     pub fn new(zone: &str, kind: ListKind, return_codes: Option<ReturnCodes>, ipv6: bool) -> Self {
-        Self {
-            zone: zone.trim_matches('.').to_ascii_lowercase().into(),
-            kind,
-            return_codes,
-            ipv6,
-            errors: AtomicU64::new(0),
-            complained: Mutex::new(None),
-        }
+        Self { zone: zone.trim_matches('.').to_ascii_lowercase().into(), kind, return_codes, ipv6 }
     }
 
     /// The question about a client (RFC 5782 sections 2.1 and 2.4); `None` for an IPv6 client unless the list
@@ -92,39 +80,20 @@ impl DnsList {
         Question { name: listing.name.clone(), record_type: RecordType::Txt }
     }
 
-    /// What the answer means. A list that does not answer is logged once an hour, and counted.
-    pub fn judge(&self, answer: &Answer) -> Listing {
-        self.judge_at(answer, Instant::now())
-    }
-
-    /// The zone as it may be shown: a label that looks like a customer's key (Spamhaus' data query service puts one into
-    /// the zone) is hidden.
-    pub fn label(&self) -> String {
-        /// Shorter words are names; the keys have 26 characters.
-        const KEY_LENGTH: usize = 20;
-        let is_key = |label: &str| label.len() >= KEY_LENGTH && label.bytes().all(|b| b.is_ascii_alphanumeric());
-        self.zone.split('.').map(|label| if is_key(label) { "***" } else { label }).collect::<Vec<_>>().join(".")
-    }
-
-    /// How many answers were errors since the start.
-    pub fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
-    }
-
-    /// [`DnsList::judge`] at a given time.
+    /// What the answer means. A list that does not answer is counted, and logged once an hour.
     ///
     /// The first address that is a listing counts (with return codes: the first of those, since servers
     /// shuffle the addresses of a name). Only if there is none do error codes matter.
-    fn judge_at(&self, answer: &Answer, now: Instant) -> Listing {
+    pub fn judge(&self, answer: &Answer, health: &Health) -> Listing {
         let addresses = match answer {
             Answer::Addresses(addresses) => addresses,
             Answer::Nothing | Answer::Texts(_) => return Listing::NotListed,
-            Answer::Failed(failure) => return self.complain(failure, now),
+            Answer::Failed(failure) => return self.complain(failure, health),
         };
         let mut listings = addresses.iter().copied().filter(|&address| self.is_listing(address)).peekable();
         match (listings.peek(), addresses.first()) {
             (None, None) => Listing::NotListed,
-            (None, Some(code)) => self.complain(&format_args!("{code}, {}", meaning(*code)), now),
+            (None, Some(code)) => self.complain(&format_args!("{code}, {}", meaning(*code)), health),
             (Some(_), _) => {
                 let wanted = |address: &Ipv4Addr| match &self.return_codes {
                     Some(codes) => codes.contains(*address),
@@ -133,6 +102,20 @@ impl DnsList {
                 listings.find(wanted).map_or(Listing::NotListed, Listing::Listed)
             }
         }
+    }
+
+    /// The zone as it may be shown: a label that looks like a customer's key (Spamhaus' data query service
+    /// puts one into the zone) is hidden.
+    pub fn label(&self) -> String {
+        /// Shorter words are names; the keys have 26 characters.
+        const KEY_LENGTH: usize = 20;
+        let is_key =
+            |label: &str| label.len() >= KEY_LENGTH && label.bytes().all(|b| b.is_ascii_alphanumeric());
+        self.zone
+            .split('.')
+            .map(|label| if is_key(label) { "***" } else { label })
+            .collect::<Vec<_>>()
+            .join(".")
     }
 
     /// Whether the address means "listed". The others come from over-used or closed lists, from resolvers
@@ -145,13 +128,13 @@ impl DnsList {
         }
     }
 
-    fn complain(&self, cause: &dyn Display, now: Instant) -> Listing {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if complained.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAINT_INTERVAL) {
-            *complained = Some(now);
+    fn complain(&self, cause: &dyn Display, health: &Health) -> Listing {
+        if let Some(failures) = health.failed(&self.zone, Instant::now()) {
             let zone = self.label();
-            tracing::warn!("DNS list {zone} gives no usable answer, so it lists nobody: {cause} (said once an hour)");
+            tracing::warn!(
+                "DNS list {zone} gives no usable answer, so it lists nobody: {cause} \
+                 (failures since the last such line, said once an hour: {failures})"
+            );
         }
         Listing::NoAnswer
     }
@@ -194,6 +177,10 @@ mod tests {
 
     fn list(kind: ListKind) -> DnsList {
         DnsList::new("bl.test", kind, None, false)
+    }
+
+    fn judge(list: &DnsList, answer: &Answer) -> Listing {
+        list.judge(answer, &Health::default())
     }
 
     fn listed(a: u8, b: u8, c: u8, d: u8) -> Listing {
@@ -247,49 +234,35 @@ mod tests {
     fn listings_lie_in_127_and_are_no_error_codes() {
         let (clients, domains) = (list(ListKind::Address), list(ListKind::Domain));
         for list in [&clients, &domains] {
-            assert_eq!(list.judge(&addresses(&[[127, 0, 0, 2]])), listed(127, 0, 0, 2));
-            assert_eq!(list.judge(&addresses(&[[127, 255, 254, 255]])), listed(127, 255, 254, 255));
+            assert_eq!(judge(list, &addresses(&[[127, 0, 0, 2]])), listed(127, 0, 0, 2));
+            assert_eq!(judge(list, &addresses(&[[127, 255, 254, 255]])), listed(127, 255, 254, 255));
             for no_listing in
                 [[127, 0, 0, 1], [127, 255, 255, 252], [127, 255, 255, 0], [192, 0, 2, 1], [0, 0, 0, 0]]
             {
-                assert_eq!(list.judge(&addresses(&[no_listing])), Listing::NoAnswer, "{no_listing:?}");
+                assert_eq!(judge(list, &addresses(&[no_listing])), Listing::NoAnswer, "{no_listing:?}");
             }
-            assert_eq!(list.judge(&Answer::Nothing), Listing::NotListed);
-            assert_eq!(list.judge(&addresses(&[])), Listing::NotListed);
-            assert_eq!(list.judge(&Answer::Failed(Failure::TimedOut)), Listing::NoAnswer);
-            assert_eq!(list.errors(), 6);
+            assert_eq!(judge(list, &Answer::Nothing), Listing::NotListed);
+            assert_eq!(judge(list, &addresses(&[])), Listing::NotListed);
+            assert_eq!(judge(list, &Answer::Failed(Failure::TimedOut)), Listing::NoAnswer);
         }
-        assert_eq!(clients.judge(&addresses(&[[127, 0, 1, 255]])), listed(127, 0, 1, 255));
-        assert_eq!(domains.judge(&addresses(&[[127, 0, 1, 255]])), Listing::NoAnswer);
+        assert_eq!(judge(&clients, &addresses(&[[127, 0, 1, 255]])), listed(127, 0, 1, 255));
+        assert_eq!(judge(&domains, &addresses(&[[127, 0, 1, 255]])), Listing::NoAnswer);
     }
 
     #[test]
     fn the_first_usable_address_counts() {
         let list = list(ListKind::Address);
-        assert_eq!(list.judge(&addresses(&[[127, 0, 0, 10], [127, 0, 0, 2]])), listed(127, 0, 0, 10));
-        assert_eq!(list.judge(&addresses(&[[127, 0, 0, 1], [127, 0, 0, 2]])), listed(127, 0, 0, 2));
+        assert_eq!(judge(&list, &addresses(&[[127, 0, 0, 10], [127, 0, 0, 2]])), listed(127, 0, 0, 10));
+        assert_eq!(judge(&list, &addresses(&[[127, 0, 0, 1], [127, 0, 0, 2]])), listed(127, 0, 0, 2));
     }
 
     #[test]
     fn return_codes_narrow_a_list() {
         let codes = "127.0.0.2-11, 127.0.1.0/24".parse().unwrap();
         let list = DnsList::new("bl.test", ListKind::Address, Some(codes), false);
-        assert_eq!(list.judge(&addresses(&[[127, 0, 0, 11]])), listed(127, 0, 0, 11));
-        assert_eq!(list.judge(&addresses(&[[127, 0, 0, 12]])), Listing::NotListed);
-        assert_eq!(list.judge(&addresses(&[[127, 0, 0, 12], [127, 0, 1, 9]])), listed(127, 0, 1, 9));
-        assert_eq!(list.errors(), 0, "a code that is not wanted is no error");
-        assert_eq!(list.judge(&addresses(&[[127, 255, 255, 254]])), Listing::NoAnswer);
-    }
-
-    #[test]
-    fn complaints_come_once_an_hour() {
-        let list = list(ListKind::Address);
-        let start = Instant::now();
-        let complained_at = |minutes: u64| {
-            list.judge_at(&Answer::Failed(Failure::TimedOut), start + Duration::from_secs(60 * minutes));
-            list.complained.lock().unwrap().unwrap().duration_since(start).as_secs() / 60
-        };
-        assert_eq!([0, 1, 59, 60, 61, 119, 120].map(complained_at), [0, 0, 0, 60, 60, 60, 120]);
-        assert_eq!(list.errors(), 7);
+        assert_eq!(judge(&list, &addresses(&[[127, 0, 0, 11]])), listed(127, 0, 0, 11));
+        assert_eq!(judge(&list, &addresses(&[[127, 0, 0, 12]])), Listing::NotListed);
+        assert_eq!(judge(&list, &addresses(&[[127, 0, 0, 12], [127, 0, 1, 9]])), listed(127, 0, 1, 9));
+        assert_eq!(judge(&list, &addresses(&[[127, 255, 255, 254]])), Listing::NoAnswer);
     }
 }
