@@ -1,0 +1,17 @@
+//! The integration tests, in one binary: the programs as processes, the manual, the shape of the source.
+//!
+//! Each module says what it looks at; `support` starts the daemon and what it talks to.
+
+mod client;
+mod connections;
+mod dialogues;
+mod dns;
+mod manual;
+mod postfix;
+mod privileges;
+mod process;
+mod reload;
+mod support;
+mod tidy;
+
+use support::fake_dns;

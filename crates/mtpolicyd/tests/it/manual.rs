@@ -1,0 +1,125 @@
+//! The written manual is the one that the program prints, and its examples work.
+//!
+//! Knows: where the pages are kept. Must not know: what they say.
+//!
+//! `UPDATE=1 cargo test` writes the pages anew, and removes those that no module has any more.
+
+use mtpolicyd::manual::{Format, Page, pages};
+use mtpolicyd::settings::Settings;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The page that is not a module's.
+const CONFIGURATION: &str = "mtpolicyd.conf";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Every page by its file.
+fn wanted() -> BTreeMap<PathBuf, String> {
+    let docs = root().join("docs");
+    let mut wanted = BTreeMap::new();
+    for page in pages() {
+        let is_module = page.name != CONFIGURATION;
+        let folder = if is_module { docs.join("plugins") } else { docs.clone() };
+        wanted.insert(folder.join(format!("{}.md", page.name)), page.render(Format::Markdown));
+        // As its title says: man(1) looks for the name of the file.
+        let man = if is_module { format!("mtpolicyd-{}", page.name) } else { page.name.to_owned() };
+        wanted.insert(docs.join(format!("man/{man}.5")), page.render(Format::Man));
+    }
+    wanted
+}
+
+/// Every file that is there where pages are, whoever wrote it.
+fn written() -> Vec<PathBuf> {
+    let docs = root().join("docs");
+    let files = ["plugins", "man"].map(|folder| fs::read_dir(docs.join(folder)));
+    files.into_iter().flatten().flatten().map(|entry| entry.expect("the folder can be read").path()).collect()
+}
+
+#[test]
+fn the_written_pages_are_current() {
+    let wanted = wanted();
+    let stale = written().into_iter().filter(|path| !wanted.contains_key(path));
+    if std::env::var_os("UPDATE").is_some() {
+        for path in stale {
+            fs::remove_file(path).unwrap();
+        }
+        for (path, text) in &wanted {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        return;
+    }
+    let differs = wanted.iter().filter(|(path, text)| fs::read_to_string(path).ok().as_ref() != Some(text));
+    let wrong: Vec<_> = stale.chain(differs.map(|(path, _)| path.clone())).collect();
+    assert!(wrong.is_empty(), "`UPDATE=1 cargo test manual` writes these anew: {wrong:#?}");
+}
+
+#[test]
+fn every_example_can_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("example.conf");
+    for page in pages() {
+        assert!(!page.examples().is_empty(), "{} has no example", page.name);
+        for example in page.examples() {
+            let text = if page.name == CONFIGURATION { example } else { in_a_host(&example) };
+            fs::write(&path, &text).unwrap();
+            match Settings::load(&path) {
+                Ok((_, messages)) => assert!(messages.is_empty(), "{}: {messages}", page.name),
+                Err(messages) => panic!("{}: {messages}", page.name),
+            }
+        }
+    }
+}
+
+fn in_a_host(plugins: &str) -> String {
+    format!("port = \"127.0.0.1:12345\"\n<VirtualHost 12345>\nname = \"incoming\"\n{plugins}</VirtualHost>\n")
+}
+
+#[test]
+fn every_option_is_explained() {
+    for page in pages() {
+        let text = page.render(Format::Markdown);
+        let options: Vec<_> = text.split("\n### ").skip(1).collect();
+        for option in options {
+            let lines: Vec<_> = option.lines().filter(|line| !line.trim().is_empty()).collect();
+            let explained = lines.get(2).is_some_and(|line| line.ends_with('.') || line.len() > 20);
+            assert!(explained, "{}: {option}", page.name);
+        }
+        assert!(has_a_summary(&page), "{}: {}", page.name, page.summary);
+    }
+}
+
+/// One line for apropos(1).
+fn has_a_summary(page: &Page) -> bool {
+    page.summary.len() > 30 && page.summary.len() < 160 && !page.summary.contains('\n')
+}
+
+#[test]
+fn man_pages_are_well_formed() {
+    for page in pages() {
+        let man = page.render(Format::Man);
+        assert!(man.starts_with(".TH "), "{}", page.name);
+        for section in [".SH NAME\n", ".SH DESCRIPTION\n"] {
+            assert!(man.contains(section), "{}: no {section}", page.name);
+        }
+        // A line of text that begins with a dot or a quote would be taken for a request.
+        const REQUESTS: [&str; 10] = [".TH", ".SH", ".TP", ".PP", ".IP", ".B", ".br", ".nf", ".fi", ".RS"];
+        for line in man.lines().filter(|line| line.starts_with(['.', '\''])) {
+            let request = line.split(' ').next().unwrap_or_default();
+            assert!(REQUESTS.contains(&request) || request == ".RE", "{}: {line}", page.name);
+        }
+    }
+}
+
+#[test]
+fn the_configuration_that_comes_along_has_no_surprise() {
+    let path = root().join("etc/mtpolicyd.conf");
+    match Settings::load(&path) {
+        Ok((_, messages)) => assert!(messages.is_empty(), "{messages}"),
+        Err(messages) => panic!("{messages}"),
+    }
+}

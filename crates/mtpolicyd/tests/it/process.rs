@@ -1,0 +1,254 @@
+//! The daemon as a process: its command line, its start, its end.
+//!
+//! Knows: options, exit codes, files that it makes. Must not know: plugins.
+
+use crate::support::client::Client;
+use crate::support::daemon::{Daemon, Site, errors_of, loopback, output_of, read_lossy, signal};
+use crate::support::{PATIENCE, eventually, leaves_out};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+
+/// A daemon that always answers `OK`.
+const OK: &str = "\
+port = \"127.0.0.1:$PORT\"
+<VirtualHost $PORT>
+  name = \"incoming\"
+  <Plugin ok>
+    module = \"Action\"
+    action = \"OK\"
+  </Plugin>
+</VirtualHost>
+";
+
+#[test]
+fn in_the_foreground_it_logs_to_the_standard_output() {
+    let mut daemon = Daemon::start(OK);
+    assert_eq!(daemon.ask("instance=a.1").action(), "OK");
+    let listens = format!("listens on 127.0.0.1:{}", daemon.site.port);
+    assert!(daemon.logged("mtpolicyd ").contains(&listens), "{}", daemon.log());
+    let line = daemon.logged("instance=a.1");
+    let end = ", plugin=ok, result=OK";
+    assert!(line.starts_with("incoming: instance=a.1, type=smtpd_access_policy, t="), "{line}");
+    assert!(line.ends_with(end) && line.trim_end_matches(end).ends_with("ms"), "{line}");
+    assert!(daemon.terminate().success());
+    daemon.logged("mtpolicyd ends");
+}
+
+#[test]
+fn at_the_end_it_answers_what_is_in_flight() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut site = Site::new();
+    site.replace("$UPSTREAM", upstream.local_addr().unwrap());
+    site.configure(
+        &OK.replace("module = \"Action\"", "module = \"Proxy\"")
+            .replace("action = \"OK\"", "host = \"$UPSTREAM\"\n    timeout = 60"),
+    );
+    let mut daemon = site.start();
+    let mut idle = daemon.connect();
+    let mut asking = daemon.connect();
+    asking.send("instance=a.1");
+    let (mut peer, _) = upstream.accept().unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(BufReader::new(&peer).lines().map_while(Result::ok).any(|line| line == "instance=a.1"));
+
+    daemon.signal("TERM");
+    daemon.logged("answering what is in flight");
+    idle.expect_closed();
+    eventually("nobody can connect", || Client::tcp(daemon.address()).is_err().then_some(()));
+    peer.write_all(b"action=OK in time\n\n").unwrap();
+    assert_eq!(asking.answer().action(), "OK in time");
+    asking.expect_closed();
+    assert!(daemon.wait().success());
+}
+
+#[test]
+fn in_the_background_the_parent_ends_when_the_daemon_answers() {
+    let site = Site::with(&format!("pid_file = \"$DIR/d.pid\"\nlog_file = \"$DIR/d.log\"\n{OK}"));
+    let start = site.run(&[]);
+    let pid_file = site.path("d.pid");
+    let background = eventually("the pid file is written", || read_lossy(&pid_file).trim().parse().ok());
+    let _killed = KilledById(background);
+    assert!(start.status.success() && start.stderr.is_empty(), "{}", errors_of(&start));
+    assert_eq!(Client::tcp(loopback(site.port)).unwrap().ask("instance=a.1").action(), "OK");
+    eventually("the request is logged", || {
+        read_lossy(&site.path("d.log")).contains("instance=a.1").then_some(())
+    });
+
+    let second = site.run(&[]);
+    assert_eq!(second.status.code(), Some(1), "{}", errors_of(&second));
+    assert_eq!(read_lossy(&pid_file).trim(), background.to_string());
+
+    signal(background, "TERM");
+    eventually("the pid file is removed", || (!pid_file.exists()).then_some(()));
+    eventually("it ends", || Client::tcp(loopback(site.port)).is_err().then_some(()));
+    assert!(read_lossy(&site.path("d.log")).contains("mtpolicyd ends"));
+}
+
+/// A process that is no child of ours, and still has to go.
+struct KilledById(u32);
+
+impl Drop for KilledById {
+    fn drop(&mut self) {
+        // Unless its number is another program's by now.
+        if read_lossy(format!("/proc/{}/cmdline", self.0).as_ref()).contains("mtpolicyd") {
+            signal(self.0, "KILL");
+        }
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let site = Site::with(OK);
+    let _taken = TcpListener::bind(loopback(site.port)).unwrap();
+    for arguments in [&["-f"][..], &[]] {
+        let output = site.run(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let errors = errors_of(&output);
+        assert!(errors.contains(&format!("cannot listen on 127.0.0.1:{}", site.port)), "{errors}");
+    }
+}
+
+#[test]
+fn a_unix_socket_has_its_mode_and_goes_at_the_end() {
+    let site = Site::with(&format!(
+        "{}socket_mode = 0660\n{}",
+        OK.replace("127.0.0.1:$PORT", "127.0.0.1:$PORT, $DIR/policy.sock|unix"),
+        "<VirtualHost $DIR/policy.sock>\n name = \"local\"\n <Plugin no>\n  module = \"Action\"\n  \
+         action = \"reject\"\n </Plugin>\n</VirtualHost>\n"
+    ));
+    let path = site.path("policy.sock");
+    // A file that a daemon before left behind is no obstacle.
+    drop(UnixListener::bind(&path).unwrap());
+    let mut daemon = site.start();
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
+    assert!(path.metadata().unwrap().file_type().is_socket());
+    assert_eq!(Client::unix(&path).unwrap().ask("a=b").action(), "reject");
+    assert_eq!(daemon.ask("a=b").action(), "OK");
+    assert!(daemon.terminate().success());
+    assert!(!path.exists());
+}
+
+#[test]
+fn it_listens_on_ipv6_where_there_is_any() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        leaves_out("there is no IPv6 here", "that the daemon listens on it");
+        return;
+    }
+    let daemon = Daemon::start(&OK.replace("127.0.0.1:$PORT", "127.0.0.1:$PORT, [::1]:$PORT"));
+    let address = format!("[::1]:{}", daemon.site.port).parse().unwrap();
+    assert_eq!(Client::tcp(address).unwrap().ask("a=b").action(), "OK");
+}
+
+#[test]
+fn a_broken_file_is_shown_like_a_compiler_does() {
+    let broken = OK.replace("module = \"Action\"", "module = \"Acton\"").replace("name =", "nme =");
+    let site = Site::with(&broken);
+    let checked: [&[&str]; 4] = [&["-f"], &[], &["-d"], &["-t", "hourly"]];
+    for arguments in checked {
+        let output = site.run(arguments);
+        let errors = errors_of(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {errors}");
+        let place = format!("{}:5:14", site.config().display());
+        for part in
+            [&place, "module = \"Acton\"", "^^^^", "did you mean `Action`?", "needs the option `name`"]
+        {
+            assert!(errors.contains(part), "{part}: {errors}");
+        }
+    }
+}
+
+#[test]
+fn check_says_what_is_wrong() {
+    let check = |site: &Site, strict: bool| {
+        let mut command = std::process::Command::new(crate::support::daemon::PROGRAM);
+        command.arg("check").arg(site.config()).args(strict.then_some("--strict"));
+        crate::support::daemon::run(&mut command, b"")
+    };
+    let good = check(&Site::with(OK), true);
+    assert!(good.status.success() && good.stderr.is_empty() && output_of(&good).contains("can be used"));
+
+    let surprising = Site::with(&format!("{OK}max_severs = 5\n"));
+    let output = check(&surprising, false);
+    assert!(output.status.success() && errors_of(&output).contains("`max_severs`"), "{}", errors_of(&output));
+    let output = check(&surprising, true);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty() && errors_of(&output).contains("`max_severs`"));
+
+    assert_eq!(check(&Site::with("port = 1\n"), false).status.code(), Some(1));
+    let missing = check(&Site::new(), false);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(errors_of(&missing).contains("mtpolicyd.conf"), "{}", errors_of(&missing));
+}
+
+#[test]
+fn the_command_line_is_that_of_the_original() {
+    let site = Site::with(OK);
+    let help = site.run(&["-h"]);
+    assert!(help.status.success() && output_of(&help).contains("--foreground"));
+    for option in ["-d", "--dump_vhosts", "--dump_config"] {
+        let dump = site.run(&[option]);
+        assert!(dump.status.success() && dump.stderr.is_empty(), "{option}: {}", errors_of(&dump));
+        let text = output_of(&dump);
+        let host = format!("<VirtualHost \"{}\">", site.port);
+        for part in [host.as_str(), "<Plugin \"ok\">", "name = \"incoming\"", "module = \"Action\""] {
+            assert!(text.contains(part), "{option}: {text}");
+        }
+    }
+    let cron = site.run(&["-t", "hourly,daily"]);
+    assert!(cron.status.success() && cron.stderr.is_empty() && cron.stdout.is_empty());
+    let cron = site.run(&["--cron", "hourli"]);
+    assert!(
+        cron.status.success() && errors_of(&cron).contains("did you mean `hourly`?"),
+        "{}",
+        errors_of(&cron)
+    );
+    let bogus = site.run(&["--bogus"]);
+    assert_eq!(bogus.status.code(), Some(2));
+    assert!(errors_of(&bogus).contains("--bogus"));
+}
+
+#[test]
+fn the_level_of_the_command_line_wins() {
+    let site = Site::with(&format!("log_level = 0\n{OK}"));
+    let daemon = site.start_with(&["-l", "4"]);
+    assert_eq!(daemon.ask("instance=a.1").action(), "OK");
+    daemon.logged("instance=a.1");
+}
+
+#[test]
+fn the_manual_is_in_the_program() {
+    let manual = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(crate::support::daemon::PROGRAM);
+        crate::support::daemon::run(command.arg("manual").args(arguments), b"")
+    };
+    let list = output_of(&manual(&[]));
+    assert!(
+        list.lines().any(|name| name == "RBL") && list.lines().any(|name| name == "mtpolicyd.conf"),
+        "{list}"
+    );
+    assert!(output_of(&manual(&["rbl"])).starts_with("# RBL\n"));
+    assert!(output_of(&manual(&["RBL", "--format", "man"])).starts_with(".TH"));
+    let unknown = manual(&["RBLActoin"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(errors_of(&unknown).contains("did you mean `RBLAction`?"), "{}", errors_of(&unknown));
+}
+
+#[test]
+fn a_json_log_has_an_object_a_line() {
+    let mut daemon = Daemon::start(&format!("log_format = json\nlog_level = 4\n{OK}"));
+    let mut client = daemon.connect();
+    client.send_raw(b"request=smtpd_access_policy\ninstance=\"x\"\r\x1b\xff\\\n\n").unwrap();
+    assert_eq!(client.answer().action(), "OK");
+    client.send_raw(b"no attribute\n\n").unwrap();
+    client.expect_closed();
+    assert!(daemon.terminate().success());
+    let lines: Vec<serde_json::Value> =
+        daemon.log().lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let request = lines.iter().find(|line| line["event"] == "request").expect("the request is logged");
+    assert_eq!(request["plugin"], "ok");
+    assert_eq!(request["result"], "OK");
+    assert!(request["instance"].as_str().unwrap().starts_with("\"x\""), "{request}");
+    assert!(lines.iter().any(|line| line["level"] == "warning"), "{lines:?}");
+}

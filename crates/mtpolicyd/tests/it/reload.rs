@@ -1,0 +1,194 @@
+//! SIGHUP: a good file is used from the next request on, a bad one changes nothing.
+//!
+//! Knows: the configuration file, what the log says of it. Must not know: plugins.
+
+use crate::support::client::Client;
+use crate::support::daemon::{Daemon, Site, loopback, read_lossy};
+use crate::support::eventually;
+use std::fs;
+
+/// A daemon that always answers this.
+fn answering(action: &str) -> String {
+    format!(
+        "port = \"127.0.0.1:$PORT\"\n<VirtualHost $PORT>\n  name = \"incoming\"\n  <Plugin answer>\n    \
+         module = \"Action\"\n    action = \"{action}\"\n  </Plugin>\n</VirtualHost>\n"
+    )
+}
+
+/// Writes another configuration, and waits until the daemon has looked at it.
+fn reload(daemon: &Daemon, text: &str) {
+    daemon.site.configure(text);
+    hang_up(daemon);
+}
+
+fn hang_up(daemon: &Daemon) {
+    let looked = || daemon.log().lines().filter(|line| line.contains("reloaded")).count();
+    let before = looked();
+    daemon.signal("HUP");
+    eventually("the daemon looks at the new file", || (looked() > before).then_some(()));
+}
+
+#[test]
+fn a_good_file_is_used_and_no_connection_is_dropped() {
+    let daemon = Daemon::start(&answering("first"));
+    let mut open = daemon.connect();
+    assert_eq!(open.ask("a=b").action(), "first");
+    let mut half = daemon.connect();
+    half.send_raw(b"request=smtpd_access_policy\n").unwrap();
+    reload(&daemon, &answering("second"));
+    assert_eq!(open.ask("a=b").action(), "second");
+    half.send_raw(b"\n").unwrap();
+    assert_eq!(half.answer().action(), "second");
+    assert_eq!(daemon.ask("a=b").action(), "second");
+    daemon.logged("reloaded ");
+}
+
+#[test]
+fn under_load_no_answer_is_lost() {
+    const RELOADS: usize = 5;
+    let daemon = Daemon::start(&answering("OK 0"));
+    let asking = std::sync::atomic::AtomicBool::new(true);
+    let answered = std::thread::scope(|scope| {
+        let ask = || {
+            let mut client = daemon.connect();
+            let mut count = 0;
+            while asking.load(std::sync::atomic::Ordering::Relaxed) {
+                assert!(client.ask("a=b").action().starts_with("OK "));
+                count += 1;
+            }
+            count
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        for n in 1..=RELOADS {
+            reload(&daemon, &answering(&format!("OK {n}")));
+        }
+        asking.store(false, std::sync::atomic::Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<usize>>()
+    });
+    assert!(answered.iter().all(|count| *count > 0), "{answered:?}");
+    assert_eq!(daemon.ask("a=b").action(), format!("OK {RELOADS}"));
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_is_explained() {
+    let mut daemon = Daemon::start(&answering("first"));
+    let mut open = daemon.connect();
+    assert_eq!(open.ask("a=b").action(), "first");
+    reload(&daemon, &answering("second").replace("module =", "modul =").replace("name =", "nam ="));
+    let config = daemon.site.config().display().to_string();
+    let mistake = daemon.logged("Plugin answer needs the option `module`");
+    assert!(mistake.contains(&format!("{config}:4:")), "{mistake}");
+    let mistake = daemon.logged("needs the option `name`");
+    assert!(mistake.contains(&format!("{config}:2:")), "{mistake}");
+    daemon.logged("not reloaded: the old configuration stays in use");
+    assert_eq!(open.ask("a=b").action(), "first");
+    assert_eq!(daemon.ask("a=b").action(), "first");
+
+    reload(&daemon, &answering("third"));
+    assert_eq!(open.ask("a=b").action(), "third");
+    drop(open);
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn a_file_that_is_gone_changes_nothing() {
+    let daemon = Daemon::start(&answering("first"));
+    fs::remove_file(daemon.site.config()).unwrap();
+    hang_up(&daemon);
+    assert!(daemon.logged("mtpolicyd.conf").contains("No such file"), "{}", daemon.log());
+    daemon.logged("not reloaded: the old configuration stays in use");
+    assert_eq!(daemon.ask("a=b").action(), "first");
+
+    fs::create_dir(daemon.site.config()).unwrap();
+    hang_up(&daemon);
+    assert_eq!(daemon.ask("a=b").action(), "first");
+}
+
+#[test]
+fn a_changed_port_is_followed() {
+    let daemon = Daemon::start(&answering("first"));
+    let (old, new) = (daemon.site.port, daemon.site.other_port);
+    let mut open = daemon.connect();
+    assert_eq!(open.ask("a=b").action(), "first");
+    let both = answering("both").replace("127.0.0.1:$PORT", "127.0.0.1:$PORT, 127.0.0.1:$OTHER")
+        + &answering("new").replace("$PORT", "$OTHER").split_off("port = \"127.0.0.1:$OTHER\"\n".len());
+    reload(&daemon, &both);
+    assert_eq!(daemon.connect_to(new).ask("a=b").action(), "new");
+    assert_eq!(daemon.connect_to(old).ask("a=b").action(), "both");
+
+    reload(&daemon, &answering("new").replace("$PORT", "$OTHER"));
+    eventually("the old port is closed", || Client::tcp(loopback(old)).is_err().then_some(()));
+    assert_eq!(daemon.connect_to(new).ask("a=b").action(), "new");
+}
+
+#[test]
+fn a_port_that_is_taken_changes_nothing() {
+    let daemon = Daemon::start(&answering("first"));
+    let _taken = std::net::TcpListener::bind(loopback(daemon.site.other_port)).unwrap();
+    let second = answering("second").replace("$PORT", "$OTHER");
+    reload(&daemon, &second);
+    daemon.logged(&format!("not reloaded: cannot listen on 127.0.0.1:{}", daemon.site.other_port));
+    assert_eq!(daemon.ask("a=b").action(), "first");
+}
+
+#[test]
+fn a_changed_user_needs_a_restart() {
+    let daemon = Daemon::start(&answering("first"));
+    reload(&daemon, &format!("user = nobody\ngroup = nogroup\n{}", answering("second")));
+    let refusal = daemon.logged("not reloaded");
+    assert!(refusal.contains("user, group or chroot") && refusal.contains("restart"), "{refusal}");
+    assert_eq!(daemon.ask("a=b").action(), "first");
+}
+
+/// A daemon that knows a mail that it was asked about before.
+const REMEMBERING: &str = "\
+port = \"127.0.0.1:$PORT\"
+<SessionCache>
+  module = \"Memory\"
+</SessionCache>
+<VirtualHost $PORT>
+  name = \"incoming\"
+  <Plugin known>
+    module = \"Condition\"
+    key = \"session:seen\"
+    match = \"yes\"
+    action = \"$KNOWN\"
+  </Plugin>
+  <Plugin see>
+    module = \"SetField\"
+    key = \"seen\"
+    value = \"yes\"
+  </Plugin>
+</VirtualHost>
+";
+
+#[test]
+fn sessions_in_memory_survive() {
+    let text = |known: &str| REMEMBERING.replace("$KNOWN", known);
+    let daemon = Daemon::start(&text("reject old"));
+    assert_eq!(daemon.ask("instance=a.1").action(), "dunno");
+    reload(&daemon, &text("reject new"));
+    assert_eq!(daemon.ask("instance=a.1").action(), "reject new");
+    assert_eq!(daemon.ask("instance=a.2").action(), "dunno");
+}
+
+#[test]
+fn the_log_file_is_opened_again_and_its_level_changes() {
+    let text = |level: u8| format!("log_file = \"$DIR/d.log\"\nlog_level = {level}\n{}", answering("OK"));
+    let site = Site::with(&text(1));
+    let daemon = site.start();
+    let (log, moved) = (daemon.site.path("d.log"), daemon.site.path("d.log.1"));
+    assert_eq!(daemon.ask("instance=before").action(), "OK");
+    let has = |path, words| eventually(words, || read_lossy(path).contains(words).then_some(()));
+    has(&log, "instance=before");
+    // As logrotate does.
+    fs::rename(&log, &moved).unwrap();
+    daemon.site.configure(&text(2));
+    daemon.signal("HUP");
+    eventually("the file is there again", || log.exists().then_some(()));
+    assert_eq!(daemon.ask("instance=after").action(), "OK");
+    has(&log, "instance=after");
+    assert!(!read_lossy(&moved).contains("instance=after"));
+    // At level 1 nothing would be said; in which of the files it is said is a matter of milliseconds.
+    assert!((read_lossy(&moved) + &read_lossy(&log)).contains("reloaded "));
+}
