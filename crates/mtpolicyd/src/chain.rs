@@ -3,7 +3,7 @@
 //! Knows: what a plugin is. Must not know: any plugin.
 
 use crate::options::{OptionSpec, Options, Report, Section, options};
-use crate::plugin::{Cx, Error, Link, OnError, Running, Setup, Surroundings, Verdict};
+use crate::plugin::{Cx, Error, Link, OnError, Setup, Surroundings, Verdict};
 use crate::value::{Integer, Switch, nearest};
 use config_general::Block;
 use std::collections::BTreeMap;
@@ -39,10 +39,8 @@ pub struct Chain {
 
 struct Step {
     name: Arc<str>,
-    module: &'static str,
     on_error: OnError,
     lookahead: bool,
-    log_level: i64,
     plugin: Box<dyn Link>,
 }
 
@@ -83,24 +81,29 @@ impl Chain {
         self.steps.is_empty()
     }
 
-    /// Name and module of each plugin, in order.
-    pub fn names(&self) -> impl Iterator<Item = (&str, &'static str)> {
-        self.steps.iter().map(|step| (&*step.name, step.module))
+    /// The name of a plugin.
+    pub fn name(&self, step: usize) -> Option<&Arc<str>> {
+        self.steps.get(step).map(|step| &step.name)
     }
 
     /// Asks one plugin after the other until one answers.
     pub async fn run(&self, cx: &mut Cx<'_>) -> Result<Option<Outcome>, Error> {
         self.start_lookups(cx);
-        for step in &self.steps {
-            cx.running = Some(step.running());
+        cx.turn.enter();
+        let outcome = self.run_steps(cx).await;
+        cx.turn.leave();
+        outcome
+    }
+
+    async fn run_steps(&self, cx: &mut Cx<'_>) -> Result<Option<Outcome>, Error> {
+        for (n, step) in self.steps.iter().enumerate() {
+            cx.turn.take(n, step.on_error);
             match step.plugin.run(cx).await {
                 Ok(Verdict::Next) => {}
                 Ok(Verdict::Stop(action)) => return Ok(Some(Outcome { action, plugin: step.name.clone() })),
                 Err(cause) if step.on_error == OnError::Continue => {
-                    tracing::error!(
-                        "plugin {} failed: {cause}; it is skipped (on_error = continue)",
-                        step.name
-                    );
+                    let name = &step.name;
+                    tracing::error!("plugin {name} failed: {cause}; it is skipped (on_error = continue)");
                 }
                 Err(cause) => return Err(step.failure(cause)),
             }
@@ -130,10 +133,6 @@ impl Chain {
 }
 
 impl Step {
-    fn running(&self) -> Running {
-        Running { plugin: self.name.clone(), on_error: self.on_error, log_level: self.log_level }
-    }
-
     fn from_block(block: &Block, report: &Report, surroundings: Surroundings) -> Option<Step> {
         let mut section = Section::new(block, report);
         if section.name().is_empty() {
@@ -149,11 +148,12 @@ impl Step {
         };
         let on_error = options.on_error.unwrap_or(surroundings.on_error);
         let lookahead = options.lookahead.map_or(surroundings.lookahead, |switch| switch == Switch::On);
-        let plugin = (kind.make)(&mut section, Surroundings { on_error, lookahead, ..surroundings });
+        let log_level = options.log_level.0;
+        let inside = Surroundings { on_error, lookahead, log_level, ..surroundings };
+        let plugin = (kind.make)(&mut section, inside);
         let name = section.name().into();
         section.finish();
-        let log_level = options.log_level.0;
-        Some(Step { name, module: kind.name, on_error, lookahead, log_level, plugin: plugin? })
+        Some(Step { name, on_error, lookahead, plugin: plugin? })
     }
 
     /// The innermost plugin that failed decides by its `on_error`; those around it only pass it on.

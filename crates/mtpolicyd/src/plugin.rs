@@ -44,6 +44,11 @@ pub struct Setup<'a, 'b> {
 }
 
 impl Setup<'_, '_> {
+    /// Where the plugin writes what it finds.
+    pub fn notes(&self) -> Notes {
+        Notes { plugin: self.name.into(), level: self.surroundings.log_level }
+    }
+
     /// Warns of an action that Postfix would read otherwise than it looks.
     pub fn check_action(&self, option: &str, action: &str) {
         if let Some(warning) = postfix_policy::check_action(action) {
@@ -81,6 +86,8 @@ pub struct Surroundings {
     pub on_error: OnError,
     /// Whether lookups start before their plugin's turn.
     pub lookahead: bool,
+    /// The level at which the plugin notes what it finds.
+    pub log_level: i64,
     /// How deeply the block is nested.
     pub depth: usize,
 }
@@ -111,19 +118,46 @@ pub struct Cx<'a> {
     pub ahead: &'a mut Ahead,
     /// When the request must have been answered.
     pub deadline: Deadline,
-    /// The plugin whose turn it is.
-    pub running: Option<Running>,
+    /// Whose turn it is.
+    pub turn: Turn,
 }
 
-/// The plugin whose turn it is.
-#[derive(Clone, Debug)]
-pub struct Running {
-    /// Its name.
-    pub plugin: Arc<str>,
-    /// What its failing does to the request.
-    pub on_error: OnError,
-    /// The level at which it notes what it finds.
-    pub log_level: i64,
+/// How far the chain has come, for when it is cut off at the deadline.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turn {
+    depth: usize,
+    step: usize,
+    on_error: Option<OnError>,
+}
+
+impl Turn {
+    /// A chain begins, perhaps inside a plugin of another.
+    pub fn enter(&mut self) {
+        self.depth += 1;
+    }
+
+    /// It is the turn of a step of the innermost chain.
+    pub fn take(&mut self, step: usize, on_error: OnError) {
+        if self.depth == 1 {
+            self.step = step;
+        }
+        self.on_error = Some(on_error);
+    }
+
+    /// The innermost chain has ended.
+    pub fn leave(&mut self) {
+        self.depth -= 1;
+    }
+
+    /// The step of the outermost chain.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    /// What failing does to the request, as the innermost plugin says; `None` before the first.
+    pub fn on_error(&self) -> Option<OnError> {
+        self.on_error
+    }
 }
 
 /// The time a request has.
@@ -141,21 +175,30 @@ impl Cx<'_> {
         self.request.get(name).ok_or(Error::NoAttribute(name))
     }
 
-    /// Notes in the log what the plugin found, at the level of its `log_level`.
+    /// The answer to a DNS question, which may have been asked ahead. A failure is an answer too.
+    pub async fn dns(&mut self, question: &Question) -> Answer {
+        self.ahead.answer(&self.world.dns, question, self.deadline.backends).await
+    }
+}
+
+/// A plugin's notes in the log, at the level of its `log_level`.
+#[derive(Clone, Debug)]
+pub struct Notes {
+    plugin: Box<str>,
+    level: i64,
+}
+
+impl Notes {
+    /// Notes what was found. Where the level is off it costs a compare.
     pub fn note(&self, finding: impl Display) {
-        let Some(Running { plugin, log_level, .. }) = &self.running else { return };
-        match log_level {
+        let plugin = &self.plugin;
+        match self.level {
             ..=0 => tracing::error!("{plugin}: {finding}"),
             1 => tracing::warn!("{plugin}: {finding}"),
             2 => tracing::info!("{plugin}: {finding}"),
             3 => tracing::debug!("{plugin}: {finding}"),
             4.. => tracing::trace!("{plugin}: {finding}"),
         }
-    }
-
-    /// The answer to a DNS question, which may have been asked ahead. A failure is an answer too.
-    pub async fn dns(&mut self, question: &Question) -> Answer {
-        self.ahead.answer(&self.world.dns, question, self.deadline.backends).await
     }
 }
 

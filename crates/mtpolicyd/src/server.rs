@@ -95,6 +95,7 @@ const LEAST_PLACES: u64 = 16;
 /// where the parent ends with success; everything that needs the rights of the start comes before they are
 /// given up; and no thread is started before that, nor a byte read.
 pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
+    process::refuse_huge_pages();
     let (settings, messages) = Settings::load(&options.config).map_err(StartError::Configuration)?;
     warn_starter(&messages);
     let globals = &settings.globals;

@@ -14,13 +14,13 @@ use std::fmt::Write;
 /// `uc_` options of an existing configuration find what they name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Session {
-    fields: BTreeMap<Box<str>, Box<str>>,
+    fields: BTreeMap<Box<str>, String>,
 }
 
 impl Session {
     /// A field, or `None` where nothing set it.
     pub fn text(&self, field: &str) -> Option<&str> {
-        self.fields.get(field).map(|text| &**text)
+        self.fields.get(field).map(String::as_str)
     }
 
     /// Sets a field, whatever it held.
@@ -56,11 +56,10 @@ impl Session {
     /// Adds to a score field and notes who added it.
     pub fn add_score(&mut self, field: &str, who: &str, score: &Score) {
         let total = perl_number(self.score(field) + score.points());
-        let detail = detail_field(field);
-        let mut notes = self.text(&detail).map(|earlier| format!("{earlier}, ")).unwrap_or_default();
-        let _ = write!(notes, "{who}={score}");
         self.set(field, &total);
-        self.set(&detail, &notes);
+        let notes = self.fields.entry(detail_field(field).into()).or_default();
+        let comma = if notes.is_empty() { "" } else { ", " };
+        let _ = write!(notes, "{comma}{who}={score}");
     }
 }
 

@@ -190,7 +190,7 @@ impl Settings {
 }
 
 const DEFAULT_SURROUNDINGS: Surroundings =
-    Surroundings { kinds: KINDS, on_error: OnError::Close, lookahead: true, depth: 0 };
+    Surroundings { kinds: KINDS, on_error: OnError::Close, lookahead: true, log_level: 4, depth: 0 };
 
 /// The only block of a kind; a second one is a mistake.
 fn one_block<'a>(section: &mut Section<'a>, kind: &str) -> Option<Section<'a>> {

@@ -4,7 +4,7 @@
 
 use crate::chain::Chain;
 use crate::options::{Report, Section};
-use crate::plugin::{Cx, Deadline, OnError, Surroundings};
+use crate::plugin::{Cx, Deadline, OnError, Surroundings, Turn};
 use crate::plugins::KINDS;
 use crate::session::Session;
 use crate::world::World;
@@ -119,7 +119,7 @@ impl Bench {
                 world: &world,
                 ahead: &mut Ahead::default(),
                 deadline: Deadline { request: until, backends: until },
-                running: None,
+                turn: Turn::default(),
             };
             let outcome = self.chain.run(&mut cx).await.map_err(|error| error.to_string())?;
             Ok(outcome.map(|outcome| outcome.action))
@@ -134,7 +134,8 @@ fn read(text: &str) -> (Option<Chain>, Vec<(Severity, String)>) {
         document.unwrap_or_else(|failure| panic!("{:?}", failure.diagnostics));
     let report = Report::default();
     let mut section = Section::new(&root, &report);
-    let surroundings = Surroundings { kinds: KINDS, on_error: OnError::Close, lookahead: true, depth: 0 };
+    let surroundings =
+        Surroundings { kinds: KINDS, on_error: OnError::Close, lookahead: true, log_level: 4, depth: 0 };
     let chain = Chain::from_section(&mut section, surroundings);
     section.finish();
     let messages = report.into_diagnostics().into_iter().map(|d| {

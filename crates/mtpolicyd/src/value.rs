@@ -230,49 +230,49 @@ pub fn numeric_prefix(text: &[u8]) -> f64 {
             end = after_sign + digits(after_sign);
         }
     }
-    let word = text[sign..].iter().take(3).map(u8::to_ascii_lowercase).collect::<Vec<_>>();
-    match word.as_slice() {
-        b"inf" if text.first() == Some(&b'-') => f64::NEG_INFINITY,
-        b"inf" => f64::INFINITY,
-        b"nan" => f64::NAN,
-        _ => std::str::from_utf8(&text[..end]).ok().and_then(|number| number.parse().ok()).unwrap_or(0.0),
+    let word = |word: &[u8]| text[sign..].get(..word.len()).is_some_and(|at| at.eq_ignore_ascii_case(word));
+    if word(b"inf") {
+        return if text.first() == Some(&b'-') { f64::NEG_INFINITY } else { f64::INFINITY };
     }
+    if word(b"nan") {
+        return f64::NAN;
+    }
+    std::str::from_utf8(&text[..end]).ok().and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
 /// A number as Perl prints it: fifteen digits, no trailing zeros, an exponent when it is very large or small.
 ///
 /// Perl adds whole numbers as integers while they fit, so those keep all their digits.
 pub fn perl_number(number: f64) -> String {
-    const DIGITS: i32 = 15;
+    /// Of `%.15g`, with which Perl prints.
+    const DIGITS: usize = 15;
+    /// Below it and from -4 on an exponent is written out.
+    const POSITIONAL: std::ops::Range<i32> = -4..DIGITS as i32;
     const INTEGERS_END: f64 = 18_446_744_073_709_551_616.0;
-    if number == 0.0 {
-        return "0".to_owned();
+    if number.is_nan() {
+        return "NaN".to_owned();
     }
-    if !number.is_finite() {
-        return if number.is_nan() {
-            "NaN"
-        } else if number > 0.0 {
-            "Inf"
-        } else {
-            "-Inf"
-        }
-        .to_owned();
+    if number.is_infinite() {
+        return if number > 0.0 { "Inf" } else { "-Inf" }.to_owned();
     }
     if number.fract() == 0.0 && number.abs() < INTEGERS_END {
-        return format!("{number:.0}");
+        // The sum has no negative zero.
+        return (number + 0.0).to_string();
     }
-    let scientific = format!("{number:.*e}", DIGITS as usize - 1);
+    // Rust prints the fewest digits that read back as the same number: those, unless they are too many.
+    let mut scientific = format!("{number:e}");
+    let digits = scientific.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
+    let mut rounded = number;
+    if digits > DIGITS {
+        rounded = format!("{number:.*e}", DIGITS - 1).parse().unwrap_or(number);
+        scientific = format!("{rounded:e}");
+    }
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let short = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text.to_owned(),
-    };
-    if (-4..DIGITS).contains(&exponent) {
-        return short(&format!("{number:.*}", (DIGITS - 1 - exponent) as usize));
+    match exponent.parse() {
+        Ok(exponent) if POSITIONAL.contains(&exponent) => rounded.to_string(),
+        Ok(exponent) if exponent < 0 => format!("{mantissa}e-{:02}", -exponent),
+        _ => format!("{mantissa}e+{exponent:0>2}"),
     }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{}e{sign}{:02}", short(mantissa), exponent.abs())
 }
 
 #[cfg(test)]
@@ -299,6 +299,12 @@ mod tests {
             (1e14, "100000000000000"),
             (1e15, "1000000000000000"),
             (1e15 + 0.25, "1e+15"),
+            (1e21, "1e+21"),
+            (1e308 * 10.0, "Inf"),
+            (12_345_678.901_234_568, "12345678.9012346"),
+            (0.1 + 0.2 - 0.5, "-0.2"),
+            (1e-7, "1e-07"),
+            (1.25e-9, "1.25e-09"),
             (0.000_001, "1e-06"),
             (0.000_01, "1e-05"),
             (0.000_1, "0.0001"),

@@ -4,7 +4,7 @@ use crate::chain::Chain;
 use crate::fields::{FieldRef, Scoring};
 use crate::options::{OptionalUserConfig, options};
 use crate::pattern::Pattern;
-use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Score, numeric_prefix};
 use std::fmt::Write;
 
@@ -50,6 +50,7 @@ options! {
 /// See the options.
 pub struct Condition {
     name: String,
+    notes: Notes,
     options: ConditionOptions,
     pattern: Option<Pattern>,
     nested: Chain,
@@ -66,7 +67,7 @@ impl Plugin for Condition {
         };
         setup.check_actions("action", &options.action);
         let nested = Chain::nested(setup)?;
-        Some(Condition { name: setup.name.to_owned(), options, pattern, nested })
+        Some(Condition { name: setup.name.to_owned(), notes: setup.notes(), options, pattern, nested })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -74,7 +75,7 @@ impl Plugin for Condition {
         if self.fulfilled(value)? == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
-        cx.note(Matched(&self.options.key, value));
+        self.notes.note(Matched(&self.options.key, value));
         self.options.score.add(cx.session, &self.name);
         let action = self.options.action.get(cx.session);
         self.nested.act(action.as_deref(), cx).await

@@ -3,7 +3,7 @@
 use crate::fields::{SCORE_FIELD, Template};
 use crate::listing::ask;
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
 use crate::value::{Score, Switch, words};
 use crate::world::dns::Question;
@@ -68,6 +68,7 @@ words! {
 /// See the options.
 pub struct Dbl {
     name: String,
+    notes: Notes,
     reject_message: Template,
     enabled: UserConfig<Switch>,
     score_field: String,
@@ -102,7 +103,7 @@ impl Plugin for Dbl {
         ];
         let list = DnsList::new(&options.domain, ListKind::Domain, options.return_codes, false);
         let DblOptions { reject_message, enabled, score_field, .. } = options;
-        Some(Dbl { name, reject_message, enabled, score_field, list, checks })
+        Some(Dbl { name, notes: setup.notes(), reject_message, enabled, score_field, list, checks })
     }
 
     fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
@@ -131,7 +132,7 @@ impl Dbl {
         let Some(name) = check.name(cx.attribute(check.attribute)?) else { return Ok(None) };
         let (question, name) = (self.question(name), String::from_utf8_lossy(name).into_owned());
         let Some(listed) = ask(cx, &check.result, &self.list, question).await else { return Ok(None) };
-        cx.note(format_args!("{} {name} is on a list ({})", check.attribute, listed.address));
+        self.notes.note(format_args!("{} {name} is on a list ({})", check.attribute, listed.address));
         if cx.session.first_time(&check.scored) {
             cx.session.add_score(
                 &self.score_field,

@@ -3,7 +3,7 @@
 use crate::fields::{Scoring, Template};
 use crate::listing::{ask, rbl_field};
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
 use crate::value::{Switch, words};
 use crate::world::dns::Question;
@@ -67,6 +67,7 @@ words! {
 /// See the options.
 pub struct Rbl {
     name: String,
+    notes: Notes,
     options: RblOptions,
     list: DnsList,
     result: String,
@@ -82,7 +83,7 @@ impl Plugin for Rbl {
         let ipv6 = options.ipv6 == Switch::On;
         let list = DnsList::new(&options.domain, ListKind::Address, options.return_codes.clone(), ipv6);
         let scored = format!("rbl-{name}-score");
-        Some(Rbl { result: rbl_field(&name), scored, list, options, name })
+        Some(Rbl { result: rbl_field(&name), notes: setup.notes(), scored, list, options, name })
     }
 
     fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
@@ -104,7 +105,7 @@ impl Plugin for Rbl {
         let Some(listed) = ask(cx, &self.result, &self.list, question).await else {
             return Ok(Verdict::Next);
         };
-        cx.note(format_args!("{ip} is on {} ({})", self.list.label(), listed.address));
+        self.notes.note(format_args!("{ip} is on {} ({})", self.list.label(), listed.address));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         Ok(match self.options.mode.get(cx.session) {
             Mode::Reject => Verdict::Stop(listed.rejection(&self.options.reject_message, &ip, cx).await),

@@ -4,7 +4,7 @@ use crate::chain::Chain;
 use crate::fields::{FieldRef, Scoring};
 use crate::options::{OptionalUserConfig, Repeated, UserConfig, options};
 use crate::pattern::{Pattern, PatternList};
-use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Switch};
 use std::io::Read;
 
@@ -49,6 +49,7 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 /// See the options.
 pub struct RegexList {
     name: String,
+    notes: Notes,
     scored: String,
     options: RegexListOptions,
     patterns: PatternList,
@@ -69,7 +70,8 @@ impl Plugin for RegexList {
         let nested = Chain::nested(setup)?;
         let name = setup.name.to_owned();
         let scored = format!("{name}-score");
-        Some(RegexList { name, scored, options, patterns: PatternList::new(patterns), nested })
+        let (notes, patterns) = (setup.notes(), PatternList::new(patterns));
+        Some(RegexList { name, notes, scored, options, patterns, nested })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -81,7 +83,7 @@ impl Plugin for RegexList {
         if found.is_some() == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
-        cx.note(format_args!("{} matched: {}", self.options.key, String::from_utf8_lossy(value)));
+        self.notes.note(format_args!("{} matched: {}", self.options.key, String::from_utf8_lossy(value)));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         let action = self.options.action.get(cx.session);
         self.nested.act(action.as_deref(), cx).await

@@ -21,24 +21,24 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Accepts until it is told to stop, or the daemon shuts down.
 pub async fn listen(listener: Listener, key: Arc<str>, shared: Arc<Shared>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = shared.closing.cancelled() => {}
+        () = accept_all(&listener, &key, &shared) => {}
+    }
+}
+
+async fn accept_all(listener: &Listener, key: &Arc<str>, shared: &Arc<Shared>) {
     let complaints = Complaints::default();
     loop {
-        let next = async {
-            let permit = free_place(&shared, &complaints).await?;
-            Some((permit, listener.accept().await))
-        };
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            () = shared.closing.cancelled() => return,
-            accepted = next => accepted,
-        };
-        let Some((permit, accepted)) = accepted else { return };
-        match accepted {
+        match listener.accept().await {
+            // A listener that waits for a client holds no place: another port may need it.
             Ok(stream) => {
-                let (key, owner) = (key.clone(), shared.clone());
-                shared.conversations.spawn(async move {
-                    Conversation::run(stream, &key, &owner).await;
-                    drop(permit);
+                let Some(place) = free_place(shared, &complaints).await else { return };
+                let (key, shared) = (key.clone(), shared.clone());
+                shared.clone().conversations.spawn(async move {
+                    Conversation::run(stream, &key, &shared).await;
+                    drop(place);
                 });
             }
             Err(error) => {

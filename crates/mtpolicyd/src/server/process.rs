@@ -201,6 +201,12 @@ fn handled_signals() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
 }
 
+/// Asks for pages of the usual size: huge ones double the memory of a daemon that needs a few MiB.
+pub fn refuse_huge_pages() {
+    // Without it the daemon is larger, not worse.
+    let _ = nix::sys::prctl::set_thp_disable(true);
+}
+
 /// Raises the number of files that may be open to what the system allows at most, and returns what holds
 /// then.
 pub fn raise_open_file_limit() -> u64 {

@@ -3,7 +3,7 @@
 //! Knows: settings, sessions, chains. Must not know: sockets, how a plugin works.
 
 use crate::log::{self, RequestRecord};
-use crate::plugin::{Cx, Deadline, Error, OnError, Running};
+use crate::plugin::{Cx, Deadline, Error, OnError, Turn};
 use crate::session::cache::{Lease, SessionCache};
 use crate::settings::{SessionSettings, Settings, VirtualHost};
 use crate::world::World;
@@ -125,12 +125,12 @@ impl Service {
             world: &self.world,
             ahead: &mut Ahead::default(),
             deadline,
-            running: None,
+            turn: Turn::default(),
         };
         let outcome = match timeout_at(deadline.request, host.chain.run(&mut cx)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => return Err(Failure::of_plugin(error, host)),
-            Err(_) => return Err(Failure::too_late(cx.running, host)),
+            Err(_) => return Err(Failure::too_late(cx.turn, host)),
         };
         lease.keep();
         Ok(outcome.map_or((String::new(), None), |outcome| (outcome.action, Some(outcome.plugin))))
@@ -153,13 +153,10 @@ impl Failure {
         }
     }
 
-    fn too_late(running: Option<Running>, host: &VirtualHost) -> Failure {
-        let (plugin, on_error) = match running {
-            Some(running) => (running.plugin, running.on_error),
-            None => ("".into(), host.on_error),
-        };
+    fn too_late(turn: Turn, host: &VirtualHost) -> Failure {
+        let plugin = host.chain.name(turn.step()).cloned().unwrap_or_default();
         let text = format!("plugin {plugin}: the request took longer than request_timeout");
-        Failure { plugin, on_error, text }
+        Failure { plugin, on_error: turn.on_error().unwrap_or(host.on_error), text }
     }
 }
 

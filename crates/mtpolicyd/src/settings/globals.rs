@@ -6,7 +6,6 @@ use super::SessionSettings;
 use crate::address::{AddressError, AddressOption, ListenAddress};
 use crate::options::{Options, Report, Section, options};
 use crate::plugin::{OnError, Surroundings};
-use crate::plugins::KINDS;
 use crate::value::{Count, Flag, Seconds, Switch, Value, words};
 use crate::world::dns::{DEFAULT_CACHE_SIZE, DnsSettings};
 use config_general::Block;
@@ -187,7 +186,7 @@ impl Globals {
     /// What the plugins take from here.
     pub(super) fn surroundings(&self) -> Surroundings {
         let lookahead = self.lookahead == Switch::On;
-        Surroundings { kinds: KINDS, on_error: self.on_error, lookahead, depth: 0 }
+        Surroundings { on_error: self.on_error, lookahead, ..super::DEFAULT_SURROUNDINGS }
     }
 }
 
