@@ -45,6 +45,15 @@ fn beyond_max_connections_one_waits() {
 }
 
 #[test]
+fn a_port_that_waits_holds_no_place() {
+    let both = OK.replace("127.0.0.1:$PORT", "127.0.0.1:$PORT, 127.0.0.1:$OTHER")
+        + &OK[OK.find("<VirtualHost").unwrap()..].replace("$PORT", "$OTHER");
+    let daemon = Daemon::start(&format!("max_connections = 1\n{both}"));
+    assert_eq!(daemon.connect_to(daemon.site.other_port).ask("a=b").action(), "OK");
+    assert_eq!(daemon.connect().ask("a=b").action(), "OK");
+}
+
+#[test]
 fn a_request_has_to_arrive_in_time_but_an_idle_connection_may_stay() {
     // Debian ships `keepalive_timeout = 0`.
     let daemon = start("request_timeout = 1\nkeepalive_timeout = 0");

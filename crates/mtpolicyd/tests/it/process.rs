@@ -64,6 +64,19 @@ fn at_the_end_it_answers_what_is_in_flight() {
 }
 
 #[test]
+fn a_signal_that_comes_as_soon_as_the_port_is_open_is_acted_on() {
+    let open = || {
+        let daemon = Site::with(OK).spawn(&[]);
+        eventually("the port is open", || Client::tcp(daemon.address()).is_ok().then_some(()));
+        daemon
+    };
+    assert!(open().terminate().success());
+    let reloaded = open();
+    reloaded.signal("HUP");
+    reloaded.logged("reloaded");
+}
+
+#[test]
 fn in_the_background_the_parent_ends_when_the_daemon_answers() {
     let site = Site::with(&format!("pid_file = \"$DIR/d.pid\"\nlog_file = \"$DIR/d.log\"\n{OK}"));
     let start = site.run(&[]);
