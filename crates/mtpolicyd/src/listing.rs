@@ -3,7 +3,7 @@
 //! Knows: DNS lists, sessions, what a plugin gets. Must not know: any plugin, the chain.
 
 use crate::fields::Template;
-use crate::plugin::Cx;
+use crate::plugin::{Cx, Verdict};
 use crate::session::Session;
 use crate::world::dns::{Answer, Question, RecordType};
 use crate::world::dnslist::{DnsList, Listing, text_presentation};
@@ -52,10 +52,31 @@ pub fn recall(session: &Session, field: &str) -> Option<Option<Listed>> {
     Some(listed.map(|(address, name)| Listed { address: address.to_owned(), name: name.to_owned() }))
 }
 
+crate::value::words! {
+    /// What to do with a client that is listed.
+    pub enum Mode {
+        /// Reject the mail.
+        Reject = "reject",
+        /// End the chain without an opinion.
+        Accept = "accept",
+        /// Only add the score.
+        Passive = "passive",
+    } else Passive
+}
+
 impl Listed {
+    /// What a plugin in this mode says about a client that is listed.
+    pub async fn verdict(&self, mode: Mode, message: &Template, ip: &str, cx: &mut Cx<'_>) -> Verdict {
+        match mode {
+            Mode::Reject => Verdict::Stop(self.rejection(message, ip, cx).await),
+            Mode::Accept => Verdict::dunno(),
+            Mode::Passive => Verdict::Next,
+        }
+    }
+
     /// The answer of a plugin that rejects for this listing. The list is asked for its text only where the
     /// message shows it.
-    pub async fn rejection(&self, message: &Template, ip: &str, cx: &mut Cx<'_>) -> String {
+    async fn rejection(&self, message: &Template, ip: &str, cx: &mut Cx<'_>) -> String {
         let text = if message.has("%INFO%") { self.text(cx).await } else { None };
         let info = text.map(|text| format!("({text})")).unwrap_or_default();
         format!("reject {}", message.fill(&[("%IP%", ip), ("%INFO%", &info)]))

@@ -1,11 +1,11 @@
 //! `RBL`: is the client on a DNS list?
 
 use crate::fields::{Scoring, Template};
-use crate::listing::{ask, rbl_field};
+use crate::listing::{Mode, ask, rbl_field};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
-use crate::value::{Switch, words};
+use crate::value::Switch;
 use crate::world::dns::Question;
 use crate::world::dnslist::{DnsList, ListKind, ReturnCodes};
 use postfix_policy::Request;
@@ -52,18 +52,6 @@ options! {
     }
 }
 
-words! {
-    /// What to do with a client that is listed.
-    pub enum Mode {
-        /// Reject the mail.
-        Reject = "reject",
-        /// End the chain without an opinion.
-        Accept = "accept",
-        /// Only add the score.
-        Passive = "passive",
-    } else Passive
-}
-
 /// See the options.
 pub struct Rbl {
     name: String,
@@ -107,11 +95,8 @@ impl Plugin for Rbl {
         };
         self.notes.note(format_args!("{ip} is on {} ({})", self.list.label(), listed.address));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
-        Ok(match self.options.mode.get(cx.session) {
-            Mode::Reject => Verdict::Stop(listed.rejection(&self.options.reject_message, &ip, cx).await),
-            Mode::Accept => Verdict::dunno(),
-            Mode::Passive => Verdict::Next,
-        })
+        let mode = self.options.mode.get(cx.session);
+        Ok(listed.verdict(mode, &self.options.reject_message, &ip, cx).await)
     }
 }
 

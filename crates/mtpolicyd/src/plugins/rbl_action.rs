@@ -1,11 +1,11 @@
 //! `RBLAction`: acts on which answer a DNS list gave to an earlier RBL plugin.
 
 use crate::fields::{Scoring, Template, printable};
-use crate::listing::{rbl_field, recall};
+use crate::listing::{Mode, rbl_field, recall};
 use crate::options::{UserConfig, options};
 use crate::pattern::Pattern;
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
-use crate::value::{Switch, words};
+use crate::value::Switch;
 
 options! {
     /// Acts on the code that a list answered to an RBL plugin before it, for lists that combine several.
@@ -50,18 +50,6 @@ options! {
     }
 }
 
-words! {
-    /// What to do if the answer matches.
-    pub enum Mode {
-        /// Reject the mail.
-        Reject = "reject",
-        /// End the chain without an opinion.
-        Accept = "accept",
-        /// Only add the score.
-        Passive = "passive",
-    } else Passive
-}
-
 /// See the options.
 pub struct RblAction {
     name: String,
@@ -91,14 +79,9 @@ impl Plugin for RblAction {
             return Ok(Verdict::Next);
         }
         self.options.score.add_once(cx.session, &self.name, &self.scored);
-        Ok(match self.options.mode.get(cx.session) {
-            Mode::Reject => {
-                let ip = printable(cx.request, "client_address").unwrap_or_default().into_owned();
-                Verdict::Stop(listed.rejection(&self.options.reject_message, &ip, cx).await)
-            }
-            Mode::Accept => Verdict::dunno(),
-            Mode::Passive => Verdict::Next,
-        })
+        let ip = printable(cx.request, "client_address").unwrap_or_default().into_owned();
+        let mode = self.options.mode.get(cx.session);
+        Ok(listed.verdict(mode, &self.options.reject_message, &ip, cx).await)
     }
 }
 
