@@ -49,9 +49,7 @@ impl<'a> Files<'a> {
     /// Told apart by folder and file name, so however the folder is spelled, a loop ends. A link is a file of
     /// its own, as in the original: it lets one list stand in two blocks.
     pub(crate) fn claim(&mut self, path: &Path) -> bool {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-        self.read.insert(folder.join(path.file_name().unwrap_or_default()))
+        self.read.insert(identity(path))
     }
 
     /// Reads a file.
@@ -91,4 +89,11 @@ impl<'a> Files<'a> {
         }
         Ok(decode(bytes))
     }
+}
+
+/// What tells a file apart from others, however its folder is spelled.
+pub(crate) fn identity(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    folder.join(path.file_name().unwrap_or_default())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::Failure;
 use crate::diagnostic::Diagnostics;
-use crate::files::{Files, Refusal};
+use crate::files::{Files, Refusal, identity};
 use crate::limits::Limits;
 use crate::lines::{Body, Line, Lines};
 use crate::source::{Sources, Span, is_blank};
@@ -305,6 +305,13 @@ impl<'a> Parser<'a> {
             return Flow::Break(());
         }
         if !self.files.claim(&path) {
+            let wanted = identity(&path);
+            let open = |lines: &Lines| identity(&self.sources.get(lines.source()).path) == wanted;
+            if self.reading.iter().any(open) {
+                let message = format!("`{name}` includes itself, directly or through another file");
+                refuse(&mut self.notes, (message, Some("remove the line that closes the loop".to_owned())));
+                return Flow::Continue(());
+            }
             let message = format!("`{name}` was read before, so this line includes nothing");
             self.notes.warning(span, message, "a file is read once; remove the line, or copy the file");
             return Flow::Continue(());

@@ -59,14 +59,22 @@ fn included_lines_stand_where_the_include_stood() {
 fn a_file_is_read_once() {
     let (_folder, loaded) = folder(&[
         ("main.conf", "<<include ./x.inc>>\n<<include sub/../x.inc>>\na = 1\n"),
-        ("x.inc", "x = 1\n<<include main.conf>>\n"),
+        ("x.inc", "x = 1\n"),
         ("sub/y.inc", ""),
     ]);
     let document = loaded.unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(keys(&document), "x a");
     let messages: Vec<_> = document.diagnostics.iter().map(|found| found.message.as_str()).collect();
-    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert_eq!(messages.len(), 1, "{messages:?}");
     assert!(messages.iter().all(|message| message.contains("was read before")));
+}
+
+#[test]
+fn a_loop_is_a_mistake() {
+    let (_folder, loaded) =
+        folder(&[("main.conf", "<<include x.inc>>\na = 1\n"), ("x.inc", "x = 1\n<<include ./main.conf>>\n")]);
+    let failure = loaded.expect_err("a loop").to_string();
+    assert!(failure.contains("x.inc:2:1: error: `./main.conf` includes itself"), "{failure}");
 }
 
 #[test]

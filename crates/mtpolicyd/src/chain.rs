@@ -2,8 +2,8 @@
 //!
 //! Knows: what a plugin is. Must not know: any plugin.
 
-use crate::options::{OptionSpec, Options, Report, Section, options};
-use crate::plugin::{Cx, Error, Link, OnError, Setup, Surroundings, Verdict};
+use crate::options::{Options, Report, Section, options};
+use crate::plugin::{Cx, Error, Kind, Link, OnError, Setup, Surroundings, Verdict};
 use crate::value::{Integer, Switch, nearest};
 use config_general::Block;
 use std::collections::BTreeMap;
@@ -39,7 +39,8 @@ pub struct Chain {
 
 struct Step {
     name: Arc<str>,
-    on_error: OnError,
+    /// `None` where the plugin around it says it.
+    on_error: Option<OnError>,
     lookahead: bool,
     plugin: Box<dyn Link>,
 }
@@ -101,11 +102,16 @@ impl Chain {
             match step.plugin.run(cx).await {
                 Ok(Verdict::Next) => {}
                 Ok(Verdict::Stop(action)) => return Ok(Some(Outcome { action, plugin: step.name.clone() })),
-                Err(cause) if step.on_error == OnError::Continue => {
-                    let name = &step.name;
-                    tracing::error!("plugin {name} failed: {cause}; it is skipped (on_error = continue)");
-                }
-                Err(cause) => return Err(step.failure(cause)),
+                Err(cause) => match step.on_error_of(&cause) {
+                    Some(OnError::Continue) => {
+                        let name = &step.name;
+                        tracing::error!("plugin {name} failed: {cause}; it is skipped (on_error = continue)");
+                    }
+                    on_error => {
+                        let (plugin, cause) = (step.name.clone(), Box::new(cause));
+                        return Err(Error::In { plugin, on_error, cause });
+                    }
+                },
             }
         }
         Ok(None)
@@ -140,29 +146,32 @@ impl Step {
                 "write `<Plugin NAME>`; the name appears in the log and in the score details".to_owned();
             section.refuse("a plugin has no name", Some(help));
         }
-        let options = StepOptions::read(&mut section)?;
-        let kind = surroundings.kinds.iter().find(|kind| kind.name == options.module);
-        let Some(kind) = kind else {
-            report_unknown_module(&section, block, &options.module, surroundings);
+        let Some((options, kind)) = read_kind(&mut section, surroundings) else {
+            // What is inside may hold mistakes as well.
+            Chain::from_section(&mut section, surroundings);
             return None;
         };
-        let on_error = options.on_error.unwrap_or(surroundings.on_error);
+        let on_error = options.on_error.or(surroundings.on_error);
         let lookahead = options.lookahead.map_or(surroundings.lookahead, |switch| switch == Switch::On);
         let log_level = options.log_level.0;
-        let inside = Surroundings { on_error, lookahead, log_level, ..surroundings };
+        // A plugin that says it says it for those inside; otherwise they have it from where it has it.
+        let for_inside = if options.on_error.is_some() { None } else { surroundings.on_error };
+        let inside = Surroundings { on_error: for_inside, lookahead, log_level, ..surroundings };
         let plugin = (kind.make)(&mut section, inside);
+        if plugin.is_none() && section.has_more("Plugin") {
+            Chain::from_section(&mut section, inside);
+        }
         let name = section.name().into();
         section.finish();
         Some(Step { name, on_error, lookahead, plugin: plugin? })
     }
 
-    /// The innermost plugin that failed decides by its `on_error`; those around it only pass it on.
-    fn failure(&self, cause: Error) -> Error {
-        let on_error = match &cause {
-            Error::In { on_error, .. } => *on_error,
+    /// What becomes of the request: the innermost plugin that says it decides.
+    fn on_error_of(&self, cause: &Error) -> Option<OnError> {
+        match cause {
+            Error::In { on_error: Some(decided), .. } => Some(*decided),
             _ => self.on_error,
-        };
-        Error::In { plugin: self.name.clone(), on_error, cause: Box::new(cause) }
+        }
     }
 }
 
@@ -198,8 +207,18 @@ const LATER_MODULES: &[&str] = &[
     "SqlUserConfig",
 ];
 
-fn report_unknown_module(section: &Section<'_>, block: &Block, module: &str, surroundings: Surroundings) {
-    let span = block.entries().find(|entry| entry.key == "module").map_or(block.span, |e| e.value_span);
+/// The options of every plugin and the kind that `module` names, or `None` after the mistake was reported.
+fn read_kind(section: &mut Section<'_>, surroundings: Surroundings) -> Option<(StepOptions, &'static Kind)> {
+    let options = StepOptions::read(section)?;
+    let kind = surroundings.kinds.iter().find(|kind| kind.name == options.module);
+    if kind.is_none() {
+        report_unknown_module(section, &options.module, surroundings);
+    }
+    Some((options, kind?))
+}
+
+fn report_unknown_module(section: &Section<'_>, module: &str, surroundings: Surroundings) {
+    let span = section.span_of("module");
     let name = section.name();
     if LATER_MODULES.contains(&module) {
         let message = format!("plugin `{name}`: the module {module} is not part of this version yet");
@@ -210,9 +229,4 @@ fn report_unknown_module(section: &Section<'_>, block: &Block, module: &str, sur
     let known = surroundings.kinds.iter().map(|kind| kind.name).chain(LATER_MODULES.iter().copied());
     let help = nearest(module, known).map(|name| format!("did you mean `{name}`?"));
     section.report().error(span, format!("plugin `{name}`: there is no module `{module}`"), help);
-}
-
-/// The options that every plugin has besides its own, for the manual.
-pub fn step_specs() -> Vec<OptionSpec> {
-    StepOptions::specs()
 }

@@ -121,8 +121,12 @@ fn dump(path: &Path) -> ExitCode {
 
 fn check(path: &Path, strict: bool) -> ExitCode {
     let (messages, refused) = match Settings::load(path) {
-        Ok((_, messages)) => {
-            let refused = strict && !messages.is_empty();
+        Ok((settings, messages)) => {
+            let unknown = server::check_names(&settings).err();
+            if let Some(error) = &unknown {
+                say(&format!("{}: {error}\n", path.display()));
+            }
+            let refused = unknown.is_some() || strict && !messages.is_empty();
             (messages, refused)
         }
         Err(messages) => (messages, true),

@@ -4,6 +4,7 @@
 //! Knows: sections, sessions, requests, values. Must not know: plugins.
 
 use crate::options::{Field, OptionSpec, OptionalUserConfig, Presence, Section, spec};
+use crate::pattern::Pattern;
 use crate::session::Session;
 use crate::value::{Score, Value, nearest};
 use crate::world::dnslist::{ReturnCodes, ReturnCodesError};
@@ -139,6 +140,18 @@ impl Value for Template {
 impl From<&str> for Template {
     fn from(text: &str) -> Self {
         Template(text.to_owned())
+    }
+}
+
+impl Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+impl Value for Pattern {
+    const FORM: &'static str = "Perl regular expression";
+    fn parse(text: &str) -> Result<Self, String> {
+        Pattern::new(text).map_err(|error| error.to_string())
     }
 }
 

@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Uid};
 use std::fmt;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -27,9 +27,6 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use writer::{Queue, Sink};
-
-/// The level when nothing is said: notice.
-pub const DEFAULT_LEVEL: u8 = 2;
 
 /// The highest level: debug.
 pub const MAX_LEVEL: u8 = 4;
@@ -93,11 +90,6 @@ impl fmt::Display for LogError {
 
 impl std::error::Error for LogError {}
 
-/// Opens the log and starts it for this process; `open` and `OpenLog::start` in one.
-pub fn init(settings: &LogSettings) -> Result<LogHandle, LogError> {
-    open(settings)?.start()
-}
-
 /// Opens the destination: to be done while its file and `/dev/log` are in reach, before `chroot` and with the
 /// rights of the start. A system log that is away is no error: it may come later.
 pub fn open(settings: &LogSettings) -> Result<OpenLog, LogError> {
@@ -133,6 +125,11 @@ impl OpenLog {
             std::os::unix::fs::fchown(file, owner.map(Uid::as_raw), group.map(Gid::as_raw))
         });
         given.map_err(|error| LogError(format!("cannot change the owner of the log file: {error}")))
+    }
+
+    /// Finds a log file again once a folder above it has become the root of the file system.
+    pub fn confine(&mut self, root: &Path) {
+        self.sink.confine(root);
     }
 
     /// Starts the thread that writes, and sends the events of the whole process there. Once in a process.

@@ -20,6 +20,7 @@ mod perl_rows;
 mod tests;
 
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use fancy_regex::BytesMode;
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
@@ -66,6 +67,10 @@ const BACKTRACKS_SHORT: usize = 16_000;
 /// milliseconds at 256 KiB. Patterns that are anchored with `^` need few turns.
 const BACKTRACKS_LONG: usize = 64;
 
+/// How long the patterns of a list that are asked one by one may take together: they run on a thread that
+/// other requests need.
+const LIST_LONGEST: Duration = Duration::from_millis(50);
+
 /// What is wrong with a pattern, in one line.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{what}{}", .offset.map(|offset| format!(" at offset {offset}")).unwrap_or_default())]
@@ -75,11 +80,6 @@ pub struct PatternError {
 }
 
 impl PatternError {
-    /// Where in the pattern, in bytes from its start, if that is known.
-    pub fn offset(&self) -> Option<usize> {
-        self.offset
-    }
-
     fn at(offset: usize, what: impl Into<String>) -> PatternError {
         PatternError { what: what.into(), offset: Some(offset) }
     }
@@ -104,11 +104,13 @@ pub struct MatchError {
 }
 
 /// One Perl regular expression.
+#[derive(Clone)]
 pub struct Pattern {
     text: String,
     engine: Engine,
 }
 
+#[derive(Clone)]
 enum Engine {
     /// Compiled when it is first asked: most patterns stand in a list, which has its own compiled form.
     Linear {
@@ -118,6 +120,7 @@ enum Engine {
     Backtracking(Box<Backtracking>),
 }
 
+#[derive(Clone)]
 struct Backtracking {
     short: fancy_regex::Regex,
     long: fancy_regex::Regex,
@@ -142,12 +145,16 @@ impl Pattern {
         &self.text
     }
 
+    fn gave_up(&self, value: &[u8]) -> MatchError {
+        MatchError { pattern: self.text.clone(), value_bytes: value.len() }
+    }
+
     /// Whether the pattern matches anywhere in the value.
     ///
     /// # Errors
     /// Only patterns that backtrack can fail, after some tens of milliseconds.
     pub fn is_match(&self, value: &[u8]) -> Result<bool, MatchError> {
-        let gave_up = || MatchError { pattern: self.text.clone(), value_bytes: value.len() };
+        let gave_up = || self.gave_up(value);
         match &self.engine {
             Engine::Linear { source, compiled } => compiled
                 .get_or_init(|| compile(source).ok())
@@ -276,8 +283,15 @@ impl PatternList {
             found.flatten().map(|member| set.places[member])
         });
         let mut given_up = None;
+        let start = Instant::now();
         for &place in self.singles.iter().take_while(|&&place| in_sets.is_none_or(|found| place < found)) {
-            match self.patterns[place].is_match(value) {
+            let pattern = &self.patterns[place];
+            // Each has a bound of its own, but there may be thousands of them.
+            if start.elapsed() > LIST_LONGEST {
+                given_up = given_up.or_else(|| Some(pattern.gave_up(value)));
+                break;
+            }
+            match pattern.is_match(value) {
                 Ok(true) => return Ok(Some(place)),
                 Ok(false) => {}
                 Err(error) => given_up = given_up.or(Some(error)),
@@ -289,25 +303,9 @@ impl PatternList {
         }
     }
 
-    /// Whether any pattern matches the value.
-    ///
-    /// # Errors
-    /// As [`PatternList::find`].
-    pub fn is_match(&self, value: &[u8]) -> Result<bool, MatchError> {
-        if self.sets.iter().any(|set| set.regex.is_match(value)) {
-            return Ok(true);
-        }
-        self.find(value).map(|found| found.is_some())
-    }
-
     /// The pattern at a place that [`PatternList::find`] answered.
     pub fn get(&self, place: usize) -> Option<&Pattern> {
         self.patterns.get(place)
-    }
-
-    /// How many patterns there are.
-    pub fn len(&self) -> usize {
-        self.patterns.len()
     }
 
     /// Whether there are none; such a list matches nothing.

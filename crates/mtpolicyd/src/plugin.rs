@@ -3,10 +3,11 @@
 //! Knows: options, sessions, the world. Must not know: any plugin, the chain, the server.
 
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
-use crate::pattern::{MatchError, Pattern};
+use crate::pattern::MatchError;
 use crate::session::Session;
 use crate::world::World;
 use crate::world::dns::{Ahead, Answer, Question};
+use crate::world::dnslist::DnsList;
 use postfix_policy::Request;
 use std::fmt::Display;
 use std::pin::Pin;
@@ -63,11 +64,16 @@ impl Setup<'_, '_> {
         }
     }
 
-    /// A Perl regular expression given by an option, or `None` after the mistake was reported.
-    pub fn pattern(&self, option: &str, text: &str) -> Option<Pattern> {
-        let compiled = Pattern::new(text);
-        let span = self.section.span_of(option);
-        compiled.map_err(|why| self.section.report().error(span, format!("{option}: {why}"), None)).ok()
+    /// Warns of a list that nobody can be on, since its zone is no name.
+    pub fn check_zone(&self, list: &DnsList) {
+        if !list.is_askable() {
+            self.warn("domain", "domain: this is no name of a zone, so it lists nobody".to_owned());
+        }
+    }
+
+    /// Warns of a surprise in the value of an option.
+    pub fn warn(&self, option: &str, message: String) {
+        self.section.report().warning(self.section.span_of(option), message, None);
     }
 
     /// Warns of a plugin that can never do anything for want of an option.
@@ -82,8 +88,8 @@ impl Setup<'_, '_> {
 pub struct Surroundings {
     /// The plugins there are.
     pub kinds: &'static [Kind],
-    /// What a failing plugin does to the request.
-    pub on_error: OnError,
+    /// What a failing plugin does to the request; `None` inside a plugin that says it for all in its block.
+    pub on_error: Option<OnError>,
     /// Whether lookups start before their plugin's turn.
     pub lookahead: bool,
     /// The level at which the plugin notes what it finds.
@@ -137,11 +143,11 @@ impl Turn {
     }
 
     /// It is the turn of a step of the innermost chain.
-    pub fn take(&mut self, step: usize, on_error: OnError) {
+    pub fn take(&mut self, step: usize, on_error: Option<OnError>) {
         if self.depth == 1 {
             self.step = step;
         }
-        self.on_error = Some(on_error);
+        self.on_error = on_error.or(self.on_error);
     }
 
     /// The innermost chain has ended.
@@ -240,8 +246,8 @@ pub enum Error {
     In {
         /// The plugin.
         plugin: Arc<str>,
-        /// What its failing does to the request.
-        on_error: OnError,
+        /// What its failing does to the request, unless that is for the plugin around it to say.
+        on_error: Option<OnError>,
         /// Why it failed.
         cause: Box<Error>,
     },

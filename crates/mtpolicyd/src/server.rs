@@ -95,6 +95,7 @@ const LEAST_PLACES: u64 = 16;
 /// where the parent ends with success; everything that needs the rights of the start comes before they are
 /// given up; and no thread is started before that, nor a byte read.
 pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
+    process::hold_signals()?;
     process::refuse_huge_pages();
     let (settings, messages) = Settings::load(&options.config).map_err(StartError::Configuration)?;
     warn_starter(&messages);
@@ -102,16 +103,20 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     let identity = identity(globals)?;
     let owner = (identity.user, identity.groups.first().copied());
     let open_files = process::raise_open_file_limit();
-    process::hold_signals()?;
-    let sockets = bind_all(&settings)?;
+    let mut sockets = bind_all(&settings)?;
     let path = globals.pid_file.as_deref().map(Path::new);
     let mut pid_file = path.map(|path| PidFile::create(path, owner.0, owner.1)).transpose()?;
-    let log = log::open(&log_settings(globals, options))?;
+    let mut log = log::open(&log_settings(globals, options))?;
     log.give_to(owner.0, owner.1)?;
     let background = (options.mode == Mode::Background).then(Background::prepare).transpose()?;
     // Reads resolv.conf, which a chroot puts out of reach.
     let service = Service::new(settings, None)?;
     identity.assume()?;
+    if let Some(root) = &identity.chroot {
+        pid_file.iter_mut().for_each(|file| file.confine(root));
+        sockets.iter_mut().for_each(|socket| socket.confine(root));
+        log.confine(root);
+    }
     let in_background = background.is_some();
     background.map_or(Ok(()), Background::enter)?;
     let log = log.start()?;
@@ -125,6 +130,12 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
         tracing::error!("{error}");
     }
     served
+}
+
+/// Whether the names in a configuration exist on this machine: user, groups, chroot, owners of sockets.
+pub fn check_names(settings: &Settings) -> Result<(), ProcessError> {
+    identity(&settings.globals)?;
+    socket_options(&settings.globals).map(|_| ())
 }
 
 /// Warnings go to whoever started the daemon; later ones go to the log.
@@ -179,7 +190,13 @@ impl Started<'_> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let reserved = RESERVED_FILES.min(self.open_files / 4);
         let most = self.open_files.saturating_sub(reserved).max(LEAST_PLACES);
-        let places = service.settings.globals.max_connections.map_or(most, |wanted| wanted.0.clamp(1, most));
+        let wanted = service.settings.globals.max_connections.map_or(most, |wanted| wanted.0);
+        let places = wanted.min(most);
+        if places < wanted {
+            tracing::warn!(
+                "max_connections = {wanted} is more than the limit of open files allows: {places}"
+            );
+        }
         let places = usize::try_from(places).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             service: ArcSwap::from_pointee(service),
@@ -219,13 +236,14 @@ impl Daemon<'_> {
         let mut signals = Signals::new()?;
         process::release_signals()?;
         let mut listeners = Listeners::default();
-        listeners.start(sockets, &self.shared)?;
+        let ports = sockets.into_iter().map(TryInto::try_into);
+        listeners.start(ports.collect::<std::io::Result<_>>()?, &self.shared);
         tracing::info!("mtpolicyd {} listens on {}", env!("CARGO_PKG_VERSION"), listeners.names());
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
-                _ = signals.reload.recv() => reload::reload(self, &mut listeners),
+                _ = signals.reload.recv() => reload::reload(self, &mut listeners).await,
             }
         }
         tracing::info!("mtpolicyd ends: answering what is in flight");

@@ -3,19 +3,20 @@
 //! Knows: every option outside the plugins, and the list of plugins. Must not know: sockets, conversations.
 
 mod globals;
+mod hosts;
 mod render;
 
 pub use globals::{DnsOptions, Globals, LogFormat, SessionOptions};
+pub use hosts::{HostOptions, VirtualHost};
 pub use render::{Messages, Severity};
 
 use crate::address::ListenAddress;
-use crate::chain::Chain;
 use crate::options::{Options, Report, Section, options};
 use crate::plugin::{OnError, Surroundings};
 use crate::plugins::KINDS;
-use crate::value::{Switch, words};
+use crate::value::words;
 use crate::world::dns::DnsSettings;
-use config_general::{Block, Item, Limits};
+use config_general::{Block, Item, Limits, Repetition};
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,31 +46,6 @@ pub enum SessionSettings {
         /// How many at most.
         max_sessions: u64,
     },
-}
-
-/// The chain of plugins behind a port, or behind a policy context.
-pub struct VirtualHost {
-    /// The port, or the path of the socket, as its tag says.
-    pub key: String,
-    /// Its name in the log, and the policy context that selects it.
-    pub name: String,
-    /// What a failing plugin does to the request where the plugin does not say.
-    pub on_error: OnError,
-    /// Its plugins.
-    pub chain: Chain,
-}
-
-options! {
-    /// Options of a `<VirtualHost PORT>` block.
-    pub struct HostOptions {
-        /// The name in the log; with `vhost_by_policy_context` also the policy context that selects this
-        /// host.
-        name: String,
-        /// What a failing plugin does to the request; without it the global setting holds.
-        on_error: Option<OnError>,
-        /// Whether lookups may start before their plugin's turn; without it the global setting holds.
-        lookahead: Option<Switch>,
-    }
 }
 
 words! {
@@ -127,7 +103,7 @@ impl Settings {
 
     fn from_root(root: &Block, report: &Report) -> Option<Settings> {
         let mut section = Section::new(root, report);
-        globals::refuse_removed_options(root, report);
+        globals::refuse_removed_options(&mut section);
         let globals = Globals::read(&mut section);
         globals::notice_prefork_options(&mut section);
         let addresses = globals.as_ref().and_then(|globals| globals.addresses(&section));
@@ -136,17 +112,19 @@ impl Settings {
             .map_or(Some(SessionSettings::None), globals::read_sessions);
         read_connections(&mut section);
         let surroundings = globals.as_ref().map(Globals::surroundings);
-        let hosts = read_hosts(&mut section, surroundings.unwrap_or(DEFAULT_SURROUNDINGS));
+        let blocks = section.take_blocks("VirtualHost");
+        if let (Some(globals), Some(addresses)) = (&globals, &addresses) {
+            hosts::check(&blocks, globals, addresses, &section);
+        }
+        let hosts = hosts::read(&blocks, surroundings.unwrap_or(DEFAULT_SURROUNDINGS), &section);
         section.finish();
-        let settings = Settings {
+        Some(Settings {
             globals: globals?,
             addresses: addresses?,
             hosts: hosts?,
             sessions: sessions?,
             dns: dns?,
-        };
-        settings.check_hosts(root, report);
-        Some(settings)
+        })
     }
 
     /// The host that answers on an address, unless the policy context selects another.
@@ -155,42 +133,10 @@ impl Settings {
         let selected = by_name.and_then(|name| self.hosts.iter().find(|host| host.name.as_bytes() == name));
         selected.or_else(|| self.hosts.iter().find(|host| host.key == key))
     }
-
-    /// Every port needs a host; hosts of one port need different names, and a context to tell them apart.
-    fn check_hosts(&self, root: &Block, report: &Report) {
-        let blocks: Vec<_> = root.blocks().filter(|block| block.kind == "VirtualHost").collect();
-        for (n, (host, block)) in self.hosts.iter().zip(&blocks).enumerate() {
-            let mut earlier = self.hosts[..n].iter().filter(|other| other.key == host.key).peekable();
-            let by_context = self.globals.vhost_by_policy_context.0;
-            if earlier.peek().is_some() && (!by_context || earlier.any(|other| other.name == host.name)) {
-                let help =
-                    "hosts of one port need `vhost_by_policy_context = 1` and different names".to_owned();
-                report.error(
-                    block.span,
-                    format!("VirtualHost {} occurs more than once", host.key),
-                    Some(help),
-                );
-            }
-            let heard = self.addresses.iter().any(|address| address.vhost_key() == host.key);
-            if !heard && !by_context {
-                let message = format!("VirtualHost {} is never asked: no `port` leads to it", host.key);
-                report.warning(block.span, message, None);
-            }
-        }
-        for address in &self.addresses {
-            let key = address.vhost_key();
-            if !self.hosts.iter().any(|host| host.key == key) {
-                let entry = root.entries().find(|entry| entry.key == "port");
-                let span = entry.map_or(root.span, |entry| entry.value_span);
-                let help = format!("add a block `<VirtualHost {key}>`");
-                report.error(span, format!("no VirtualHost answers on port {key} ({address})"), Some(help));
-            }
-        }
-    }
 }
 
 const DEFAULT_SURROUNDINGS: Surroundings =
-    Surroundings { kinds: KINDS, on_error: OnError::Close, lookahead: true, log_level: 4, depth: 0 };
+    Surroundings { kinds: KINDS, on_error: Some(OnError::Close), lookahead: true, log_level: 4, depth: 0 };
 
 /// The only block of a kind; a second one is a mistake.
 fn one_block<'a>(section: &mut Section<'a>, kind: &str) -> Option<Section<'a>> {
@@ -213,6 +159,11 @@ fn read_connections(section: &mut Section<'_>) {
             let help = "write `<Connection NAME>`; plugins and caches find it by that name".to_owned();
             connection.refuse("a connection has no name", Some(help));
         }
+        for repetition in config_general::repetitions(block) {
+            if let Repetition::Entry { again, .. } = repetition {
+                report.error(again.key_span, format!("option `{}` occurs more than once", again.key), None);
+            }
+        }
         if !names.insert(name) {
             connection.refuse(format!("connection `{name}` occurs more than once"), None);
         }
@@ -221,36 +172,4 @@ fn read_connections(section: &mut Section<'_>) {
             report.warning(block.span, message, None);
         }
     }
-}
-
-fn read_hosts(section: &mut Section<'_>, surroundings: Surroundings) -> Option<Vec<VirtualHost>> {
-    let blocks = section.take_blocks("VirtualHost");
-    if blocks.is_empty() {
-        let help = "add a block `<VirtualHost 12345>` with a name and its plugins".to_owned();
-        section.refuse("no VirtualHost is configured", Some(help));
-        return None;
-    }
-    let report = section.report();
-    let hosts: Vec<_> = blocks.into_iter().map(|block| read_host(block, report, surroundings)).collect();
-    hosts.into_iter().collect()
-}
-
-fn read_host(block: &Block, report: &Report, surroundings: Surroundings) -> Option<VirtualHost> {
-    let mut section = Section::new(block, report);
-    let key = section.name().to_owned();
-    if key.is_empty() {
-        let help = "write `<VirtualHost 12345>`, or the path of the UNIX socket".to_owned();
-        section.refuse("a VirtualHost has no port", Some(help));
-    }
-    let options = HostOptions::read(&mut section);
-    let on_error = options.as_ref().and_then(|o| o.on_error).unwrap_or(surroundings.on_error);
-    let lookahead = options.as_ref().and_then(|o| o.lookahead);
-    let lookahead = lookahead.map_or(surroundings.lookahead, |switch| switch == Switch::On);
-    let chain = Chain::from_section(&mut section, Surroundings { on_error, lookahead, ..surroundings });
-    if chain.as_ref().is_some_and(Chain::is_empty) {
-        let help = "add at least one <Plugin NAME> block".to_owned();
-        section.refuse(format!("VirtualHost {key} has no plugin"), Some(help));
-    }
-    section.finish();
-    Some(VirtualHost { key, name: options?.name, on_error, chain: chain? })
 }

@@ -134,8 +134,13 @@ fn read(text: &str) -> (Option<Chain>, Vec<(Severity, String)>) {
         document.unwrap_or_else(|failure| panic!("{:?}", failure.diagnostics));
     let report = Report::default();
     let mut section = Section::new(&root, &report);
-    let surroundings =
-        Surroundings { kinds: KINDS, on_error: OnError::Close, lookahead: true, log_level: 4, depth: 0 };
+    let surroundings = Surroundings {
+        kinds: KINDS,
+        on_error: Some(OnError::Close),
+        lookahead: true,
+        log_level: 4,
+        depth: 0,
+    };
     let chain = Chain::from_section(&mut section, surroundings);
     section.finish();
     let messages = report.into_diagnostics().into_iter().map(|d| {

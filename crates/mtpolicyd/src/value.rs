@@ -170,6 +170,40 @@ impl Value for Seconds {
     }
 }
 
+/// A span of time that is not nothing: `0` would mean never or at once, and nobody means that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Seconds);
+
+impl Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl Value for Span {
+    const FORM: &'static str = "seconds, at least 1, or with a unit: `90`, `5m`, `2h`, `1d`";
+    fn parse(text: &str) -> Result<Self, String> {
+        let seconds = Seconds::parse(text)?;
+        if seconds.0 == 0 { Err(format!("`{text}` is no time at all")) } else { Ok(Span(seconds)) }
+    }
+}
+
+/// How many of something, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Limit(pub u64);
+
+impl Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl Value for Limit {
+    const FORM: &'static str = "whole number, 1 or more";
+    fn parse(text: &str) -> Result<Self, String> {
+        let limit = text.parse().ok().filter(|limit| *limit > 0);
+        limit.map(Limit).ok_or_else(|| format!("`{text}` is not a whole number of 1 or more"))
+    }
+}
+
 /// Points for or against a message; higher is worse. Prints as it was written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Score {
@@ -344,6 +378,8 @@ mod tests {
         for bad in ["abc", "", "-1", "1.5", "5 m", "99999999999999999999", "9999999999d"] {
             assert!(Seconds::parse(bad).is_err(), "{bad}");
         }
+        assert_eq!(Span::parse("1m"), Ok(Span(Seconds(60))));
+        assert!(Span::parse("0").is_err() && Limit::parse("0").is_err());
     }
 
     #[test]

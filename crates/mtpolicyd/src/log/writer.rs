@@ -180,6 +180,13 @@ impl Sink {
     }
 
     /// The file, if it is one.
+    pub(super) fn confine(&mut self, root: &Path) {
+        let Sink::Stream(Stream { path: Some(path), .. }) = self else { return };
+        if let Ok(inside) = path.strip_prefix(root) {
+            *path = Path::new("/").join(inside);
+        }
+    }
+
     pub(super) fn as_file(&self) -> Option<&File> {
         match self {
             Sink::Stream(stream) if stream.path.is_some() => Some(&stream.file),

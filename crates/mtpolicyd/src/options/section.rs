@@ -98,14 +98,8 @@ impl<'a> Section<'a> {
     pub fn take(&mut self, name: &str) -> Option<&'a Entry> {
         let entries = self.take_all(name);
         if let [_, again, ..] = entries[..] {
-            self.report.error(
-                again.key_span,
-                format!("option `{name}` occurs more than once"),
-                Some(format!(
-                    "keep one of them; the first one says `{}`",
-                    entries[0].value.as_deref().unwrap_or_default()
-                )),
-            );
+            let message = format!("option `{name}` occurs more than once");
+            self.report.error(again.key_span, message, Some("keep one of them".to_owned()));
         }
         entries.first().copied().filter(|entry| self.has_value(entry))
     }
@@ -123,10 +117,15 @@ impl<'a> Section<'a> {
     /// Takes every occurrence of an option.
     pub fn take_all(&mut self, name: &str) -> Vec<&'a Entry> {
         self.asked.push(name.to_owned());
+        self.take_where(|key| key == name)
+    }
+
+    /// Takes the options with certain names.
+    pub fn take_where(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<&'a Entry> {
         let mut found = Vec::new();
         for (item, taken) in self.block.items.iter().zip(&mut self.taken) {
             if let Item::Entry(entry) = item
-                && entry.key == name
+                && wanted(&entry.key)
             {
                 *taken = true;
                 found.push(entry);
@@ -148,6 +147,14 @@ impl<'a> Section<'a> {
             }
         }
         found
+    }
+
+    /// Whether there are blocks of a kind that nobody has taken.
+    pub fn has_more(&self, kind: &str) -> bool {
+        let blocks = self.block.items.iter().zip(&self.taken);
+        blocks
+            .into_iter()
+            .any(|(item, taken)| !taken && matches!(item, Item::Block(block) if block.kind == kind))
     }
 
     /// The value of an entry, or `None` after the mistake was noted.

@@ -31,7 +31,10 @@ impl Plugin for ClearFields {
     const NAME: &'static str = "ClearFields";
     type Options = ClearFieldsOptions;
 
-    fn new(options: ClearFieldsOptions, _setup: &mut Setup<'_, '_>) -> Option<ClearFields> {
+    fn new(options: ClearFieldsOptions, setup: &mut Setup<'_, '_>) -> Option<ClearFields> {
+        if options.fields.is_none() && options.fields_prefix.is_none() {
+            setup.has_no_effect("`fields` and no `fields_prefix`");
+        }
         Some(ClearFields { names: words(options.fields), prefixes: words(options.fields_prefix) })
     }
 

@@ -33,7 +33,7 @@ options! {
         /// Fulfilled if the value is exactly this.
         r#match: Option<String>,
         /// Fulfilled if this Perl regular expression matches somewhere in the value.
-        re_match: Option<String>,
+        re_match: Option<Pattern>,
         /// Fulfilled if the value, as a number, is less. Text counts as the number it begins with, else as 0.
         lt_match: Option<Score>,
         /// Fulfilled if the value, as a number, is greater.
@@ -52,7 +52,6 @@ pub struct Condition {
     name: String,
     notes: Notes,
     options: ConditionOptions,
-    pattern: Option<Pattern>,
     nested: Chain,
 }
 
@@ -61,13 +60,12 @@ impl Plugin for Condition {
     type Options = ConditionOptions;
 
     fn new(options: ConditionOptions, setup: &mut Setup<'_, '_>) -> Option<Condition> {
-        let pattern = match &options.re_match {
-            Some(text) => Some(setup.pattern("re_match", text)?),
-            None => None,
-        };
         setup.check_actions("action", &options.action);
         let nested = Chain::nested(setup)?;
-        Some(Condition { name: setup.name.to_owned(), notes: setup.notes(), options, pattern, nested })
+        if !options.has_criterion() && !options.invert.0 {
+            setup.has_no_effect("criterion such as `match` or `re_match`");
+        }
+        Some(Condition { name: setup.name.to_owned(), notes: setup.notes(), options, nested })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -87,9 +85,16 @@ impl Condition {
         let options = &self.options;
         let number = || numeric_prefix(value);
         Ok(options.r#match.as_ref().is_some_and(|text| text.as_bytes() == value)
-            || self.pattern.as_ref().map_or(Ok(false), |pattern| pattern.is_match(value))?
+            || options.re_match.as_ref().map_or(Ok(false), |pattern| pattern.is_match(value))?
             || options.lt_match.as_ref().is_some_and(|limit| number() < limit.points())
             || options.gt_match.as_ref().is_some_and(|limit| number() > limit.points()))
+    }
+}
+
+impl ConditionOptions {
+    fn has_criterion(&self) -> bool {
+        let numbers = self.lt_match.is_some() || self.gt_match.is_some();
+        self.r#match.is_some() || self.re_match.is_some() || numbers
     }
 }
 
@@ -155,8 +160,7 @@ mod tests {
                     lt_match = many\n</Plugin>";
         let mistakes = Bench::mistakes(text);
         assert!(mistakes[0].starts_with("3:8 key: `bogus` is not a scope"), "{mistakes:?}");
-        assert!(mistakes[1].starts_with("5:13 lt_match: `many` is not a number"), "{mistakes:?}");
-        let text = "<Plugin c>\n module = Condition\n key = x\n re_match = \"(open\"\n</Plugin>";
-        assert!(Bench::mistakes(text)[0].starts_with("4:13 re_match: "), "{:?}", Bench::mistakes(text));
+        assert!(mistakes[1].starts_with("4:13 re_match: unmatched ("), "{mistakes:?}");
+        assert!(mistakes[2].starts_with("5:13 lt_match: `many` is not a number"), "{mistakes:?}");
     }
 }

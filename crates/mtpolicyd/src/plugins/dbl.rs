@@ -102,6 +102,7 @@ impl Plugin for Dbl {
             check("helo_name", options.helo_name_mode, options.helo_name_score),
         ];
         let list = DnsList::new(&options.domain, ListKind::Domain, options.return_codes, false);
+        setup.check_zone(&list);
         let DblOptions { reject_message, enabled, score_field, .. } = options;
         Some(Dbl { name, notes: setup.notes(), reject_message, enabled, score_field, list, checks })
     }
@@ -156,12 +157,12 @@ impl Dbl {
 }
 
 impl Check {
-    /// The name to look up: of the sender what stands behind the first `@`. A name without a dot is no
-    /// domain, and one with a colon or in brackets an address, which lists of domains don't want to be asked
-    /// about.
+    /// The name to look up: of the sender what stands behind the first `@`, if there is one. A name without a
+    /// dot is no domain, and one with a colon or in brackets an address, which lists of domains don't want to
+    /// be asked about.
     fn name<'a>(&self, value: &'a [u8]) -> Option<&'a [u8]> {
         let name = match self.attribute {
-            "sender" => &value[value.iter().position(|byte| *byte == b'@')? + 1..],
+            "sender" => value.splitn(2, |byte| *byte == b'@').last().unwrap_or(value),
             _ => value,
         };
         let is_address = name.contains(&b':') || name.starts_with(b"[") || is_dotted_quad(name);

@@ -2,7 +2,7 @@
 
 use crate::options::options;
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
-use crate::value::{Flag, Seconds};
+use crate::value::{Flag, Seconds, Span};
 use postfix_policy::Request;
 use postfix_policy::client::{ClientError, Connection, Endpoint};
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ options! {
         keepalive: Flag = Flag(false),
         /// How long the other daemon may take, connecting included. The deadline of the request holds in any
         /// case.
-        timeout: Seconds = Seconds(10),
+        timeout: Span = Span(Seconds(10)),
     }
 }
 
@@ -92,7 +92,7 @@ impl Plugin for Proxy {
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        let own = Instant::now() + self.options.timeout.duration();
+        let own = Instant::now() + self.options.timeout.0.duration();
         let asked = timeout_at(own.min(cx.deadline.backends), self.ask(cx.request)).await;
         let failed = |cause| Error::Service { service: self.endpoint.to_string(), cause };
         match asked {

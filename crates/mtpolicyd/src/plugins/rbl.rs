@@ -70,6 +70,7 @@ impl Plugin for Rbl {
         let name = setup.name.to_owned();
         let ipv6 = options.ipv6 == Switch::On;
         let list = DnsList::new(&options.domain, ListKind::Address, options.return_codes.clone(), ipv6);
+        setup.check_zone(&list);
         let scored = format!("rbl-{name}-score");
         Some(Rbl { result: rbl_field(&name), notes: setup.notes(), scored, list, options, name })
     }

@@ -41,7 +41,7 @@ options! {
         /// only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
         /// A Perl regular expression for the address that the list answered.
-        re_match: String,
+        re_match: Pattern,
         /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about
         /// it, in brackets; of each, the first is filled in.
         reject_message: Template = "delivery from %IP% rejected %INFO%",
@@ -54,7 +54,6 @@ options! {
 pub struct RblAction {
     name: String,
     options: RblActionOptions,
-    pattern: Pattern,
     result: String,
     scored: String,
 }
@@ -64,10 +63,9 @@ impl Plugin for RblAction {
     type Options = RblActionOptions;
 
     fn new(options: RblActionOptions, setup: &mut Setup<'_, '_>) -> Option<RblAction> {
-        let pattern = setup.pattern("re_match", &options.re_match)?;
         let name = setup.name.to_owned();
         let scored = format!("rbl-{name}-score");
-        Some(RblAction { result: rbl_field(&options.result_from), scored, pattern, options, name })
+        Some(RblAction { result: rbl_field(&options.result_from), scored, options, name })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -75,7 +73,7 @@ impl Plugin for RblAction {
             return Ok(Verdict::Next);
         }
         let Some(listed) = recall(cx.session, &self.result).flatten() else { return Ok(Verdict::Next) };
-        if !self.pattern.is_match(listed.address.as_bytes())? {
+        if !self.options.re_match.is_match(listed.address.as_bytes())? {
             return Ok(Verdict::Next);
         }
         self.options.score.add_once(cx.session, &self.name, &self.scored);

@@ -5,7 +5,7 @@ use crate::fields::{FieldRef, Scoring};
 use crate::options::{OptionalUserConfig, Repeated, UserConfig, options};
 use crate::pattern::{Pattern, PatternList};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
-use crate::value::{Flag, Switch};
+use crate::value::{Flag, Switch, Value};
 use std::io::Read;
 
 options! {
@@ -35,7 +35,7 @@ options! {
         regex: Repeated<String>,
         /// A file with more expressions, one a line; empty lines and comments (`#`) are skipped. It is
         /// read at the start and at a reload.
-        file: Option<String>,
+        file: Option<PatternFile>,
         /// Added to the score.
         score: Scoring,
         /// The answer to Postfix.
@@ -60,17 +60,27 @@ impl Plugin for RegexList {
     const NAME: &'static str = "RegexList";
     type Options = RegexListOptions;
 
-    fn new(options: RegexListOptions, setup: &mut Setup<'_, '_>) -> Option<RegexList> {
+    fn new(mut options: RegexListOptions, setup: &mut Setup<'_, '_>) -> Option<RegexList> {
         setup.check_actions("action", &options.action);
-        let given = options.regex.0.iter().filter_map(|text| compile(text, "regex", setup));
-        let mut patterns: Vec<_> = given.collect();
-        if let Some(path) = &options.file {
-            patterns.extend(read_file(path, setup)?);
+        let mut patterns = Vec::new();
+        for text in &options.regex.0 {
+            match Pattern::new(text) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(why) => setup.warn("regex", format!("regex: {why}; the expression is skipped")),
+            }
         }
-        let nested = Chain::nested(setup)?;
-        let name = setup.name.to_owned();
+        if let Some(PatternFile { path, patterns: more, skipped }) = options.file.take() {
+            patterns.extend(more);
+            for why in skipped {
+                setup.warn("file", format!("file {path}, {why}; the expression is skipped"));
+            }
+        }
+        let (nested, patterns) = (Chain::nested(setup)?, PatternList::new(patterns));
+        if patterns.is_empty() && !options.invert.0 {
+            setup.has_no_effect("usable expression");
+        }
+        let (name, notes) = (setup.name.to_owned(), setup.notes());
         let scored = format!("{name}-score");
-        let (notes, patterns) = (setup.notes(), PatternList::new(patterns));
         Some(RegexList { name, notes, scored, options, patterns, nested })
     }
 
@@ -83,45 +93,56 @@ impl Plugin for RegexList {
         if found.is_some() == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
-        self.notes.note(format_args!("{} matched: {}", self.options.key, String::from_utf8_lossy(value)));
+        let pattern = found.and_then(|place| self.patterns.get(place)).map_or("nothing", Pattern::as_str);
+        let (key, value) = (&self.options.key, String::from_utf8_lossy(value));
+        self.notes.note(format_args!("{key} matched {pattern}: {value}"));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         let action = self.options.action.get(cx.session);
         self.nested.act(action.as_deref(), cx).await
     }
 }
 
-/// One expression, or `None` after the warning that it is skipped.
-fn compile(text: &str, place: &str, setup: &Setup<'_, '_>) -> Option<Pattern> {
-    let skipped = |why| {
-        let span = setup.section.span_of(place.split(' ').next().unwrap_or_default());
-        setup.section.report().warning(span, format!("{place}: {why}; the expression is skipped"), None);
-    };
-    Pattern::new(text).map_err(skipped).ok()
+/// The expressions of a list file. It is read with the options, so that a missing one is a mistake like any
+/// other.
+#[derive(Clone, Debug)]
+pub struct PatternFile {
+    path: String,
+    patterns: Vec<Pattern>,
+    /// What was wrong with the lines that are not among them.
+    skipped: Vec<String>,
 }
 
-/// The expressions of a list file, or `None` after the mistake was reported.
-fn read_file(path: &str, setup: &Setup<'_, '_>) -> Option<Vec<Pattern>> {
-    let read = || {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        let small = bytes.len() as u64 <= MAX_FILE_BYTES;
-        if small { Ok(bytes) } else { Err(std::io::Error::other("the file is larger than 16 MiB")) }
-    };
-    let refused = |why: std::io::Error| {
-        let help = "the path is relative to the folder in which the daemon is started".to_owned();
-        let span = setup.section.span_of("file");
-        setup.section.report().error(span, format!("file: can't read `{path}`: {why}"), Some(help));
-    };
-    let bytes = read().map_err(refused).ok()?;
-    let text = config_general::decode(&bytes);
-    // Not `lines()`: a carriage return before the line feed belongs to the expression, as in the original.
-    let lines = text.split('\n').enumerate();
-    let wanted = lines.filter(|(_, line)| !matches!(line.trim_start().as_bytes(), [] | [b'#', ..]));
-    Some(
-        wanted
-            .filter_map(|(n, line)| compile(line, &format!("file {path}, line {}", n + 1), setup))
-            .collect(),
-    )
+impl std::fmt::Display for PatternFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.path)
+    }
+}
+
+impl Value for PatternFile {
+    const FORM: &'static str = "path of a file, absolute or from the folder in which the daemon is started";
+    fn parse(path: &str) -> Result<Self, String> {
+        let bytes = read(path).map_err(|why| format!("can't read `{path}`: {why}"))?;
+        let (mut patterns, mut skipped) = (Vec::new(), Vec::new());
+        // Not `lines()`: a carriage return before the line feed belongs to the expression, as in the
+        // original.
+        for (n, line) in config_general::decode(&bytes).split('\n').enumerate() {
+            if matches!(line.trim_start().as_bytes(), [] | [b'#', ..]) {
+                continue;
+            }
+            match Pattern::new(line) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(why) => skipped.push(format!("line {}: {why}", n + 1)),
+            }
+        }
+        Ok(PatternFile { path: path.to_owned(), patterns, skipped })
+    }
+}
+
+fn read(path: &str) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    let small = bytes.len() as u64 <= MAX_FILE_BYTES;
+    if small { Ok(bytes) } else { Err(std::io::Error::other("the file is larger than 16 MiB")) }
 }
 
 #[cfg(test)]

@@ -55,6 +55,9 @@ impl Plugin for ScoreAction {
             setup.check_action("action", &action.to_string());
         }
         let nested = Chain::nested(setup)?;
+        if options.action.is_none() && nested.is_empty() {
+            setup.has_no_effect("`action` and no plugin in its block");
+        }
         Some(ScoreAction { options, nested })
     }
 

@@ -34,7 +34,7 @@ impl Plugin for Stress {
         setup.check_actions("action", &options.action);
         let nested = Chain::nested(setup)?;
         if !options.action.is_given() && nested.is_empty() {
-            setup.has_no_effect("an `action` or a plugin in its block");
+            setup.has_no_effect("`action` and no plugin in its block");
         }
         Some(Stress { options, nested })
     }

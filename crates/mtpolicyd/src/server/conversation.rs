@@ -40,7 +40,7 @@ impl Conversation {
         match conversation.answer_all(key, shared).await {
             End::Quiet => tracing::debug!("[{key}]: the connection is closed"),
             End::Cut(why) => tracing::info!("[{key}]: {why}; the connection is closed"),
-            End::Broken(error) => tracing::warn!("[{key}]: {error}; the connection is closed"),
+            End::Broken(error) => tracing::error!("[{key}]: {error}; the connection is closed"),
             End::Failed(error) => tracing::info!("[{key}]: the connection failed: {error}"),
         }
     }
@@ -48,14 +48,14 @@ impl Conversation {
     async fn answer_all(&mut self, key: &str, shared: &Shared) -> End {
         let mut answered = 0;
         loop {
-            let request = match self.next_request(shared).await {
-                Ok(request) => request,
+            let (request, begun) = match self.next_request(shared).await {
+                Ok(next) => next,
                 Err(end) => return end,
             };
             // Each request gets the newest settings: a reload drops no connection.
             let service = shared.service.load_full();
             // Boxed, so that an idle connection does not hold the memory that answering takes.
-            let answer = Box::pin(service.answer(key, &request)).await;
+            let answer = Box::pin(service.answer(key, &request, begun)).await;
             let Answer::Reply(reply) = answer else { return End::Quiet };
             let mut line = Vec::with_capacity(128);
             reply.write_to(&mut line);
@@ -72,33 +72,36 @@ impl Conversation {
         }
     }
 
-    /// The next whole request. Waiting for one costs no buffer; one that has begun has to end in time.
-    async fn next_request(&mut self, shared: &Shared) -> Result<Request, End> {
+    /// The next whole request, and when it began. Waiting for one costs no buffer; one that has begun has to
+    /// end in time.
+    async fn next_request(&mut self, shared: &Shared) -> Result<(Request, Instant), End> {
         let timeouts = Timeouts::of(shared);
-        let mut until = timeouts.idle.map(|idle| Instant::now() + idle);
-        let mut begun = false;
+        let idle_until = timeouts.idle.map(|idle| Instant::now() + idle);
+        let mut begun = None;
         loop {
+            if !self.buffer.is_empty() && begun.is_none() {
+                begun = Some(Instant::now());
+            }
             if let Some(request) = self.decoder.decode(&mut self.buffer).map_err(End::Broken)? {
                 if self.buffer.is_empty() {
                     self.buffer = BytesMut::new();
                 }
-                return Ok(request);
+                return Ok((request, begun.unwrap_or_else(Instant::now)));
             }
-            if !begun && !self.buffer.is_empty() {
-                begun = true;
-                until = Some(Instant::now() + timeouts.request);
-            }
+            let until = begun.map(|begun| begun + timeouts.request).or(idle_until);
             let read = self.read(shared);
             let read = match until {
                 Some(until) => timeout_at(until, read).await,
                 None => Ok(read.await),
             };
             match read {
-                Ok(Ok(0)) if begun => return Err(End::Cut("the client left in the middle of a request")),
+                Ok(Ok(0)) if begun.is_some() => {
+                    return Err(End::Cut("the client left in the middle of a request"));
+                }
                 Ok(Ok(0)) => return Err(End::Quiet),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(End::Failed(error)),
-                Err(_) if begun => return Err(End::Cut("a request took too long to arrive")),
+                Err(_) if begun.is_some() => return Err(End::Cut("a request took too long to arrive")),
                 Err(_) => return Err(End::Quiet),
             }
         }
@@ -132,7 +135,8 @@ impl Conversation {
 struct Timeouts {
     /// To begin a request; `None` is for ever.
     idle: Option<Duration>,
-    /// To end one that has begun.
+    /// To end one that has begun: `request_timeout`, or `keepalive_timeout` where it is shorter, as in the
+    /// original.
     request: Duration,
 }
 

@@ -120,8 +120,10 @@ impl PidFile {
         })
     }
 
-    /// Removes the file at the clean end, as dropping it does.
-    pub fn remove(self) {}
+    /// Finds the file again once a folder above it has become the root of the file system.
+    pub fn confine(&mut self, root: &Path) {
+        confine(&mut self.path, root);
+    }
 }
 
 impl Drop for PidFile {
@@ -184,6 +186,13 @@ fn is_daemon(pid: u32) -> bool {
     String::from_utf8_lossy(&command).contains(PROGRAM)
 }
 
+/// What a path is called once a folder has become the root; one outside it is lost, and stays as it is.
+pub(super) fn confine(path: &mut PathBuf, root: &Path) {
+    if let Ok(inside) = path.strip_prefix(root) {
+        *path = Path::new("/").join(inside);
+    }
+}
+
 /// Holds back the signals that the daemon acts on until it can: a port is open, and a process supervisor
 /// busy, before there is a runtime to handle them.
 pub fn hold_signals() -> Result<(), ProcessError> {
@@ -233,7 +242,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
         file.record().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
-        file.remove();
+        drop(file);
         assert!(!path.exists());
         assert!(
             create(&directory.path().join("none/d.pid")).unwrap_err().contains("none/d.pid: No such file")
@@ -308,7 +317,7 @@ mod tests {
         let old = create(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "77\n").unwrap();
-        old.remove();
+        drop(old);
         assert_eq!(std::fs::read(&path).unwrap(), b"77\n");
     }
 

@@ -2,18 +2,20 @@
 //!
 //! Knows: settings, listeners, the process. Must not know: conversations.
 
-use super::listeners::Listeners;
+use super::listeners::{Listeners, OpenPort};
 use super::service::Service;
-use super::sockets::{self, BoundSocket};
+use super::sockets::{self, UnixSocketOptions};
 use super::{Daemon, StartError, identity, log_messages, socket_options};
-use crate::settings::Settings;
+use crate::address::ListenAddress;
+use crate::settings::{Globals, Settings};
+use std::io;
 use std::sync::Arc;
 
 /// Reads the file again and uses it; no connection is dropped either way.
-pub(super) fn reload(daemon: &Daemon<'_>, listeners: &mut Listeners) {
+pub(super) async fn reload(daemon: &Daemon<'_>, listeners: &mut Listeners) {
     // Whatever becomes of the file: logrotate has moved the log away.
     daemon.log.reopen();
-    match try_reload(daemon, listeners) {
+    match try_reload(daemon, listeners).await {
         Ok(()) => tracing::info!("reloaded {}", daemon.options.config.display()),
         Err(StartError::Configuration(messages)) => {
             log_messages(&messages);
@@ -23,32 +25,60 @@ pub(super) fn reload(daemon: &Daemon<'_>, listeners: &mut Listeners) {
     }
 }
 
-fn try_reload(daemon: &Daemon<'_>, listeners: &mut Listeners) -> Result<(), StartError> {
+async fn try_reload(daemon: &Daemon<'_>, listeners: &mut Listeners) -> Result<(), StartError> {
     let (settings, messages) = Settings::load(&daemon.options.config).map_err(StartError::Configuration)?;
-    if identity(&settings.globals)? != daemon.identity {
-        let change = "a changed user, group or chroot needs a restart";
-        return Err(StartError::Io(std::io::Error::other(change)));
-    }
-    let sockets = bind_new(&settings, listeners)?;
     let earlier = daemon.shared.service.load_full();
-    warn_of_what_stays(&earlier.settings, &settings);
+    refuse_another_identity(daemon, &earlier.settings.globals, &settings.globals)?;
+    let options = socket_options(&settings.globals)?;
+    let addresses = settings.addresses.clone();
     let service = Service::new(settings, Some(&earlier))?;
-    let globals = &service.settings.globals;
-    daemon.log.set_level(daemon.options.log_level.unwrap_or(globals.log_level.0));
-    let addresses = service.settings.addresses.clone();
+    let ports = open_new(&addresses, &options, listeners, daemon).await?;
+    warn_of_what_stays(&earlier.settings, &service.settings);
+    let level = service.settings.globals.log_level.0;
+    daemon.log.set_level(daemon.options.log_level.unwrap_or(level));
     // First the hosts, then the ports that lead to them.
     daemon.shared.service.store(Arc::new(service));
-    listeners.start(sockets, &daemon.shared)?;
+    listeners.start(ports, &daemon.shared);
     listeners.keep_only(&addresses);
     log_messages(&messages);
     Ok(())
 }
 
-/// Opens the ports that are not open yet; if one can't be opened, none is.
-fn bind_new(settings: &Settings, listeners: &Listeners) -> Result<Vec<BoundSocket>, StartError> {
-    let options = socket_options(&settings.globals)?;
-    let new = settings.addresses.iter().filter(|address| !listeners.has(address));
-    Ok(new.map(|address| sockets::bind(address, &options)).collect::<Result<_, _>>()?)
+/// The rights of the start are gone, so the process stays who it is.
+fn refuse_another_identity(daemon: &Daemon<'_>, old: &Globals, new: &Globals) -> Result<(), StartError> {
+    if identity(new)? == daemon.identity {
+        return Ok(());
+    }
+    let changes = [
+        ("user", old.user != new.user),
+        ("group", old.group != new.group),
+        ("chroot", old.chroot != new.chroot),
+    ];
+    let changed: Vec<_> = changes.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
+    let changed = if changed.is_empty() { "user, group or chroot".to_owned() } else { changed.join(" and ") };
+    Err(io::Error::other(format!("a changed {changed} needs a restart")).into())
+}
+
+/// Opens the ports that are not open yet; if one can't be opened, none is, and the old ones are as before.
+async fn open_new(
+    addresses: &[ListenAddress],
+    options: &UnixSocketOptions,
+    listeners: &mut Listeners,
+    daemon: &Daemon<'_>,
+) -> io::Result<Vec<OpenPort>> {
+    let new: Vec<_> = addresses.iter().filter(|address| !listeners.has(address)).cloned().collect();
+    let open = |addresses: &[ListenAddress]| {
+        let bound = addresses.iter().map(|address| sockets::bind(address, options)?.try_into());
+        bound.collect::<io::Result<Vec<OpenPort>>>()
+    };
+    // `127.0.0.1:12345` that becomes `*:12345` stands in its own way.
+    let in_the_way = listeners.in_the_way(&new, addresses);
+    listeners.close(&in_the_way).await;
+    let opened = open(&new);
+    if opened.is_err() {
+        listeners.start(open(&in_the_way)?, &daemon.shared);
+    }
+    opened
 }
 
 /// Changes that are read, but can only be followed by a restart.
@@ -59,6 +89,9 @@ fn warn_of_what_stays(old: &Settings, new: &Settings) {
         ("log_format", old.log_format != new.log_format),
         ("pid_file", old.pid_file != new.pid_file),
         ("max_connections", old.max_connections != new.max_connections),
+        ("socket_owner", old.socket_owner != new.socket_owner),
+        ("socket_group", old.socket_group != new.socket_group),
+        ("socket_mode", old.socket_mode != new.socket_mode),
     ];
     for (option, _) in changes.into_iter().filter(|(_, changed)| *changed) {
         tracing::warn!("the changed {option} takes effect at the next restart");

@@ -68,15 +68,15 @@ impl Service {
         if configured.is_zero() { LONGEST_REQUEST } else { configured }
     }
 
-    /// Answers a request that arrived on a port.
-    pub async fn answer(&self, key: &str, request: &Request) -> Answer {
+    /// Answers a request that arrived on a port; its time runs from its first byte.
+    pub async fn answer(&self, key: &str, request: &Request, begun: Instant) -> Answer {
         let Some(host) = self.settings.host(key, request.get("policy_context")) else {
             tracing::error!("no VirtualHost answers on port {key} any more; the connection is closed");
             return Answer::Close;
         };
         let start = Instant::now();
         let limit = self.request_timeout();
-        let deadline = Deadline { request: start + limit, backends: start + limit * BACKENDS_PERCENT / 100 };
+        let deadline = Deadline { request: begun + limit, backends: begun + limit * BACKENDS_PERCENT / 100 };
         let instance = request.get("instance").unwrap_or_default();
         let lease = match self.sessions.open(instance, deadline.request).await {
             Ok(lease) => lease,
@@ -121,7 +121,7 @@ impl Service {
     ) -> Result<(String, Option<Arc<str>>), Failure> {
         let mut cx = Cx {
             request,
-            session: &mut lease.session,
+            session: lease.session(),
             world: &self.world,
             ahead: &mut Ahead::default(),
             deadline,
@@ -132,7 +132,6 @@ impl Service {
             Ok(Err(error)) => return Err(Failure::of_plugin(error, host)),
             Err(_) => return Err(Failure::too_late(cx.turn, host)),
         };
-        lease.keep();
         Ok(outcome.map_or((String::new(), None), |outcome| (outcome.action, Some(outcome.plugin))))
     }
 }
@@ -148,7 +147,9 @@ impl Failure {
     fn of_plugin(error: Error, host: &VirtualHost) -> Failure {
         let text = format!("plugin {error}");
         match error {
-            Error::In { plugin, on_error, .. } => Failure { plugin, on_error, text },
+            Error::In { plugin, on_error, .. } => {
+                Failure { plugin, on_error: on_error.unwrap_or(host.on_error), text }
+            }
             _ => Failure { plugin: "".into(), on_error: host.on_error, text },
         }
     }

@@ -71,6 +71,13 @@ pub fn bind(address: &ListenAddress, options: &UnixSocketOptions) -> io::Result<
 }
 
 impl BoundSocket {
+    /// Finds the file of a UNIX socket again once a folder above it has become the root of the file system.
+    pub fn confine(&mut self, root: &Path) {
+        if let Some(file) = &mut self.file {
+            super::process::confine(&mut file.path, root);
+        }
+    }
+
     /// The address as configured.
     pub fn address(&self) -> &ListenAddress {
         &self.address

@@ -18,12 +18,14 @@ pub enum Stream {
 }
 
 impl Listener {
-    /// The next connection. An answer is one small packet, so TCP must not hold it back (Nagle's algorithm).
+    /// The next connection.
     pub async fn accept(&self) -> io::Result<Stream> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                // An answer is one small packet that TCP should not hold back (Nagle's algorithm). It fails
+                // where the client has gone already, which the first read will tell.
+                let _ = stream.set_nodelay(true);
                 Ok(Stream::Tcp(stream))
             }
             Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),

@@ -4,6 +4,7 @@
 
 use super::Session;
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -17,19 +18,34 @@ pub enum SessionCache {
     Memory(MemorySessions),
 }
 
+/// The longest instance that names a session, in bytes. Those of Postfix have about 40; a longer one comes
+/// from somebody else and shall not fill the memory.
+const MAX_INSTANCE_BYTES: usize = 250;
+
 /// Sessions by instance; each has a lock, so that the requests of one mail see one another's results in
 /// order.
 pub struct MemorySessions {
     sessions: Cache<Vec<u8>, Arc<Mutex<Session>>>,
 }
 
-/// A session in use. Dropping it gives it back as it was before, so that a failed request leaves no trace.
-#[derive(Debug, Default)]
-pub struct Lease {
+/// A session in use. What a request changes is kept, also when the request fails: the retry of Postfix finds
+/// it.
+#[derive(Debug)]
+pub enum Lease {
+    /// Kept nowhere, seen by nobody else.
+    Private(Session),
+    /// Kept, and locked until this is dropped.
+    Kept(OwnedMutexGuard<Session>),
+}
+
+impl Lease {
     /// What is remembered of the mail.
-    pub session: Session,
-    /// Where it is kept; locked meanwhile. A private session is kept nowhere.
-    slot: Option<OwnedMutexGuard<Session>>,
+    pub fn session(&mut self) -> &mut Session {
+        match self {
+            Lease::Private(session) => session,
+            Lease::Kept(session) => session,
+        }
+    }
 }
 
 /// The session of the mail stayed locked by another request until the deadline.
@@ -38,32 +54,27 @@ pub struct Lease {
 pub struct Locked;
 
 impl SessionCache {
-    /// Sessions in memory that are forgotten `expire` after their last use; beyond `max_sessions` the least
-    /// useful go.
+    /// Sessions in memory that are forgotten `expire` after their last use; beyond `max_sessions` those
+    /// unused for longest go.
     pub fn memory(expire: Duration, max_sessions: u64) -> SessionCache {
-        let sessions = Cache::builder().time_to_idle(expire).max_capacity(max_sessions).build();
+        // The default policy keeps what was asked most often, and would refuse every new mail once it is
+        // full.
+        let policy = EvictionPolicy::lru();
+        let sessions =
+            Cache::builder().time_to_idle(expire).max_capacity(max_sessions).eviction_policy(policy).build();
         SessionCache::Memory(MemorySessions { sessions })
     }
 
     /// The session of a mail, as soon as no other request uses it. Without an instance it is a private one:
     /// Postfix sends none before MAIL FROM, and clients must not meet in a session.
     pub async fn open(&self, instance: &[u8], deadline: Instant) -> Result<Lease, Locked> {
-        let SessionCache::Memory(memory) = self else { return Ok(Lease::default()) };
-        if instance.is_empty() {
-            return Ok(Lease::default());
+        let named = !instance.is_empty() && instance.len() <= MAX_INSTANCE_BYTES;
+        let SessionCache::Memory(memory) = self else { return Ok(Lease::Private(Session::default())) };
+        if !named {
+            return Ok(Lease::Private(Session::default()));
         }
         let slot = memory.sessions.get_with_by_ref(instance, async { Arc::default() }).await;
-        let slot = timeout_at(deadline, slot.lock_owned()).await.map_err(|_| Locked)?;
-        Ok(Lease { session: slot.clone(), slot: Some(slot) })
-    }
-}
-
-impl Lease {
-    /// Keeps what the request has changed.
-    pub fn keep(self) {
-        if let Some(mut slot) = self.slot {
-            *slot = self.session;
-        }
+        timeout_at(deadline, slot.lock_owned()).await.map(Lease::Kept).map_err(|_| Locked)
     }
 }
 
@@ -76,13 +87,11 @@ mod tests {
     }
 
     async fn set(cache: &SessionCache, instance: &[u8], field: &str) {
-        let mut lease = cache.open(instance, soon()).await.unwrap();
-        lease.session.set(field, "1");
-        lease.keep();
+        cache.open(instance, soon()).await.unwrap().session().set(field, "1");
     }
 
     async fn has(cache: &SessionCache, instance: &[u8], field: &str) -> bool {
-        cache.open(instance, soon()).await.unwrap().session.text(field).is_some()
+        cache.open(instance, soon()).await.unwrap().session().text(field).is_some()
     }
 
     #[tokio::test]
@@ -96,19 +105,12 @@ mod tests {
     #[tokio::test]
     async fn without_an_instance_nothing_is_shared() {
         let cache = SessionCache::memory(Duration::from_secs(60), 100);
-        set(&cache, b"", "x").await;
-        assert!(!has(&cache, b"", "x").await);
+        for nobody in [&b""[..], &[b'x'; 251]] {
+            set(&cache, nobody, "x").await;
+            assert!(!has(&cache, nobody, "x").await);
+        }
         set(&SessionCache::None, b"a", "x").await;
         assert!(!has(&SessionCache::None, b"a", "x").await);
-    }
-
-    #[tokio::test]
-    async fn a_failed_request_leaves_no_trace() {
-        let cache = SessionCache::memory(Duration::from_secs(60), 100);
-        let mut lease = cache.open(b"a", soon()).await.unwrap();
-        lease.session.set("x", "1");
-        drop(lease);
-        assert!(!has(&cache, b"a", "x").await);
     }
 
     #[tokio::test]
@@ -129,6 +131,7 @@ mod tests {
         for instance in 0..50u8 {
             set(&cache, &[b'i', instance], "x").await;
         }
+        assert!(has(&cache, &[b'i', 49], "x").await, "the newest one stays");
         let SessionCache::Memory(memory) = &cache else { unreachable!() };
         memory.sessions.run_pending_tasks().await;
         assert!(memory.sessions.entry_count() <= 2);

@@ -4,11 +4,10 @@
 
 use super::SessionSettings;
 use crate::address::{AddressError, AddressOption, ListenAddress};
-use crate::options::{Options, Report, Section, options};
+use crate::options::{Options, Section, options};
 use crate::plugin::{OnError, Surroundings};
-use crate::value::{Count, Flag, Seconds, Switch, Value, words};
+use crate::value::{Count, Flag, Limit, Seconds, Span, Switch, Value, words};
 use crate::world::dns::{DEFAULT_CACHE_SIZE, DnsSettings};
-use config_general::Block;
 use std::net::{IpAddr, SocketAddr};
 
 options! {
@@ -35,14 +34,16 @@ options! {
         log_file: Option<String>,
         /// How a line of the log is written.
         log_format: LogFormat = LogFormat::Text,
-        /// How long a request may take, from its first byte to the answer.
+        /// How long a request may take, from its first byte to the answer; 0 is 100 seconds, when Postfix
+        /// itself gives up. Keep it below the `timeout` in main.cf, so that Postfix gets an answer.
         request_timeout: Seconds = Seconds(20),
-        /// How long an idle connection is kept; 0 is for ever.
+        /// How long an idle connection is kept; 0 is for ever. A request that has begun to arrive has no more
+        /// time than this either.
         keepalive_timeout: Seconds = Seconds(60),
         /// How many requests a connection may ask; 0 is without limit.
         max_keepalive: Count = Count(0),
         /// How many connections may be open at once. Without it as many as the limit of open files allows.
-        max_connections: Option<Count>,
+        max_connections: Option<Limit>,
         /// Whether the policy context of a request selects the virtual host by its name.
         vhost_by_policy_context: Flag = Flag(false),
         /// The user that owns the UNIX sockets. Without it the user that the daemon starts as.
@@ -65,9 +66,9 @@ options! {
         /// Where sessions are kept: `None`, or `Memory` of this process.
         module: SessionModule = SessionModule::None,
         /// How long after its last request a mail is remembered.
-        expire: Seconds = Seconds(300),
+        expire: Span = Span(Seconds(300)),
         /// How many mails are remembered at most.
-        max_sessions: Count = Count(100_000),
+        max_sessions: Limit = Limit(100_000),
     }
 }
 
@@ -78,9 +79,9 @@ options! {
         /// [::1]:5353`. Without it those of /etc/resolv.conf.
         servers: Option<Servers>,
         /// How long to wait for one answer of a server. Without it as /etc/resolv.conf says.
-        timeout: Option<Seconds>,
+        timeout: Option<Span>,
         /// How often to ask. Without it as /etc/resolv.conf says.
-        attempts: Option<Count>,
+        attempts: Option<Limit>,
         /// How many answers are remembered at most.
         cache_size: Count = Count(DEFAULT_CACHE_SIZE),
     }
@@ -186,7 +187,7 @@ impl Globals {
     /// What the plugins take from here.
     pub(super) fn surroundings(&self) -> Surroundings {
         let lookahead = self.lookahead == Switch::On;
-        Surroundings { on_error: self.on_error, lookahead, ..super::DEFAULT_SURROUNDINGS }
+        Surroundings { on_error: Some(self.on_error), lookahead, ..super::DEFAULT_SURROUNDINGS }
     }
 }
 
@@ -216,11 +217,7 @@ const REMOVED_OPTIONS: &[(&str, &str)] = &[
         "memcached_",
         "<Connection memcached>\n  module = \"Memcached\"\n  servers = \"127.0.0.1:11211\"\n</Connection>",
     ),
-    (
-        "session_",
-        "<SessionCache>\n  module = \"Memcached\"\n  expire = 300\n  lock_wait = 50\n  \
-         lock_max_retry = 50\n  lock_timeout = 10\n</SessionCache>",
-    ),
+    ("session_", "<SessionCache>\n  module = \"Memory\"\n  expire = 300\n</SessionCache>"),
     (
         "ldap_",
         "<Connection ldap>\n  module = \"Ldap\"\n  host = \"HOST\"\n  binddn = \"DN\"\n  \
@@ -228,12 +225,16 @@ const REMOVED_OPTIONS: &[(&str, &str)] = &[
     ),
 ];
 
-pub(super) fn refuse_removed_options(root: &Block, report: &Report) {
-    for entry in root.entries() {
-        if let Some((_, block)) = REMOVED_OPTIONS.iter().find(|(start, _)| entry.key.starts_with(start)) {
-            let message = format!("the option `{}` of mtpolicyd 1.x is gone since 2.00", entry.key);
-            report.error(entry.key_span, message, Some(format!("write instead:\n{block}")));
-        }
+pub(super) fn refuse_removed_options(section: &mut Section<'_>) {
+    for entry in section.take_where(|key| REMOVED_OPTIONS.iter().any(|(start, _)| key.starts_with(start))) {
+        let block =
+            REMOVED_OPTIONS.iter().find(|(start, _)| entry.key.starts_with(start)).map(|(_, block)| block);
+        let message = format!("the option `{}` of mtpolicyd 1.x is gone since 2.00", entry.key);
+        section.report().error(
+            entry.key_span,
+            message,
+            block.map(|block| format!("write instead:\n{block}")),
+        );
     }
 }
 
@@ -243,8 +244,8 @@ pub(super) fn read_dns(mut section: Section<'_>) -> Option<DnsSettings> {
     let DnsOptions { servers, timeout, attempts, cache_size } = options?;
     Some(DnsSettings {
         servers: servers.map(|servers| servers.0).unwrap_or_default(),
-        timeout: timeout.map(Seconds::duration),
-        attempts: attempts.map(|attempts| attempts.0.max(1) as usize),
+        timeout: timeout.map(|timeout| timeout.0.duration()),
+        attempts: attempts.map(|attempts| attempts.0 as usize),
         cache_size: cache_size.0,
     })
 }
@@ -254,7 +255,7 @@ pub(super) fn read_sessions(mut section: Section<'_>) -> Option<SessionSettings>
     let settings = match options.module {
         SessionModule::None => Some(SessionSettings::None),
         SessionModule::Memory => Some(SessionSettings::Memory {
-            expire: options.expire.duration(),
+            expire: options.expire.0.duration(),
             max_sessions: options.max_sessions.0,
         }),
         SessionModule::Memcached | SessionModule::Redis => {

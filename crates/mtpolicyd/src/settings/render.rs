@@ -45,6 +45,9 @@ impl Messages {
         let (start, end) = (span.start as usize, span.end as usize);
         let from = source.text[..start].rfind('\n').map_or(0, |before| before + 1);
         let to = source.text[end..].find('\n').map_or(source.text.len(), |behind| end + behind);
+        // The carriage return of a CRLF file would be shown as a character of the line.
+        let to = from + source.text[from..to].trim_end_matches('\r').len();
+        let (start, end) = (start.min(to), end.min(to));
         let marked = AnnotationKind::Primary.span(start - from..end - from);
         let lines = Snippet::source(&source.text[from..to]).path(source.path.to_string_lossy());
         lines.line_start(self.sources.position(span).line as usize).annotation(marked)

@@ -55,6 +55,14 @@ impl DnsList {
         Self { zone: zone.trim_matches('.').to_ascii_lowercase().into(), kind, return_codes, ipv6 }
     }
 
+    /// Whether names in the zone can be asked at all (RFC 1035 section 2.3.4).
+    pub fn is_askable(&self) -> bool {
+        /// The longest label, in bytes.
+        const MAX_LABEL: usize = 63;
+        let good = |label: &str| (1..=MAX_LABEL).contains(&label.len()) && !label.contains([' ', '\t']);
+        self.zone.len() <= MAX_NAME && self.zone.split('.').all(good)
+    }
+
     /// The question about a client (RFC 5782 sections 2.1 and 2.4); `None` for an IPv6 client unless the list
     /// is asked about those. An IPv4-mapped address is IPv6 as it stands, and the IPv4 client that it is
     /// where IPv6 is looked up.
@@ -73,11 +81,6 @@ impl DnsList {
         let domain = domain.strip_suffix('.').unwrap_or(domain);
         let fits = !domain.is_empty() && domain.len() + 1 + self.zone.len() <= MAX_NAME;
         fits.then(|| self.question(domain))
-    }
-
-    /// The question for the text that belongs to a listing.
-    pub fn text_question(&self, listing: &Question) -> Question {
-        Question { name: listing.name.clone(), record_type: RecordType::Txt }
     }
 
     /// What the answer means. A list that does not answer is counted, and logged once an hour.
@@ -224,10 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_asked_under_the_same_name() {
-        let list = list(ListKind::Domain);
-        let question = list.question_for_domain(b"bad.example").unwrap();
-        assert_eq!(list.text_question(&question), Question::new("bad.example.bl.test", RecordType::Txt));
+    fn zones_that_are_no_names() {
+        let askable = |zone| DnsList::new(zone, ListKind::Address, None, false).is_askable();
+        assert!(askable("zen.example.") && askable("a_b.example"));
+        for zone in ["", ".", "a..b", "zen spamhaus.org", &"a.".repeat(200), &"a".repeat(64)] {
+            assert!(!askable(zone), "{zone}");
+        }
     }
 
     #[test]

@@ -196,6 +196,38 @@ fn check_says_what_is_wrong() {
 }
 
 #[test]
+fn every_mistake_is_said_in_one_run() {
+    let site = Site::with(
+        "port = \"127.0.0.1:$PORT, 127.0.0.1:$OTHER\"\ndb_dsn = \"dbi:x\"\nlog_level = loud\n\
+         <VirtualHost $PORT>\n name = \"a\"\n <Plugin outer>\n  module = Condition\n  key = \"bogus:x\"\n  \
+         re_match = \"(\"\n  <Plugin inner>\n   module = RBL\n   score = many\n  </Plugin>\n </Plugin>\n \
+         <Plugin nameless>\n  <Plugin inside>\n   module = Nonesuch\n  </Plugin>\n </Plugin>\n \
+         <Plugin list>\n  module = RegexList\n  key = \"x:y\"\n  file = \"/nothere\"\n </Plugin>\n\
+         </VirtualHost>\n\
+         <VirtualHost $PORT>\n name = \"b\"\n</VirtualHost>\n",
+    );
+    let output = site.run(&["-d"]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = errors_of(&output);
+    for part in [
+        "`db_dsn` of mtpolicyd 1.x",
+        "`loud`",
+        "`bogus` is not a scope",
+        "unmatched (",
+        "needs the option `domain`",
+        "`many` is not a number",
+        "Plugin nameless needs the option `module`",
+        "no module `Nonesuch`",
+        "`x` is not a scope",
+        "can't read `/nothere`",
+        "has no plugin",
+    ] {
+        assert!(errors.contains(part), "{part} is not among:\n{errors}");
+    }
+    assert!(!errors.contains("has no effect"), "{errors}");
+}
+
+#[test]
 fn the_command_line_is_that_of_the_original() {
     let site = Site::with(OK);
     let help = site.run(&["-h"]);
@@ -263,5 +295,5 @@ fn a_json_log_has_an_object_a_line() {
     assert_eq!(request["plugin"], "ok");
     assert_eq!(request["result"], "OK");
     assert!(request["instance"].as_str().unwrap().starts_with("\"x\""), "{request}");
-    assert!(lines.iter().any(|line| line["level"] == "warning"), "{lines:?}");
+    assert!(lines.iter().any(|line| line["level"] == "error"), "{lines:?}");
 }

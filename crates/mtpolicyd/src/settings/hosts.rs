@@ -1,0 +1,110 @@
+//! The virtual hosts: who answers on which port, or in which policy context.
+//!
+//! Knows: blocks, chains, listen addresses. Must not know: sockets, a plugin's name.
+
+use super::Globals;
+use crate::address::ListenAddress;
+use crate::chain::Chain;
+use crate::options::{Options, Report, Section, options};
+use crate::plugin::{OnError, Surroundings};
+use crate::value::Switch;
+use config_general::Block;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The chain of plugins behind a port, or behind a policy context.
+pub struct VirtualHost {
+    /// The port, or the path of the socket, as its tag says.
+    pub key: String,
+    /// Its name in the log, and the policy context that selects it.
+    pub name: String,
+    /// What a failing plugin does to the request where the plugin does not say.
+    pub on_error: OnError,
+    /// Its plugins.
+    pub chain: Chain,
+}
+
+options! {
+    /// Options of a `<VirtualHost PORT>` block.
+    pub struct HostOptions {
+        /// The name in the log; with `vhost_by_policy_context` also the policy context that selects this
+        /// host.
+        name: String,
+        /// What a failing plugin does to the request; without it the global setting holds.
+        on_error: Option<OnError>,
+        /// Whether lookups may start before their plugin's turn; without it the global setting holds.
+        lookahead: Option<Switch>,
+    }
+}
+
+/// The hosts of a file, or `None` after the mistakes were reported.
+pub(super) fn read(
+    blocks: &[&Block],
+    surroundings: Surroundings,
+    section: &Section<'_>,
+) -> Option<Vec<VirtualHost>> {
+    if blocks.is_empty() {
+        let help = "add a block `<VirtualHost 12345>` with a name and its plugins".to_owned();
+        section.refuse("no VirtualHost is configured", Some(help));
+        return None;
+    }
+    let hosts: Vec<_> = blocks.iter().map(|block| read_host(block, section.report(), surroundings)).collect();
+    hosts.into_iter().collect()
+}
+
+fn read_host(block: &Block, report: &Report, surroundings: Surroundings) -> Option<VirtualHost> {
+    let mut section = Section::new(block, report);
+    let key = section.name().to_owned();
+    if key.is_empty() {
+        let help = "write `<VirtualHost 12345>`, or the path of the UNIX socket".to_owned();
+        section.refuse("a VirtualHost has no port", Some(help));
+    }
+    let options = HostOptions::read(&mut section);
+    let on_error = options.as_ref().and_then(|o| o.on_error).or(surroundings.on_error);
+    let lookahead = options.as_ref().and_then(|o| o.lookahead);
+    let lookahead = lookahead.map_or(surroundings.lookahead, |switch| switch == Switch::On);
+    let chain = Chain::from_section(&mut section, Surroundings { on_error, lookahead, ..surroundings });
+    if chain.as_ref().is_some_and(Chain::is_empty) {
+        let help = "add at least one <Plugin NAME> block".to_owned();
+        section.refuse(format!("VirtualHost {key} has no plugin"), Some(help));
+    }
+    section.finish();
+    let on_error = on_error.unwrap_or(OnError::Close);
+    Some(VirtualHost { key, name: options?.name, on_error, chain: chain? })
+}
+
+/// Every port needs a host; hosts of one port need different names, and a context to tell them apart. Looks
+/// at the blocks, so that it finds these mistakes beside all others.
+pub(super) fn check(
+    blocks: &[&Block],
+    globals: &Globals,
+    addresses: &[ListenAddress],
+    section: &Section<'_>,
+) {
+    let by_context = globals.vhost_by_policy_context.0;
+    let heard: BTreeSet<String> = addresses.iter().map(ListenAddress::vhost_key).collect();
+    let mut names_by_key: BTreeMap<&str, BTreeSet<Option<&str>>> = BTreeMap::new();
+    for block in blocks {
+        let key = block.name.as_deref().unwrap_or_default();
+        let name = block.entries().find(|entry| entry.key == "name").and_then(|entry| entry.value.as_deref());
+        let names = names_by_key.entry(key).or_default();
+        let may_be_told_apart = names.is_empty() || by_context && !names.contains(&name);
+        names.insert(name);
+        if !may_be_told_apart {
+            let help = "hosts of one port need `vhost_by_policy_context = 1` and different names".to_owned();
+            let message = format!("VirtualHost {key} occurs more than once");
+            section.report().error(block.span, message, Some(help));
+        }
+        if !heard.contains(key) && !by_context {
+            let message = format!("VirtualHost {key} is never asked: no `port` leads to it");
+            section.report().warning(block.span, message, None);
+        }
+    }
+    for address in addresses {
+        let key = address.vhost_key();
+        if !names_by_key.contains_key(key.as_str()) && !blocks.is_empty() {
+            let help = format!("add a block `<VirtualHost {key}>`");
+            let message = format!("no VirtualHost answers on port {key} ({address})");
+            section.report().error(section.span_of("port"), message, Some(help));
+        }
+    }
+}
