@@ -33,6 +33,9 @@ pub fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("A policy daemon for Postfix: asks an ordered chain of plugins about every mail.")
         .args_conflicts_with_subcommands(true)
+        // As in the original: long options may be cut short, and the last of several holds.
+        .infer_long_args(true)
+        .args_override_self(true)
         .args([
             config.clone().help("The configuration file"),
             Arg::new("foreground")

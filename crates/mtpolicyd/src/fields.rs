@@ -6,7 +6,7 @@
 use crate::options::{Field, OptionSpec, OptionalUserConfig, Presence, Section, spec};
 use crate::pattern::Pattern;
 use crate::session::Session;
-use crate::value::{Score, Value, nearest};
+use crate::value::{Score, Value, nearest, numeric_prefix};
 use crate::world::dnslist::{ReturnCodes, ReturnCodesError};
 use postfix_policy::Request;
 use std::borrow::Cow;
@@ -27,6 +27,14 @@ impl FieldRef {
         match self {
             FieldRef::Request(name) => request.get(name),
             FieldRef::Session(name) => session.text(name).map(str::as_bytes),
+        }
+    }
+
+    /// The value as a number; a score is exact.
+    pub fn number(&self, request: &Request, session: &Session) -> f64 {
+        match self {
+            FieldRef::Request(name) => request.get(name).map_or(0.0, numeric_prefix),
+            FieldRef::Session(name) => session.number(name),
         }
     }
 }

@@ -242,7 +242,7 @@ pub enum Error {
         cause: String,
     },
     /// A nested plugin failed.
-    #[error("{plugin}: {cause}")]
+    #[error("plugin {plugin} failed: {cause}")]
     In {
         /// The plugin.
         plugin: Arc<str>,

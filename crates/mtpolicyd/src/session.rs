@@ -15,6 +15,9 @@ use std::fmt::Write;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Session {
     fields: BTreeMap<Box<str>, String>,
+    /// The exact sums behind the score fields: what is printed has fifteen digits, and thresholds look at
+    /// all.
+    sums: BTreeMap<Box<str>, f64>,
 }
 
 impl Session {
@@ -25,16 +28,19 @@ impl Session {
 
     /// Sets a field, whatever it held.
     pub fn set(&mut self, field: &str, text: &str) {
+        self.sums.remove(field);
         self.fields.insert(field.into(), text.into());
     }
 
     /// Forgets a field.
     pub fn clear(&mut self, field: &str) {
+        self.sums.remove(field);
         self.fields.remove(field);
     }
 
     /// Forgets every field whose name begins with the prefix.
     pub fn clear_prefix(&mut self, prefix: &str) {
+        self.sums.retain(|field, _| !field.starts_with(prefix));
         self.fields.retain(|field, _| !field.starts_with(prefix));
     }
 
@@ -43,9 +49,10 @@ impl Session {
         self.fields.insert(mark.into(), "1".into()).is_none()
     }
 
-    /// The sum in a score field; what is no number counts as Perl counts it.
-    pub fn score(&self, field: &str) -> f64 {
-        self.text(field).map_or(0.0, |text| numeric_prefix(text.as_bytes()))
+    /// A field as a number, such as the sum of a score; what is no number counts as Perl counts it.
+    pub fn number(&self, field: &str) -> f64 {
+        let as_text = || self.text(field).map_or(0.0, |text| numeric_prefix(text.as_bytes()));
+        self.sums.get(field).copied().unwrap_or_else(as_text)
     }
 
     /// Who added what to a score field: `rbl=5, spf=-2`.
@@ -55,8 +62,9 @@ impl Session {
 
     /// Adds to a score field and notes who added it.
     pub fn add_score(&mut self, field: &str, who: &str, score: &Score) {
-        let total = perl_number(self.score(field) + score.points());
-        self.set(field, &total);
+        let sum = self.number(field) + score.points();
+        self.set(field, &perl_number(sum));
+        self.sums.insert(field.into(), sum);
         let notes = self.fields.entry(detail_field(field).into()).or_default();
         let comma = if notes.is_empty() { "" } else { ", " };
         let _ = write!(notes, "{comma}{who}={score}");
@@ -87,12 +95,26 @@ mod tests {
         let mut session = Session::default();
         session.set("score", "6");
         session.add_score("score", "c", &Score::from(1.0));
-        assert_eq!(session.score("score"), 7.0);
+        assert_eq!(session.number("score"), 7.0);
         session.clear("score");
-        assert_eq!(session.score("score"), 0.0);
+        assert_eq!(session.number("score"), 0.0);
         assert_eq!(session.score_detail("score"), Some("c=1"));
         session.clear_prefix("score");
         assert_eq!(session.score_detail("score"), None);
+    }
+
+    #[test]
+    fn a_sum_is_exact_though_fifteen_digits_are_shown() {
+        let mut session = Session::default();
+        for points in [0.7, 0.1] {
+            session.add_score("score", "c", &Score::from(points));
+        }
+        assert_eq!(session.text("score"), Some("0.8"));
+        assert!(session.number("score") < 0.8);
+        session.add_score("score", "c", &Score::from(-0.8));
+        assert_eq!(session.text("score"), Some("-1.11022302462516e-16"));
+        session.set("score", "0.8");
+        assert_eq!(session.number("score"), 0.8);
     }
 
     #[test]

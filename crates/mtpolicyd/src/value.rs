@@ -104,6 +104,27 @@ impl Value for Flag {
     }
 }
 
+/// A yes or no in words that people write; the original takes anything but `0` and nothing for a yes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Truth(pub bool);
+
+impl Display for Truth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0 { "1" } else { "0" })
+    }
+}
+impl Value for Truth {
+    const FORM: &'static str = "`0`, `1`, `yes`, `on`";
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "1" | "yes" | "on" | "true" => Ok(Truth(true)),
+            "0" | "" => Ok(Truth(false)),
+            "no" | "off" | "false" => Err(format!("`{text}` means yes to the original; write 0 for no")),
+            other => Err(format!("`{other}` is neither 0 nor 1")),
+        }
+    }
+}
+
 /// A whole number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Integer(pub i64);
@@ -282,14 +303,15 @@ pub fn perl_number(number: f64) -> String {
     const DIGITS: usize = 15;
     /// Below it and from -4 on an exponent is written out.
     const POSITIONAL: std::ops::Range<i32> = -4..DIGITS as i32;
-    const INTEGERS_END: f64 = 18_446_744_073_709_551_616.0;
+    /// What fits into 64 bits with or without a sign.
+    const INTEGERS: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..18_446_744_073_709_551_616.0;
     if number.is_nan() {
         return "NaN".to_owned();
     }
     if number.is_infinite() {
         return if number > 0.0 { "Inf" } else { "-Inf" }.to_owned();
     }
-    if number.fract() == 0.0 && number.abs() < INTEGERS_END {
+    if number.fract() == 0.0 && INTEGERS.contains(&number) {
         // The sum has no negative zero.
         return (number + 0.0).to_string();
     }
@@ -334,6 +356,7 @@ mod tests {
             (1e15, "1000000000000000"),
             (1e15 + 0.25, "1e+15"),
             (1e21, "1e+21"),
+            (-1e19, "-1e+19"),
             (1e308 * 10.0, "Inf"),
             (12_345_678.901_234_568, "12345678.9012346"),
             (0.1 + 0.2 - 0.5, "-0.2"),

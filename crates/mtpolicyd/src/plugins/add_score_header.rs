@@ -65,7 +65,7 @@ impl Plugin for AddScoreHeader {
             return Ok(Verdict::dunno());
         }
         let AddScoreHeaderOptions { spam_score, score_field, header_name } = &self.options;
-        let score = cx.session.score(score_field);
+        let score = cx.session.number(score_field);
         let spam = if score >= spam_score.get(cx.session).points() { "YES" } else { "NO" };
         let detail = cx.session.score_detail(score_field);
         let detail = detail.map(|detail| format!(" [{detail}]")).unwrap_or_default();

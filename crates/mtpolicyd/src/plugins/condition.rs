@@ -5,7 +5,7 @@ use crate::fields::{FieldRef, Scoring};
 use crate::options::{OptionalUserConfig, options};
 use crate::pattern::Pattern;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
-use crate::value::{Flag, Score, numeric_prefix};
+use crate::value::{Flag, Score};
 use std::fmt::Write;
 
 options! {
@@ -70,7 +70,8 @@ impl Plugin for Condition {
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let Some(value) = self.options.key.get(cx.request, cx.session) else { return Ok(Verdict::Next) };
-        if self.fulfilled(value)? == self.options.invert.0 {
+        let number = || self.options.key.number(cx.request, cx.session);
+        if self.fulfilled(value, number)? == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
         self.notes.note(Matched(&self.options.key, value));
@@ -81,9 +82,8 @@ impl Plugin for Condition {
 }
 
 impl Condition {
-    fn fulfilled(&self, value: &[u8]) -> Result<bool, Error> {
+    fn fulfilled(&self, value: &[u8], number: impl Fn() -> f64) -> Result<bool, Error> {
         let options = &self.options;
-        let number = || numeric_prefix(value);
         Ok(options.r#match.as_ref().is_some_and(|text| text.as_bytes() == value)
             || options.re_match.as_ref().map_or(Ok(false), |pattern| pattern.is_match(value))?
             || options.lt_match.as_ref().is_some_and(|limit| number() < limit.points())

@@ -231,6 +231,9 @@ mod tests {
     fn a_missing_attribute_is_an_error() {
         let mut bench =
             Bench::new("<Plugin d>\n module = DBL\n domain = dbl.test\n</Plugin>").attribute("sender", "");
-        assert_eq!(bench.try_run().unwrap_err(), "d: the request has no attribute `reverse_client_name`");
+        assert_eq!(
+            bench.try_run().unwrap_err(),
+            "plugin d failed: the request has no attribute `reverse_client_name`"
+        );
     }
 }

@@ -72,19 +72,17 @@ impl Plugin for Proxy {
     fn new(options: ProxyOptions, setup: &mut Setup<'_, '_>) -> Option<Proxy> {
         let endpoint = match (&options.host, &options.socket_path) {
             (Some(host), None) => Endpoint::Tcp(host.to_string()),
-            (None, Some(path)) => Endpoint::Unix(PathBuf::from(path)),
+            (host, Some(path)) => {
+                if host.is_some() {
+                    setup.warn("host", "host: has no effect beside `socket_path`".to_owned());
+                }
+                Endpoint::Unix(PathBuf::from(path))
+            }
             (None, None) => {
                 let help = "write `host = \"127.0.0.1:10023\"` or `socket_path = \"/path\"`".to_owned();
                 setup
                     .section
                     .refuse(format!("Plugin {} needs a host or a socket_path", setup.name), Some(help));
-                return None;
-            }
-            (Some(_), Some(_)) => {
-                let help = "keep the one that is meant".to_owned();
-                setup
-                    .section
-                    .refuse(format!("Plugin {} has a host and a socket_path", setup.name), Some(help));
                 return None;
             }
         };

@@ -89,7 +89,10 @@ impl Plugin for Rbl {
         if self.options.enabled.get(cx.session) == Switch::Off {
             return Ok(Verdict::Next);
         }
-        let ip = String::from_utf8_lossy(cx.attribute("client_address")?).into_owned();
+        let ip = match cx.attribute("client_address")? {
+            b"" => return Err(Error::NoAttribute("client_address")),
+            ip => String::from_utf8_lossy(ip).into_owned(),
+        };
         let question = self.question(ip.as_bytes());
         let Some(listed) = ask(cx, &self.result, &self.list, question).await else {
             return Ok(Verdict::Next);
@@ -188,6 +191,7 @@ mod tests {
     #[test]
     fn without_a_client_address_it_fails() {
         assert!(Bench::new(&format!("{PLUGIN}</Plugin>")).try_run().is_err());
+        assert!(bench("").attribute("client_address", "").try_run().is_err());
     }
 
     #[test]

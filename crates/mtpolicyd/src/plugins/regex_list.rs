@@ -6,6 +6,7 @@ use crate::options::{OptionalUserConfig, Repeated, UserConfig, options};
 use crate::pattern::{Pattern, PatternList};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Switch, Value};
+use std::fmt::Write as _;
 use std::io::Read;
 
 options! {
@@ -125,7 +126,7 @@ impl Value for PatternFile {
         let (mut patterns, mut skipped) = (Vec::new(), Vec::new());
         // Not `lines()`: a carriage return before the line feed belongs to the expression, as in the
         // original.
-        for (n, line) in config_general::decode(&bytes).split('\n').enumerate() {
+        for (n, line) in as_pattern_text(&bytes).split('\n').enumerate() {
             if matches!(line.trim_start().as_bytes(), [] | [b'#', ..]) {
                 continue;
             }
@@ -136,6 +137,18 @@ impl Value for PatternFile {
         }
         Ok(PatternFile { path: path.to_owned(), patterns, skipped })
     }
+}
+
+/// Text in which a byte that is no UTF-8 stands as the escape for it, so that it matches that byte.
+fn as_pattern_text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
 }
 
 fn read(path: &str) -> std::io::Result<Vec<u8>> {
@@ -185,10 +198,11 @@ mod tests {
     #[test]
     fn a_file_adds_expressions_and_bad_lines_are_skipped() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"# comment\n\n(broken\n^two\\.\n").unwrap();
+        file.write_all(b"# comment\n\n(broken\n^two\\.\n\xe9$\n").unwrap();
         let option = format!("file = {}", file.path().display());
         assert_eq!(listed(&option, "two.example"), Some("hit".into()));
         assert_eq!(listed(&option, "# comment"), None);
+        assert_eq!(listed(&option, "\u{e9}"), None, "one byte is not two");
         let text = format!("<Plugin r>\n module = RegexList\n {option}\n action = hit\n</Plugin>");
         let warnings = Bench::warnings(&text);
         assert!(warnings.len() == 1 && warnings[0].contains("line 3"), "{warnings:?}");

@@ -62,7 +62,7 @@ impl Plugin for ScoreAction {
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        let score = cx.session.score(&self.options.score_field);
+        let score = cx.session.number(&self.options.score_field);
         let threshold = self.options.threshold.get(cx.session).points();
         let reached = match self.options.r#match {
             Match::Gt => score >= threshold,

@@ -145,7 +145,7 @@ struct Failure {
 
 impl Failure {
     fn of_plugin(error: Error, host: &VirtualHost) -> Failure {
-        let text = format!("plugin {error}");
+        let text = error.to_string();
         match error {
             Error::In { plugin, on_error, .. } => {
                 Failure { plugin, on_error: on_error.unwrap_or(host.on_error), text }

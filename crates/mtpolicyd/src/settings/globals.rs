@@ -4,9 +4,10 @@
 
 use super::SessionSettings;
 use crate::address::{AddressError, AddressOption, ListenAddress};
+use crate::log::MAX_LEVEL;
 use crate::options::{Options, Section, options};
 use crate::plugin::{OnError, Surroundings};
-use crate::value::{Count, Flag, Limit, Seconds, Span, Switch, Value, words};
+use crate::value::{Count, Limit, Seconds, Span, Switch, Truth, Value, words};
 use crate::world::dns::{DEFAULT_CACHE_SIZE, DnsSettings};
 use std::net::{IpAddr, SocketAddr};
 
@@ -45,7 +46,7 @@ options! {
         /// How many connections may be open at once. Without it as many as the limit of open files allows.
         max_connections: Option<Limit>,
         /// Whether the policy context of a request selects the virtual host by its name.
-        vhost_by_policy_context: Flag = Flag(false),
+        vhost_by_policy_context: Truth = Truth(false),
         /// The user that owns the UNIX sockets. Without it the user that the daemon starts as.
         socket_owner: Option<String>,
         /// The group that owns the UNIX sockets. Without it the group that the daemon starts as.
@@ -123,8 +124,9 @@ impl std::fmt::Display for LogLevel {
 impl Value for LogLevel {
     const FORM: &'static str = "`0` to `4`";
     fn parse(text: &str) -> Result<Self, String> {
-        let level = text.parse().ok().filter(|level| *level <= 4);
-        level.map(LogLevel).ok_or_else(|| format!("`{text}` is no level from 0 to 4"))
+        // There is no more to say than at 4, so a higher level says it, as in the original.
+        let level = text.parse().map(|level: u8| LogLevel(level.min(MAX_LEVEL)));
+        level.map_err(|_| format!("`{text}` is no level from 0 to 4"))
     }
 }
 
