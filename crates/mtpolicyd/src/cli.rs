@@ -14,6 +14,8 @@ use std::process::ExitCode;
 /// The configuration file where none is named.
 pub const DEFAULT_CONFIGURATION: &str = "/etc/mtpolicyd/mtpolicyd.conf";
 
+const PROGRAM: &str = "mtpolicyd";
+
 /// Ended well.
 const DONE: ExitCode = ExitCode::SUCCESS;
 
@@ -29,7 +31,7 @@ pub fn command() -> Command {
     let config = config.value_parser(value_parser!(PathBuf)).default_value(DEFAULT_CONFIGURATION);
     let level = Arg::new("loglevel").short('l').long("loglevel").value_name("LEVEL");
     let dump = Arg::new("dump_vhosts").short('d').long("dump_vhosts").aliases(["dump-vhosts", "dump_config"]);
-    Command::new("mtpolicyd")
+    Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
         .about("A policy daemon for Postfix: asks an ordered chain of plugins about every mail.")
         .args_conflicts_with_subcommands(true)
@@ -76,6 +78,11 @@ pub fn command() -> Command {
                         .help("How to write it"),
                 ),
         )
+}
+
+/// The page of the program for man(1).
+pub fn man_page() -> String {
+    manual::program(&command())
 }
 
 /// Does what the command line asks for.
@@ -167,6 +174,9 @@ fn print_manual(matches: &ArgMatches) -> ExitCode {
     let Some(wanted) = matches.get_one::<String>("page") else {
         return print(&pages.iter().map(|page| format!("{}\n", page.name)).collect::<String>());
     };
+    if wanted == PROGRAM {
+        return print(&man_page());
+    }
     match pages.iter().find(|page| page.name.eq_ignore_ascii_case(wanted)) {
         Some(page) => print(&page.render(format)),
         None => {

@@ -2,7 +2,10 @@
 //!
 //! Knows: what the options say of themselves. Must not know: what they do.
 
+mod program;
 mod roff;
+
+pub use program::page as program;
 
 use crate::chain::StepOptions;
 use crate::options::{OptionSpec, Options, Presence};

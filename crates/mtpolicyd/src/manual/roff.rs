@@ -53,7 +53,7 @@ fn paragraphs(markdown: &str) -> String {
 }
 
 /// Text in which backquotes set code in bold.
-fn inline(text: &str) -> String {
+pub(super) fn inline(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let marked = parts.map(|(n, part)| {
         let part = escape(part);
@@ -76,6 +76,6 @@ fn guard(line: String) -> String {
     if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", escape(text).replace('"', "\\(dq"))
 }

@@ -29,6 +29,7 @@ fn wanted() -> BTreeMap<PathBuf, String> {
         let man = if is_module { format!("mtpolicyd-{}", page.name) } else { page.name.to_owned() };
         wanted.insert(docs.join(format!("man/{man}.5")), page.render(Format::Man));
     }
+    wanted.insert(docs.join("man/mtpolicyd.8"), mtpolicyd::cli::man_page());
     wanted
 }
 
