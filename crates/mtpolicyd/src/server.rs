@@ -186,6 +186,7 @@ struct Started<'a> {
 
 impl Started<'_> {
     fn run(self, service: Service) -> Result<(), StartError> {
+        service.log_notes();
         std::panic::set_hook(Box::new(|panic| tracing::error!("a bug, please report it: {panic}")));
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let reserved = RESERVED_FILES.min(self.open_files / 4);

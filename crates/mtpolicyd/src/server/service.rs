@@ -62,6 +62,13 @@ impl Service {
         Ok(Service { settings, world: World { dns, lists }, sessions })
     }
 
+    /// Logs what whoever runs the daemon should know of the world outside.
+    pub fn log_notes(&self) {
+        if let Some(note) = self.world.dns.note() {
+            tracing::warn!("{note}");
+        }
+    }
+
     /// How long a request may take.
     pub fn request_timeout(&self) -> Duration {
         let configured = self.settings.globals.request_timeout.duration();

@@ -40,9 +40,6 @@ impl Default for DnsSettings {
 /// Why there is no name service. Who runs the daemon reads it at the start.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
-    /// The system's configuration can't be read, or names no server.
-    #[error("can't take the name servers from /etc/resolv.conf: {0}")]
-    System(String),
     /// The resolver refused its configuration.
     #[error("can't set up the name service: {0}")]
     Setup(String),
@@ -114,6 +111,14 @@ impl Dns {
     /// The name service for these settings. Nothing is sent before the first question.
     pub fn new(settings: &DnsSettings) -> Result<Self, DnsError> {
         Ok(Self::Resolver(Arc::new(Resolver::new(settings)?)))
+    }
+
+    /// What whoever runs the daemon should know about the servers that are asked.
+    pub fn note(&self) -> Option<&str> {
+        match self {
+            Self::Resolver(resolver) => resolver.note(),
+            Self::Fake(_) => None,
+        }
     }
 
     /// The answer to a question: remembered, shared with whoever else is asking, or asked now. It comes

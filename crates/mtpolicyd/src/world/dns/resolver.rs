@@ -46,6 +46,9 @@ const MAX_SYSTEM_ATTEMPTS: usize = 5;
 /// its number of answers, whatever the owner of a zone puts into his records.
 const BYTES_PER_PLACE: usize = 1_024;
 
+/// The port of name servers.
+const DNS_PORT: u16 = 53;
+
 /// How much of an error's text is kept, in characters: a log line's worth.
 const MAX_CAUSE: usize = 200;
 
@@ -60,6 +63,8 @@ pub struct Resolver {
     in_flight: Arc<Semaphore>,
     /// The longest that a question may take: the time-out of a try times the tries.
     patience: Duration,
+    /// What is odd about the servers.
+    note: Option<String>,
 }
 
 /// A lookup that was started.
@@ -80,9 +85,11 @@ struct Known {
 impl Resolver {
     /// A resolver for these settings. It opens nothing and needs no runtime yet.
     pub(super) fn new(settings: &DnsSettings) -> Result<Self, DnsError> {
-        let (servers, mut options) = match settings.servers.as_slice() {
-            [] => system_servers()?,
-            given => (given.iter().map(|&server| name_server(server)).collect(), ResolverOpts::default()),
+        let (servers, mut options, note) = match settings.servers.as_slice() {
+            [] => system_servers(),
+            given => {
+                (given.iter().map(|&server| name_server(server)).collect(), ResolverOpts::default(), None)
+            }
         };
         options.timeout = settings.timeout.unwrap_or(options.timeout);
         let attempts = settings.attempts.unwrap_or(options.attempts).max(1);
@@ -105,7 +112,11 @@ impl Resolver {
             .weigher(|_: &Question, known: &Known| known.places())
             .expire_after(ByTtl)
             .build();
-        Ok(Self { upstream, cache, in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), patience })
+        Ok(Self { upstream, cache, in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), patience, note })
+    }
+
+    pub(super) fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// The answer, at the latest when the resolver's patience ends.
@@ -171,12 +182,23 @@ impl Resolver {
     }
 }
 
-/// The servers of `/etc/resolv.conf` and what it says about patience.
-fn system_servers() -> Result<(Vec<NameServerConfig>, ResolverOpts), DnsError> {
-    let (config, mut options) = read_system_conf().map_err(|error| DnsError::System(error.to_string()))?;
-    options.timeout = options.timeout.min(MAX_SYSTEM_TIMEOUT);
-    options.attempts = options.attempts.min(MAX_SYSTEM_ATTEMPTS);
-    Ok((config.name_servers().to_vec(), options))
+/// The servers of `/etc/resolv.conf` and what it says about patience. The servers of resolv.conf. Without a
+/// readable one it is the server of this machine, as resolv.conf(5) has it: a chain may need no name server,
+/// and one that does fails by the list.
+fn system_servers() -> (Vec<NameServerConfig>, ResolverOpts, Option<String>) {
+    let local = |why: String| {
+        let note = format!("no name server in /etc/resolv.conf ({why}): 127.0.0.1 is asked");
+        (vec![name_server((Ipv4Addr::LOCALHOST, DNS_PORT).into())], ResolverOpts::default(), Some(note))
+    };
+    match read_system_conf() {
+        Ok((config, _)) if config.name_servers().is_empty() => local("it names none".to_owned()),
+        Ok((config, mut options)) => {
+            options.timeout = options.timeout.min(MAX_SYSTEM_TIMEOUT);
+            options.attempts = options.attempts.min(MAX_SYSTEM_ATTEMPTS);
+            (config.name_servers().to_vec(), options, None)
+        }
+        Err(error) => local(error.to_string()),
+    }
 }
 
 fn name_server(address: SocketAddr) -> NameServerConfig {
