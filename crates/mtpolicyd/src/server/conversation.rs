@@ -109,24 +109,17 @@ impl Conversation {
 
     /// Reads what is there; 0 at the end, which shutting down is too unless something has arrived.
     async fn read(&mut self, shared: &Shared) -> io::Result<usize> {
-        loop {
-            let closing = async {
-                if self.buffer.is_empty() {
-                    shared.closing.cancelled().await;
-                } else {
-                    std::future::pending::<()>().await;
-                }
-            };
-            tokio::select! {
-                biased;
-                ready = self.stream.readable() => ready?,
-                () = closing => return Ok(0),
-            }
-            self.buffer.reserve(READ_BYTES);
-            match self.stream.try_read(&mut self.buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return other,
-            }
+        let idle = self.buffer.is_empty();
+        let (stream, buffer) = (&mut self.stream, &mut self.buffer);
+        let arrived = async {
+            stream.readable().await?;
+            buffer.reserve(READ_BYTES);
+            stream.read(buffer).await
+        };
+        tokio::select! {
+            biased;
+            read = arrived => read,
+            () = shared.closing.cancelled(), if idle => Ok(0),
         }
     }
 }

@@ -5,7 +5,7 @@
 use super::sockets::Listener;
 use bytes::BytesMut;
 use std::io;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connection that a listener accepted.
@@ -42,11 +42,12 @@ impl Stream {
         }
     }
 
-    /// Reads what is there.
-    pub fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+    /// Reads what is there, or waits for it. Unlike `try_read` it notes that a short read has taken all,
+    /// which saves the system call that would find nothing.
+    pub async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.try_read_buf(buffer),
-            Stream::Unix(stream) => stream.try_read_buf(buffer),
+            Stream::Tcp(stream) => stream.read_buf(buffer).await,
+            Stream::Unix(stream) => stream.read_buf(buffer).await,
         }
     }
 
