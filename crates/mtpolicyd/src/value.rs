@@ -125,15 +125,22 @@ impl Value for Truth {
     }
 }
 
+/// Shows a type as the value in it.
+macro_rules! shown_as_inner {
+    ($($Type:ident),*) => {$(
+        impl Display for $Type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
+}
+shown_as_inner!(Integer, Count, Seconds, Span, Limit);
+
 /// A whole number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Integer(pub i64);
 
-impl Display for Integer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
 impl Value for Integer {
     const FORM: &'static str = "whole number";
     fn parse(text: &str) -> Result<Self, String> {
@@ -145,11 +152,6 @@ impl Value for Integer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(pub u64);
 
-impl Display for Count {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
 impl Value for Count {
     const FORM: &'static str = "whole number, 0 or more";
     fn parse(text: &str) -> Result<Self, String> {
@@ -165,11 +167,6 @@ impl Seconds {
     /// As the standard library counts it.
     pub fn duration(self) -> Duration {
         Duration::from_secs(self.0)
-    }
-}
-impl Display for Seconds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
     }
 }
 impl Value for Seconds {
@@ -195,11 +192,6 @@ impl Value for Seconds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Seconds);
 
-impl Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
 impl Value for Span {
     const FORM: &'static str = "seconds, at least 1, or with a unit: `90`, `5m`, `2h`, `1d`";
     fn parse(text: &str) -> Result<Self, String> {
@@ -212,11 +204,6 @@ impl Value for Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limit(pub u64);
 
-impl Display for Limit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
 impl Value for Limit {
     const FORM: &'static str = "whole number, 1 or more";
     fn parse(text: &str) -> Result<Self, String> {

@@ -3,23 +3,11 @@
 //! Knows: the protocol and its limits. Must not know: plugins.
 
 use crate::support::client::{Answer, Client};
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, OK};
 use crate::support::{eventually, leaves_out};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::time::{Duration, Instant};
-
-/// A daemon that always answers `OK`.
-const OK: &str = "\
-port = \"127.0.0.1:$PORT\"
-<VirtualHost $PORT>
-  name = \"incoming\"
-  <Plugin ok>
-    module = \"Action\"
-    action = \"OK\"
-  </Plugin>
-</VirtualHost>
-";
 
 fn start(options: &str) -> Daemon {
     Daemon::start(&format!("{options}\n{OK}"))

@@ -3,24 +3,12 @@
 //! Knows: options, exit codes, files that it makes. Must not know: plugins.
 
 use crate::support::client::Client;
-use crate::support::daemon::{Daemon, Site, errors_of, loopback, output_of, read_lossy, signal};
+use crate::support::daemon::{Daemon, OK, Site, errors_of, loopback, output_of, read_lossy, signal};
 use crate::support::{PATIENCE, eventually, leaves_out};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-
-/// A daemon that always answers `OK`.
-const OK: &str = "\
-port = \"127.0.0.1:$PORT\"
-<VirtualHost $PORT>
-  name = \"incoming\"
-  <Plugin ok>
-    module = \"Action\"
-    action = \"OK\"
-  </Plugin>
-</VirtualHost>
-";
 
 #[test]
 fn in_the_foreground_it_logs_to_the_standard_output() {

@@ -12,6 +12,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use tempfile::TempDir;
 
+/// A daemon that always answers `OK`.
+pub const OK: &str = "\
+port = \"127.0.0.1:$PORT\"
+<VirtualHost $PORT>
+  name = \"incoming\"
+  <Plugin ok>
+    module = \"Action\"
+    action = \"OK\"
+  </Plugin>
+</VirtualHost>
+";
+
 /// The daemon's program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mtpolicyd");
 
