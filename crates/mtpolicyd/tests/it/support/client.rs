@@ -88,6 +88,8 @@ impl Client {
                 }
                 Ok(length) => self.received.extend_from_slice(&chunk[..length]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Answer::Closed,
+                // A signal handler does not start a read with a time limit again.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("no answer: {error}"),
             }
         }
