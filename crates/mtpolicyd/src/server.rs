@@ -245,6 +245,7 @@ impl Daemon<'_> {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
                 _ = signals.reload.recv() => reload::reload(self, &mut listeners).await,
+                _ = signals.reopen.recv() => self.log.reopen(),
             }
         }
         tracing::info!("mtpolicyd ends: answering what is in flight");
@@ -270,6 +271,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     reload: Signal,
+    reopen: Signal,
 }
 
 impl Signals {
@@ -278,6 +280,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             reload: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
         })
     }
 }

@@ -16,6 +16,9 @@ SIGHUP
 Reads the configuration again. If it is good, requests from now on use it, and no connection is
 closed; if not, the old one stays in use and the log says what is wrong. A log file is opened again.
 .TP
+SIGUSR1
+Opens a log file again, and nothing else.
+.TP
 SIGTERM, SIGINT
 Stops accepting connections, answers the requests in flight, and ends.
 .SH EXIT STATUS

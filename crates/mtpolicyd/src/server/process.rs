@@ -207,7 +207,7 @@ pub fn release_signals() -> Result<(), ProcessError> {
 }
 
 fn handled_signals() -> SigSet {
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1].into_iter().collect()
 }
 
 /// Asks for pages of the usual size: huge ones double the memory of a daemon that needs a few MiB.

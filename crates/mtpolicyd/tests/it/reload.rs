@@ -200,4 +200,9 @@ fn the_log_file_is_opened_again_and_its_level_changes() {
     assert!(!read_lossy(&moved).contains("instance=after"));
     // At level 1 nothing would be said; in which of the files it is said is a matter of milliseconds.
     assert!((read_lossy(&moved) + &read_lossy(&log)).contains("reloaded "));
+    fs::rename(&log, &moved).unwrap();
+    daemon.signal("USR1");
+    eventually("the file is there a third time", || log.exists().then_some(()));
+    assert_eq!(daemon.ask("instance=last").action(), "OK");
+    has(&log, "instance=last");
 }
