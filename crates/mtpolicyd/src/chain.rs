@@ -3,7 +3,7 @@
 //! Knows: what a plugin is. Must not know: any plugin.
 
 use crate::options::{Options, Report, Section, options};
-use crate::plugin::{Cx, Error, Kind, Link, OnError, Setup, Surroundings, Verdict};
+use crate::plugin::{Cx, Error, Kind, Link, OnError, Setup, Surroundings, Turn, Verdict};
 use crate::value::{Integer, Switch, nearest};
 use config_general::Block;
 use std::collections::BTreeMap;
@@ -90,15 +90,15 @@ impl Chain {
     /// Asks one plugin after the other until one answers.
     pub async fn run(&self, cx: &mut Cx<'_>) -> Result<Option<Outcome>, Error> {
         self.start_lookups(cx);
-        cx.turn.enter();
-        let outcome = self.run_steps(cx).await;
-        cx.turn.leave();
+        let outside = cx.turn.enter();
+        let outcome = self.run_steps(cx, outside).await;
+        cx.turn = outside;
         outcome
     }
 
-    async fn run_steps(&self, cx: &mut Cx<'_>) -> Result<Option<Outcome>, Error> {
+    async fn run_steps(&self, cx: &mut Cx<'_>, outside: Turn) -> Result<Option<Outcome>, Error> {
         for (n, step) in self.steps.iter().enumerate() {
-            cx.turn.take(n, step.on_error);
+            cx.turn.take(n, step.on_error, outside);
             match step.plugin.run(cx).await {
                 Ok(Verdict::Next) => {}
                 Ok(Verdict::Stop(action)) => return Ok(Some(Outcome { action, plugin: step.name.clone() })),

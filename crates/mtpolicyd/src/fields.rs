@@ -121,6 +121,10 @@ impl Template {
         let mut filled = String::with_capacity(self.0.len() + 64);
         let mut done = 0;
         for (at, name, value) in places {
+            // `%A%B%` has room for one of the two, which share a sign.
+            if at < done {
+                continue;
+            }
             filled.push_str(&self.0[done..at]);
             filled.push_str(value);
             done = at + name.len();
@@ -194,5 +198,6 @@ mod tests {
     fn the_first_of_each_placeholder_is_filled_in() {
         let template = Template::from("%B% %A% %A% 100%");
         assert_eq!(template.fill(&[("%A%", "%B%"), ("%B%", "b"), ("%C%", "c")]), "b %B% %A% 100%");
+        assert_eq!(Template::from("%A%B%").fill(&[("%A%", "a"), ("%B%", "b")]), "aB%");
     }
 }

@@ -137,22 +137,19 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// A chain begins, perhaps inside a plugin of another.
-    pub fn enter(&mut self) {
+    /// A chain begins, perhaps inside a plugin of another: how it stands outside.
+    pub fn enter(&mut self) -> Turn {
+        let outside = *self;
         self.depth += 1;
+        outside
     }
 
-    /// It is the turn of a step of the innermost chain.
-    pub fn take(&mut self, step: usize, on_error: Option<OnError>) {
+    /// It is the turn of a step of the innermost chain; what it does not say of failing holds as outside.
+    pub fn take(&mut self, step: usize, on_error: Option<OnError>, outside: Turn) {
         if self.depth == 1 {
             self.step = step;
         }
-        self.on_error = on_error.or(self.on_error);
-    }
-
-    /// The innermost chain has ended.
-    pub fn leave(&mut self) {
-        self.depth -= 1;
+        self.on_error = on_error.or(outside.on_error);
     }
 
     /// The step of the outermost chain.
@@ -301,4 +298,21 @@ fn make<P: Plugin>(section: &mut Section<'_>, surroundings: Surroundings) -> Opt
     let name = section.name();
     let mut setup = Setup { name, section, surroundings };
     Some(Box::new(P::new(options, &mut setup)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_says_nothing_of_failing_has_it_from_outside() {
+        let mut turn = Turn::default();
+        let outermost = turn.enter();
+        turn.take(3, Some(OnError::Continue), outermost);
+        let around = turn.enter();
+        turn.take(0, Some(OnError::Defer), around);
+        assert_eq!((turn.step(), turn.on_error()), (3, Some(OnError::Defer)));
+        turn.take(1, None, around);
+        assert_eq!((turn.step(), turn.on_error()), (3, Some(OnError::Continue)));
+    }
 }

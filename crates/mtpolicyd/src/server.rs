@@ -93,7 +93,7 @@ const LEAST_PLACES: u64 = 16;
 ///
 /// Everything that can fail for a reason of the administrator's comes before the step into the background,
 /// where the parent ends with success; everything that needs the rights of the start comes before they are
-/// given up; and no thread is started before that, nor a byte read.
+/// given up; and no thread is started, nor a request read, before that.
 pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     process::hold_signals()?;
     process::refuse_huge_pages();
