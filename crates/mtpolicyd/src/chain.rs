@@ -56,7 +56,7 @@ pub struct Outcome {
 
 impl Chain {
     /// The plugins of a block, in file order, or `None` after the mistakes were reported.
-    pub fn from_section(section: &mut Section<'_>, surroundings: Surroundings) -> Option<Chain> {
+    pub fn from_section(section: &mut Section<'_>, surroundings: Surroundings<'_>) -> Option<Chain> {
         let report = section.report();
         let blocks = section.take_blocks("Plugin");
         report_repeated_names(&blocks, report);
@@ -139,7 +139,7 @@ impl Chain {
 }
 
 impl Step {
-    fn from_block(block: &Block, report: &Report, surroundings: Surroundings) -> Option<Step> {
+    fn from_block(block: &Block, report: &Report, surroundings: Surroundings<'_>) -> Option<Step> {
         let mut section = Section::new(block, report);
         if section.name().is_empty() {
             let help =
@@ -208,7 +208,10 @@ const LATER_MODULES: &[&str] = &[
 ];
 
 /// The options of every plugin and the kind that `module` names, or `None` after the mistake was reported.
-fn read_kind(section: &mut Section<'_>, surroundings: Surroundings) -> Option<(StepOptions, &'static Kind)> {
+fn read_kind(
+    section: &mut Section<'_>,
+    surroundings: Surroundings<'_>,
+) -> Option<(StepOptions, &'static Kind)> {
     let options = StepOptions::read(section)?;
     let kind = surroundings.kinds.iter().find(|kind| kind.name == options.module);
     if kind.is_none() {
@@ -217,7 +220,7 @@ fn read_kind(section: &mut Section<'_>, surroundings: Surroundings) -> Option<(S
     Some((options, kind?))
 }
 
-fn report_unknown_module(section: &Section<'_>, module: &str, surroundings: Surroundings) {
+fn report_unknown_module(section: &Section<'_>, module: &str, surroundings: Surroundings<'_>) {
     let span = section.span_of("module");
     let name = section.name();
     if LATER_MODULES.contains(&module) {

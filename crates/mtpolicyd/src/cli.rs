@@ -130,7 +130,7 @@ fn dump(path: &Path) -> ExitCode {
 }
 
 fn check(path: &Path, strict: bool) -> ExitCode {
-    let (messages, refused) = match Settings::load(path) {
+    let (messages, refused) = match Settings::load(path, None) {
         Ok((settings, messages)) => {
             let unknown = server::check_names(&settings).err();
             if let Some(error) = &unknown {
@@ -156,7 +156,7 @@ fn cron(path: &Path, tasks: &str) -> ExitCode {
         let hint = hint.unwrap_or_default();
         say(&format!("mtpolicyd: there are no tasks `{task}`, only {}{hint}\n", PERIODS.join(", ")));
     }
-    match Settings::load(path) {
+    match Settings::load(path, None) {
         Ok(_) => DONE,
         Err(messages) => {
             say(&messages.to_string());

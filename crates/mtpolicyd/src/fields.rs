@@ -34,7 +34,7 @@ impl FieldRef {
     pub fn number(&self, request: &Request, session: &Session) -> f64 {
         match self {
             FieldRef::Request(name) => request.get(name).map_or(0.0, numeric_prefix),
-            FieldRef::Session(name) => session.number(name),
+            FieldRef::Session(name) => session.shown_number(name),
         }
     }
 }

@@ -14,6 +14,9 @@ pub mod session;
 pub mod fields;
 pub mod options;
 
+pub mod connections;
+pub mod tasks;
+
 pub mod plugin;
 
 pub mod listing;

@@ -47,7 +47,7 @@ pub async fn ask(cx: &mut Cx<'_>, field: &str, list: &DnsList, question: Option<
 
 /// What the session remembers: `None` if the list was not asked, `Some(None)` if the name was not on it.
 pub fn recall(session: &Session, field: &str) -> Option<Option<Listed>> {
-    let kept = session.text(field)?;
+    let kept = session.result(field)?;
     let listed = kept.split_once(' ');
     Some(listed.map(|(address, name)| Listed { address: address.to_owned(), name: name.to_owned() }))
 }

@@ -8,6 +8,7 @@ mod roff;
 pub use program::page as program;
 
 use crate::chain::StepOptions;
+use crate::connections;
 use crate::options::{OptionSpec, Options, Presence};
 use crate::plugins::KINDS;
 use crate::settings::{DnsOptions, Globals, HostOptions, SessionOptions};
@@ -71,6 +72,8 @@ pub fn pages() -> Vec<Page> {
         ("Options of the Dns block", DnsOptions::specs()),
     ];
     sections.extend(blocks.map(|(heading, options)| Section { heading, options }));
+    let modules = connections::option_specs().into_iter();
+    sections.extend(modules.map(|module| Section { heading: module.heading, options: module.options }));
     let summary = "configuration file of the policy daemon mtpolicyd".to_owned();
     let mut pages = vec![Page { name: "mtpolicyd.conf", summary, about: CONFIGURATION, sections }];
     pages.extend(KINDS.iter().map(|kind| {

@@ -2,12 +2,18 @@
 //!
 //! Knows: options, sessions, the world. Must not know: any plugin, the chain, the server.
 
+use crate::connections::{Connections, Module};
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
 use crate::pattern::MatchError;
 use crate::session::Session;
+use crate::tasks::{TaskResult, Tasks, When};
 use crate::world::World;
+use crate::world::backend::BackendError;
 use crate::world::dns::{Ahead, Answer, Question};
 use crate::world::dnslist::DnsList;
+use crate::world::keyvalue::Store;
+use crate::world::ldap::Ldap;
+use crate::world::sql::Sql;
 use postfix_policy::Request;
 use std::fmt::Display;
 use std::pin::Pin;
@@ -41,13 +47,37 @@ pub struct Setup<'a, 'b> {
     /// Its block.
     pub section: &'a mut Section<'b>,
     /// What the blocks around it say.
-    pub surroundings: Surroundings,
+    pub surroundings: Surroundings<'a>,
 }
 
 impl Setup<'_, '_> {
     /// Where the plugin writes what it finds.
     pub fn notes(&self) -> Notes {
         Notes { plugin: self.name.into(), level: self.surroundings.log_level }
+    }
+
+    /// The database that an option names, or `None` after the mistake was reported.
+    pub fn sql(&self, option: &str, name: &str) -> Option<Arc<Sql>> {
+        self.surroundings.connections.sql(name, option, self.section)
+    }
+
+    /// The directory that an option names, or `None` after the mistake was reported.
+    pub fn ldap(&self, option: &str, name: &str) -> Option<Arc<Ldap>> {
+        self.surroundings.connections.ldap(name, option, self.section)
+    }
+
+    /// The store that an option names, or `None` after the mistake was reported; where there is none, the
+    /// message suggests one of that module.
+    pub fn store(&self, option: &str, name: &str, suggested: Module) -> Option<Store> {
+        self.surroundings.connections.store(name, option, suggested, self.section)
+    }
+
+    /// Leaves work that no request asks for.
+    pub fn task<F>(&self, when: When, run: impl Fn(World) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = TaskResult> + Send + 'static,
+    {
+        self.surroundings.tasks.add(self.name, when, run);
     }
 
     /// Warns of an action that Postfix would read otherwise than it looks.
@@ -84,8 +114,8 @@ impl Setup<'_, '_> {
 }
 
 /// What a plugin takes from the blocks around it where its own block is silent.
-#[derive(Clone, Copy, Debug)]
-pub struct Surroundings {
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
     /// The plugins there are.
     pub kinds: &'static [Kind],
     /// What a failing plugin does to the request; `None` inside a plugin that says it for all in its block.
@@ -96,6 +126,10 @@ pub struct Surroundings {
     pub log_level: i64,
     /// How deeply the block is nested.
     pub depth: usize,
+    /// The connections of the file.
+    pub connections: &'a Connections,
+    /// Where plugins leave work that no request asks for.
+    pub tasks: &'a Tasks,
 }
 
 crate::value::words! {
@@ -230,6 +264,9 @@ pub enum Error {
     /// A pattern took more work than it may.
     #[error(transparent)]
     Pattern(#[from] MatchError),
+    /// A connection of the configuration failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// Another service failed.
     #[error("{service}: {cause}")]
     Service {
@@ -283,7 +320,7 @@ pub struct Kind {
     /// Its options.
     pub options: fn() -> Vec<OptionSpec>,
     /// Makes one from its block.
-    pub make: fn(&mut Section<'_>, Surroundings) -> Option<Box<dyn Link>>,
+    pub make: fn(&mut Section<'_>, Surroundings<'_>) -> Option<Box<dyn Link>>,
 }
 
 impl Kind {
@@ -293,7 +330,7 @@ impl Kind {
     }
 }
 
-fn make<P: Plugin>(section: &mut Section<'_>, surroundings: Surroundings) -> Option<Box<dyn Link>> {
+fn make<P: Plugin>(section: &mut Section<'_>, surroundings: Surroundings<'_>) -> Option<Box<dyn Link>> {
     let options = P::Options::read(section)?;
     let name = section.name();
     let mut setup = Setup { name, section, surroundings };

@@ -97,7 +97,7 @@ const LEAST_PLACES: u64 = 16;
 pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     process::hold_signals()?;
     process::refuse_huge_pages();
-    let (settings, messages) = Settings::load(&options.config).map_err(StartError::Configuration)?;
+    let (settings, messages) = Settings::load(&options.config, None).map_err(StartError::Configuration)?;
     warn_starter(&messages);
     let globals = &settings.globals;
     let identity = identity(globals)?;

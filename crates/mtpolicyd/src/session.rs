@@ -5,59 +5,98 @@
 pub mod cache;
 
 use crate::value::{Score, numeric_prefix, perl_number};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// The fields of one `instance=`: what SetField set, scores, cached results and once-a-mail marks.
 ///
 /// They share one flat name space with the names of the original, so that ClearFields, Condition and the
-/// `uc_` options of an existing configuration find what they name.
+/// `uc_` options of an existing configuration find what they name. What a user has chosen is a map of its
+/// own: it is found like a field, but no setting can take the place of a score, a result or a mark (D-21 in
+/// `docs/differences.md`).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Session {
     fields: BTreeMap<Box<str>, String>,
     /// The exact sums behind the score fields: what is printed has fifteen digits, and thresholds look at
     /// all.
     sums: BTreeMap<Box<str>, f64>,
+    /// What the user's entry in a database or directory says.
+    settings: BTreeMap<Box<str>, String>,
+    /// The fields that the configuration set, which a later setting of the user goes before.
+    configured: BTreeSet<Box<str>>,
 }
 
 impl Session {
-    /// A field, or `None` where nothing set it.
-    pub fn text(&self, field: &str) -> Option<&str> {
+    /// A field or a setting of the user, or `None` where nothing set it.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let field = self.fields.get(name);
+        // A setting stands where no field does; set after SetField it goes before what that has set.
+        let setting =
+            || self.settings.get(name).filter(|_| field.is_none() || self.configured.contains(name));
+        setting().or(field).map(String::as_str)
+    }
+
+    /// What a plugin found; no setting of the user can change it.
+    pub fn result(&self, field: &str) -> Option<&str> {
         self.fields.get(field).map(String::as_str)
     }
 
-    /// Sets a field, whatever it held.
+    /// Notes what a plugin found.
     pub fn set(&mut self, field: &str, text: &str) {
         self.sums.remove(field);
+        self.configured.remove(field);
         self.fields.insert(field.into(), text.into());
+    }
+
+    /// Sets a field as the configuration wants it, whatever the user has chosen before.
+    pub fn configure(&mut self, field: &str, text: &str) {
+        self.set(field, text);
+        self.settings.remove(field);
+        self.configured.insert(field.into());
+    }
+
+    /// Notes a setting of the user.
+    pub fn set_user(&mut self, name: &str, text: &str) {
+        self.settings.insert(name.into(), text.into());
     }
 
     /// Forgets a field.
     pub fn clear(&mut self, field: &str) {
         self.sums.remove(field);
         self.fields.remove(field);
+        self.settings.remove(field);
+        self.configured.remove(field);
     }
 
     /// Forgets every field whose name begins with the prefix.
     pub fn clear_prefix(&mut self, prefix: &str) {
         self.sums.retain(|field, _| !field.starts_with(prefix));
         self.fields.retain(|field, _| !field.starts_with(prefix));
+        self.settings.retain(|name, _| !name.starts_with(prefix));
+        self.configured.retain(|field| !field.starts_with(prefix));
     }
 
     /// True the first time it is asked about a mark, false ever after in this mail.
     pub fn first_time(&mut self, mark: &str) -> bool {
+        self.configured.remove(mark);
         self.fields.insert(mark.into(), "1".into()).is_none()
     }
 
-    /// A field as a number, such as the sum of a score; what is no number counts as Perl counts it.
+    /// A score; what is no number counts as Perl counts it.
     pub fn number(&self, field: &str) -> f64 {
-        let as_text = || self.text(field).map_or(0.0, |text| numeric_prefix(text.as_bytes()));
+        let as_text = || self.result(field).map_or(0.0, |text| numeric_prefix(text.as_bytes()));
         self.sums.get(field).copied().unwrap_or_else(as_text)
+    }
+
+    /// A field or a setting of the user as a number; a score is exact.
+    pub fn shown_number(&self, name: &str) -> f64 {
+        let as_text = || self.text(name).map_or(0.0, |text| numeric_prefix(text.as_bytes()));
+        self.sums.get(name).copied().unwrap_or_else(as_text)
     }
 
     /// Who added what to a score field: `rbl=5, spf=-2`.
     pub fn score_detail(&self, field: &str) -> Option<&str> {
-        self.text(&detail_field(field))
+        self.result(&detail_field(field))
     }
 
     /// Adds to a score field and notes who added it.
@@ -115,6 +154,29 @@ mod tests {
         assert_eq!(session.text("score"), Some("-1.11022302462516e-16"));
         session.set("score", "0.8");
         assert_eq!(session.number("score"), 0.8);
+    }
+
+    #[test]
+    fn a_users_setting_is_found_but_takes_no_place_of_a_score() {
+        let mut session = Session::default();
+        session.set_user("score", "7");
+        session.set_user("limit", "5");
+        assert_eq!((session.text("score"), session.number("score")), (Some("7"), 0.0));
+        session.add_score("score", "rbl", &Score::from(2.0));
+        assert_eq!((session.text("score"), session.number("score")), (Some("2"), 2.0));
+        assert_eq!((session.text("limit"), session.result("limit")), (Some("5"), None));
+    }
+
+    #[test]
+    fn what_was_set_last_holds_among_settings_of_user_and_configuration() {
+        let mut session = Session::default();
+        session.set_user("limit", "5");
+        session.configure("limit", "6");
+        assert_eq!(session.text("limit"), Some("6"));
+        session.set_user("limit", "7");
+        assert_eq!(session.text("limit"), Some("7"));
+        session.clear("limit");
+        assert_eq!(session.text("limit"), None);
     }
 
     #[test]

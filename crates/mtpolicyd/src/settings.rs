@@ -11,12 +11,13 @@ pub use hosts::{HostOptions, VirtualHost};
 pub use render::{Messages, Severity};
 
 use crate::address::ListenAddress;
-use crate::options::{Options, Report, Section, options};
+use crate::connections::Connections;
+use crate::options::{Options, Report, Section};
 use crate::plugin::{OnError, Surroundings};
 use crate::plugins::KINDS;
-use crate::value::words;
+use crate::tasks::{Task, Tasks};
 use crate::world::dns::DnsSettings;
-use config_general::{Block, Item, Limits, Repetition};
+use config_general::{Block, Item, Limits};
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,6 +33,10 @@ pub struct Settings {
     pub sessions: SessionSettings,
     /// How names are looked up.
     pub dns: DnsSettings,
+    /// What plugins and caches find by name.
+    pub connections: Connections,
+    /// What plugins want done without a request.
+    pub tasks: Vec<Task>,
 }
 
 /// Where sessions are kept.
@@ -48,29 +53,14 @@ pub enum SessionSettings {
     },
 }
 
-words! {
-    /// The kinds of connection that the original has.
-    enum ConnectionKind {
-        Sql = "Sql",
-        Redis = "Redis",
-        Memcached = "Memcached",
-        Ldap = "Ldap",
-    }
-}
-
-options! {
-    /// The one option that every `<Connection NAME>` block has.
-    struct ConnectionOptions {
-        /// What kind of backend it is.
-        module: ConnectionKind,
-    }
-}
-
 impl Settings {
     /// Reads a configuration file: the settings with what was noticed about them, or what is wrong with the
     /// file.
-    pub fn load(path: &Path) -> Result<(Settings, Messages), Messages> {
-        Settings::load_with(path, |_| ()).map(|(settings, messages, ())| (settings, messages))
+    ///
+    /// Connections of earlier settings stay open where nothing about them has changed.
+    pub fn load(path: &Path, earlier: Option<&Settings>) -> Result<(Settings, Messages), Messages> {
+        let connections = earlier.map(|earlier| &earlier.connections);
+        Settings::load_with(path, connections, |_| ()).map(|(settings, messages, ())| (settings, messages))
     }
 
     /// The virtual hosts of a configuration file, with everything included and no surprise left: in the
@@ -80,17 +70,18 @@ impl Settings {
             let hosts = root.blocks().filter(|block| block.kind == "VirtualHost").cloned();
             config_general::to_text(&Block { items: hosts.map(Item::Block).collect(), ..Block::default() })
         };
-        Settings::load_with(path, hosts).map(|(_, messages, text)| (text, messages))
+        Settings::load_with(path, None, hosts).map(|(_, messages, text)| (text, messages))
     }
 
     fn load_with<T>(
         path: &Path,
+        earlier: Option<&Connections>,
         also: impl FnOnce(&Block) -> T,
     ) -> Result<(Settings, Messages, T), Messages> {
         let document = config_general::load(path, &Limits::default())
             .map_err(|failure| Messages::new(failure.sources, failure.diagnostics))?;
         let report = Report::default();
-        let settings = Settings::from_root(&document.root, &report);
+        let settings = Settings::from_root(&document.root, earlier, &report);
         let also = also(&document.root);
         let mut diagnostics = document.diagnostics;
         diagnostics.extend(report.into_diagnostics());
@@ -101,7 +92,7 @@ impl Settings {
         }
     }
 
-    fn from_root(root: &Block, report: &Report) -> Option<Settings> {
+    fn from_root(root: &Block, earlier: Option<&Connections>, report: &Report) -> Option<Settings> {
         let mut section = Section::new(root, report);
         globals::refuse_removed_options(&mut section);
         let globals = Globals::read(&mut section);
@@ -110,13 +101,16 @@ impl Settings {
         let dns = one_block(&mut section, "Dns").map_or(Some(DnsSettings::default()), globals::read_dns);
         let sessions = one_block(&mut section, "SessionCache")
             .map_or(Some(SessionSettings::None), globals::read_sessions);
-        read_connections(&mut section);
-        let surroundings = globals.as_ref().map(Globals::surroundings);
+        let connections = Connections::read(&mut section, earlier);
+        let tasks = Tasks::default();
+        let none = Connections::none();
+        let around = default_surroundings(connections.as_ref().unwrap_or(&none), &tasks);
+        let surroundings = globals.as_ref().map_or(around, |globals| globals.surroundings(around));
         let blocks = section.take_blocks("VirtualHost");
         if let (Some(globals), Some(addresses)) = (&globals, &addresses) {
             hosts::check(&blocks, globals, addresses, &section);
         }
-        let hosts = hosts::read(&blocks, surroundings.unwrap_or(DEFAULT_SURROUNDINGS), &section);
+        let hosts = hosts::read(&blocks, surroundings, &section);
         section.finish();
         Some(Settings {
             globals: globals?,
@@ -124,6 +118,8 @@ impl Settings {
             hosts: hosts?,
             sessions: sessions?,
             dns: dns?,
+            connections: connections?,
+            tasks: tasks.into_list(),
         })
     }
 
@@ -135,8 +131,10 @@ impl Settings {
     }
 }
 
-const DEFAULT_SURROUNDINGS: Surroundings =
-    Surroundings { kinds: KINDS, on_error: Some(OnError::Close), lookahead: true, log_level: 4, depth: 0 };
+fn default_surroundings<'a>(connections: &'a Connections, tasks: &'a Tasks) -> Surroundings<'a> {
+    let on_error = Some(OnError::Close);
+    Surroundings { kinds: KINDS, on_error, lookahead: true, log_level: 4, depth: 0, connections, tasks }
+}
 
 /// The only block of a kind; a second one is a mistake.
 fn one_block<'a>(section: &mut Section<'a>, kind: &str) -> Option<Section<'a>> {
@@ -146,30 +144,4 @@ fn one_block<'a>(section: &mut Section<'a>, kind: &str) -> Option<Section<'a>> {
         report.error(again.span, format!("block <{kind}> occurs more than once"), None);
     }
     blocks.first().map(|block| Section::new(block, report))
-}
-
-/// Connections are checked as far as this version knows them, and named, since nothing uses them yet.
-fn read_connections(section: &mut Section<'_>) {
-    let report = section.report();
-    let mut names = std::collections::BTreeSet::new();
-    for block in section.take_blocks("Connection") {
-        let mut connection = Section::new(block, report);
-        let name = connection.name();
-        if name.is_empty() {
-            let help = "write `<Connection NAME>`; plugins and caches find it by that name".to_owned();
-            connection.refuse("a connection has no name", Some(help));
-        }
-        for repetition in config_general::repetitions(block) {
-            if let Repetition::Entry { again, .. } = repetition {
-                report.error(again.key_span, format!("option `{}` occurs more than once", again.key), None);
-            }
-        }
-        if !names.insert(name) {
-            connection.refuse(format!("connection `{name}` occurs more than once"), None);
-        }
-        if let Some(ConnectionOptions { module }) = ConnectionOptions::read(&mut connection) {
-            let message = format!("connection `{name}` is not used: no module of this version asks {module}");
-            report.warning(block.span, message, None);
-        }
-    }
 }

@@ -3,17 +3,21 @@
 //! Knows: everything below the server. Must not know: sockets, files.
 
 use crate::chain::Chain;
+use crate::connections::Connections;
 use crate::options::{Report, Section};
 use crate::plugin::{Cx, Deadline, OnError, Surroundings, Turn};
 use crate::plugins::KINDS;
 use crate::session::Session;
+use crate::tasks::{Task, TaskResult, Tasks, When};
 use crate::world::World;
+use crate::world::clock::Clock;
 use crate::world::dns::{Ahead, Dns, Question, RecordType, Zone};
 use config_general::{Document, Limits, Severity};
 use postfix_policy::Request;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
@@ -24,19 +28,66 @@ pub struct Bench {
     attributes: Vec<(String, String)>,
     zone: Zone,
     dns: Option<Arc<Dns>>,
+    clock: Arc<Clock>,
+    tasks: Vec<Task>,
     runtime: Runtime,
     /// What is remembered of the mail; it stays from one run to the next.
     pub session: Session,
 }
 
 impl Bench {
-    /// A chain from the text of its plugin blocks.
+    /// A chain from the text of its plugin blocks, and of the connections that they name.
     pub fn new(text: &str) -> Bench {
-        let (chain, messages) = read(text);
-        let chain = chain.unwrap_or_else(|| panic!("{messages:?}"));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let (attributes, zone, session) = (Vec::new(), Zone::default(), Session::default());
-        Bench { chain, attributes, zone, dns: None, runtime, session }
+        let (read, messages) = read(text);
+        let (chain, tasks) = read.unwrap_or_else(|| panic!("{messages:?}"));
+        // A worker of its own, so that what was begun in the background goes on between the requests.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Bench {
+            chain,
+            attributes: Vec::new(),
+            zone: Zone::default(),
+            dns: None,
+            clock: Arc::new(Clock::Fake(AtomicI64::new(BEGINNING))),
+            tasks,
+            runtime: runtime.expect("a runtime"),
+            session: Session::default(),
+        }
+    }
+
+    /// Lets time pass for tickets and counters.
+    pub fn pass(&mut self, time: Duration) {
+        if let Clock::Fake(now) = self.clock.as_ref() {
+            now.fetch_add(i64::try_from(time.as_secs()).expect("a short time"), Ordering::Relaxed);
+        }
+    }
+
+    /// What time it is for tickets and counters.
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// Does the tasks that are due then.
+    pub fn run_tasks(&mut self, when: When) -> Vec<TaskResult> {
+        let world = self.world();
+        let due = self.tasks.iter().filter(|task| task.when == when);
+        self.runtime.block_on(async {
+            let mut results = Vec::new();
+            for task in due {
+                results.push(task.run(world.clone()).await);
+            }
+            results
+        })
+    }
+
+    /// Waits for a future on the runtime of the bench.
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    fn world(&mut self) -> World {
+        let zone = std::mem::take(&mut self.zone);
+        let dns = self.dns.get_or_insert_with(|| Arc::new(Dns::Fake(zone))).clone();
+        World { dns, lists: Arc::default(), clock: self.clock.clone() }
     }
 
     /// What is wrong with a configuration, as `line:column message`.
@@ -108,9 +159,7 @@ impl Bench {
     pub fn try_run(&mut self) -> Result<Option<String>, String> {
         let pairs = self.attributes.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let request = Request::from_pairs(pairs).expect("a request");
-        let zone = std::mem::take(&mut self.zone);
-        let dns = self.dns.get_or_insert_with(|| Arc::new(Dns::Fake(zone))).clone();
-        let world = World { dns, lists: Arc::default() };
+        let world = self.world();
         self.runtime.block_on(async {
             let until = Instant::now() + Duration::from_secs(20);
             let mut cx = Cx {
@@ -127,19 +176,29 @@ impl Bench {
     }
 }
 
-/// The chain, if it is accepted, and what was said about it.
-fn read(text: &str) -> (Option<Chain>, Vec<(Severity, String)>) {
+/// When the clock of a bench begins to stand still: 2025-11-24T16:00:00Z.
+const BEGINNING: i64 = 1_764_000_000;
+
+/// What was said about a configuration, each with its severity.
+type Said = Vec<(Severity, String)>;
+
+/// The chain with its tasks, if it is accepted, and what was said about it.
+fn read(text: &str) -> (Option<(Chain, Vec<Task>)>, Said) {
     let document = config_general::parse(Path::new("bench"), text.as_bytes(), &Limits::default());
     let Document { root, sources, .. } =
         document.unwrap_or_else(|failure| panic!("{:?}", failure.diagnostics));
     let report = Report::default();
     let mut section = Section::new(&root, &report);
+    let connections = Connections::read(&mut section, None);
+    let (none, tasks) = (Connections::none(), Tasks::default());
     let surroundings = Surroundings {
         kinds: KINDS,
         on_error: Some(OnError::Close),
         lookahead: true,
         log_level: 4,
         depth: 0,
+        connections: connections.as_ref().unwrap_or(&none),
+        tasks: &tasks,
     };
     let chain = Chain::from_section(&mut section, surroundings);
     section.finish();
@@ -149,5 +208,5 @@ fn read(text: &str) -> (Option<Chain>, Vec<(Severity, String)>) {
     });
     let messages: Vec<_> = messages.collect();
     let refused = messages.iter().any(|(severity, _)| *severity == Severity::Error);
-    (chain.filter(|_| !refused), messages)
+    (chain.filter(|_| !refused).map(|chain| (chain, tasks.into_list())), messages)
 }

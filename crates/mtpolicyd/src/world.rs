@@ -2,16 +2,23 @@
 //!
 //! Knows: protocols. Must not know: sessions, options, plugins.
 
+pub mod backend;
+pub mod clock;
 pub mod dns;
 pub mod dnslist;
+pub mod keyvalue;
+pub mod ldap;
+pub mod sql;
 
 use std::sync::Arc;
 
-/// Everything outside that plugins may ask.
+/// What every plugin may ask. Databases and stores are not here: a plugin has those that its block names.
 #[derive(Clone)]
 pub struct World {
     /// The name service.
     pub dns: Arc<dns::Dns>,
     /// How the DNS lists fare.
     pub lists: Arc<dnslist::Health>,
+    /// The wall clock.
+    pub clock: Arc<clock::Clock>,
 }

@@ -111,7 +111,7 @@ impl Plugin for Dbl {
         if self.enabled.get(session) == Switch::Off {
             return Vec::new();
         }
-        let unknown = self.checks.iter().filter(|check| session.text(&check.result).is_none());
+        let unknown = self.checks.iter().filter(|check| session.result(&check.result).is_none());
         unknown.filter_map(|check| self.question(check.name(request.get(check.attribute)?)?)).collect()
     }
 

@@ -49,7 +49,7 @@ impl Plugin for Eval {
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         if let Some(outcome) = self.nested.run(cx).await? {
-            cx.session.set(&self.store_in, &outcome.action);
+            cx.session.configure(&self.store_in, &outcome.action);
         }
         Ok(Verdict::Next)
     }

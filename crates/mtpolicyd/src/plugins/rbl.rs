@@ -76,7 +76,8 @@ impl Plugin for Rbl {
     }
 
     fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
-        let wanted = self.options.enabled.get(session) == Switch::On && session.text(&self.result).is_none();
+        let wanted =
+            self.options.enabled.get(session) == Switch::On && session.result(&self.result).is_none();
         request
             .get("client_address")
             .filter(|_| wanted)

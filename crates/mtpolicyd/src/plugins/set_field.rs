@@ -35,7 +35,7 @@ impl Plugin for SetField {
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        cx.session.set(&self.options.key, &self.options.value);
+        cx.session.configure(&self.options.key, &self.options.value);
         Ok(Verdict::Next)
     }
 }

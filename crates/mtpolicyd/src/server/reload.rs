@@ -26,8 +26,9 @@ pub(super) async fn reload(daemon: &Daemon<'_>, listeners: &mut Listeners) {
 }
 
 async fn try_reload(daemon: &Daemon<'_>, listeners: &mut Listeners) -> Result<(), StartError> {
-    let (settings, messages) = Settings::load(&daemon.options.config).map_err(StartError::Configuration)?;
     let earlier = daemon.shared.service.load_full();
+    let loaded = Settings::load(&daemon.options.config, Some(&earlier.settings));
+    let (settings, messages) = loaded.map_err(StartError::Configuration)?;
     refuse_another_identity(daemon, &earlier.settings.globals, &settings.globals)?;
     let options = socket_options(&settings.globals)?;
     let addresses = settings.addresses.clone();

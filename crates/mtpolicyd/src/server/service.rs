@@ -7,6 +7,7 @@ use crate::plugin::{Cx, Deadline, Error, OnError, Turn};
 use crate::session::cache::{Lease, SessionCache};
 use crate::settings::{SessionSettings, Settings, VirtualHost};
 use crate::world::World;
+use crate::world::clock::Clock;
 use crate::world::dns::{Ahead, Dns, DnsError};
 use postfix_policy::{Reply, Request};
 use std::sync::Arc;
@@ -59,7 +60,8 @@ impl Service {
             }
         };
         let lists = earlier.map(|earlier| earlier.world.lists.clone()).unwrap_or_default();
-        Ok(Service { settings, world: World { dns, lists }, sessions })
+        let clock = Arc::new(Clock::System);
+        Ok(Service { settings, world: World { dns, lists, clock }, sessions })
     }
 
     /// Logs what whoever runs the daemon should know of the world outside.

@@ -186,10 +186,10 @@ impl Globals {
         ListenAddress::parse_list(&self.port, self.host.as_deref()).map_err(refused).ok()
     }
 
-    /// What the plugins take from here.
-    pub(super) fn surroundings(&self) -> Surroundings {
+    /// What the plugins take from here, beside what is there without this file.
+    pub(super) fn surroundings<'a>(&self, around: Surroundings<'a>) -> Surroundings<'a> {
         let lookahead = self.lookahead == Switch::On;
-        Surroundings { on_error: Some(self.on_error), lookahead, ..super::DEFAULT_SURROUNDINGS }
+        Surroundings { on_error: Some(self.on_error), lookahead, ..around }
     }
 }
 

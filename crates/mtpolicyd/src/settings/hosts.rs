@@ -39,7 +39,7 @@ options! {
 /// The hosts of a file, or `None` after the mistakes were reported.
 pub(super) fn read(
     blocks: &[&Block],
-    surroundings: Surroundings,
+    surroundings: Surroundings<'_>,
     section: &Section<'_>,
 ) -> Option<Vec<VirtualHost>> {
     if blocks.is_empty() {
@@ -51,7 +51,7 @@ pub(super) fn read(
     hosts.into_iter().collect()
 }
 
-fn read_host(block: &Block, report: &Report, surroundings: Surroundings) -> Option<VirtualHost> {
+fn read_host(block: &Block, report: &Report, surroundings: Surroundings<'_>) -> Option<VirtualHost> {
     let mut section = Section::new(block, report);
     let key = section.name().to_owned();
     if key.is_empty() {
@@ -62,6 +62,7 @@ fn read_host(block: &Block, report: &Report, surroundings: Surroundings) -> Opti
     let on_error = options.as_ref().and_then(|o| o.on_error).or(surroundings.on_error);
     let lookahead = options.as_ref().and_then(|o| o.lookahead);
     let lookahead = lookahead.map_or(surroundings.lookahead, |switch| switch == Switch::On);
+    surroundings.tasks.next_chain();
     let chain = Chain::from_section(&mut section, Surroundings { on_error, lookahead, ..surroundings });
     if chain.as_ref().is_some_and(Chain::is_empty) {
         let help = "add at least one <Plugin NAME> block".to_owned();

@@ -68,7 +68,7 @@ fn every_example_can_be_used() {
         for example in page.examples() {
             let text = if page.name == CONFIGURATION { example } else { in_a_host(&example) };
             fs::write(&path, &text).unwrap();
-            match Settings::load(&path) {
+            match Settings::load(&path, None) {
                 Ok((_, messages)) => assert!(messages.is_empty(), "{}: {messages}", page.name),
                 Err(messages) => panic!("{}: {messages}", page.name),
             }
@@ -119,7 +119,7 @@ fn man_pages_are_well_formed() {
 #[test]
 fn the_configuration_that_comes_along_has_no_surprise() {
     let path = root().join("etc/mtpolicyd.conf");
-    match Settings::load(&path) {
+    match Settings::load(&path, None) {
         Ok((_, messages)) => assert!(messages.is_empty(), "{messages}"),
         Err(messages) => panic!("{messages}"),
     }

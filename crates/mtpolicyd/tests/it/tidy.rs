@@ -12,6 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["address", "log", "pattern", "value", "world"],
     &["session"],
     &["options", "fields"],
+    &["connections", "tasks"],
     &["plugin"],
     &["listing"],
     &["chain"],

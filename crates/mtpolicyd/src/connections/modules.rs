@@ -1,0 +1,323 @@
+//! The kinds of connections and their options.
+//!
+//! Knows: names and defaults of the original, what opens each kind. Must not know: plugins.
+
+use crate::options::{OptionSpec, Options, Section, options};
+use crate::value::{Count, Limit, Seconds, Span, Truth, words};
+use crate::world::backend::Secret;
+use crate::world::keyvalue::{
+    Memcached, MemcachedSettings, Memory, MemorySettings, Redis, RedisServer, RedisSettings,
+};
+use crate::world::ldap::{Ldap, LdapSettings};
+use crate::world::sql::{Durability, Sql, SqlSettings};
+use std::sync::Arc;
+
+words! {
+    /// The kinds of connections.
+    pub enum Module {
+        /// A relational database.
+        Sql = "Sql",
+        /// Redis.
+        Redis = "Redis",
+        /// memcached.
+        Memcached = "Memcached",
+        /// A directory.
+        Ldap = "Ldap",
+        /// This process.
+        Memory = "Memory",
+    }
+}
+
+/// A connection, shared by all who name it.
+#[derive(Clone)]
+pub enum Connection {
+    /// A relational database.
+    Sql(Arc<Sql>),
+    /// Redis.
+    Redis(Arc<Redis>),
+    /// memcached.
+    Memcached(Arc<Memcached>),
+    /// A directory.
+    Ldap(Arc<Ldap>),
+    /// This process.
+    Memory(Arc<Memory>),
+}
+
+impl Connection {
+    /// Its kind.
+    pub fn module(&self) -> Module {
+        match self {
+            Connection::Sql(_) => Module::Sql,
+            Connection::Redis(_) => Module::Redis,
+            Connection::Memcached(_) => Module::Memcached,
+            Connection::Ldap(_) => Module::Ldap,
+            Connection::Memory(_) => Module::Memory,
+        }
+    }
+}
+
+options! {
+    /// The option of every `<Connection NAME>` block.
+    pub struct ConnectionOptions {
+        /// What kind of backend it is.
+        module: Module,
+    }
+}
+
+options! {
+    /// Options of module Sql.
+    struct SqlOptions {
+        /// The data source, as Perl's DBI writes it or as a URL: `dbi:SQLite:dbname=/var/lib/mtpolicyd/db`,
+        /// `dbi:mysql:database=mail;host=127.0.0.1;port=3306` (or `mysql_socket=/run/mysqld/mysqld.sock`),
+        /// `dbi:Pg:dbname=mail;host=127.0.0.1`, `postgres://user@host/mail?sslmode=verify-full`.
+        dsn: String,
+        /// The user, where the data source names none.
+        user: String = "",
+        /// The password.
+        password: String = "",
+        /// How long one call may take; a request's own deadline ends it too.
+        timeout: Span = Span(Seconds(5)),
+        /// How many connections to a server are open at most.
+        max_connections: Limit = Limit(10),
+        /// When a change in SQLite counts as made: `full`, once it is on the disk, so that what was answered
+        /// survives a power cut; `process`, once the system has it, so that it survives a crash of the daemon.
+        durability: DurabilityWord = DurabilityWord::Full,
+        /// A file of certificates (PEM) of authorities to trust, beside those of the system.
+        tls_ca: Option<String>,
+    }
+}
+
+words! {
+    /// When a change counts as made.
+    enum DurabilityWord {
+        Full = "full",
+        Process = "process",
+    }
+}
+
+options! {
+    /// Options of module Redis.
+    struct RedisOptions {
+        /// The server, `HOST:PORT`.
+        server: String = "127.0.0.1:6379",
+        /// The path of a UNIX socket, instead of a server.
+        sock: Option<String>,
+        /// Sentinels, `HOST:PORT` separated by commas, which know the master of `service`.
+        sentinels: Option<String>,
+        /// The service to ask the sentinels for.
+        service: Option<String>,
+        /// Nodes of a cluster, `HOST:PORT` separated by commas, instead of a server; one that answers is
+        /// enough to find the others.
+        cluster: Option<String>,
+        /// The user, for a server with access control lists.
+        user: Option<String>,
+        /// The password, if the server wants one.
+        password: Option<String>,
+        /// The number of the database.
+        db: Count = Count(0),
+        /// How long one call may take; a request's own deadline ends it too.
+        timeout: Span = Span(Seconds(1)),
+        /// Whether the connection is encrypted and the server's certificate verified.
+        tls: Truth = Truth(false),
+        /// A file of certificates (PEM) of authorities to trust, beside those of the system.
+        tls_ca: Option<String>,
+        /// Had the original's library show what it does; here `log_level = 4` does.
+        debug: Truth = Truth(false),
+    }
+}
+
+options! {
+    /// Options of module Memcached.
+    struct MemcachedOptions {
+        /// The servers, `HOST:PORT` or paths of UNIX sockets, separated by commas. A key lives on one of them.
+        servers: String = "127.0.0.1:11211",
+        /// What every key begins with.
+        namespace: String = "",
+        /// How long one call may take; a request's own deadline ends it too.
+        timeout: Span = Span(Seconds(1)),
+        /// Had the original's library show what it does; here `log_level = 4` does.
+        debug: Truth = Truth(false),
+    }
+}
+
+options! {
+    /// Options of module Ldap.
+    struct LdapOptions {
+        /// The server.
+        host: String = "localhost",
+        /// Its port.
+        port: Limit = Limit(389),
+        /// Whether the connection is kept for the next request.
+        keepalive: Truth = Truth(true),
+        /// How long one call may take; a request's own deadline ends it too.
+        timeout: Span = Span(Seconds(5)),
+        /// Who to bind as; without it nobody.
+        binddn: Option<String>,
+        /// The password for `binddn`.
+        password: Option<String>,
+        /// Whether the connection is encrypted, and the server's certificate verified, before anything is said.
+        starttls: Truth = Truth(true),
+        /// A file of certificates (PEM) of authorities to trust, beside those of the system.
+        tls_ca: Option<String>,
+    }
+}
+
+options! {
+    /// Options of module Memory. A connection `memory` is there without a block.
+    struct MemoryOptions {
+        /// How many values are kept at most; beyond it those that expire first go.
+        max_entries: Limit = Limit(super::DEFAULT_MAX_ENTRIES),
+    }
+}
+
+/// The options of one kind, for the manual.
+pub struct ModuleOptions {
+    /// The heading.
+    pub heading: &'static str,
+    /// The options.
+    pub options: Vec<OptionSpec>,
+}
+
+/// The options of all kinds, for the manual.
+pub fn option_specs() -> Vec<ModuleOptions> {
+    let all = [
+        ("Options of every Connection block", ConnectionOptions::specs()),
+        ("Connection, module Sql", SqlOptions::specs()),
+        ("Connection, module Redis", RedisOptions::specs()),
+        ("Connection, module Memcached", MemcachedOptions::specs()),
+        ("Connection, module Ldap", LdapOptions::specs()),
+        ("Connection, module Memory", MemoryOptions::specs()),
+    ];
+    all.into_iter().map(|(heading, options)| ModuleOptions { heading, options }).collect()
+}
+
+/// What a block says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Settings {
+    Sql(SqlSettings),
+    Redis(RedisSettings),
+    Memcached(MemcachedSettings),
+    Ldap(LdapSettings),
+    Memory(MemorySettings),
+}
+
+impl Settings {
+    /// The settings of a block, or `None` after the mistakes were reported.
+    pub(super) fn read(section: &mut Section<'_>) -> Option<Settings> {
+        match ConnectionOptions::read(section)?.module {
+            Module::Sql => SqlOptions::read(section).map(sql),
+            Module::Redis => redis(RedisOptions::read(section)?, section),
+            Module::Memcached => {
+                let options = MemcachedOptions::read(section)?;
+                notice_debug(options.debug, section);
+                Some(memcached(&options))
+            }
+            Module::Ldap => ldap(LdapOptions::read(section)?, section),
+            Module::Memory => {
+                let options = MemoryOptions::read(section)?;
+                Some(Settings::Memory(MemorySettings { max_entries: options.max_entries.0 }))
+            }
+        }
+    }
+
+    /// The connection; nothing is sent yet. The error says what is wrong with a setting.
+    pub(super) fn open(&self, name: &str) -> Result<Connection, String> {
+        Ok(match self.clone() {
+            Settings::Sql(settings) => Connection::Sql(Arc::new(Sql::new(name, settings)?)),
+            Settings::Redis(settings) => Connection::Redis(Arc::new(Redis::new(name, settings)?)),
+            Settings::Memcached(settings) => Connection::Memcached(Arc::new(Memcached::new(name, settings)?)),
+            Settings::Ldap(settings) => Connection::Ldap(Arc::new(Ldap::new(name, settings)?)),
+            Settings::Memory(settings) => Connection::Memory(Arc::new(Memory::new(name, settings))),
+        })
+    }
+}
+
+fn sql(options: SqlOptions) -> Settings {
+    let durability = match options.durability {
+        DurabilityWord::Full => Durability::Full,
+        DurabilityWord::Process => Durability::Process,
+    };
+    Settings::Sql(SqlSettings {
+        dsn: options.dsn,
+        user: options.user,
+        password: Secret(options.password),
+        timeout: options.timeout.0.duration(),
+        max_connections: usize::try_from(options.max_connections.0).unwrap_or(usize::MAX),
+        durability,
+        tls_ca: options.tls_ca,
+    })
+}
+
+fn redis(options: RedisOptions, section: &Section<'_>) -> Option<Settings> {
+    notice_debug(options.debug, section);
+    let server = match (options.cluster, options.sentinels, options.service, options.sock) {
+        (Some(nodes), ..) => RedisServer::Cluster(list(&nodes)),
+        (None, Some(sentinels), Some(service), _) => {
+            RedisServer::Sentinel { sentinels: list(&sentinels), service }
+        }
+        (None, Some(_), None, _) => {
+            section.missing("service");
+            return None;
+        }
+        (None, None, _, Some(path)) => RedisServer::Unix(path),
+        (None, None, _, None) => RedisServer::Tcp(options.server),
+    };
+    Some(Settings::Redis(RedisSettings {
+        server,
+        user: options.user,
+        password: options.password.map(Secret),
+        db: i64::try_from(options.db.0).unwrap_or(i64::MAX),
+        timeout: options.timeout.0.duration(),
+        tls: options.tls.0,
+        tls_ca: options.tls_ca,
+    }))
+}
+
+fn memcached(options: &MemcachedOptions) -> Settings {
+    Settings::Memcached(MemcachedSettings {
+        servers: list(&options.servers),
+        namespace: options.namespace.clone(),
+        timeout: options.timeout.0.duration(),
+    })
+}
+
+fn ldap(options: LdapOptions, section: &Section<'_>) -> Option<Settings> {
+    let Ok(port) = u16::try_from(options.port.0) else {
+        let message = format!("port: {} is no port", options.port);
+        section.report().error(section.span_of("port"), message, None);
+        return None;
+    };
+    Some(Settings::Ldap(LdapSettings {
+        host: options.host,
+        port,
+        keepalive: options.keepalive.0,
+        timeout: options.timeout.0.duration(),
+        binddn: options.binddn,
+        password: Secret(options.password.unwrap_or_default()),
+        starttls: options.starttls.0,
+        tls_ca: options.tls_ca,
+    }))
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn notice_debug(debug: Truth, section: &Section<'_>) {
+    if debug.0 {
+        let help = "`log_level = 4` shows what is looked up".to_owned();
+        section.report().warning(section.span_of("debug"), "debug: no effect here", Some(help));
+    }
+}
+
+/// A block that would be the connection of that name.
+pub(super) fn example(name: &str, module: Module) -> String {
+    let option = match module {
+        Module::Sql => "  dsn = \"dbi:SQLite:dbname=/var/lib/mtpolicyd/mtpolicyd.sqlite\"\n",
+        Module::Redis => "  server = \"127.0.0.1:6379\"\n",
+        Module::Memcached => "  servers = \"127.0.0.1:11211\"\n",
+        Module::Ldap => "  host = \"localhost\"\n",
+        Module::Memory => "",
+    };
+    format!("<Connection {name}>\n  module = \"{module}\"\n{option}</Connection>")
+}

@@ -1,0 +1,206 @@
+//! What all backends share: how a call fails, and how one that is known to be dead is left alone.
+//!
+//! Knows: time, the log. Must not know: any protocol.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// Why a call to a connection of the configuration failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("connection {connection}: {failure}")]
+pub struct BackendError {
+    /// The name of its block.
+    pub connection: Arc<str>,
+    /// What happened.
+    pub failure: Failure,
+}
+
+/// How a call fails.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The backend can't be reached, or could not a moment ago.
+    #[error("down: {0}")]
+    Down(Arc<str>),
+    /// It did not answer in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// It answered with an error.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// How long to wait before a dead backend is tried again. A SQL server has to be in use within two seconds of
+/// its return, and a try may itself take `PROBE_LIMIT`.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a try may take.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What a try has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// The backend answers.
+    Alive,
+    /// It does not.
+    Dead,
+    /// Nobody uses it any more.
+    Dropped,
+}
+
+/// Remembers that a backend is dead, so that no request waits for it, and tries it until it is back.
+#[derive(Debug)]
+pub struct Breaker {
+    connection: Arc<str>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why it is dead.
+    down: Option<Arc<str>>,
+    /// Whether a task tries it.
+    probing: bool,
+}
+
+impl Breaker {
+    /// A breaker for the connection of that name, which is believed to work.
+    pub fn new(connection: &str) -> Arc<Breaker> {
+        Arc::new(Breaker { connection: connection.into(), state: Mutex::default() })
+    }
+
+    /// The name of the connection.
+    pub fn connection(&self) -> &Arc<str> {
+        &self.connection
+    }
+
+    /// An error of this connection.
+    pub fn error(&self, failure: Failure) -> BackendError {
+        BackendError { connection: self.connection.clone(), failure }
+    }
+
+    /// Fails at once while the backend is known to be dead.
+    pub fn check(&self) -> Result<(), BackendError> {
+        match &self.lock().down {
+            Some(cause) => Err(self.error(Failure::Down(cause.clone()))),
+            None => Ok(()),
+        }
+    }
+
+    /// The backend is dead: from now on calls fail at once, until a try finds it back. Says so once.
+    pub fn failed<F>(self: &Arc<Self>, cause: &str, probe: impl FnMut() -> F + Send + 'static) -> BackendError
+    where
+        F: Future<Output = Probe> + Send,
+    {
+        let cause: Arc<str> = cause.into();
+        let first = self.lock().down.replace(cause.clone()).is_none();
+        if first {
+            tracing::error!("connection {} is down: {cause}", self.connection);
+        }
+        self.start_probing(PROBE_EVERY, probe);
+        self.error(Failure::Down(cause))
+    }
+
+    /// A call took too long, perhaps for a reason of its own: the backend is tried, and is dead if it does
+    /// not answer that either.
+    pub fn suspect<F>(self: &Arc<Self>, probe: impl FnMut() -> F + Send + 'static) -> BackendError
+    where
+        F: Future<Output = Probe> + Send,
+    {
+        self.start_probing(Duration::ZERO, probe);
+        self.error(Failure::TimedOut)
+    }
+
+    fn start_probing<F>(self: &Arc<Self>, first: Duration, mut probe: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = Probe> + Send,
+    {
+        if std::mem::replace(&mut self.lock().probing, true) {
+            return;
+        }
+        let breaker = self.clone();
+        tokio::spawn(async move {
+            let mut wait = first;
+            loop {
+                tokio::time::sleep(wait).await;
+                wait = PROBE_EVERY;
+                match timeout(PROBE_LIMIT, probe()).await.unwrap_or(Probe::Dead) {
+                    Probe::Alive => break breaker.is_back(),
+                    Probe::Dropped => break breaker.lock().probing = false,
+                    Probe::Dead => breaker.is_dead(),
+                }
+            }
+        });
+    }
+
+    fn is_back(&self) {
+        let mut state = self.lock();
+        state.probing = false;
+        if state.down.take().is_some() {
+            tracing::warn!("connection {} is back", self.connection);
+        }
+    }
+
+    fn is_dead(&self) {
+        let mut state = self.lock();
+        if state.down.is_none() {
+            let cause = "no answer in time";
+            tracing::error!("connection {} is down: {cause}", self.connection);
+            state.down = Some(cause.into());
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end of a call that has a time limit of its own inside a request that has one.
+pub fn call_deadline(request: Instant, limit: Duration) -> Instant {
+    request.min(Instant::now() + limit)
+}
+
+/// What is known of the outside but shall not be seen in a log: a password.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_backend_is_left_alone_until_it_is_back() {
+        let breaker = Breaker::new("db");
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = tries.clone();
+        let error = breaker.failed("refused", move || {
+            let tried = counted.fetch_add(1, Ordering::Relaxed);
+            async move { if tried < 2 { Probe::Dead } else { Probe::Alive } }
+        });
+        assert_eq!(error.to_string(), "connection db: down: refused");
+        assert!(breaker.check().is_err());
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert!(breaker.check().is_err());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(breaker.check().is_ok());
+        assert_eq!(tries.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_call_alone_does_not_make_a_backend_dead() {
+        let breaker = Breaker::new("db");
+        breaker.suspect(|| async { Probe::Alive });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(breaker.check().is_ok());
+        breaker.suspect(|| async { std::future::pending().await });
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(breaker.check().unwrap_err().failure, Failure::Down("no answer in time".into()));
+    }
+}

@@ -1,0 +1,128 @@
+//! Stores of values that expire: this process, memcached, Redis, a table of a database.
+//!
+//! Knows: keys, values, lifetimes, locks, deadlines. Must not know: what they are for.
+
+use super::backend::BackendError;
+use super::sql::Sql;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+mod memcached;
+mod memory;
+mod redis;
+mod table;
+
+pub use memcached::{Memcached, MemcachedSettings};
+pub use memory::{Memory, MemorySettings};
+pub use redis::{Redis, RedisServer, RedisSettings};
+pub use table::SqlTable;
+
+/// A store. Cheap to clone: the connection is shared.
+#[derive(Clone)]
+pub enum Store {
+    /// In this process.
+    Memory(Arc<Memory>),
+    /// Servers of memcached.
+    Memcached(Arc<Memcached>),
+    /// A server, or several, of Redis.
+    Redis(Arc<Redis>),
+    /// A table of a database.
+    Sql(Arc<SqlTable>),
+}
+
+/// What came of trying to lock a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Locked {
+    /// It is ours, and this is the value that it protects.
+    Ours(Option<Vec<u8>>),
+    /// Somebody else has it.
+    Theirs,
+}
+
+/// Does the same on whichever store it is.
+macro_rules! on_each {
+    ($store:expr, $name:ident($($argument:expr),*)) => {
+        match $store {
+            Store::Memory(store) => store.$name($($argument),*).await,
+            Store::Memcached(store) => store.$name($($argument),*).await,
+            Store::Redis(store) => store.$name($($argument),*).await,
+            Store::Sql(store) => store.$name($($argument),*).await,
+        }
+    };
+}
+
+impl Store {
+    /// A store in a table of a database.
+    pub fn table(sql: Arc<Sql>) -> Store {
+        Store::Sql(Arc::new(SqlTable::new(sql)))
+    }
+
+    /// The value of a key.
+    pub async fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, BackendError> {
+        on_each!(self, get(key, deadline))
+    }
+
+    /// Sets a value, whatever there was, for a time.
+    pub async fn set(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+        deadline: Instant,
+    ) -> Result<(), BackendError> {
+        on_each!(self, set(key, value, lifetime, deadline))
+    }
+
+    /// Sets a value unless there is one: whether it did.
+    pub async fn add(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+        deadline: Instant,
+    ) -> Result<bool, BackendError> {
+        on_each!(self, add(key, value, lifetime, deadline))
+    }
+
+    /// Forgets a key: whether there was one.
+    pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
+        on_each!(self, delete(key, deadline))
+    }
+
+    /// Adds one to a number, which begins at nothing and lives for this time from now on.
+    pub async fn increment(
+        &self,
+        key: &[u8],
+        lifetime: Duration,
+        deadline: Instant,
+    ) -> Result<u64, BackendError> {
+        on_each!(self, increment(key, lifetime, deadline))
+    }
+
+    /// Locks `lock` for `owner`, at most for `lifetime`, and reads `key`; in one round trip where the store
+    /// can.
+    pub async fn lock(
+        &self,
+        lock: &[u8],
+        owner: &[u8],
+        lifetime: Duration,
+        key: &[u8],
+        deadline: Instant,
+    ) -> Result<Locked, BackendError> {
+        on_each!(self, lock(lock, owner, lifetime, key, deadline))
+    }
+
+    /// Gives a lock back, if it still is this owner's: whether it was.
+    pub async fn unlock(&self, lock: &[u8], owner: &[u8], deadline: Instant) -> Result<bool, BackendError> {
+        on_each!(self, unlock(lock, owner, deadline))
+    }
+
+    /// Removes what has expired where the store does not do it by itself: how much.
+    pub async fn expire(&self, deadline: Instant) -> Result<u64, BackendError> {
+        match self {
+            Store::Sql(store) => store.expire(deadline).await,
+            Store::Memory(_) | Store::Memcached(_) | Store::Redis(_) => Ok(0),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Relational databases: SQLite, MariaDB or MySQL, PostgreSQL, behind one small interface.
+//!
+//! A caller writes statements with `?` for parameters and gets rows of text; what differs between the three
+//! (quoting, upserts, locks) it asks by [`Dialect`].
+//!
+//! Knows: SQL, the three protocols, deadlines. Must not know: what the tables are for.
+
+use super::backend::{BackendError, Breaker, Secret};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a `<Connection>` of module Sql says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SqlSettings {
+    /// The data source, as DBI or a URL writes it.
+    pub dsn: String,
+    /// The user, where the data source has none.
+    pub user: String,
+    /// The password, where the data source has none.
+    pub password: Secret,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// Connections to a server, at most.
+    pub max_connections: usize,
+    /// Whether a commit of SQLite is on the disk before it is acknowledged.
+    pub durability: Durability,
+    /// Certificates of authorities to trust, in PEM, beside those of the system.
+    pub tls_ca: Option<String>,
+}
+
+/// When a commit to SQLite counts as done. (A server decides that itself.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is on the disk: what was answered survives a power cut.
+    Full,
+    /// Once the system has it: what was answered survives a crash of the daemon.
+    Process,
+}
+
+/// The SQL that a database speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// SQLite.
+    Sqlite,
+    /// MariaDB and MySQL.
+    MySql,
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// A value for a `?`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Param {
+    /// NULL.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// A text. NUL characters, which PostgreSQL can't hold, are replaced when it is bound.
+    Text(String),
+}
+
+/// A statement with its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// The text, with `?` for each parameter. A `?` inside quotes or comments is none.
+    pub sql: Arc<str>,
+    /// The values, in order.
+    pub params: Vec<Param>,
+}
+
+/// A row of a result: each value as text, NULL as `None`.
+pub type Row = Vec<Option<String>>;
+
+/// What a statement gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// The rows, if it is a query.
+    pub rows: Vec<Row>,
+    /// The rows that it changed, if it is none.
+    pub affected: u64,
+}
+
+/// Statements that happen all or not at all.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// In order; when one fails, none has happened.
+    pub statements: Vec<Statement>,
+    /// Works with the same name here happen one after the other, in all daemons.
+    pub lock: Option<String>,
+    /// Whether losing it in a power cut would make an answer wrong.
+    pub durable: bool,
+}
+
+/// A database of the configuration. It is opened when it is first used, and again when it comes back.
+pub struct Sql {
+    settings: SqlSettings,
+    breaker: Arc<Breaker>,
+}
+
+impl Sql {
+    /// A database; nothing is opened yet. The error says what is wrong with the data source.
+    pub fn new(name: &str, settings: SqlSettings) -> Result<Sql, String> {
+        Ok(Sql { settings, breaker: Breaker::new(name) })
+    }
+
+    /// The name of the connection.
+    pub fn name(&self) -> &str {
+        self.breaker.connection()
+    }
+
+    /// Which SQL to write.
+    pub fn dialect(&self) -> Dialect {
+        let _ = &self.settings;
+        Dialect::Sqlite
+    }
+
+    /// An identifier as the database wants it quoted.
+    pub fn quote(&self, identifier: &str) -> String {
+        match self.dialect() {
+            Dialect::MySql => format!("`{}`", identifier.replace('`', "``")),
+            Dialect::Sqlite | Dialect::Postgres => format!("\"{}\"", identifier.replace('"', "\"\"")),
+        }
+    }
+
+    /// Does a work in one transaction: the output of each statement.
+    pub async fn run(&self, _work: Work, _deadline: Instant) -> Result<Vec<Output>, BackendError> {
+        Err(self.breaker.error(super::backend::Failure::TimedOut))
+    }
+
+    /// Asks a query of the administrator's, outside any transaction.
+    pub async fn query(&self, _query: Statement, _deadline: Instant) -> Result<Vec<Row>, BackendError> {
+        Err(self.breaker.error(super::backend::Failure::TimedOut))
+    }
+
+    /// Whether the database answers; opens it if it is not open. For the log at the start.
+    pub async fn ping(&self, _deadline: Instant) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+impl Work {
+    /// One statement whose result must not be lost.
+    pub fn durable(sql: impl Into<Arc<str>>, params: Vec<Param>) -> Work {
+        Work { statements: vec![Statement { sql: sql.into(), params }], lock: None, durable: true }
+    }
+}
+
+impl Param {
+    /// A value that Postfix sent.
+    pub fn text(bytes: &[u8]) -> Param {
+        Param::Text(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
