@@ -11,7 +11,7 @@ use crate::chain::StepOptions;
 use crate::connections;
 use crate::options::{OptionSpec, Options, Presence};
 use crate::plugins::KINDS;
-use crate::settings::{DnsOptions, Globals, HostOptions, SessionOptions};
+use crate::settings::{self, DnsOptions, Globals, HostOptions};
 use std::fmt::Write;
 
 /// One page of the manual.
@@ -68,9 +68,9 @@ pub fn pages() -> Vec<Page> {
     let blocks = [
         ("Options of a VirtualHost block", HostOptions::specs()),
         ("Options of every Plugin block", StepOptions::specs()),
-        ("Options of the SessionCache block", SessionOptions::specs()),
         ("Options of the Dns block", DnsOptions::specs()),
     ];
+    let blocks = blocks.into_iter().chain(settings::session_option_specs());
     sections.extend(blocks.map(|(heading, options)| Section { heading, options }));
     let modules = connections::option_specs().into_iter();
     sections.extend(modules.map(|module| Section { heading: module.heading, options: module.options }));

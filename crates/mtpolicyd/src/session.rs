@@ -3,6 +3,7 @@
 //! Knows: text fields, values. Must not know: plugins, where sessions are stored.
 
 pub mod cache;
+mod stored;
 
 use crate::value::{Score, numeric_prefix, perl_number};
 use std::collections::{BTreeMap, BTreeSet};

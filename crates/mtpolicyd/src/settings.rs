@@ -5,18 +5,22 @@
 mod globals;
 mod hosts;
 mod render;
+mod sessions;
 
-pub use globals::{DnsOptions, Globals, LogFormat, SessionOptions};
+pub use globals::{DnsOptions, Globals, LogFormat};
 pub use hosts::{HostOptions, VirtualHost};
 pub use render::{Messages, Severity};
+pub use sessions::option_specs as session_option_specs;
 
 use crate::address::ListenAddress;
 use crate::connections::Connections;
 use crate::options::{Options, Report, Section};
 use crate::plugin::{OnError, Surroundings};
 use crate::plugins::KINDS;
+use crate::session::cache::SharedOptions;
 use crate::tasks::{Task, Tasks};
 use crate::world::dns::DnsSettings;
+use crate::world::keyvalue::Store;
 use config_general::{Block, Item, Limits};
 use std::path::Path;
 use std::time::Duration;
@@ -40,7 +44,7 @@ pub struct Settings {
 }
 
 /// Where sessions are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum SessionSettings {
     /// Nowhere.
     None,
@@ -51,6 +55,28 @@ pub enum SessionSettings {
         /// How many at most.
         max_sessions: u64,
     },
+    /// In a store.
+    Shared {
+        /// The store.
+        store: Store,
+        /// How they are kept and locked there.
+        options: SharedOptions,
+        /// What becomes of a request while the store is away.
+        on_error: OnError,
+    },
+}
+
+impl SessionSettings {
+    /// Whether both keep sessions in memory, and alike.
+    pub fn same_memory(&self, other: &SessionSettings) -> bool {
+        match (self, other) {
+            (
+                SessionSettings::Memory { expire, max_sessions },
+                SessionSettings::Memory { expire: their_expire, max_sessions: their_max },
+            ) => expire == their_expire && max_sessions == their_max,
+            _ => false,
+        }
+    }
 }
 
 impl Settings {
@@ -99,12 +125,14 @@ impl Settings {
         globals::notice_prefork_options(&mut section);
         let addresses = globals.as_ref().and_then(|globals| globals.addresses(&section));
         let dns = one_block(&mut section, "Dns").map_or(Some(DnsSettings::default()), globals::read_dns);
-        let sessions = one_block(&mut section, "SessionCache")
-            .map_or(Some(SessionSettings::None), globals::read_sessions);
         let connections = Connections::read(&mut section, earlier);
-        let tasks = Tasks::default();
-        let none = Connections::none();
-        let around = default_surroundings(connections.as_ref().unwrap_or(&none), &tasks);
+        let (none, tasks) = (Connections::none(), Tasks::default());
+        let known = connections.as_ref().unwrap_or(&none);
+        let sessions = match one_block(&mut section, "SessionCache") {
+            Some(block) => sessions::read(block, known),
+            None => Some(SessionSettings::None),
+        };
+        let around = default_surroundings(known, &tasks);
         let surroundings = globals.as_ref().map_or(around, |globals| globals.surroundings(around));
         let blocks = section.take_blocks("VirtualHost");
         if let (Some(globals), Some(addresses)) = (&globals, &addresses) {

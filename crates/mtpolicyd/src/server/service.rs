@@ -4,7 +4,7 @@
 
 use crate::log::{self, RequestRecord};
 use crate::plugin::{Cx, Deadline, Error, OnError, Turn};
-use crate::session::cache::{Lease, SessionCache};
+use crate::session::cache::{Lease, OpenError, SessionCache, SharedSessions};
 use crate::settings::{SessionSettings, Settings, VirtualHost};
 use crate::world::World;
 use crate::world::clock::Clock;
@@ -13,6 +13,7 @@ use postfix_policy::{Reply, Request};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
 
 /// The settings in use, with what they ask and where they keep sessions.
 pub struct Service {
@@ -20,6 +21,8 @@ pub struct Service {
     pub settings: Settings,
     world: World,
     sessions: Arc<SessionCache>,
+    /// What goes on when its request has been answered.
+    background: TaskTracker,
 }
 
 /// What becomes of a request.
@@ -51,17 +54,22 @@ impl Service {
             Some(earlier) => earlier.world.dns.clone(),
             None => Arc::new(Dns::new(&settings.dns)?),
         };
-        let same_sessions = earlier.filter(|earlier| earlier.settings.sessions == settings.sessions);
-        let sessions = match (same_sessions, &settings.sessions) {
-            (Some(earlier), _) => earlier.sessions.clone(),
-            (None, SessionSettings::None) => Arc::new(SessionCache::None),
-            (None, SessionSettings::Memory { expire, max_sessions }) => {
-                Arc::new(SessionCache::memory(*expire, *max_sessions))
-            }
-        };
+        let background = earlier.map(|earlier| earlier.background.clone()).unwrap_or_default();
+        let sessions = sessions(&settings.sessions, earlier, &background);
         let lists = earlier.map(|earlier| earlier.world.lists.clone()).unwrap_or_default();
         let clock = Arc::new(Clock::System);
-        Ok(Service { settings, world: World { dns, lists, clock }, sessions })
+        Ok(Service { settings, world: World { dns, lists, clock }, sessions, background })
+    }
+
+    /// What is around the requests.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Waits for what still goes on when every request has been answered.
+    pub async fn finish(&self) {
+        self.background.close();
+        self.background.wait().await;
     }
 
     /// Logs what whoever runs the daemon should know of the world outside.
@@ -89,19 +97,18 @@ impl Service {
         let instance = request.get("instance").unwrap_or_default();
         let lease = match self.sessions.open(instance, deadline.request).await {
             Ok(lease) => lease,
-            Err(locked) => {
-                report_failure(host, instance, &locked);
-                return Answer::Close;
+            Err(error) => {
+                report_failure(host, instance, &error);
+                return self.without_session(&error);
             }
         };
         let (action, plugin) = match self.run_chain(host, request, lease, deadline).await {
             Ok(decision) => decision,
             Err(failure) => {
                 report_failure(host, instance, &failure.text);
-                match failure.on_error {
-                    OnError::Close => return Answer::Close,
-                    OnError::Defer => (DEFERRED.to_owned(), Some(failure.plugin)),
-                    OnError::Dunno | OnError::Continue => ("dunno".to_owned(), Some(failure.plugin)),
+                match action_of(failure.on_error) {
+                    Some(action) => (action.to_owned(), Some(failure.plugin)),
+                    None => return Answer::Close,
                 }
             }
         };
@@ -118,6 +125,15 @@ impl Service {
             result: if plugin.is_some() { reply.as_str() } else { "" },
         });
         Answer::Reply(reply)
+    }
+
+    /// What becomes of a request that has no session.
+    fn without_session(&self, error: &OpenError) -> Answer {
+        let on_error = match (&self.settings.sessions, error) {
+            (SessionSettings::Shared { on_error, .. }, OpenError::Away(_)) => *on_error,
+            _ => OnError::Close,
+        };
+        action_of(on_error).map_or(Answer::Close, |action| Answer::Reply(Reply::new(action.as_bytes())))
     }
 
     /// The action and the plugin that decided, and the session kept; or who failed and why.
@@ -142,6 +158,36 @@ impl Service {
             Err(_) => return Err(Failure::too_late(cx.turn, host)),
         };
         Ok(outcome.map_or((String::new(), None), |outcome| (outcome.action, Some(outcome.plugin))))
+    }
+}
+
+/// The store of the sessions. What is in the memory of this process stays where its settings do; sessions in
+/// a store of their own stay in any case.
+fn sessions(
+    settings: &SessionSettings,
+    earlier: Option<&Service>,
+    background: &TaskTracker,
+) -> Arc<SessionCache> {
+    Arc::new(match settings {
+        SessionSettings::None => SessionCache::None,
+        SessionSettings::Memory { expire, max_sessions } => match earlier {
+            Some(earlier) if earlier.settings.sessions.same_memory(settings) => {
+                return earlier.sessions.clone();
+            }
+            _ => SessionCache::memory(*expire, *max_sessions),
+        },
+        SessionSettings::Shared { store, options, .. } => {
+            SessionCache::Shared(SharedSessions::new(store.clone(), *options, background.clone()))
+        }
+    })
+}
+
+/// What Postfix is told when a check has failed; `None` closes the connection.
+fn action_of(on_error: OnError) -> Option<&'static str> {
+    match on_error {
+        OnError::Close => None,
+        OnError::Defer => Some(DEFERRED),
+        OnError::Dunno | OnError::Continue => Some("dunno"),
     }
 }
 

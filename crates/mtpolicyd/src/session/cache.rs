@@ -2,7 +2,12 @@
 //!
 //! Knows: sessions. Must not know: what is in them, plugins, the server.
 
+mod shared;
+
+pub use shared::{SharedLease, SharedOptions, SharedSessions};
+
 use super::Session;
+use crate::world::backend::BackendError;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use std::sync::Arc;
@@ -16,6 +21,8 @@ pub enum SessionCache {
     None,
     /// Sessions live in this process.
     Memory(MemorySessions),
+    /// Sessions live in a store that several daemons may share.
+    Shared(Arc<SharedSessions>),
 }
 
 /// The longest instance that names a session, in bytes. Those of Postfix have about 40; a longer one comes
@@ -36,6 +43,8 @@ pub enum Lease {
     Private(Session),
     /// Kept, and locked until this is dropped.
     Kept(OwnedMutexGuard<Session>),
+    /// Kept in a store once this is dropped, and locked until then.
+    Shared(SharedLease),
 }
 
 impl Lease {
@@ -44,14 +53,22 @@ impl Lease {
         match self {
             Lease::Private(session) => session,
             Lease::Kept(session) => session,
+            Lease::Shared(lease) => lease.session(),
         }
     }
 }
 
-/// The session of the mail stayed locked by another request until the deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the session is locked by another request of the same mail")]
-pub struct Locked;
+/// Why there is no session for a request.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It stayed locked until the deadline, or longer than the cache waits. A private one in its place would
+    /// count scores twice.
+    #[error("the session is locked by another request of the same mail")]
+    Locked,
+    /// Where it is kept does not answer, and the cache shall not do without.
+    #[error("session cache: {0}")]
+    Away(BackendError),
+}
 
 impl SessionCache {
     /// Sessions in memory that are forgotten `expire` after their last use; beyond `max_sessions` those
@@ -67,14 +84,19 @@ impl SessionCache {
 
     /// The session of a mail, as soon as no other request uses it. Without an instance it is a private one:
     /// Postfix sends none before MAIL FROM, and clients must not meet in a session.
-    pub async fn open(&self, instance: &[u8], deadline: Instant) -> Result<Lease, Locked> {
-        let named = !instance.is_empty() && instance.len() <= MAX_INSTANCE_BYTES;
-        let SessionCache::Memory(memory) = self else { return Ok(Lease::Private(Session::default())) };
-        if !named {
+    pub async fn open(&self, instance: &[u8], deadline: Instant) -> Result<Lease, OpenError> {
+        if instance.is_empty() || instance.len() > MAX_INSTANCE_BYTES {
             return Ok(Lease::Private(Session::default()));
         }
-        let slot = memory.sessions.get_with_by_ref(instance, async { Arc::default() }).await;
-        timeout_at(deadline, slot.lock_owned()).await.map(Lease::Kept).map_err(|_| Locked)
+        match self {
+            SessionCache::None => Ok(Lease::Private(Session::default())),
+            SessionCache::Memory(memory) => {
+                let slot = memory.sessions.get_with_by_ref(instance, async { Arc::default() }).await;
+                let locked = timeout_at(deadline, slot.lock_owned()).await;
+                locked.map(Lease::Kept).map_err(|_| OpenError::Locked)
+            }
+            SessionCache::Shared(shared) => shared.open(instance, deadline).await,
+        }
     }
 }
 
@@ -117,7 +139,7 @@ mod tests {
     async fn a_session_is_used_by_one_request_at_a_time() {
         let cache = SessionCache::memory(Duration::from_secs(60), 100);
         let lease = cache.open(b"a", soon()).await.unwrap();
-        assert_eq!(cache.open(b"a", soon()).await.err(), Some(Locked));
+        assert!(matches!(cache.open(b"a", soon()).await, Err(OpenError::Locked)));
         drop(lease);
         assert!(cache.open(b"a", soon()).await.is_ok());
     }

@@ -2,7 +2,6 @@
 //!
 //! Knows: the names and defaults of the original. Must not know: plugins.
 
-use super::SessionSettings;
 use crate::address::{AddressError, AddressOption, ListenAddress};
 use crate::log::MAX_LEVEL;
 use crate::options::{Options, Section, options};
@@ -62,18 +61,6 @@ options! {
 }
 
 options! {
-    /// Options of the `<SessionCache>` block.
-    pub struct SessionOptions {
-        /// Where sessions are kept: `None`, or `Memory` of this process.
-        module: SessionModule = SessionModule::None,
-        /// How long after its last request a mail is remembered.
-        expire: Span = Span(Seconds(300)),
-        /// How many mails are remembered at most.
-        max_sessions: Limit = Limit(100_000),
-    }
-}
-
-options! {
     /// Options of the `<Dns>` block.
     pub struct DnsOptions {
         /// Addresses of name servers, separated by commas, with ports where they are not 53: `127.0.0.1,
@@ -85,20 +72,6 @@ options! {
         attempts: Option<Limit>,
         /// How many answers are remembered at most.
         cache_size: Count = Count(DEFAULT_CACHE_SIZE),
-    }
-}
-
-words! {
-    /// Where sessions are kept.
-    pub enum SessionModule {
-        /// Nowhere.
-        None = "None",
-        /// In this process.
-        Memory = "Memory",
-        /// Not built yet.
-        Memcached = "Memcached",
-        /// Not built yet.
-        Redis = "Redis",
     }
 }
 
@@ -250,25 +223,4 @@ pub(super) fn read_dns(mut section: Section<'_>) -> Option<DnsSettings> {
         attempts: attempts.map(|attempts| attempts.0 as usize),
         cache_size: cache_size.0,
     })
-}
-
-pub(super) fn read_sessions(mut section: Section<'_>) -> Option<SessionSettings> {
-    let options = SessionOptions::read(&mut section)?;
-    let settings = match options.module {
-        SessionModule::None => Some(SessionSettings::None),
-        SessionModule::Memory => Some(SessionSettings::Memory {
-            expire: options.expire.0.duration(),
-            max_sessions: options.max_sessions.0,
-        }),
-        SessionModule::Memcached | SessionModule::Redis => {
-            let message =
-                format!("SessionCache: the module {} is not part of this version yet", options.module);
-            let help =
-                "on one machine `module = \"Memory\"` does the same without another service".to_owned();
-            section.report().error(section.span_of("module"), message, Some(help));
-            return None;
-        }
-    };
-    section.finish();
-    settings
 }
