@@ -5,6 +5,7 @@
 use crate::manual::{self, Format};
 use crate::server::{self, Mode, ServeOptions};
 use crate::settings::Settings;
+use crate::upkeep;
 use crate::value::nearest;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::io::Write;
@@ -21,9 +22,6 @@ const DONE: ExitCode = ExitCode::SUCCESS;
 
 /// The configuration, or something that it names, can't be used. The original has several numbers for it.
 const REFUSED: u8 = 1;
-
-/// Tasks of `--cron`, as the crontab of the original names them.
-const PERIODS: [&str; 4] = ["hourly", "daily", "weekly", "monthly"];
 
 /// The options of the daemon.
 pub fn command() -> Command {
@@ -93,7 +91,7 @@ pub fn run() -> ExitCode {
         Some(("manual", matches)) => print_manual(matches),
         _ if matches.get_flag("dump_vhosts") => dump(config(&matches)),
         _ => match matches.get_one::<String>("cron") {
-            Some(tasks) => cron(config(&matches), tasks),
+            Some(tasks) => cron(&matches, tasks),
             None => serve(&matches),
         },
     }
@@ -105,8 +103,7 @@ fn config(matches: &ArgMatches) -> &Path {
 
 fn serve(matches: &ArgMatches) -> ExitCode {
     let mode = if matches.get_flag("foreground") { Mode::Foreground } else { Mode::Background };
-    // As in the original, 0 does not override.
-    let log_level = matches.get_one::<u8>("loglevel").copied().filter(|level| *level > 0);
+    let log_level = log_level(matches);
     match server::serve(&ServeOptions { config: config(matches).to_owned(), mode, log_level }) {
         Ok(()) => DONE,
         Err(error) => {
@@ -114,6 +111,11 @@ fn serve(matches: &ArgMatches) -> ExitCode {
             ExitCode::from(REFUSED)
         }
     }
+}
+
+/// The level of the command line; 0 does not override that of the file, as in the original.
+fn log_level(matches: &ArgMatches) -> Option<u8> {
+    matches.get_one::<u8>("loglevel").copied().filter(|level| *level > 0)
 }
 
 fn dump(path: &Path) -> ExitCode {
@@ -148,18 +150,23 @@ fn check(path: &Path, strict: bool) -> ExitCode {
     print(&format!("{}: the configuration can be used\n", path.display()))
 }
 
-/// No plugin of this version has tasks; the configuration is read all the same, so that cron mails its
-/// mistakes.
-fn cron(path: &Path, tasks: &str) -> ExitCode {
-    for task in tasks.split(',').map(str::trim).filter(|task| !PERIODS.contains(task)) {
-        let hint = nearest(task, PERIODS).map(|period| format!("; did you mean `{period}`?"));
-        let hint = hint.unwrap_or_default();
-        say(&format!("mtpolicyd: there are no tasks `{task}`, only {}{hint}\n", PERIODS.join(", ")));
+/// Does the tasks of some periods. What goes wrong is written to the standard error, which cron mails.
+fn cron(matches: &ArgMatches, tasks: &str) -> ExitCode {
+    /// Errors and warnings.
+    const QUIET: u8 = 1;
+    let (periods, unknown) = upkeep::parse_periods(tasks);
+    for task in unknown {
+        let known = upkeep::PERIODS.map(|period| period.to_string());
+        let hint = nearest(task, known.iter().map(String::as_str));
+        let hint = hint.map(|period| format!("; did you mean `{period}`?")).unwrap_or_default();
+        say(&format!("mtpolicyd: there are no tasks `{task}`, only {}{hint}\n", known.join(", ")));
     }
-    match Settings::load(path, None) {
-        Ok(_) => DONE,
-        Err(messages) => {
-            say(&messages.to_string());
+    let level = log_level(matches).unwrap_or(QUIET);
+    match server::run_tasks(config(matches), &periods, level) {
+        Ok(0) => DONE,
+        Ok(_) => ExitCode::from(REFUSED),
+        Err(error) => {
+            say(&format!("mtpolicyd: {error}\n"));
             ExitCode::from(REFUSED)
         }
     }

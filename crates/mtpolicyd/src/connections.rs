@@ -7,12 +7,16 @@ mod modules;
 pub use modules::{Connection, ConnectionOptions, Module, ModuleOptions, option_specs};
 
 use crate::options::Section;
+use crate::world::backend::{BackendError, Failure};
 use crate::world::keyvalue::{Memory, MemorySettings, Store};
 use crate::world::ldap::Ldap;
 use crate::world::sql::Sql;
 use config_general::{Block, Repetition};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// The connections of a file.
 pub struct Connections {
@@ -112,6 +116,23 @@ impl Connections {
     /// All connections, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Connection)> {
         self.all.iter().map(|(name, named)| (name.as_str(), &named.connection))
+    }
+
+    /// Asks every connection whether it answers, all at once. Those that do not are logged, and tried again
+    /// until they do.
+    pub async fn ping_all(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let mut pings = JoinSet::new();
+        for (_, connection) in self.iter() {
+            let connection = connection.clone();
+            pings.spawn(async move { connection.ping(deadline).await });
+        }
+        while let Some(ping) = pings.join_next().await {
+            // One that can't be reached has said so itself.
+            if let Ok(Err(error @ BackendError { failure: Failure::Refused(_), .. })) = ping {
+                tracing::error!("{error}");
+            }
+        }
     }
 
     /// The database of that name, or `None` after the mistake was reported at the option that names it.

@@ -27,6 +27,8 @@ pub mod plugins;
 
 pub mod settings;
 
+pub mod upkeep;
+
 pub mod cli;
 pub mod manual;
 pub mod server;

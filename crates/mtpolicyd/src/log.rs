@@ -56,6 +56,8 @@ pub struct LogSettings {
 pub enum Destination {
     /// The standard output, without a time, as in the original.
     Stdout,
+    /// The standard error, without a time: for cron, which mails it.
+    Stderr,
     /// The end of a file, each line with its time.
     File(PathBuf),
     /// The system log behind this socket, facility `mail`, tag `mtpolicyd`.
@@ -95,6 +97,7 @@ impl std::error::Error for LogError {}
 pub fn open(settings: &LogSettings) -> Result<OpenLog, LogError> {
     let sink = match &settings.destination {
         Destination::Stdout => Sink::stdout(),
+        Destination::Stderr => Sink::stderr(),
         Destination::File(path) => Sink::file(path),
         Destination::Syslog(path) => Ok(Sink::Syslog(Syslog::open(path.clone()))),
     };

@@ -8,6 +8,7 @@ mod listeners;
 pub mod privileges;
 pub mod process;
 mod reload;
+mod scheduler;
 mod service;
 pub mod sockets;
 mod stream;
@@ -15,6 +16,8 @@ mod stream;
 use crate::log::{self, Destination, LogHandle, LogSettings};
 use crate::settings::{Globals, LogFormat, Messages, Settings, Severity};
 use crate::world::dns::MAX_IN_FLIGHT;
+pub use scheduler::run_tasks;
+
 use arc_swap::ArcSwap;
 use listeners::Listeners;
 use privileges::Identity;
@@ -237,8 +240,11 @@ impl Daemon<'_> {
         let mut signals = Signals::new()?;
         process::release_signals()?;
         let mut listeners = Listeners::default();
+        // A port that listens tells others that the daemon is ready, so that comes last.
+        scheduler::prepare(self.shared.service.load_full()).await;
         let ports = sockets.into_iter().map(TryInto::try_into);
         listeners.start(ports.collect::<std::io::Result<_>>()?, &self.shared);
+        tokio::spawn(scheduler::run(self.shared.clone()));
         tracing::info!("mtpolicyd {} listens on {}", env!("CARGO_PKG_VERSION"), listeners.names());
         loop {
             tokio::select! {
@@ -263,6 +269,9 @@ impl Daemon<'_> {
         let longest = self.shared.service.load().request_timeout() + GRACE;
         if tokio::time::timeout(longest, self.shared.conversations.wait()).await.is_err() {
             tracing::error!("{} connections did not end in time", self.shared.conversations.len());
+        }
+        if tokio::time::timeout(GRACE, self.shared.service.load_full().finish()).await.is_err() {
+            tracing::error!("some sessions did not reach their store in time");
         }
     }
 }

@@ -4,13 +4,14 @@
 
 use crate::options::{OptionSpec, Options, Section, options};
 use crate::value::{Count, Limit, Seconds, Span, Truth, words};
-use crate::world::backend::Secret;
+use crate::world::backend::{BackendError, Secret};
 use crate::world::keyvalue::{
     Memcached, MemcachedSettings, Memory, MemorySettings, Redis, RedisServer, RedisSettings,
 };
 use crate::world::ldap::{Ldap, LdapSettings};
 use crate::world::sql::{Durability, Sql, SqlSettings};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 words! {
     /// The kinds of connections.
@@ -44,6 +45,17 @@ pub enum Connection {
 }
 
 impl Connection {
+    /// Whether it answers.
+    pub(super) async fn ping(&self, deadline: Instant) -> Result<(), BackendError> {
+        match self {
+            Connection::Sql(sql) => sql.ping(deadline).await,
+            Connection::Redis(redis) => redis.ping(deadline).await,
+            Connection::Memcached(memcached) => memcached.ping(deadline).await,
+            Connection::Ldap(ldap) => ldap.ping(deadline).await,
+            Connection::Memory(_) => Ok(()),
+        }
+    }
+
     /// Its kind.
     pub fn module(&self) -> Module {
         match self {

@@ -6,6 +6,7 @@ use super::format::Style;
 use super::syslog::Syslog;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -173,10 +174,16 @@ impl Sink {
     }
 
     pub(super) fn stdout() -> io::Result<Sink> {
-        use std::os::fd::AsFd;
-        // A descriptor of its own, without the line buffer of `Stdout`: one write for many lines.
-        let descriptor = io::stdout().as_fd().try_clone_to_owned()?;
-        Ok(Sink::Stream(Stream::new(File::from(descriptor), None)))
+        Sink::standard(io::stdout().as_fd())
+    }
+
+    pub(super) fn stderr() -> io::Result<Sink> {
+        Sink::standard(io::stderr().as_fd())
+    }
+
+    /// A descriptor of its own, without the line buffer of `Stdout`: one write for many lines.
+    fn standard(stream: BorrowedFd<'_>) -> io::Result<Sink> {
+        Ok(Sink::Stream(Stream::new(File::from(stream.try_clone_to_owned()?), None)))
     }
 
     /// The file, if it is one.

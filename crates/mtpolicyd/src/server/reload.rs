@@ -3,6 +3,7 @@
 //! Knows: settings, listeners, the process. Must not know: conversations.
 
 use super::listeners::{Listeners, OpenPort};
+use super::scheduler;
 use super::service::Service;
 use super::sockets::{self, UnixSocketOptions};
 use super::{Daemon, StartError, identity, log_messages, socket_options};
@@ -38,7 +39,9 @@ async fn try_reload(daemon: &Daemon<'_>, listeners: &mut Listeners) -> Result<()
     let level = service.settings.globals.log_level.0;
     daemon.log.set_level(daemon.options.log_level.unwrap_or(level));
     // First the hosts, then the ports that lead to them.
-    daemon.shared.service.store(Arc::new(service));
+    let service = Arc::new(service);
+    tokio::spawn(scheduler::prepare(service.clone()));
+    daemon.shared.service.store(service);
     listeners.start(ports, &daemon.shared);
     listeners.keep_only(&addresses);
     log_messages(&messages);

@@ -32,7 +32,7 @@ impl Default for UnixSocketOptions {
     }
 }
 
-/// A socket that is bound and listens, not yet known to a runtime.
+/// A socket that is bound, not yet known to a runtime.
 #[derive(Debug)]
 pub struct BoundSocket {
     address: ListenAddress,
@@ -57,7 +57,9 @@ pub struct SocketFile {
     inode: u64,
 }
 
-/// Binds and listens; an error names the address.
+/// Binds; an error names the address. A TCP port does not listen before the runtime has it, so that whoever
+/// waits for the daemon finds it ready; a UNIX socket does, since one where nobody listens counts as left
+/// over.
 ///
 /// The socket is non-blocking and is closed on `exec`. The file of a UNIX socket where nobody listens any
 /// more is replaced; a file of another kind never is.
@@ -88,10 +90,17 @@ impl BoundSocket {
         self.socket.local_addr().ok()?.as_socket()
     }
 
-    /// Hands the socket to the runtime; to be called inside one.
+    fn listen(&self) -> io::Result<()> {
+        self.socket.listen(BACKLOG).map_err(|error| naming(&self.address, &error))
+    }
+
+    /// Lets the socket listen and hands it to the runtime; to be called inside one.
     pub fn into_listener(self) -> io::Result<Listener> {
         Ok(match self.file {
-            None => Listener::Tcp(tokio::net::TcpListener::from_std(self.socket.into())?),
+            None => {
+                self.listen()?;
+                Listener::Tcp(tokio::net::TcpListener::from_std(self.socket.into())?)
+            }
             Some(file) => Listener::Unix(tokio::net::UnixListener::from_std(self.socket.into())?, file),
         })
     }
@@ -99,16 +108,16 @@ impl BoundSocket {
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
     let every_address = address.is_ipv6() && address.ip().is_unspecified();
-    match listen_tcp(address) {
+    match bind_to(address) {
         // `[::]` stands for all addresses: on a machine without IPv6 these are the IPv4 ones.
         Err(error) if every_address && has_no_ipv6(&error) => {
-            listen_tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
+            bind_to(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
         }
         result => result,
     }
 }
 
-fn listen_tcp(address: SocketAddr) -> io::Result<Socket> {
+fn bind_to(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -117,7 +126,6 @@ fn listen_tcp(address: SocketAddr) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
@@ -209,6 +217,8 @@ mod tests {
     fn a_port_is_bound_once() {
         let first = bind(&tcp("127.0.0.1:0"), &UnixSocketOptions::default()).unwrap();
         let port = first.tcp_address().unwrap().port();
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "it does not listen yet");
+        first.listen().unwrap();
         std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         let address = tcp(&format!("127.0.0.1:{port}"));
         let error = bind(&address, &UnixSocketOptions::default()).unwrap_err();
@@ -221,6 +231,7 @@ mod tests {
     #[test]
     fn the_any_address_takes_ipv4_too() {
         let any = bind(&tcp("[::]:0"), &UnixSocketOptions::default()).unwrap();
+        any.listen().unwrap();
         std::net::TcpStream::connect(("127.0.0.1", any.tcp_address().unwrap().port())).unwrap();
     }
 

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["chain"],
     &["plugins"],
     &["settings"],
+    &["upkeep"],
     &["manual", "server"],
     &["cli"],
 ];

@@ -1,0 +1,89 @@
+//! Doing what plugins want done without a request: at the start, and from time to time.
+//!
+//! Knows: tasks, the calendar. Must not know: plugins, connections.
+
+use crate::tasks::{Period, Task, When};
+use crate::value::Value;
+use crate::world::World;
+use jiff::ZonedDateTime;
+use jiff::civil::Weekday;
+use std::path::Path;
+
+/// The crontab that the package of the original installs; where it is, cron does the tasks.
+pub const CRONTAB: &str = "/etc/cron.d/mtpolicyd";
+
+/// Every period, the shortest first.
+pub const PERIODS: [Period; 4] = [Period::Hourly, Period::Daily, Period::Weekly, Period::Monthly];
+
+/// The periods that a crontab line names, and the words in it that are none.
+pub fn parse_periods(text: &str) -> (Vec<Period>, Vec<&str>) {
+    let (mut periods, mut unknown) = (Vec::new(), Vec::new());
+    for word in text.split(',').map(str::trim) {
+        match Period::parse(word) {
+            Ok(period) => periods.push(period),
+            Err(_) => unknown.push(word),
+        }
+    }
+    (periods, unknown)
+}
+
+/// The tasks that are due at this full hour, as the crontab of the original has them: by the day at midnight,
+/// by the week on Sunday, by the month on the first.
+pub fn due_at(hour: &ZonedDateTime) -> Vec<Period> {
+    let midnight = hour.hour() == 0;
+    let due = |period: &Period| match period {
+        Period::Hourly => true,
+        Period::Daily => midnight,
+        Period::Weekly => midnight && hour.weekday() == Weekday::Sunday,
+        Period::Monthly => midnight && hour.day() == 1,
+    };
+    PERIODS.into_iter().filter(due).collect()
+}
+
+/// Whether the crontab of the package does the tasks.
+pub fn has_crontab() -> bool {
+    Path::new(CRONTAB).exists()
+}
+
+/// Does the tasks of a kind, one after the other: how many failed. What they did is for the log.
+pub async fn run(tasks: &[Task], when: When, world: &World) -> usize {
+    let mut failed = 0;
+    for task in tasks.iter().filter(|task| task.when == when) {
+        let plugin = &task.plugin;
+        match task.run(world.clone()).await {
+            Ok(done) if done.is_empty() => {}
+            Ok(done) => tracing::info!("{plugin}: {done}"),
+            Err(error) => {
+                failed += 1;
+                tracing::error!("{plugin}: {error}");
+            }
+        }
+    }
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+    use jiff::tz::TimeZone;
+
+    #[test]
+    fn tasks_are_due_when_the_crontab_has_them() {
+        let at = |month, day, hour| {
+            due_at(&date(2026, month, day).at(hour, 0, 0, 0).to_zoned_datetime(TimeZone::UTC).unwrap())
+        };
+        use Period::{Daily, Hourly, Monthly, Weekly};
+        assert_eq!(at(11, 25, 5), [Hourly]);
+        assert_eq!(at(11, 25, 0), [Hourly, Daily]);
+        assert_eq!(at(11, 29, 0), [Hourly, Daily, Weekly]);
+        assert_eq!(at(11, 1, 0), [Hourly, Daily, Weekly, Monthly], "a first that is a Sunday");
+        assert_eq!(at(12, 1, 0), [Hourly, Daily, Monthly]);
+    }
+
+    #[test]
+    fn a_crontab_line_names_periods() {
+        let (periods, unknown) = parse_periods("hourly, daily,yearly");
+        assert_eq!((periods, unknown), (vec![Period::Hourly, Period::Daily], vec!["yearly"]));
+    }
+}
