@@ -5,6 +5,7 @@
 mod globals;
 mod hosts;
 mod render;
+mod secrets;
 mod sessions;
 
 pub use globals::{DnsOptions, Globals, LogFormat};
@@ -108,6 +109,7 @@ impl Settings {
             .map_err(|failure| Messages::new(failure.sources, failure.diagnostics))?;
         let report = Report::default();
         let settings = Settings::from_root(&document.root, earlier, &report);
+        secrets::check(&document.root, &document.sources, &report);
         let also = also(&document.root);
         let mut diagnostics = document.diagnostics;
         diagnostics.extend(report.into_diagnostics());

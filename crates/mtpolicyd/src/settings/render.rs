@@ -7,6 +7,9 @@ pub use config_general::Severity;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use config_general::{Diagnostic, Sources, Span};
 
+/// Options whose lines are never shown; a data source may have a password in it.
+const SECRET_OPTIONS: [&str; 2] = ["password", "dsn"];
+
 /// Everything that was said about a file, in file order.
 #[derive(Debug)]
 pub struct Messages {
@@ -53,6 +56,14 @@ impl Messages {
         lines.line_start(self.sources.position(span).line as usize).annotation(marked)
     }
 
+    /// Whether a line may hold a password: what a service manager catches of the daemon's output is a log.
+    fn is_secret(&self, span: Span) -> bool {
+        let text = &self.sources.get(span.source).text;
+        let from = text[..span.start as usize].rfind('\n').map_or(0, |before| before + 1);
+        let line = text[from..].trim_start();
+        SECRET_OPTIONS.iter().any(|option| line.starts_with(option))
+    }
+
     fn place(&self, span: Span) -> String {
         let at = self.sources.position(span);
         format!("{}:{}:{}: ", self.sources.get(span.source).path.display(), at.line, at.column)
@@ -67,11 +78,18 @@ impl std::fmt::Display for Messages {
                 Severity::Error => Level::ERROR,
                 Severity::Warning => Level::WARNING,
             };
-            let title = level.primary_title(diagnostic.message.as_str());
             let help = diagnostic.help.as_deref().map(|help| Level::HELP.message(help));
-            let group = match diagnostic.span {
-                Some(span) => title.element(self.snippet(span)).elements(help),
-                None => Group::with_title(title).elements(help),
+            let shown = diagnostic.span.filter(|span| !self.is_secret(*span));
+            let group = match (shown, diagnostic.span) {
+                (Some(span), _) => {
+                    let title = level.primary_title(diagnostic.message.as_str());
+                    title.element(self.snippet(span)).elements(help)
+                }
+                (None, place) => {
+                    let place = place.map(|span| self.place(span)).unwrap_or_default();
+                    let title = level.primary_title(format!("{place}{}", diagnostic.message));
+                    Group::with_title(title).elements(help)
+                }
             };
             writeln!(f, "{}\n", Renderer::plain().render(&[group]))?;
         }

@@ -1,0 +1,54 @@
+//! Passwords in files that every user of the machine can read.
+//!
+//! Knows: which options are secret, the rights of files. Must not know: what a connection is.
+
+use crate::options::Report;
+use config_general::{Block, Sources};
+use std::os::unix::fs::PermissionsExt;
+
+/// The right of everybody else to read.
+const OTHERS_READ: u32 = 0o004;
+
+/// Warns of every password in a file that others can read.
+pub(super) fn check(root: &Block, sources: &Sources, report: &Report) {
+    for block in root.blocks().filter(|block| block.kind == "Connection") {
+        for entry in block.entries() {
+            let is_set = entry.value.as_deref().is_some_and(|value| !value.is_empty());
+            let path = &sources.get(entry.value_span.source).path;
+            if entry.key == "password" && is_set && readable_by_others(path) {
+                let message = format!("this password is readable by every user: {}", path.display());
+                let help = "let only root and the group of the daemon read the file: \
+                            chown root:mtpolicyd, chmod 640";
+                report.warning(entry.key_span, message, Some(help.to_owned()));
+            }
+        }
+    }
+}
+
+fn readable_by_others(path: &std::path::Path) -> bool {
+    path.metadata().is_ok_and(|file| file.permissions().mode() & OTHERS_READ != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_password_that_everybody_can_read_is_a_warning() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mtpolicyd.conf");
+        let text = "<Connection redis>\nmodule = Redis\npassword = hunter2\n</Connection>\n\
+                    <VirtualHost 12345>\nname = test\n<Plugin a>\nmodule = Action\naction = dunno\n</Plugin>\n\
+                    </VirtualHost>\n";
+        std::fs::write(&path, text).unwrap();
+        for (mode, warned) in [(0o644, true), (0o640, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let messages = Settings::load(&path, None).unwrap_or_else(|messages| panic!("{messages}")).1;
+            let text = messages.to_string();
+            assert_eq!(text.contains("readable by every user"), warned, "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+            assert!(messages.lines().all(|(_, line)| !line.contains("hunter2")), "{text}");
+        }
+    }
+}
