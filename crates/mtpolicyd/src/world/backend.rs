@@ -28,6 +28,9 @@ pub enum Failure {
     /// It answered with an error.
     #[error("{0}")]
     Refused(String),
+    /// It answered that there is no such table; whoever keeps it makes it and tries again.
+    #[error("{0}")]
+    NoTable(String),
 }
 
 /// How long to wait before a dead backend is tried again. A SQL server has to be in use within two seconds of

@@ -5,7 +5,14 @@
 //!
 //! Knows: SQL, the three protocols, deadlines. Must not know: what the tables are for.
 
-use super::backend::{BackendError, Breaker, Secret};
+mod dsn;
+mod number;
+mod queue;
+mod sqlite;
+
+use super::backend::{BackendError, Breaker, Secret, call_deadline};
+use dsn::Source;
+use sqlite::Sqlite;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -94,14 +101,34 @@ pub struct Work {
 
 /// A database of the configuration. It is opened when it is first used, and again when it comes back.
 pub struct Sql {
-    settings: SqlSettings,
+    timeout: Duration,
     breaker: Arc<Breaker>,
+    engine: Engine,
 }
+
+enum Engine {
+    Sqlite(Sqlite),
+}
+
+/// The rows of a query that are kept, at most: what an administrator's query says is one row, or some dozens.
+pub const MAX_ROWS: usize = 1_000;
+
+/// The bytes of the values of a query that are kept, at most.
+pub const MAX_BYTES: usize = 1 << 20;
 
 impl Sql {
     /// A database; nothing is opened yet. The error says what is wrong with the data source.
     pub fn new(name: &str, settings: SqlSettings) -> Result<Sql, String> {
-        Ok(Sql { settings, breaker: Breaker::new(name) })
+        let breaker = Breaker::new(name);
+        let engine = match Source::read(&settings)? {
+            Source::Sqlite(source) => {
+                Engine::Sqlite(Sqlite::new(source, breaker.connection().clone(), settings.durability))
+            }
+            Source::MySql(_) | Source::Postgres(_) => {
+                return Err("only SQLite is built in so far".to_owned());
+            }
+        };
+        Ok(Sql { timeout: settings.timeout, breaker, engine })
     }
 
     /// The name of the connection.
@@ -111,8 +138,9 @@ impl Sql {
 
     /// Which SQL to write.
     pub fn dialect(&self) -> Dialect {
-        let _ = &self.settings;
-        Dialect::Sqlite
+        match self.engine {
+            Engine::Sqlite(_) => Dialect::Sqlite,
+        }
     }
 
     /// An identifier as the database wants it quoted.
@@ -123,19 +151,32 @@ impl Sql {
         }
     }
 
-    /// Does a work in one transaction: the output of each statement.
-    pub async fn run(&self, _work: Work, _deadline: Instant) -> Result<Vec<Output>, BackendError> {
-        Err(self.breaker.error(super::backend::Failure::TimedOut))
+    /// Does a work in one transaction: the output of each statement. After an error it has not happened,
+    /// except that nobody knows after [`Failure::TimedOut`] and [`Failure::Down`].
+    pub async fn run(&self, work: Work, deadline: Instant) -> Result<Vec<Output>, BackendError> {
+        let deadline = call_deadline(deadline, self.timeout);
+        match &self.engine {
+            Engine::Sqlite(sqlite) => {
+                sqlite.run(work, deadline).await.map_err(|failure| self.breaker.error(failure))
+            }
+        }
     }
 
-    /// Asks a query of the administrator's, outside any transaction.
-    pub async fn query(&self, _query: Statement, _deadline: Instant) -> Result<Vec<Row>, BackendError> {
-        Err(self.breaker.error(super::backend::Failure::TimedOut))
+    /// Asks a query of the administrator's, outside any transaction. It sees whatever was acknowledged
+    /// before.
+    pub async fn query(&self, query: Statement, deadline: Instant) -> Result<Vec<Row>, BackendError> {
+        let deadline = call_deadline(deadline, self.timeout);
+        match &self.engine {
+            Engine::Sqlite(sqlite) => {
+                sqlite.query(query, deadline).await.map_err(|failure| self.breaker.error(failure))
+            }
+        }
     }
 
     /// Whether the database answers; opens it if it is not open. For the log at the start.
-    pub async fn ping(&self, _deadline: Instant) -> Result<(), BackendError> {
-        Ok(())
+    pub async fn ping(&self, deadline: Instant) -> Result<(), BackendError> {
+        let query = Statement { sql: "SELECT 1".into(), params: Vec::new() };
+        self.query(query, deadline).await.map(drop)
     }
 }
 
@@ -150,5 +191,27 @@ impl Param {
     /// A value that Postfix sent.
     pub fn text(bytes: &[u8]) -> Param {
         Param::Text(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+/// Collects rows up to [`MAX_ROWS`] and [`MAX_BYTES`].
+#[derive(Default)]
+struct Limiter {
+    rows: Vec<Row>,
+    bytes: usize,
+}
+
+impl Limiter {
+    /// Adds a row: whether it did, and more may come.
+    fn add(&mut self, row: Row) -> bool {
+        self.bytes += row.iter().flatten().map(String::len).sum::<usize>();
+        if self.rows.len() >= MAX_ROWS || self.bytes > MAX_BYTES {
+            tracing::warn!(
+                "a query gave more than {MAX_ROWS} rows or {MAX_BYTES} bytes; the rest is left out"
+            );
+            return false;
+        }
+        self.rows.push(row);
+        true
     }
 }
