@@ -17,6 +17,8 @@ pub mod options;
 pub mod connections;
 pub mod tasks;
 
+pub mod limits;
+
 pub mod plugin;
 
 pub mod listing;

@@ -129,6 +129,11 @@ impl<T: Value> UserConfig<T> {
         let users = self.session_field.as_deref().and_then(|field| session.text(field));
         users.and_then(T::of_user).unwrap_or_else(|| self.configured.clone())
     }
+
+    /// What the file says.
+    pub fn configured(&self) -> &T {
+        &self.configured
+    }
 }
 
 impl<T> From<T> for UserConfig<T> {

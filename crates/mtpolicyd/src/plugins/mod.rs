@@ -18,6 +18,7 @@ plugins! {
     dbl::Dbl,
     eval::Eval,
     proxy::Proxy,
+    rate_limit::RateLimit,
     rbl::Rbl,
     rbl_action::RblAction,
     regex_list::RegexList,

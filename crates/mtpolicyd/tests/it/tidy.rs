@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["session"],
     &["options", "fields"],
     &["connections", "tasks"],
+    &["limits"],
     &["plugin"],
     &["listing"],
     &["chain"],

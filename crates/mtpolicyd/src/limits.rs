@@ -1,0 +1,48 @@
+//! Counts that may not be exceeded: how much of something passes in a time, exactly, whoever asks at once.
+//!
+//! Knows: rates, where counts are kept. Must not know: what is counted, and for whom.
+
+mod rate;
+mod state;
+
+pub use rate::{Algorithm, Rate, Rates};
+pub use state::{Demand, Fill, Rule, Taken, Usage};
+
+use crate::world::backend::BackendError;
+use crate::world::keyvalue::Memory;
+use state::State;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Where counts are kept.
+pub enum Counts {
+    /// In this process.
+    Memory(Arc<Memory>),
+}
+
+/// What every key begins with.
+const PREFIX: &str = "mtpolicyd:limit:";
+
+impl Counts {
+    /// Lets a request pass if there is room on every limit of the key, and counts it there; else it counts on
+    /// none. `now` is the wall clock in milliseconds.
+    pub async fn take(
+        &self,
+        key: &str,
+        demand: Demand<'_>,
+        now: i64,
+        _deadline: Instant,
+    ) -> Result<Taken, BackendError> {
+        match self {
+            Counts::Memory(memory) => Ok(take_in_memory(memory, key, demand, now)),
+        }
+    }
+}
+
+fn take_in_memory(memory: &Memory, key: &str, demand: Demand<'_>, now: i64) -> Taken {
+    memory.update(format!("{PREFIX}{key}").as_bytes(), |held| {
+        let mut state = held.map(State::decode).unwrap_or_default();
+        let taken = state.take(demand, now);
+        (Some((state.encode().into_bytes(), state.life())), taken)
+    })
+}

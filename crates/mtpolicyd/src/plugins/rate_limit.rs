@@ -1,0 +1,392 @@
+//! `RateLimit`: has somebody sent too much lately?
+
+mod key;
+
+use crate::chain::Chain;
+use crate::connections::{Connection, MEMORY, Module};
+use crate::fields::{Scoring, Template};
+use crate::limits::{Algorithm, Counts, Demand, Fill, Rates, Taken, Usage};
+use crate::options::{OptionalUserConfig, UserConfig, options};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::value::{Switch, numeric_prefix, words};
+use key::Key;
+use std::time::Duration;
+
+options! {
+    /// Limits how much a user, a client, a network or any other value of the request may send in a time.
+    ///
+    /// Several limits may hold at once; a mail is counted on all of them or, where one is exceeded, on none.
+    /// What is refused does not count. The count is exact however many requests come at the same time.
+    /// Plugin blocks of the same name count together if they share the store.
+    ///
+    /// A mail counts once with all its requests, if there is a `<SessionCache>`; without one each request
+    /// counts by itself.
+    ///
+    /// The log says once in the time of a limit that somebody has reached 80 % of it, and once that it is
+    /// used up.
+    ///
+    /// ```conf
+    /// <Plugin outgoing>
+    ///   module = "RateLimit"
+    ///   key = "sasl_username"
+    ///   limit = "100/1h, 1000/1d"
+    ///   uc_limit = "mail_limit" # a field that a user's settings have set
+    ///   action = "defer 4.7.1 %COUNT% messages sent, %LIMIT% allowed, go on in %RETRY_AFTER% seconds"
+    /// </Plugin>
+    /// <Plugin networks>
+    ///   module = "RateLimit"
+    ///   key = "client_address/24"
+    ///   limit = "5/1s burst 60"
+    ///   algorithm = "bucket"
+    /// </Plugin>
+    /// ```
+    pub struct RateLimitOptions {
+        /// Whether the limit holds.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// Who is limited: one or several values, separated by commas, such as `sasl_username` or
+        /// `sender@domain, session:country`. `client_address/24` is the network of the client, `/24/56` with
+        /// the length of the prefix for IPv6, which otherwise is 64; `client_address/32` is a single IPv4
+        /// address. Without a `/` an address counts as it is, and a client has IPv6 addresses without end.
+        /// `@domain` takes what is behind the `@`. Capitals are the same as small letters. A request in which
+        /// one of the values is missing or empty is not limited.
+        key: Key,
+        /// How much may pass: a number and a time in seconds (`s`), minutes, hours, days or weeks (`w`), such
+        /// as `100/1h` or `50M/1d` (`k`, `M`, `G` are powers of 1024); several limits over different times,
+        /// separated by commas. With `algorithm = bucket` also how much may come at once, `1/1s burst 20`;
+        /// otherwise that is the number itself. `none` limits only users who have a limit. A user's value
+        /// that can't be read has no effect.
+        limit: UserConfig<Rates>,
+        /// `window`: in no stretch of that time passes more. Limits up to 60 are exact to the millisecond; of
+        /// larger ones the room comes back up to a sixtieth of the time later. `bucket`: as much at once as
+        /// the number (or `burst`) says, and what was taken comes back steadily, over the time.
+        algorithm: Algorithm = Algorithm::Window,
+        /// What is counted: `messages`; `recipients` (at the stage of RCPT each request is one, later the
+        /// whole number); or `bytes` (which are only known where the client has announced them, and for sure
+        /// in `smtpd_end_of_data_restrictions`).
+        count: Counted = Counted::Messages,
+        /// Where the counts are kept: a `<Connection>` of module Memory; `memory` is there without a block. Such
+        /// counts are forgotten when the daemon ends.
+        store: String = MEMORY,
+        /// What happens above the limit: `reject` answers, `passive` only adds the score.
+        mode: UserConfig<Mode> = Mode::Reject,
+        /// Added to the score above the limit, once a mail.
+        score: Scoring,
+        /// The answer above the limit; without one the plugins in this block are run, and if there are none
+        /// the answer is `defer 4.7.1 too much mail, try again in %RETRY_AFTER% seconds`. `%LIMIT%` is the
+        /// limit, such as `100/1h`, `%COUNT%` what has passed, `%RETRY_AFTER%` in how many seconds the
+        /// request would pass; of each, the first is filled in. Of several limits it is the one that takes
+        /// longest.
+        action: OptionalUserConfig<Template>,
+    }
+}
+
+/// The answer where the file has none.
+const DEFAULT_ACTION: &str = "defer 4.7.1 too much mail, try again in %RETRY_AFTER% seconds";
+
+words! {
+    /// What is counted.
+    pub enum Counted {
+        /// Mails.
+        Messages = "messages",
+        /// Recipients.
+        Recipients = "recipients",
+        /// The size.
+        Bytes = "bytes",
+    }
+}
+
+words! {
+    /// What happens above the limit.
+    pub enum Mode {
+        /// It is answered.
+        Reject = "reject",
+        /// Only the score is added.
+        Passive = "passive",
+    }
+}
+
+/// See the options.
+pub struct RateLimit {
+    name: String,
+    notes: Notes,
+    scored: String,
+    options: RateLimitOptions,
+    counts: Counts,
+    default_action: Template,
+    nested: Chain,
+}
+
+impl Plugin for RateLimit {
+    const NAME: &'static str = "RateLimit";
+    type Options = RateLimitOptions;
+
+    fn new(options: RateLimitOptions, setup: &mut Setup<'_, '_>) -> Option<RateLimit> {
+        if let Some(action) = options.action.configured() {
+            setup.check_action("action", &action.to_string());
+        }
+        if options.algorithm == Algorithm::Window && options.limit.configured().has_burst() {
+            let message = "limit: `burst` has no effect without `algorithm = bucket`";
+            setup.warn("limit", message.to_owned());
+        }
+        let counts = open(&options.store, setup);
+        let nested = Chain::nested(setup)?;
+        let (name, notes) = (setup.name.to_owned(), setup.notes());
+        let scored = format!("{name}-score");
+        Some(RateLimit {
+            scored,
+            notes,
+            options,
+            counts: counts?,
+            default_action: DEFAULT_ACTION.into(),
+            nested,
+            name,
+        })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        let options = &self.options;
+        let rates = options.limit.get(cx.session);
+        if options.enabled.get(cx.session) == Switch::Off || rates.is_none() {
+            return Ok(Verdict::Next);
+        }
+        let Some(key) = options.key.of(cx.request, cx.session) else { return Ok(Verdict::Next) };
+        let mark = format!("{}-counted:{key}", self.name);
+        let counted = whole(numeric_prefix(cx.session.result(&mark).unwrap_or_default().as_bytes()));
+        let amount = self.outstanding(cx, counted);
+        if amount == 0 {
+            return Ok(Verdict::Next);
+        }
+        let rules = rates.rules(options.algorithm);
+        let demand = Demand { rules: &rules, amount };
+        let (now, deadline) = (cx.world.clock.now_millis(), cx.deadline.backends);
+        let taken = self.counts.take(&format!("{}:{key}", self.name), demand, now, deadline).await?;
+        self.tell(&key, &rates, &taken);
+        if taken.passed {
+            cx.session.set(&mark, &(counted + amount).to_string());
+            return Ok(Verdict::Next);
+        }
+        self.exceeded(&key, &rates, &taken, cx).await
+    }
+}
+
+/// Where the counts are kept, or `None` after the mistake was reported.
+fn open(store: &str, setup: &Setup<'_, '_>) -> Option<Counts> {
+    match setup.surroundings.connections.get(store) {
+        Some(Connection::Memory(memory)) => Some(Counts::Memory(memory.clone())),
+        Some(other @ (Connection::Memcached(_) | Connection::Redis(_) | Connection::Sql(_))) => {
+            let message =
+                format!("store: connection {store} is of module {}, which can't count", other.module());
+            let help = "name a connection of module Memory".to_owned();
+            setup.section.report().error(setup.section.span_of("store"), message, Some(help));
+            None
+        }
+        _ => setup.store("store", store, Module::Redis).and(None),
+    }
+}
+
+impl RateLimit {
+    /// What of the mail was not counted yet.
+    fn outstanding(&self, cx: &Cx<'_>, counted: u64) -> u64 {
+        let number = |name| whole(cx.request.get(name).map_or(0.0, numeric_prefix));
+        match self.options.count {
+            Counted::Messages => 1_u64.saturating_sub(counted),
+            Counted::Bytes => number("size").saturating_sub(counted),
+            // Postfix knows how many there are when it has them all; until then it asks for each.
+            Counted::Recipients => match number("recipient_count") {
+                0 => 1,
+                all => all.saturating_sub(counted),
+            },
+        }
+    }
+
+    /// Says in the log how full the limits are, when it is time to.
+    fn tell(&self, key: &str, rates: &Rates, taken: &Taken) {
+        for (n, fill) in &taken.notices {
+            let (Some(rate), Some(usage)) = (rates.iter().nth(*n), taken.usage.get(*n)) else { continue };
+            let (name, count, what) = (&self.name, usage.count, self.options.count);
+            match fill {
+                Fill::Nearly => tracing::warn!("{name}: {key} is at 80 % of {rate}: {count} {what}"),
+                Fill::Full => tracing::warn!("{name}: {key} has used up {rate}: {count} {what}"),
+            }
+        }
+    }
+
+    async fn exceeded(
+        &self,
+        key: &str,
+        rates: &Rates,
+        taken: &Taken,
+        cx: &mut Cx<'_>,
+    ) -> Result<Verdict, Error> {
+        let limits = rates.iter().zip(&taken.usage);
+        let Some((rate, usage)) = limits.max_by_key(|(_, usage)| usage.retry_after) else {
+            return Ok(Verdict::Next);
+        };
+        let Usage { count, retry_after } = *usage;
+        self.notes.note(format_args!("{key} exceeds {rate}: {count} {}", self.options.count));
+        self.options.score.add_once(cx.session, &self.name, &self.scored);
+        if self.options.mode.get(cx.session) == Mode::Passive {
+            return Ok(Verdict::Next);
+        }
+        let own = self.options.action.get(cx.session);
+        let template = own.as_ref().or_else(|| self.nested.is_empty().then_some(&self.default_action));
+        let action = template.map(|template| {
+            template.fill(&[
+                ("%LIMIT%", &rate.to_string()),
+                ("%COUNT%", &count.to_string()),
+                ("%RETRY_AFTER%", &whole_seconds(retry_after).to_string()),
+            ])
+        });
+        self.nested.act(action.as_deref(), cx).await
+    }
+}
+
+/// What Postfix sent as a number, and what a session holds, is one of 0 or more.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole(number: f64) -> u64 {
+    // The conversion ends at the largest number, and takes what is none for 0.
+    number as u64
+}
+
+/// Who comes back after so many seconds does not come too early.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+    use std::time::Duration;
+
+    fn bench(options: &str) -> Bench {
+        let text = format!("<Plugin r>\n module = RateLimit\n key = sasl_username\n {options}\n</Plugin>");
+        Bench::new(&text).attribute("sasl_username", "bob")
+    }
+
+    const SAID: &str = "action = no %COUNT% of %LIMIT%, %RETRY_AFTER%s";
+
+    fn no(text: &str) -> Option<String> {
+        Some(format!("no {text}"))
+    }
+
+    #[test]
+    fn so_many_pass_and_then_none_until_the_time_is_over() {
+        let mut bench = bench(&format!("limit = 3/1h, 5/1d\n {SAID}"));
+        for _ in 0..3 {
+            assert_eq!(bench.run_fresh(), None);
+            bench.pass(Duration::from_secs(10));
+        }
+        assert_eq!(bench.run_fresh(), no("3 of 3/1h, 3570s"));
+        assert_eq!(bench.attribute_again("sasl_username", "eve").run_fresh(), None);
+        bench.attribute_again("sasl_username", "bob").pass(Duration::from_secs(3569));
+        assert_eq!(bench.run_fresh(), no("3 of 3/1h, 1s"));
+        bench.pass(Duration::from_secs(1));
+        assert_eq!(bench.run_fresh(), None);
+        assert_eq!(bench.run_fresh(), no("3 of 3/1h, 10s"));
+        bench.pass(Duration::from_secs(20));
+        assert_eq!(bench.run_fresh(), None);
+        assert_eq!(bench.run_fresh(), no("5 of 5/1d, 82780s"));
+    }
+
+    #[test]
+    fn a_bucket_fills_again_steadily() {
+        let mut bench = bench(&format!("algorithm = bucket\n limit = 1/10s burst 3\n {SAID}"));
+        for _ in 0..3 {
+            assert_eq!(bench.run_fresh(), None);
+        }
+        assert_eq!(bench.run_fresh(), no("3 of 1/10s burst 3, 10s"));
+        bench.pass(Duration::from_secs(7));
+        assert_eq!(bench.run_fresh(), no("3 of 1/10s burst 3, 3s"));
+        bench.pass(Duration::from_secs(3));
+        assert_eq!((bench.run_fresh(), bench.run_fresh()), (None, no("3 of 1/10s burst 3, 10s")));
+    }
+
+    #[test]
+    fn a_mail_counts_once() {
+        let mut bench = bench("limit = 1/1h\n action = no");
+        assert_eq!((bench.run(), bench.run(), bench.run_fresh()), (None, None, Some("no".into())));
+        assert_eq!(bench.run(), Some("no".into()));
+    }
+
+    #[test]
+    fn recipients_count_each_and_only_once() {
+        let mut bench = bench("count = recipients\n limit = 5/1h\n action = no");
+        bench.attribute_again("recipient_count", "0");
+        assert_eq!((bench.run(), bench.run()), (None, None));
+        bench.attribute_again("recipient_count", "4");
+        assert_eq!((bench.run(), bench.run()), (None, None));
+        bench.attribute_again("recipient_count", "2");
+        assert_eq!(bench.run_fresh(), Some("no".into()));
+        assert_eq!(bench.attribute_again("recipient_count", "1").run_fresh(), None);
+    }
+
+    #[test]
+    fn bytes_count_as_far_as_they_are_known() {
+        let mut bench = bench("count = bytes\n limit = 1k/1h\n action = no");
+        for (size, answer) in [("0", None), ("1000", None), ("1024", None), ("1025", Some("no"))] {
+            assert_eq!(bench.attribute_again("size", size).run().as_deref(), answer, "{size}");
+        }
+        assert_eq!(bench.attribute_again("size", "99999999999999999999999").run(), Some("no".into()));
+    }
+
+    #[test]
+    fn a_user_may_have_another_limit() {
+        let mut bench = bench("limit = none\n uc_limit = l");
+        assert_eq!(bench.run_fresh(), None);
+        for (limit, passes) in [("0/1h", false), ("2/1h", true), ("2/hour", true), ("1/1h", false)] {
+            bench.run_fresh();
+            bench.session = Default::default();
+            bench.session.set_user("l", limit);
+            assert_eq!(bench.run().is_none(), passes, "{limit}");
+        }
+    }
+
+    #[test]
+    fn passive_adds_a_score_once_a_mail() {
+        let mut bench = bench("limit = 0/1h\n mode = passive\n score = 3");
+        assert_eq!((bench.run(), bench.run()), (None, None));
+        assert_eq!(bench.session.score_detail("score"), Some("r=3"));
+    }
+
+    #[test]
+    fn plugins_in_the_block_run_above_the_limit() {
+        let inside = "<Plugin a>\n module = Action\n action = inside\n </Plugin>";
+        assert_eq!(bench(&format!("limit = 0/1h\n {inside}")).run(), Some("inside".into()));
+        let answer = bench("limit = 0/5m").run();
+        assert_eq!(answer, Some("defer 4.7.1 too much mail, try again in 300 seconds".into()));
+    }
+
+    #[test]
+    fn nobody_is_limited_who_has_no_key() {
+        let mut bench = bench("limit = 0/1h");
+        assert_eq!(bench.attribute_again("sasl_username", "").run(), None);
+        assert!(bench.attribute_again("sasl_username", "x").run().is_some());
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_locks_nobody_out() {
+        let mut bench = bench("limit = 1/1m\n action = no");
+        bench.pass(Duration::from_secs(86_400));
+        assert_eq!((bench.run_fresh(), bench.run_fresh()), (None, Some("no".into())));
+        bench.pass_back(Duration::from_secs(86_400));
+        assert_eq!(bench.run_fresh(), Some("no".into()));
+        bench.pass(Duration::from_secs(60));
+        assert_eq!(bench.run_fresh(), None);
+    }
+
+    #[test]
+    fn mistakes_have_their_place() {
+        let text = "<Connection m>\n module = Memcached\n</Connection>\n<Connection l>\n module = Ldap\n \
+                    host = h\n basedn = b\n</Connection>\n";
+        let of = |store: &str| {
+            let plugin =
+                format!("<Plugin r>\n module = RateLimit\n key = sender\n limit = 1/1h\n store = {store}\n");
+            Bench::mistakes(&format!("{text}{plugin}</Plugin>")).join("\n")
+        };
+        assert!(of("m").contains("connection m is of module Memcached, which can't count"), "{}", of("m"));
+        assert!(of("l").contains("connection l is no store"), "{}", of("l"));
+        assert!(of("x").contains("there is no <Connection x>"), "{}", of("x"));
+        let text = "<Plugin r>\n module = RateLimit\n key = sender\n limit = 1/1h burst 3\n</Plugin>";
+        assert!(Bench::warnings(text)[0].contains("`burst` has no effect"));
+    }
+}
