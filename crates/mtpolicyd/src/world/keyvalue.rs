@@ -14,7 +14,7 @@ mod redis;
 mod table;
 
 pub use memcached::{Memcached, MemcachedSettings};
-pub use memory::{Memory, MemorySettings};
+pub use memory::{Change, Memory, MemorySettings};
 pub use redis::{Redis, RedisServer, RedisSettings};
 pub use table::SqlTable;
 
@@ -125,4 +125,12 @@ impl Store {
             Store::Memory(_) | Store::Memcached(_) | Store::Redis(_) => Ok(0),
         }
     }
+}
+
+/// A counter as a store holds it: decimal, perhaps with the blanks that memcached pads it with.
+fn parse_number(value: &[u8]) -> Result<u64, String> {
+    std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.trim_end_matches(' ').parse().ok())
+        .ok_or_else(|| "the value is no number".to_owned())
 }
