@@ -9,6 +9,7 @@ pub mod dnslist;
 pub mod keyvalue;
 pub mod ldap;
 pub mod sql;
+pub mod tls;
 
 use std::sync::Arc;
 
