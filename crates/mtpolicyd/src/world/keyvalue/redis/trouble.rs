@@ -1,0 +1,72 @@
+//! What goes wrong with Redis, told apart by what may be done about it.
+//!
+//! Knows: the errors of the protocol and of its library. Must not know: connections.
+
+use crate::world::backend::{BackendError, Breaker, Failure, Secret};
+use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
+
+/// Why a call failed.
+#[derive(Clone, Debug)]
+pub(super) enum Trouble {
+    /// There is no server, or none that would serve just now.
+    Down(String),
+    /// The connection broke before the reply came, so that the command may have been executed.
+    Lost(String),
+    /// The server answered with an error.
+    Refused(String),
+    /// Its server is known to be dead, and has been complained of.
+    Known(BackendError),
+}
+
+impl Trouble {
+    /// What the caller is told.
+    pub(super) fn told(self, breaker: &Breaker) -> BackendError {
+        match self {
+            Trouble::Down(cause) => breaker.error(Failure::Down(cause.into())),
+            Trouble::Lost(cause) => {
+                breaker.error(Failure::Down(format!("the connection broke before the reply: {cause}").into()))
+            }
+            Trouble::Refused(answer) => breaker.error(Failure::Refused(answer)),
+            Trouble::Known(error) => error,
+        }
+    }
+}
+
+/// What an error of the library means while a connection is opened. `place` is the server, `secret` the
+/// password, which a server that does not know the command would repeat.
+pub(super) fn on_opening(error: &RedisError, place: &str, secret: Option<&Secret>) -> Trouble {
+    let text = format!("{place}: {}", text_of(error));
+    let text = match secret {
+        Some(Secret(password)) => text.replace(password.as_str(), "(not shown)"),
+        None => text,
+    };
+    match error.kind() {
+        ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {
+            Trouble::Refused(text)
+        }
+        ErrorKind::Extension if is_login(error.code()) => Trouble::Refused(text),
+        _ => Trouble::Down(text),
+    }
+}
+
+fn is_login(code: Option<&str>) -> bool {
+    matches!(code, Some("NOAUTH" | "WRONGPASS"))
+}
+
+/// An error of the library in words, without its type names.
+pub(super) fn text_of(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(code), None) => code.to_owned(),
+        (None, Some(detail)) => format!("{}: {detail}", error.category()),
+        (None, None) => error.to_string(),
+    }
+}
+
+/// An error of the server in words.
+pub(super) fn answer_of(error: &ServerError) -> String {
+    match error.details() {
+        Some(details) => format!("{} {details}", error.code()),
+        None => error.code().to_owned(),
+    }
+}
