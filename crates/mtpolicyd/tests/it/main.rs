@@ -11,6 +11,7 @@ mod postfix;
 mod privileges;
 mod process;
 mod reload;
+mod servers;
 mod support;
 mod tidy;
 

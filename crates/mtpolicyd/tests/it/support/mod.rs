@@ -6,6 +6,7 @@ pub mod client;
 pub mod daemon;
 pub mod fake_dns;
 pub mod postfix;
+pub mod servers;
 
 use std::io::Write;
 use std::net::TcpListener;

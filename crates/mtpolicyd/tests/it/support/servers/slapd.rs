@@ -1,0 +1,74 @@
+//! OpenLDAP's server with a small directory.
+//!
+//! Knows: its programs, its configuration file. Must not know: what a test looks for.
+
+use super::certificates::Certificates;
+use super::{Recipe, Server, first_bytes, free_port, new_folder, program, run};
+use std::fmt::Write;
+use std::fs;
+
+/// Where the directory begins.
+pub const SUFFIX: &str = "dc=example,dc=test";
+
+/// Who may see everything, [`PASSWORD`] included.
+pub const BINDDN: &str = "cn=reader,dc=example,dc=test";
+
+/// The password of [`BINDDN`].
+pub const PASSWORD: &str = "the reader's password";
+
+/// The entry at the top, for the beginning of an LDIF.
+pub const TOP: &str = "\
+dn: dc=example,dc=test
+objectClass: dcObject
+objectClass: organization
+dc: example
+o: Example
+";
+
+const PACKAGE: &str = "slapd";
+
+/// An anonymous bind (RFC 4511, section 4.2).
+const ANONYMOUS_BIND: &[u8] = &[0x30, 12, 2, 1, 1, 0x60, 7, 2, 1, 3, 4, 0, 0x80, 0];
+
+/// Starts one with the entries of an LDIF (RFC 2849), with STARTTLS if there are certificates. What is
+/// `extra` goes into its configuration, behind the database's.
+pub fn start(ldif: &str, certificates: Option<&Certificates>, extra: &str) -> Server {
+    let slapd = program("slapd", PACKAGE);
+    let folder = new_folder();
+    let file = |name: &str| folder.path().join(name);
+    fs::create_dir(file("data")).expect("the folder is writable");
+    let mut configuration = String::new();
+    for schema in ["core", "cosine", "inetorgperson", "nis"] {
+        let _ = writeln!(configuration, "include /etc/ldap/schema/{schema}.schema");
+    }
+    if let Some(certificates) = certificates {
+        let _ = writeln!(
+            configuration,
+            "TLSCACertificateFile {}\nTLSCertificateFile {}\nTLSCertificateKeyFile {}",
+            certificates.authority().display(),
+            certificates.certificate().display(),
+            certificates.key().display(),
+        );
+    }
+    let _ = writeln!(
+        configuration,
+        "modulepath /usr/lib/ldap\nmoduleload back_mdb\ndatabase mdb\nmaxsize 16777216\n\
+         suffix \"{SUFFIX}\"\nrootdn \"{BINDDN}\"\nrootpw \"{PASSWORD}\"\ndirectory {}\n{extra}",
+        file("data").display(),
+    );
+    fs::write(file("slapd.conf"), configuration).expect("the folder is writable");
+    fs::write(file("entries.ldif"), ldif).expect("the folder is writable");
+    let path = |name: &str| file(name).display().to_string();
+    run(&program("slapadd", PACKAGE), &["-q", "-f", &path("slapd.conf"), "-l", &path("entries.ldif")]);
+    let port = free_port();
+    let url = format!("ldap://127.0.0.1:{port}/");
+    let recipe = Recipe {
+        program: slapd,
+        // Telling it what to say keeps it in the foreground.
+        arguments: ["-d", "none", "-f", &path("slapd.conf"), "-h", &url].map(str::to_owned).to_vec(),
+        user: None,
+        end_signal: "KILL",
+        answers: Box::new(move || first_bytes(port, ANONYMOUS_BIND).is_some()),
+    };
+    Server::launch(port, folder, recipe)
+}
