@@ -7,28 +7,55 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 
+mod lenient;
+
+/// How much of a server's certificate is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// Nothing: nobody can listen, but anybody can pretend to be the server.
+    None,
+    /// That it comes from a trusted authority.
+    Authority,
+    /// That it does, and is for the server's name.
+    Full,
+}
+
 /// A client that verifies the server's certificate and name. The error says what is wrong with the file, or
 /// that nobody could be trusted.
 pub fn client_config(ca_file: Option<&str>) -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(authorities(ca_file)?)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    client_config_with(Verification::Full, ca_file).map(Arc::new)
 }
 
-fn authorities(ca_file: Option<&str>) -> Result<RootCertStore, String> {
+/// A client that verifies so much.
+pub fn client_config_with(verification: Verification, ca_file: Option<&str>) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
     let mut trusted = RootCertStore::empty();
+    if verification != Verification::None {
+        trusted.add_parsable_certificates(authorities(ca_file)?);
+    }
+    if verification == Verification::Full {
+        return Ok(builder.with_root_certificates(trusted).with_no_client_auth());
+    }
+    let verifier = lenient::Verifier::new(trusted, provider)?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+/// The certificates of the authorities of the system and of a file. The error says what is wrong with the
+/// file, or that nobody could be trusted.
+pub fn authorities(ca_file: Option<&str>) -> Result<Vec<CertificateDer<'static>>, String> {
+    let mut trusted = rustls_native_certs::load_native_certs().certs;
     // One that rustls can't read, as old ones are, must not keep the others from being trusted.
-    trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    trusted.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
     if let Some(path) = ca_file {
         let wrong = |error: &dyn std::fmt::Display| format!("tls_ca {path}: {error}");
         let before = trusted.len();
         for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
             let certificate = certificate.map_err(|error| wrong(&error))?;
-            trusted.add(certificate).map_err(|error| wrong(&error))?;
+            RootCertStore::empty().add(certificate.clone()).map_err(|error| wrong(&error))?;
+            trusted.push(certificate);
         }
         if trusted.len() == before {
             return Err(wrong(&"there is no certificate in it"));
