@@ -6,12 +6,19 @@
 //! Knows: SQL, the three protocols, deadlines. Must not know: what the tables are for.
 
 mod dsn;
+mod mysql;
 mod number;
+mod placeholders;
+mod postgres;
 mod queue;
+mod server;
 mod sqlite;
 
 use super::backend::{BackendError, Breaker, Secret, call_deadline};
 use dsn::Source;
+use mysql::MySql;
+use postgres::Postgres;
+use server::Server;
 use sqlite::Sqlite;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +91,8 @@ pub type Row = Vec<Option<String>>;
 pub struct Output {
     /// The rows, if it is a query.
     pub rows: Vec<Row>,
-    /// The rows that it changed, if it is none.
+    /// The rows that it changed, if it is none. In MySQL an upsert counts 2 for a row that it changed, and no
+    /// statement counts one that stayed as it was.
     pub affected: u64,
 }
 
@@ -108,6 +116,8 @@ pub struct Sql {
 
 enum Engine {
     Sqlite(Sqlite),
+    MySql(Server<MySql>),
+    Postgres(Server<Postgres>),
 }
 
 /// The rows of a query that are kept, at most: what an administrator's query says is one row, or some dozens.
@@ -124,8 +134,13 @@ impl Sql {
             Source::Sqlite(source) => {
                 Engine::Sqlite(Sqlite::new(source, breaker.connection().clone(), settings.durability))
             }
-            Source::MySql(_) | Source::Postgres(_) => {
-                return Err("only SQLite is built in so far".to_owned());
+            Source::Postgres(source) => {
+                let driver = Postgres::new(source)?;
+                Engine::Postgres(Server::new(driver, breaker.clone(), settings.max_connections))
+            }
+            Source::MySql(source) => {
+                let driver = MySql::new(source)?;
+                Engine::MySql(Server::new(driver, breaker.clone(), settings.max_connections))
             }
         };
         Ok(Sql { timeout: settings.timeout, breaker, engine })
@@ -140,6 +155,8 @@ impl Sql {
     pub fn dialect(&self) -> Dialect {
         match self.engine {
             Engine::Sqlite(_) => Dialect::Sqlite,
+            Engine::MySql(_) => Dialect::MySql,
+            Engine::Postgres(_) => Dialect::Postgres,
         }
     }
 
@@ -159,18 +176,21 @@ impl Sql {
             Engine::Sqlite(sqlite) => {
                 sqlite.run(work, deadline).await.map_err(|failure| self.breaker.error(failure))
             }
+            Engine::MySql(server) => server.run(&work, deadline).await,
+            Engine::Postgres(server) => server.run(&work, deadline).await,
         }
     }
 
     /// Asks a query of the administrator's, outside any transaction. It sees whatever was acknowledged
     /// before.
     pub async fn query(&self, query: Statement, deadline: Instant) -> Result<Vec<Row>, BackendError> {
-        let deadline = call_deadline(deadline, self.timeout);
-        match &self.engine {
-            Engine::Sqlite(sqlite) => {
-                sqlite.query(query, deadline).await.map_err(|failure| self.breaker.error(failure))
-            }
+        if let Engine::Sqlite(sqlite) = &self.engine {
+            let deadline = call_deadline(deadline, self.timeout);
+            return sqlite.query(query, deadline).await.map_err(|failure| self.breaker.error(failure));
         }
+        let work = Work { statements: vec![query], lock: None, durable: false };
+        let outputs = self.run(work, deadline).await?;
+        Ok(outputs.into_iter().next().unwrap_or_default().rows)
     }
 
     /// Whether the database answers; opens it if it is not open. For the log at the start.

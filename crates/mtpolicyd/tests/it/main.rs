@@ -12,6 +12,7 @@ mod privileges;
 mod process;
 mod reload;
 mod servers;
+mod sql;
 mod support;
 mod tidy;
 

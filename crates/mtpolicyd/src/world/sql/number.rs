@@ -20,7 +20,7 @@ pub(super) fn special(number: f64) -> String {
 }
 
 /// Lays `d.ddde-N` out: with an exponent only below 0.0001 and beyond `digits` places.
-fn layout(scientific: &str, digits: usize) -> String {
+pub(super) fn layout(scientific: &str, digits: usize) -> String {
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let (sign, mantissa) = match mantissa.strip_prefix('-') {

@@ -1,0 +1,225 @@
+//! MariaDB and MySQL: statements with `?`, results as text.
+//!
+//! Knows: mysql_async, the server's errors and locks. Must not know: what the tables are for.
+//!
+//! Tables may be of an engine without transactions, such as MyISAM, where a work that fails in the middle
+//! leaves what was done before.
+
+mod values;
+
+use super::dsn::{ServerSource, Tls};
+use super::server::{Driver, Trouble, hash};
+use super::{Limiter, Output, Param, Statement, Work};
+use crate::world::backend::Failure;
+use crate::world::tls;
+use mysql_async::prelude::{Protocol, Queryable};
+use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Params, QueryResult, SslOpts, Value};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Statements that a connection keeps prepared; the daemon has some dozens.
+const PREPARED: usize = 128;
+
+/// The longest name of a lock that servers accept, in characters.
+const MAX_LOCK_NAME: usize = 64;
+
+/// Errors of the server (`mysqld_error.h`).
+const NO_SUCH_TABLE: u16 = 1146;
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+const DEADLOCK: u16 = 1213;
+const SERVER_SHUTDOWN: u16 = 1053;
+const CONNECTION_KILLED: u16 = 1927;
+
+/// How connections to a server are made.
+pub(super) struct MySql {
+    options: Opts,
+    /// The same without encryption, where that is no must.
+    plain: Option<Opts>,
+    database: String,
+}
+
+impl MySql {
+    /// The error says what is wrong with the certificates.
+    pub fn new(source: ServerSource) -> Result<MySql, String> {
+        let tls = ssl_options(&source)?;
+        let database = source.database.clone().unwrap_or_default();
+        // A plain `localhost` would be asked for its socket: a connection that nobody wrote down.
+        let mut options = OptsBuilder::default()
+            .ip_or_hostname(source.host.unwrap_or_else(|| "localhost".to_owned()))
+            .user(source.user)
+            .pass((!source.password.0.is_empty()).then_some(source.password.0))
+            .db_name(source.database)
+            .prefer_socket(false)
+            .stmt_cache_size(PREPARED)
+            // Rows that were changed, not those that were looked at.
+            .client_found_rows(false)
+            .socket(source.socket);
+        if let Some(port) = source.port {
+            options = options.tcp_port(port);
+        }
+        let plain = (source.tls == Tls::Prefer).then(|| options.clone().into());
+        Ok(MySql { options: options.ssl_opts(tls).into(), plain, database })
+    }
+
+    /// The name of a lock, which is one of the whole server's.
+    fn lock_name(&self, name: &str) -> String {
+        let scoped = format!("{}.{name}", self.database);
+        if scoped.chars().count() <= MAX_LOCK_NAME {
+            scoped
+        } else {
+            format!("mtpolicyd.{:016x}", hash(&scoped))
+        }
+    }
+}
+
+/// With a file of authorities the certificate has to be one of theirs, or of the system's, and for the
+/// server's name. Without one it is not verified, as DBD::mysql has it.
+fn ssl_options(source: &ServerSource) -> Result<Option<SslOpts>, String> {
+    if source.tls == Tls::Disable || source.socket.is_some() {
+        return Ok(None);
+    }
+    let verified = matches!(source.tls, Tls::VerifyCa | Tls::VerifyFull);
+    if !verified && source.tls_ca.is_none() {
+        return Ok(Some(SslOpts::default().with_danger_accept_invalid_certs(true)));
+    }
+    let trusted = tls::authorities(source.tls_ca.as_deref())?;
+    let trusted = trusted.iter().map(|certificate| certificate.as_ref().to_vec().into()).collect();
+    Ok(Some(SslOpts::default().with_disable_built_in_roots(true).with_root_certs(trusted)))
+}
+
+impl Driver for MySql {
+    type Link = Conn;
+
+    async fn connect(&self) -> Result<Conn, Trouble> {
+        let mut connected = Conn::new(self.options.clone()).await;
+        if let (Err(Error::Driver(DriverError::NoClientSslFlagFromServer)), Some(plain)) =
+            (&connected, &self.plain)
+        {
+            connected = Conn::new(plain.clone()).await;
+        }
+        connected.map_err(|error| Trouble::Lost(describe(&error)))
+    }
+
+    fn is_open(link: &Conn) -> bool {
+        // The library closes it after mistakes of its own user, such as too few parameters.
+        !link.is_disconnected()
+    }
+
+    async fn ping(link: &mut Conn) -> bool {
+        link.ping().await.is_ok()
+    }
+
+    async fn run(&self, link: &mut Conn, work: &Work, deadline: Instant) -> Result<Vec<Output>, Trouble> {
+        let Some(name) = &work.lock else { return transaction(link, work).await };
+        let name = self.lock_name(name);
+        lock(link, &name, deadline).await?;
+        let result = transaction(link, work).await;
+        if !matches!(result, Err(Trouble::Lost(_))) {
+            let release = vec![Value::from(&name)];
+            link.exec_drop("DO RELEASE_LOCK(?)", release).await.map_err(|error| trouble(&error))?;
+        }
+        result
+    }
+}
+
+/// Waits for a lock. It is the connection's, so it ends with it.
+async fn lock(link: &mut Conn, name: &str, deadline: Instant) -> Result<(), Trouble> {
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+    let params = (name, left.as_secs());
+    let got: Result<Option<Option<i64>>, _> = link.exec_first("SELECT GET_LOCK(?, ?)", params).await;
+    match got.map_err(|error| trouble(&error))? {
+        Some(Some(1)) => Ok(()),
+        _ => Err(Trouble::Said(Failure::TimedOut)),
+    }
+}
+
+async fn transaction(link: &mut Conn, work: &Work) -> Result<Vec<Output>, Trouble> {
+    // One statement alone happens all or not at all anyway.
+    let in_transaction = work.statements.len() > 1;
+    if in_transaction {
+        plain(link, "START TRANSACTION").await?;
+    }
+    let mut outputs = Vec::with_capacity(work.statements.len());
+    for one in &work.statements {
+        match statement(link, one).await {
+            Ok(output) => outputs.push(output),
+            Err(error) => {
+                let trouble = trouble(&error);
+                if in_transaction && !matches!(trouble, Trouble::Lost(_)) {
+                    plain(link, "ROLLBACK").await?;
+                }
+                return Err(trouble);
+            }
+        }
+    }
+    if in_transaction {
+        plain(link, "COMMIT").await?;
+    }
+    Ok(outputs)
+}
+
+async fn plain(link: &mut Conn, sql: &str) -> Result<(), Trouble> {
+    link.query_drop(sql).await.map_err(|error| trouble(&error))
+}
+
+async fn statement(link: &mut Conn, statement: &Statement) -> Result<Output, Error> {
+    let sql = statement.sql.as_ref();
+    if statement.params.is_empty() {
+        return output(link.query_iter(sql).await?).await;
+    }
+    let params = Params::Positional(statement.params.iter().map(value).collect());
+    output(link.exec_iter(sql, params).await?).await
+}
+
+fn value(param: &Param) -> Value {
+    match param {
+        Param::Null => Value::NULL,
+        Param::Integer(number) => Value::Int(*number),
+        Param::Text(text) => Value::Bytes(text.as_bytes().to_vec()),
+    }
+}
+
+async fn output<P: Protocol>(mut result: QueryResult<'_, '_, P>) -> Result<Output, Error> {
+    let columns = result.columns();
+    let mut limiter = Limiter::default();
+    let mut is_full = false;
+    while let Some(row) = result.next().await? {
+        let Some(columns) = &columns else { break };
+        // The rest is read, so that the connection can be used again.
+        is_full = is_full || !limiter.add(values::texts(row, columns));
+    }
+    let is_query = columns.is_some_and(|columns| !columns.is_empty());
+    let affected = if is_query { 0 } else { result.affected_rows() };
+    result.drop_result().await?;
+    Ok(Output { rows: limiter.rows, affected })
+}
+
+fn trouble(error: &Error) -> Trouble {
+    let text = describe(error);
+    match error {
+        Error::Server(said) => match said.code {
+            NO_SUCH_TABLE => Trouble::Said(Failure::NoTable(text)),
+            DEADLOCK | LOCK_WAIT_TIMEOUT => Trouble::Undone(text),
+            SERVER_SHUTDOWN | CONNECTION_KILLED => Trouble::Lost(text),
+            _ => Trouble::Said(Failure::Refused(text)),
+        },
+        Error::Driver(
+            DriverError::StmtParamsMismatch { .. }
+            | DriverError::StmtParamsNumberExceedsLimit { .. }
+            | DriverError::MixedParams
+            | DriverError::Params(_),
+        ) => Trouble::Said(Failure::Refused(text)),
+        _ => Trouble::Lost(text),
+    }
+}
+
+/// What happened, without the words of the library around it.
+fn describe(error: &Error) -> String {
+    match error {
+        Error::Server(said) => said.message.clone(),
+        Error::Driver(inner) => inner.to_string(),
+        Error::Io(mysql_async::IoError::Io(inner)) => inner.to_string(),
+        Error::Io(mysql_async::IoError::Tls(inner)) => inner.to_string(),
+        other => other.to_string(),
+    }
+}
