@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+mod keys;
 mod memcached;
 mod memory;
 mod redis;

@@ -6,6 +6,7 @@ mod client;
 mod connections;
 mod dialogues;
 mod dns;
+mod keyvalue;
 mod manual;
 mod postfix;
 mod privileges;

@@ -1,8 +1,8 @@
 //! A store in this process: expiring and bounded.
 //!
-//! Time is the monotonic clock, so a jump of the system's clock neither keeps nor loses a value. When the store
-//! is full, a new value replaces what has expired, or else what would expire first; so a lock, which lives
-//! shortly, goes before a ticket.
+//! Time is the monotonic clock, so a jump of the system's clock neither keeps nor loses a value. When the
+//! store is full, a new value replaces what has expired, or else what would expire first; so a lock, which
+//! lives shortly, goes before a ticket.
 //!
 //! Knows: time. Must not know: what the values are for.
 

@@ -1,0 +1,255 @@
+//! Stores of values: the same behaviour on each, and what happens when servers of memcached die or freeze.
+//!
+//! Knows: the interface of stores, real servers. Must not know: sessions, tickets, limits.
+
+#![allow(clippy::unwrap_used, reason = "what a test shares with others is a test too")]
+
+use super::support::servers::{Server, memcached};
+use mtpolicyd::world::backend::Failure;
+use mtpolicyd::world::keyvalue::{Locked, Memcached, MemcachedSettings, Memory, MemorySettings, Store};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long one call may take here.
+const CALL_LIMIT: Duration = Duration::from_millis(400);
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+/// What every store does.
+pub async fn behaves(store: &Store) {
+    values(store).await;
+    counters(store).await;
+    locks(store).await;
+    values_expire(store).await;
+}
+
+async fn values(store: &Store) {
+    let long = [&b"long "[..], &[b'x'; 600]].concat();
+    for key in [&b"plain"[..], b"a b\n", "grün@example.com".as_bytes(), b"UPPER", b"upper", &long] {
+        assert_eq!(store.get(key, soon()).await.unwrap(), None);
+        assert!(!store.delete(key, soon()).await.unwrap());
+        assert!(store.add(key, key, MINUTE, soon()).await.unwrap());
+        assert!(!store.add(key, b"another", MINUTE, soon()).await.unwrap());
+        assert_eq!(store.get(key, soon()).await.unwrap().as_deref(), Some(key));
+        store.set(key, b"", MINUTE, soon()).await.unwrap();
+        assert_eq!(store.get(key, soon()).await.unwrap().as_deref(), Some(&b""[..]));
+        assert!(store.delete(key, soon()).await.unwrap());
+        assert_eq!(store.get(key, soon()).await.unwrap(), None);
+    }
+    let large = b"0123456789\r\nEND\r\n".repeat(10_000);
+    for value in [&b"\r\nEND\r\n"[..], "Grüße".as_bytes(), b"\0\xff\x80 not UTF-8", &large] {
+        store.set(b"value", value, MINUTE * 60 * 24 * 45, soon()).await.unwrap();
+        assert!(store.get(b"value", soon()).await.unwrap().as_deref() == Some(value));
+    }
+}
+
+async fn counters(store: &Store) {
+    for expected in 1..=3 {
+        assert_eq!(store.increment(b"count", MINUTE, soon()).await.unwrap(), expected);
+    }
+    assert_eq!(store.get(b"count", soon()).await.unwrap().as_deref(), Some(&b"3"[..]));
+    store.set(b"word", b"many", MINUTE, soon()).await.unwrap();
+    let error = store.increment(b"word", MINUTE, soon()).await.unwrap_err();
+    assert!(matches!(error.failure, Failure::Refused(_)), "{error}");
+    let tasks = (0..20).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { store.increment(b"raced", MINUTE, soon()).await.unwrap() })
+    });
+    let mut seen = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        seen.push(task.await.unwrap());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=20).collect::<Vec<_>>());
+}
+
+async fn locks(store: &Store) {
+    let lock = async |owner: &[u8], lifetime| {
+        store.lock(b"lock_mail", owner, lifetime, b"mail", soon()).await.unwrap()
+    };
+    assert_eq!(lock(b"one", MINUTE).await, Locked::Ours(None));
+    assert_eq!(lock(b"two", MINUTE).await, Locked::Theirs);
+    assert!(!store.unlock(b"lock_mail", b"two", soon()).await.unwrap());
+    assert_eq!(lock(b"two", MINUTE).await, Locked::Theirs);
+    store.set(b"mail", b"seen", MINUTE, soon()).await.unwrap();
+    assert!(store.unlock(b"lock_mail", b"one", soon()).await.unwrap());
+    assert!(!store.unlock(b"lock_mail", b"one", soon()).await.unwrap());
+    assert_eq!(lock(b"two", Duration::from_secs(1)).await, Locked::Ours(Some(b"seen".to_vec())));
+    // Its owner has died.
+    sleep(Duration::from_millis(2100)).await;
+    assert_eq!(lock(b"three", MINUTE).await, Locked::Ours(Some(b"seen".to_vec())));
+    assert!(!store.unlock(b"lock_mail", b"two", soon()).await.unwrap());
+    assert!(store.unlock(b"lock_mail", b"three", soon()).await.unwrap());
+}
+
+async fn values_expire(store: &Store) {
+    let short = Duration::from_secs(1);
+    store.set(b"short", b"1", short, soon()).await.unwrap();
+    assert!(store.add(b"short2", b"1", short, soon()).await.unwrap());
+    assert_eq!(store.increment(b"short3", short, soon()).await.unwrap(), 1);
+    store.set(b"renewed", b"1", short, soon()).await.unwrap();
+    assert_eq!(store.increment(b"renewed", MINUTE, soon()).await.unwrap(), 2);
+    assert!(store.get(b"short2", soon()).await.unwrap().is_some());
+    sleep(Duration::from_millis(2100)).await;
+    assert_eq!(store.get(b"short", soon()).await.unwrap(), None);
+    assert!(!store.delete(b"short", soon()).await.unwrap());
+    assert!(store.add(b"short2", b"2", MINUTE, soon()).await.unwrap());
+    assert_eq!(store.increment(b"short3", MINUTE, soon()).await.unwrap(), 1);
+    assert_eq!(store.get(b"renewed", soon()).await.unwrap().as_deref(), Some(&b"2"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_behaves() {
+    behaves(&Store::Memory(Arc::new(Memory::new("memory", MemorySettings { max_entries: 1000 })))).await;
+}
+
+fn client(servers: &[String], namespace: &str) -> Store {
+    let (servers, namespace) = (servers.to_vec(), namespace.to_owned());
+    let settings = MemcachedSettings { servers, namespace, timeout: CALL_LIMIT };
+    Store::Memcached(Arc::new(Memcached::new("cache", settings).unwrap()))
+}
+
+fn at(server: &Server) -> String {
+    format!("127.0.0.1:{}", server.port)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memcached_behaves() {
+    let (one, unix, two) = (memcached::start(), memcached::start_unix(), memcached::start());
+    behaves(&client(&[at(&one)], "mt-")).await;
+    let path = unix.path("memcached.sock").display().to_string();
+    let store = client(&[at(&two), format!("{path}=2"), at(&one)], "many-");
+    behaves(&store).await;
+    // The longest that memcached takes leaves some room for the key.
+    store.set(b"large", &[b'x'; 1_000_000], MINUTE, soon()).await.unwrap();
+    assert_eq!(store.get(b"large", soon()).await.unwrap().map(|value| value.len()), Some(1_000_000));
+    let error = store.set(b"large", &[b'x'; 1_100_000], MINUTE, soon()).await.unwrap_err();
+    assert!(error.to_string().contains("beyond the limit"), "{error}");
+    let error = store.set(b"large", &[b'x'; 1024 * 1024], MINUTE, soon()).await.unwrap_err();
+    assert!(error.to_string().contains("too large"), "{error}");
+    assert!(store.get(b"value", soon()).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_end_when_memcached_is_frozen_and_no_late_reply_is_seen() {
+    let server = memcached::start();
+    let store = client(&[at(&server)], "");
+    store.set(b"early", b"early", MINUTE, soon()).await.unwrap();
+    server.freeze();
+    let calls = (0..20).map(|number| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let begun = Instant::now();
+            let key = format!("frozen{number}");
+            let failed = store.set(key.as_bytes(), key.as_bytes(), MINUTE, soon()).await.is_err();
+            failed && begun.elapsed() < CALL_LIMIT + Duration::from_millis(300)
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert!(call.await.unwrap());
+    }
+    // It is known to be dead once it did not answer a try either.
+    sleep(Duration::from_millis(1100)).await;
+    let begun = Instant::now();
+    let error = store.get(b"early", soon()).await.unwrap_err();
+    assert!(matches!(error.failure, Failure::Down(_)) && begun.elapsed() < CALL_LIMIT / 4, "{error}");
+    server.thaw();
+    let begun = Instant::now();
+    while store.get(b"early", soon()).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        sleep(Duration::from_millis(20)).await;
+    }
+    for number in 0..200 {
+        let key = format!("late{number}");
+        store.set(key.as_bytes(), key.as_bytes(), MINUTE, soon()).await.unwrap();
+        let value = store.get(key.as_bytes(), soon()).await.unwrap();
+        assert_eq!(value.as_deref(), Some(key.as_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_memcached_under_load_is_got_over() {
+    let mut server = memcached::start();
+    let store = client(&[at(&server)], "");
+    let end = Instant::now() + Duration::from_secs(3);
+    let workers = (0..8).map(|worker| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let (mut good, mut last_error) = (0_u32, None);
+            while Instant::now() < end {
+                let key = format!("{worker}-{good}");
+                let set = store.set(key.as_bytes(), key.as_bytes(), MINUTE, soon()).await;
+                match set.and(store.get(key.as_bytes(), soon()).await) {
+                    // Gone with the server, if anything.
+                    Ok(value) => {
+                        assert!(value.is_none_or(|value| value == key.as_bytes()));
+                        good += 1;
+                    }
+                    Err(_) => {
+                        last_error = Some(Instant::now());
+                        sleep(Duration::from_millis(5)).await;
+                    }
+                }
+            }
+            (good, last_error)
+        })
+    });
+    let workers: Vec<_> = workers.collect();
+    sleep(Duration::from_millis(300)).await;
+    tokio::task::block_in_place(|| server.restart());
+    let back = Instant::now();
+    for worker in workers {
+        let (good, last_error) = worker.await.unwrap();
+        assert!(good > 10);
+        assert!(last_error.is_none_or(|at| at < back + Duration::from_millis(1500)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_while_nothing_is_asked_is_not_noticed() {
+    let mut server = memcached::start();
+    let store = client(&[at(&server)], "");
+    for _ in 0..3 {
+        store.set(b"k", b"v", MINUTE, soon()).await.unwrap();
+        tokio::task::block_in_place(|| server.restart());
+        assert_eq!(store.get(b"k", soon()).await.unwrap(), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_a_dead_memcached_move_to_another() {
+    let (one, two) = (memcached::start(), memcached::start());
+    let mut dead = memcached::start();
+    let store = client(&[at(&one), at(&two), at(&dead)], "");
+    tokio::task::block_in_place(|| dead.stop());
+    for number in 0..50 {
+        let key = format!("key{number}");
+        store.set(key.as_bytes(), b"1", MINUTE, soon()).await.unwrap();
+        assert!(store.get(key.as_bytes(), soon()).await.unwrap().is_some());
+        let lock = [b"lock_", key.as_bytes()].concat();
+        let locked = store.lock(&lock, b"me", MINUTE, key.as_bytes(), soon()).await.unwrap();
+        assert_eq!(locked, Locked::Ours(Some(b"1".to_vec())));
+        assert!(store.unlock(&lock, b"me", soon()).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_memcached_that_is_not_there_is_said_and_found_later() {
+    let mut server = memcached::start();
+    let store = client(&[at(&server)], "");
+    tokio::task::block_in_place(|| server.stop());
+    let error = store.get(b"k", soon()).await.unwrap_err();
+    let place = format!("connection cache (127.0.0.1:{}): down: ", server.port);
+    assert!(error.to_string().starts_with(&place), "{error}");
+    tokio::task::block_in_place(|| server.start());
+    let begun = Instant::now();
+    while store.get(b"k", soon()).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(2));
+        sleep(Duration::from_millis(20)).await;
+    }
+}
