@@ -141,9 +141,9 @@ options! {
 options! {
     /// Options of module Memcached.
     struct MemcachedOptions {
-        /// The servers, `HOST:PORT` or paths of UNIX sockets, separated by commas; `=WEIGHT` behind one lets it
-        /// have that many times the keys. A key lives on one of them, or on another while that one is down.
-        /// Values that Perl's client has serialized or compressed can't be read, and count as absent.
+        /// The servers, `HOST:PORT` or paths of UNIX sockets, separated by commas; `=WEIGHT` behind one lets
+        /// it have that many times the keys. A key lives on one of them, or on another while that one is
+        /// down. Values that Perl's client has serialized or compressed can't be read, and count as absent.
         servers: String = "127.0.0.1:11211",
         /// What every key begins with.
         namespace: String = "",

@@ -5,8 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "what a test shares with others is a test too")]
 
 use super::support::servers::{Server, memcached};
-use mtpolicyd::world::backend::Failure;
+use mtpolicyd::world::backend::{Failure, Secret};
 use mtpolicyd::world::keyvalue::{Locked, Memcached, MemcachedSettings, Memory, MemorySettings, Store};
+use mtpolicyd::world::sql::{Durability, Sql, SqlSettings};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -252,4 +253,37 @@ async fn a_memcached_that_is_not_there_is_said_and_found_later() {
         assert!(begun.elapsed() < Duration::from_secs(2));
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+fn table(dsn: String, user: &str) -> Store {
+    let settings = SqlSettings {
+        dsn,
+        user: user.to_owned(),
+        password: Secret::default(),
+        timeout: Duration::from_secs(5),
+        max_connections: 10,
+        durability: Durability::Full,
+        tls_ca: None,
+    };
+    Store::table(Arc::new(Sql::new("db", settings).unwrap()))
+}
+
+async fn table_behaves(store: &Store) {
+    behaves(store).await;
+    let before = store.expire(soon()).await.unwrap();
+    for number in 0..30 {
+        let key = format!("old{number}");
+        store.set(key.as_bytes(), b"x", Duration::from_millis(1), soon()).await.unwrap();
+    }
+    store.set(b"old and kept", b"x", MINUTE, soon()).await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!((before > 0, store.expire(soon()).await.unwrap()), (true, 30));
+    assert_eq!(store.expire(soon()).await.unwrap(), 0);
+    assert!(store.get(b"old and kept", soon()).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_sqlite_behaves() {
+    let folder = tempfile::tempdir().unwrap();
+    table_behaves(&table(format!("dbi:SQLite:dbname={}", folder.path().join("db").display()), "")).await;
 }
