@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test shares with others is a test too")]
 
-use super::support::servers::{Server, memcached};
+use super::support::servers::{Server, mariadb, memcached, postgres};
 use mtpolicyd::world::backend::{Failure, Secret};
 use mtpolicyd::world::keyvalue::{Locked, Memcached, MemcachedSettings, Memory, MemorySettings, Store};
 use mtpolicyd::world::sql::{Durability, Sql, SqlSettings};
@@ -26,6 +26,7 @@ pub async fn behaves(store: &Store) {
     values(store).await;
     counters(store).await;
     locks(store).await;
+    locks_exclude(store).await;
     values_expire(store).await;
 }
 
@@ -86,6 +87,35 @@ async fn locks(store: &Store) {
     assert_eq!(lock(b"three", MINUTE).await, Locked::Ours(Some(b"seen".to_vec())));
     assert!(!store.unlock(b"lock_mail", b"two", soon()).await.unwrap());
     assert!(store.unlock(b"lock_mail", b"three", soon()).await.unwrap());
+}
+
+/// Each adds one to the number that the lock protects.
+async fn locks_exclude(store: &Store) {
+    const TASKS: u32 = 12;
+    // Several locks, since with several servers some are where their key is and some are not.
+    for mail in 0..6 {
+        let (lock, key) = (format!("lock_raced{mail}"), format!("raced{mail}"));
+        let tasks = (0..TASKS).map(|owner| {
+            let (store, lock, key, owner) = (store.clone(), lock.clone(), key.clone(), owner.to_string());
+            tokio::spawn(async move {
+                let (lock, key, owner) = (lock.as_bytes(), key.as_bytes(), owner.as_bytes());
+                let before = loop {
+                    match store.lock(lock, owner, MINUTE, key, soon()).await.unwrap() {
+                        Locked::Ours(value) => break value.unwrap_or_else(|| b"0".to_vec()),
+                        Locked::Theirs => sleep(Duration::from_millis(3)).await,
+                    }
+                };
+                let number: u32 = String::from_utf8(before).unwrap().parse().unwrap();
+                store.set(key, (number + 1).to_string().as_bytes(), MINUTE, soon()).await.unwrap();
+                assert!(store.unlock(lock, owner, soon()).await.unwrap());
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        let sum = store.get(key.as_bytes(), soon()).await.unwrap();
+        assert_eq!(sum, Some(TASKS.to_string().into_bytes()));
+    }
 }
 
 async fn values_expire(store: &Store) {
@@ -255,11 +285,11 @@ async fn a_memcached_that_is_not_there_is_said_and_found_later() {
     }
 }
 
-fn table(dsn: String, user: &str) -> Store {
+fn table(dsn: String) -> Store {
     let settings = SqlSettings {
         dsn,
-        user: user.to_owned(),
-        password: Secret::default(),
+        user: mariadb::NAME.to_owned(),
+        password: Secret(mariadb::NAME.to_owned()),
         timeout: Duration::from_secs(5),
         max_connections: 10,
         durability: Durability::Full,
@@ -285,5 +315,17 @@ async fn table_behaves(store: &Store) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_sqlite_behaves() {
     let folder = tempfile::tempdir().unwrap();
-    table_behaves(&table(format!("dbi:SQLite:dbname={}", folder.path().join("db").display()), "")).await;
+    table_behaves(&table(format!("dbi:SQLite:dbname={}", folder.path().join("db").display()))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_mariadb_behaves() {
+    let server = mariadb::start();
+    table_behaves(&table(mariadb::dsn(&server))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_postgres_behaves() {
+    let server = postgres::start();
+    table_behaves(&table(postgres::dsn(&server))).await;
 }
