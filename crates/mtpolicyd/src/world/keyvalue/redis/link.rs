@@ -128,7 +128,7 @@ impl Access {
         }
     }
 
-    /// Asks a question that changes nothing.
+    /// Sends a command that changes no value.
     pub(super) async fn ask(
         &self,
         link: &Link,
@@ -136,12 +136,10 @@ impl Access {
         command: &str,
         arguments: &[&str],
     ) -> Result<Value, Trouble> {
-        let mut question = Pipeline::with_capacity(1);
-        question.add_command(cmd(command)).arg(arguments);
-        let reply = link
-            .send(&question)
-            .await
-            .and_then(|mut replies| replies.pop().unwrap_or_default().extract_error());
+        let mut question = cmd(command);
+        question.arg(arguments);
+        let reply = link.connection.clone().send_packed_command(&question).await;
+        let reply = reply.and_then(Value::extract_error);
         reply.map_err(|error| on_opening(&error, &address.to_string(), self.login.password.as_ref()))
     }
 
@@ -169,13 +167,8 @@ impl Access {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut info = RedisConnectionInfo::default().set_db(self.login.db).set_skip_set_lib_name();
-        if let Some(user) = &self.login.user {
-            info = info.set_username(user);
-        }
-        if let Some(Secret(password)) = &self.login.password {
-            info = info.set_password(password);
-        }
+        // What the library says of a refused login is less than what the server says.
+        let info = RedisConnectionInfo::default().set_skip_set_lib_name();
         // The limits are those of the caller, which end the connection as well.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
@@ -184,7 +177,16 @@ impl Access {
         let opened = MultiplexedConnection::new_with_config(&info, stream, config).await;
         let (connection, driver) =
             opened.map_err(|error| on_opening(&error, &address.to_string(), self.login.password.as_ref()))?;
-        Ok(Link { connection, driver: Arc::new(Driver(tokio::spawn(driver))) })
+        let link = Link { connection, driver: Arc::new(Driver(tokio::spawn(driver))) };
+        if let Some(Secret(password)) = &self.login.password {
+            let user = self.login.user.as_deref();
+            let login: Vec<_> = user.into_iter().chain([password.as_str()]).collect();
+            self.ask(&link, address, "AUTH", &login).await?;
+        }
+        if self.login.db != 0 {
+            self.ask(&link, address, "SELECT", &[&self.login.db.to_string()]).await?;
+        }
+        Ok(link)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Knows: the errors of the protocol and of its library. Must not know: connections.
 
 use crate::world::backend::{BackendError, Breaker, Failure, Secret};
-use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
+use redis::{RedisError, ServerError};
 
 /// Why a call failed.
 #[derive(Clone, Debug)]
@@ -40,17 +40,10 @@ pub(super) fn on_opening(error: &RedisError, place: &str, secret: Option<&Secret
         Some(Secret(password)) => text.replace(password.as_str(), "(not shown)"),
         None => text,
     };
-    match error.kind() {
-        ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {
-            Trouble::Refused(text)
-        }
-        ErrorKind::Extension if is_login(error.code()) => Trouble::Refused(text),
+    match error.code() {
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => Trouble::Refused(text),
         _ => Trouble::Down(text),
     }
-}
-
-fn is_login(code: Option<&str>) -> bool {
-    matches!(code, Some("NOAUTH" | "WRONGPASS"))
 }
 
 /// An error of the library in words, without its type names.
