@@ -11,6 +11,7 @@ mod manual;
 mod postfix;
 mod privileges;
 mod process;
+mod redis;
 mod reload;
 mod servers;
 mod sql;
