@@ -118,6 +118,8 @@ options! {
         sentinels: Option<String>,
         /// The service to ask the sentinels for.
         service: Option<String>,
+        /// The password of the sentinels, if they want one. `password` is for the server only.
+        sentinel_password: Option<String>,
         /// Nodes of a cluster, `HOST:PORT` separated by commas, instead of a server; one that answers is
         /// enough to find the others.
         cluster: Option<String>,
@@ -129,7 +131,8 @@ options! {
         db: Count = Count(0),
         /// How long one call may take; a request's own deadline ends it too.
         timeout: Span = Span(Seconds(1)),
-        /// Whether the connection is encrypted and the server's certificate verified.
+        /// Whether the connection is encrypted and the server's certificate verified; with sentinels, those
+        /// to them as well. Certificates have to name servers as sentinels and clusters do, often by address.
         tls: Truth = Truth(false),
         /// A file of certificates (PEM) of authorities to trust, beside those of the system.
         tls_ca: Option<String>,
@@ -267,7 +270,8 @@ fn redis(options: RedisOptions, section: &Section<'_>) -> Option<Settings> {
     let server = match (options.cluster, options.sentinels, options.service, options.sock) {
         (Some(nodes), ..) => RedisServer::Cluster(list(&nodes)),
         (None, Some(sentinels), Some(service), _) => {
-            RedisServer::Sentinel { sentinels: list(&sentinels), service }
+            let password = options.sentinel_password.map(Secret);
+            RedisServer::Sentinel { sentinels: list(&sentinels), service, password }
         }
         (None, Some(_), None, _) => {
             section.missing("service");

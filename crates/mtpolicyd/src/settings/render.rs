@@ -8,7 +8,7 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snip
 use config_general::{Diagnostic, Sources, Span};
 
 /// Options whose lines are never shown; a data source may have a password in it.
-const SECRET_OPTIONS: [&str; 2] = ["password", "dsn"];
+const SECRET_OPTIONS: [&str; 3] = ["password", "sentinel_password", "dsn"];
 
 /// Everything that was said about a file, in file order.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ pub(super) fn check(root: &Block, sources: &Sources, report: &Report) {
         for entry in block.entries() {
             let is_set = entry.value.as_deref().is_some_and(|value| !value.is_empty());
             let path = &sources.get(entry.value_span.source).path;
-            if entry.key == "password" && is_set && readable_by_others(path) {
+            if entry.key.ends_with("password") && is_set && readable_by_others(path) {
                 let message = format!("this password is readable by every user: {}", path.display());
                 let help = "let only root and the group of the daemon read the file: \
                             chown root:mtpolicyd, chmod 640";

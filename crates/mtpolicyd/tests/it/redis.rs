@@ -297,6 +297,10 @@ async fn a_frozen_server_gives_nobody_the_reply_of_another() {
     comes_back(&redis).await;
 }
 
+fn sentinels_of(sentinels: Vec<String>, service: &str) -> RedisServer {
+    RedisServer::Sentinel { sentinels, service: service.to_owned(), password: None }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinels_lead_to_the_master_and_to_its_successor() {
     let mut master = redis::start();
@@ -304,7 +308,7 @@ async fn sentinels_lead_to_the_master_and_to_its_successor() {
     let sentinel = redis::start_sentinel("mail", &master, 1);
     // One that is gone is no hindrance.
     let sentinels = vec![at(free_port()), at(sentinel.port)];
-    let redis = open(settings(RedisServer::Sentinel { sentinels, service: "mail".to_owned() }));
+    let redis = open(settings(sentinels_of(sentinels, "mail")));
     does_what_a_store_does(&redis).await.unwrap();
     assert!(redis::command(master.port, &["GET", "new"]).contains("other"));
     tokio::task::block_in_place(|| master.stop());
@@ -316,9 +320,19 @@ async fn sentinels_lead_to_the_master_and_to_its_successor() {
     });
     comes_back(&redis).await;
     assert!(redis::command(replica.port, &["GET", "is"]).contains("back"));
-    let unknown = RedisServer::Sentinel { sentinels: vec![at(sentinel.port)], service: "none".to_owned() };
+    let unknown = sentinels_of(vec![at(sentinel.port)], "none");
     let error = open(settings(unknown)).ping(soon()).await.unwrap_err();
     assert!(error.to_string().contains("does not know the service none"), "{error}");
+    // A sentinel may want a password of its own.
+    redis::command(sentinel.port, &["ACL", "SETUSER", "default", "resetpass", ">sesame"]);
+    let with = |password: Option<&str>| RedisServer::Sentinel {
+        sentinels: vec![at(sentinel.port)],
+        service: "mail".to_owned(),
+        password: password.map(|password| Secret(password.to_owned())),
+    };
+    let error = open(settings(with(None))).ping(soon()).await.unwrap_err();
+    assert!(error.to_string().contains("NOAUTH"), "{error}");
+    open(settings(with(Some("sesame")))).ping(soon()).await.unwrap();
 }
 
 #[tokio::test]
@@ -326,10 +340,7 @@ async fn a_master_that_became_a_replica_is_left() {
     let master = redis::start();
     let replica = redis::start_replica(&master);
     let sentinel = redis::start_sentinel("mail", &master, 1);
-    let redis = open(settings(RedisServer::Sentinel {
-        sentinels: vec![at(sentinel.port)],
-        service: "mail".to_owned(),
-    }));
+    let redis = open(settings(sentinels_of(vec![at(sentinel.port)], "mail")));
     redis.ping(soon()).await.unwrap();
     crate::support::eventually("the sentinel begins", || {
         redis::command(sentinel.port, &["SENTINEL", "FAILOVER", "mail"]).starts_with("+OK").then_some(())

@@ -56,6 +56,8 @@ pub enum RedisServer {
         sentinels: Vec<String>,
         /// The name of the service.
         service: String,
+        /// The password of the sentinels, if they want one.
+        password: Option<Secret>,
     },
     /// A cluster that one of these nodes (`host:port`) knows.
     Cluster(Vec<String>),
@@ -99,9 +101,10 @@ impl Redis {
                 return Err(format!("tls: the socket {path} is not encrypted"));
             }
             RedisServer::Unix(path) => one(Target::Address(Address::Unix(path))),
-            RedisServer::Sentinel { sentinels, service } => {
+            RedisServer::Sentinel { sentinels, service, password } => {
                 let sentinels = addresses("sentinels", &sentinels, sentinel::PORT)?;
-                one(Target::Master(sentinel::Service { name: service, sentinels }))
+                let login = Login { password: password.and_then(not_empty), ..Login::default() };
+                one(Target::Master(sentinel::Service { name: service, sentinels, login }))
             }
             RedisServer::Cluster(_) if settings.db != 0 => {
                 return Err(format!("db = {}: a cluster has database 0 only", settings.db));
@@ -263,12 +266,17 @@ fn access(settings: &RedisSettings) -> Result<Access, String> {
     if settings.tls_ca.is_some() && !settings.tls {
         return Err("tls_ca: without `tls = on` nothing is encrypted".to_owned());
     }
-    let password = settings.password.clone().filter(|Secret(password)| !password.is_empty());
+    let password = settings.password.clone().and_then(not_empty);
     if settings.user.is_some() && password.is_none() {
         return Err("user: a user needs a password".to_owned());
     }
     let tls = settings.tls.then(|| tls::client_config(settings.tls_ca.as_deref())).transpose()?;
     Ok(Access { login: Login { user: settings.user.clone(), password, db: settings.db }, tls })
+}
+
+/// A password that is empty is none.
+fn not_empty(password: Secret) -> Option<Secret> {
+    (!password.0.is_empty()).then_some(password)
 }
 
 fn addresses(option: &str, texts: &[String], port: u16) -> Result<Vec<Address>, String> {
@@ -337,6 +345,7 @@ mod tests {
         let sentinels = |sentinels: &[&str]| RedisServer::Sentinel {
             sentinels: sentinels.iter().map(|sentinel| sentinel.to_string()).collect(),
             service: "mail".to_owned(),
+            password: None,
         };
         assert!(Redis::new("redis", tcp()).is_ok());
         assert!(mistake(settings(RedisServer::Tcp("a:b".to_owned()))).contains("`a:b` is no server"));

@@ -15,6 +15,8 @@ pub(super) const PORT: u16 = 26379;
 pub(super) struct Service {
     pub(super) name: String,
     pub(super) sentinels: Vec<Address>,
+    /// How to log in to them.
+    pub(super) login: Login,
 }
 
 impl Service {
@@ -23,9 +25,10 @@ impl Service {
     pub(super) async fn open_master(&self, access: &Access) -> Result<Link, Trouble> {
         let mut tries = JoinSet::new();
         for sentinel in &self.sentinels {
+            let to_sentinel = Access { login: self.login.clone(), tls: access.tls.clone() };
             let (sentinel, service, access) = (sentinel.clone(), self.name.clone(), access.clone());
             tries.spawn(async move {
-                let address = master(&sentinel, &service, &access).await?;
+                let address = master(&sentinel, &service, &to_sentinel).await?;
                 access.open_master(&address).await
             });
         }
@@ -47,7 +50,6 @@ impl Service {
 
 /// Where a sentinel says that the master is.
 async fn master(sentinel: &Address, service: &str, access: &Access) -> Result<Address, Trouble> {
-    let access = Access { login: Login::default(), tls: access.tls.clone() };
     let link = access.connect(sentinel).await?;
     let reply = access.ask(&link, sentinel, "SENTINEL", &["get-master-addr-by-name", service]).await?;
     let unknown = || Trouble::Down(format!("sentinel {sentinel} does not know the service {service}"));
