@@ -3,9 +3,9 @@
 //!
 //! Knows: real servers. Must not know: what the values are for.
 
-use crate::support::free_port;
 use crate::support::servers::certificates::Certificates;
 use crate::support::servers::{Server, redis};
+use crate::support::{eventually, free_port};
 use mtpolicyd::world::backend::{BackendError, Failure, Secret};
 use mtpolicyd::world::keyvalue::{Locked, Redis, RedisServer, RedisSettings};
 use std::path::Path;
@@ -314,7 +314,7 @@ async fn sentinels_lead_to_the_master_and_to_its_successor() {
     tokio::task::block_in_place(|| master.stop());
     is_down(&redis.increment(b"count", LONG, soon()).await.unwrap_err());
     tokio::task::block_in_place(|| {
-        crate::support::eventually("the replica is the master", || {
+        eventually("the replica is the master", || {
             redis::command(replica.port, &["ROLE"]).contains("master").then_some(())
         });
     });
@@ -342,10 +342,10 @@ async fn a_master_that_became_a_replica_is_left() {
     let sentinel = redis::start_sentinel("mail", &master, 1);
     let redis = open(settings(sentinels_of(vec![at(sentinel.port)], "mail")));
     redis.ping(soon()).await.unwrap();
-    crate::support::eventually("the sentinel begins", || {
+    eventually("the sentinel begins", || {
         redis::command(sentinel.port, &["SENTINEL", "FAILOVER", "mail"]).starts_with("+OK").then_some(())
     });
-    crate::support::eventually("the master is a replica", || {
+    eventually("the master is a replica", || {
         redis::command(master.port, &["ROLE"]).contains("slave").then_some(())
     });
     comes_back(&redis).await;
@@ -429,4 +429,51 @@ async fn a_server_of_a_cluster_dies_and_comes_back() {
         sleep(Duration::from_millis(20)).await;
     }
     redis.get(b"foo", soon()).await.unwrap();
+}
+
+/// A server that repeats what the third one does, and takes its place when it dies.
+fn replica_of_third(servers: &[Server; 3]) -> Server {
+    let bus = free_port().to_string();
+    let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
+    let replica = redis::start_with(&options);
+    let said =
+        |port, words: &[&str], wanted: &str| redis::command(port, words).contains(wanted).then_some(());
+    let (third, own) = (servers[2].port.to_string(), replica.port);
+    let nodes = redis::command(servers[2].port, &["CLUSTER", "NODES"]);
+    let (id, place) = nodes
+        .lines()
+        .find_map(|line| line.contains("myself").then(|| line.split_once(' ')).flatten())
+        .expect("it names itself");
+    let bus_of_third = place.split(['@', ' ', ',']).nth(1).expect("it names its bus");
+    redis::command(own, &["CLUSTER", "MEET", "127.0.0.1", &third, bus_of_third]);
+    eventually("the replica knows all", || said(own, &["CLUSTER", "INFO"], "cluster_known_nodes:4"));
+    eventually("it may follow", || said(own, &["CLUSTER", "REPLICATE", id], "+OK"));
+    eventually("it follows", || said(own, &["INFO", "replication"], "master_link_status:up"));
+    for server in servers {
+        eventually("all know it", || said(server.port, &["CLUSTER", "NODES"], " slave "));
+    }
+    replica
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_in_a_cluster_takes_over() {
+    let mut servers = redis::start_cluster();
+    let replica = tokio::task::block_in_place(|| replica_of_third(&servers));
+    let redis = open(cluster(&servers));
+    redis.set(b"foo", b"value", LONG, soon()).await.unwrap();
+    tokio::task::block_in_place(|| servers[2].stop());
+    tokio::task::block_in_place(|| {
+        eventually("the replica is the master", || {
+            redis::command(replica.port, &["ROLE"]).contains("master").then_some(())
+        });
+    });
+    let until = Instant::now() + BACK;
+    loop {
+        match redis.get(b"foo", soon()).await {
+            Ok(value) => break assert_eq!(value, Some(b"value".to_vec())),
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(redis.increment(b"{foo}count", LONG, soon()).await.unwrap(), 1);
 }
