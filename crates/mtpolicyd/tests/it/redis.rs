@@ -8,6 +8,8 @@ use crate::support::servers::{Server, redis};
 use crate::support::{eventually, free_port};
 use mtpolicyd::world::backend::{BackendError, Failure, Secret};
 use mtpolicyd::world::keyvalue::{Locked, Redis, RedisServer, RedisSettings};
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,6 +170,20 @@ async fn errors_of_the_server_are_told() {
     assert!(error.to_string().contains("READONLY"), "{error}");
     redis::command(server.port, &["REPLICAOF", "NO", "ONE"]);
     redis.set(b"text", b"y", LONG, soon()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_only_runs_a_script_is_down() {
+    let server = redis::start_with(&["--busy-reply-threshold", "50"]);
+    let redis = open(tcp(&server));
+    redis.ping(soon()).await.unwrap();
+    let mut other = TcpStream::connect(at(server.port)).unwrap();
+    other.write_all(b"EVAL 'while true do end' 0\r\n").unwrap();
+    sleep(Duration::from_millis(200)).await;
+    let error = redis.get(b"key", soon()).await.unwrap_err();
+    assert!(error.to_string().contains("down: BUSY"), "{error}");
+    redis::command(server.port, &["SCRIPT", "KILL"]);
+    comes_back(&redis).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

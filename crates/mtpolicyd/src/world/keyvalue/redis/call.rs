@@ -156,6 +156,8 @@ fn judge(node: &Arc<Node>, replies: Vec<Value>) -> Result<Reply, Trouble> {
         Some(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
             Err(Trouble::Known(node.failed(&answer)))
         }
+        // A script, mostly of somebody else, has kept it from serving for seconds.
+        None if error.code() == "BUSY" => Err(Trouble::Known(node.failed(&answer))),
         Some(ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain) => Err(Trouble::Down(answer)),
         _ => Err(Trouble::Refused(answer)),
     }
