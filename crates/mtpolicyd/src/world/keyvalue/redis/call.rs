@@ -121,7 +121,7 @@ impl Servers {
 
 /// Sends a call to a server.
 async fn send(node: &Arc<Node>, call: &Call<'_>, asking: bool, deadline: Instant) -> Result<Reply, Trouble> {
-    let late = |_| Trouble::Known(node.suspect());
+    let late = |_| Trouble::Late(node.suspect());
     let in_use = timeout_at(deadline, node.use_link()).await.map_err(late)??;
     let replies = if asking {
         let commands = pipeline(std::iter::once(cmd("ASKING")).chain(call.commands.cmd_iter().cloned()));

@@ -73,7 +73,7 @@ impl Cluster {
         if self.outdated.load(Ordering::Relaxed) {
             self.breaker.check().map_err(Trouble::Known)?;
             let refreshed = timeout_at(deadline, self.refresh()).await;
-            refreshed.map_err(|_| Trouble::Known(self.breaker.suspect(self.probe())))??;
+            refreshed.map_err(|_| Trouble::Late(self.breaker.suspect(self.probe())))??;
         }
         let slot = slot(key);
         let nobody = || Trouble::Down(format!("no server of the cluster has slot {slot}"));
@@ -126,9 +126,10 @@ impl Cluster {
             let access = self.access.clone();
             tries.spawn(async move {
                 let in_use = node.use_link().await?;
-                let ranges = slots_of(&access, &in_use.link, &address).await?;
+                let link = in_use.link.clone();
+                // Who is slower than another is not a server that does not answer.
                 in_use.answered();
-                Ok(ranges)
+                slots_of(&access, &link, &address).await
             });
         }
         let mut first_trouble = None;
@@ -141,7 +142,7 @@ impl Cluster {
         }
         // What is known of one server is not known of the cluster.
         Err(match first_trouble {
-            Some(Trouble::Known(error)) => Trouble::Down(error.failure.to_string()),
+            Some(Trouble::Known(error) | Trouble::Late(error)) => Trouble::Down(error.failure.to_string()),
             Some(trouble) => trouble,
             None => Trouble::Down("no server is known".to_owned()),
         })

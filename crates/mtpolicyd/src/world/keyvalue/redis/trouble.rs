@@ -14,8 +14,10 @@ pub(super) enum Trouble {
     Lost(String),
     /// The server answered with an error.
     Refused(String),
-    /// Its server is known to be dead, and has been complained of.
+    /// Its server is known to be dead, so that nothing was executed.
     Known(BackendError),
+    /// The call was given up, so that the command may have been executed.
+    Late(BackendError),
 }
 
 impl Trouble {
@@ -27,7 +29,7 @@ impl Trouble {
                 breaker.error(Failure::Down(format!("the connection broke before the reply: {cause}").into()))
             }
             Trouble::Refused(answer) => breaker.error(Failure::Refused(answer)),
-            Trouble::Known(error) => error,
+            Trouble::Known(error) | Trouble::Late(error) => error,
         }
     }
 }

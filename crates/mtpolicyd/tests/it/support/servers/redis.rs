@@ -114,7 +114,8 @@ pub fn command(port: u16, words: &[&str]) -> String {
     try_command(port, words).unwrap_or_else(|| panic!("no answer to {words:?}"))
 }
 
-fn try_command(port: u16, words: &[&str]) -> Option<String> {
+/// The same, or nothing where the server does not answer or hangs up.
+pub fn try_command(port: u16, words: &[&str]) -> Option<String> {
     let mut stream = look(port)?;
     let mut message = format!("*{}\r\n", words.len());
     for word in words {
