@@ -3,11 +3,12 @@
 //!
 //! Knows: real servers. Must not know: what the values are for.
 
+use crate::keyvalue::behaves;
 use crate::support::servers::certificates::Certificates;
 use crate::support::servers::{Server, redis};
 use crate::support::{eventually, free_port};
 use mtpolicyd::world::backend::{BackendError, Failure, Secret};
-use mtpolicyd::world::keyvalue::{Locked, Redis, RedisServer, RedisSettings};
+use mtpolicyd::world::keyvalue::{Redis, RedisServer, RedisSettings, Store};
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
@@ -37,49 +38,22 @@ fn at(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-fn open(settings: RedisSettings) -> Redis {
-    Redis::new("shared", settings).expect("the settings are right")
+fn open(settings: RedisSettings) -> Arc<Redis> {
+    Arc::new(Redis::new("shared", settings).expect("the settings are right"))
 }
 
 fn soon() -> Instant {
     Instant::now() + TIMEOUT
 }
 
-/// Everything that a store can do.
-async fn does_what_a_store_does(redis: &Redis) -> Result<(), BackendError> {
+/// What every store does, and scripts.
+async fn does_what_a_store_does(redis: &Arc<Redis>) -> Result<(), BackendError> {
     redis.ping(soon()).await?;
-    assert_eq!(redis.get(b"key", soon()).await?, None);
-    redis.set(b"key", b"\0\xff", LONG, soon()).await?;
-    assert_eq!(redis.get(b"key", soon()).await?, Some(b"\0\xff".to_vec()));
-    assert!(!redis.add(b"key", b"other", LONG, soon()).await?);
-    assert!(redis.add(b"new", b"other", LONG, soon()).await?);
-    assert!(redis.delete(b"key", soon()).await?);
-    assert!(!redis.delete(b"key", soon()).await?);
-    assert_eq!(redis.increment(b"count", LONG, soon()).await?, 1);
-    assert_eq!(redis.increment(b"count", Duration::from_millis(50), soon()).await?, 2);
-    redis.set(b"short", b"", Duration::from_millis(50), soon()).await?;
-    sleep(Duration::from_millis(100)).await;
-    assert_eq!(redis.get(b"short", soon()).await?, None);
-    assert_eq!(redis.increment(b"count", LONG, soon()).await?, 1);
-    locks(redis).await?;
+    behaves(&Store::Redis(redis.clone())).await;
+    redis.set(b"new", b"other", LONG, soon()).await?;
     let script = "return {KEYS[1], ARGV[1], 7, false, redis.call('GET', KEYS[1])}";
     let texts = redis.eval(script, &[b"new".to_vec()], &[b"\xfe".to_vec()], soon()).await?;
     assert_eq!(texts, [&b"new"[..], b"\xfe", b"7", b"", b"other"]);
-    Ok(())
-}
-
-async fn locks(redis: &Redis) -> Result<(), BackendError> {
-    let lock =
-        async |owner: &[u8], lifetime| redis.lock(b"lock_session", owner, lifetime, b"session", soon()).await;
-    assert_eq!(lock(b"first", LONG).await?, Locked::Ours(None));
-    redis.set(b"session", b"fields", LONG, soon()).await?;
-    assert_eq!(lock(b"second", LONG).await?, Locked::Theirs);
-    assert!(!redis.unlock(b"lock_session", b"second", soon()).await?);
-    assert!(redis.unlock(b"lock_session", b"first", soon()).await?);
-    assert_eq!(lock(b"second", Duration::from_millis(50)).await?, Locked::Ours(Some(b"fields".to_vec())));
-    sleep(Duration::from_millis(100)).await;
-    assert_eq!(lock(b"first", LONG).await?, Locked::Ours(Some(b"fields".to_vec())));
-    assert!(!redis.unlock(b"lock_session", b"second", soon()).await?);
     Ok(())
 }
 
@@ -194,7 +168,7 @@ async fn a_server_that_only_runs_a_script_is_down() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_share_a_connection_and_count_right() {
     let server = redis::start();
-    let redis = Arc::new(open(tcp(&server)));
+    let redis = open(tcp(&server));
     let callers: Vec<_> = (0..100)
         .map(|_| {
             let redis = redis.clone();
@@ -246,7 +220,7 @@ async fn a_dead_server_delays_nobody_and_is_used_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_increment_is_counted_twice_when_the_server_dies_under_load() {
     let mut server = redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let redis = Arc::new(open(tcp(&server)));
+    let redis = open(tcp(&server));
     let until = Instant::now() + Duration::from_secs(3);
     let callers: Vec<_> = (0..16)
         .map(|_| {
@@ -283,7 +257,7 @@ async fn no_increment_is_counted_twice_when_the_server_dies_under_load() {
 async fn a_frozen_server_gives_nobody_the_reply_of_another() {
     const SHORT: Duration = Duration::from_millis(200);
     let server = redis::start();
-    let redis = Arc::new(open(RedisSettings { timeout: SHORT, ..tcp(&server) }));
+    let redis = open(RedisSettings { timeout: SHORT, ..tcp(&server) });
     for number in 0..50_u8 {
         redis.set(&[b'k', number], &[number], LONG, soon()).await.unwrap();
     }
