@@ -92,5 +92,9 @@ fn attempt(place: &Place, opened: &mut Option<Opened>, query: &Query) -> Result<
     let output = statement::statement(connection, &query.statement);
     // From here on nobody interrupts what the connection does next.
     *query.running.lock() = None;
+    if !connection.is_autocommit() {
+        // A transaction that the administrator's statement has begun would keep others out.
+        let _ = statement::plain(connection, "ROLLBACK");
+    }
     Ok(output.map_err(|error| Trouble::of(&error))?.rows)
 }

@@ -7,6 +7,7 @@ use crate::world::backend::{Failure, Secret};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -252,4 +253,53 @@ async fn changed_rows_are_counted() {
     assert_eq!(fixture.run("INSERT INTO counter (n) VALUES (1), (2), (3)").await, Ok(3));
     assert_eq!(fixture.run("CREATE INDEX i ON counter (n)").await, Ok(0));
     assert_eq!(fixture.run("DELETE FROM counter WHERE n > 1").await, Ok(2));
+}
+
+/// What a plugin does that keeps a table: counts, and makes the table when it is not there.
+async fn count_or_create(sql: &Sql) -> Result<(), Failure> {
+    match run(sql, COUNT, Duration::from_secs(5)).await {
+        Err(Failure::NoTable(_)) => {
+            let create = CREATE.replace("TABLE", "TABLE IF NOT EXISTS");
+            run(sql, &create, Duration::from_secs(5)).await?;
+            run(sql, COUNT, Duration::from_secs(5)).await.map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_vanish_under_load_take_along_nothing_that_is_asked_later() {
+    let fixture = Fixture::new();
+    for round in 0..9 {
+        let (is_removed, counted_later) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
+        let tasks: Vec<_> = (0..8)
+            .map(|_| {
+                let (sql, is_removed) = (fixture.sql.clone(), is_removed.clone());
+                let counted_later = counted_later.clone();
+                tokio::spawn(async move {
+                    let mut left = 10;
+                    while left > 0 {
+                        let is_later = is_removed.load(Ordering::SeqCst);
+                        left -= i32::from(is_later);
+                        if count_or_create(&sql).await.is_ok() && is_later {
+                            counted_later.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        // The file alone, or with its log, or with all.
+        for suffix in ["", "-wal", "-shm"].iter().take(1 + round % 3) {
+            let _ = std::fs::remove_file(fixture.folder.path().join(format!("db{suffix}")));
+        }
+        is_removed.store(true, Ordering::SeqCst);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let acknowledged = counted_later.load(Ordering::SeqCst);
+        let counted = counted(&fixture.path());
+        assert!(acknowledged > 40 && counted >= acknowledged, "{counted} of {acknowledged}");
+        std::fs::remove_file(fixture.path()).unwrap();
+    }
 }
