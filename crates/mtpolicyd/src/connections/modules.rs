@@ -82,6 +82,8 @@ options! {
         /// The data source, as Perl's DBI writes it or as a URL: `dbi:SQLite:dbname=/var/lib/mtpolicyd/db`,
         /// `dbi:mysql:database=mail;host=127.0.0.1;port=3306` (or `mysql_socket=/run/mysqld/mysqld.sock`),
         /// `dbi:Pg:dbname=mail;host=127.0.0.1`, `postgres://user@host/mail?sslmode=verify-full`.
+        /// `mysql_ssl=1` encrypts; with `mysql_ssl_ca_file` or `tls_ca` the server's certificate and name are
+        /// verified too. `sslmode` and `sslrootcert` of PostgreSQL mean what they mean to libpq.
         dsn: String,
         /// The user, where the data source names none.
         user: String = "",
