@@ -2,16 +2,23 @@
 //!
 //! Knows: binding, searching, deadlines. Must not know: what an attribute means.
 
-use super::backend::{BackendError, Breaker, Failure, Secret};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod entry;
+mod link;
+
+pub use entry::Entry;
+
+use super::backend::{BackendError, Breaker, Failure, Probe, Secret, call_deadline};
+use link::{Link, Opener, Search, Trouble};
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 /// What a `<Connection>` of module Ldap says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LdapSettings {
-    /// The server.
+    /// The server: a name or an address.
     pub host: String,
     /// Its port.
     pub port: u16,
@@ -29,47 +36,219 @@ pub struct LdapSettings {
     pub tls_ca: Option<String>,
 }
 
-/// An entry that was found: its attributes, each with its values in the order of the server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// Its distinguished name.
-    pub dn: String,
-    /// Its attributes.
-    pub attributes: BTreeMap<String, Vec<String>>,
-}
+/// How many searches go on at the same time; others wait. slapd has 16 threads by default for all clients.
+const MAX_CONNECTIONS: usize = 10;
+
+/// How long a connection may have been unused: servers and firewalls close those that are silent, the latter
+/// without a word.
+const MAX_IDLE: Duration = Duration::from_secs(60);
 
 /// A directory of the configuration.
+///
+/// A connection does one search at a time, so that a call which is given up takes no other with it.
 pub struct Ldap {
-    settings: LdapSettings,
+    timeout: Duration,
     breaker: Arc<Breaker>,
+    directory: Arc<Directory>,
+}
+
+struct Directory {
+    opener: Opener,
+    permits: Semaphore,
+    keepalive: bool,
+    /// Connections that nobody uses, and since when; the one used last is at the end.
+    kept: Mutex<Vec<(Link, Instant)>>,
 }
 
 impl Ldap {
-    /// A directory; nothing is opened yet.
+    /// A directory; nothing is opened yet. The error says what is wrong with a setting.
     pub fn new(name: &str, settings: LdapSettings) -> Result<Ldap, String> {
-        Ok(Ldap { settings, breaker: Breaker::new(name) })
+        let directory = Directory {
+            opener: Opener::new(&settings)?,
+            permits: Semaphore::new(MAX_CONNECTIONS),
+            keepalive: settings.keepalive,
+            kept: Mutex::default(),
+        };
+        let breaker = Breaker::new(name);
+        Ok(Ldap { timeout: settings.timeout, breaker, directory: Arc::new(directory) })
     }
 
-    /// The entries below `base` that the filter finds, no more than `limit`.
+    /// The name of the connection.
+    pub fn name(&self) -> &str {
+        self.breaker.connection()
+    }
+
+    /// The entries at and below `base` that the filter (RFC 4515) finds, no more than `limit`. Of each the
+    /// attributes that are named. Referrals are not followed.
     pub async fn search(
         &self,
-        _base: &str,
-        _filter: &str,
-        _attributes: &[String],
-        _limit: usize,
-        _deadline: Instant,
+        base: &str,
+        filter: &str,
+        attributes: &[String],
+        limit: usize,
+        deadline: Instant,
     ) -> Result<Vec<Entry>, BackendError> {
-        let _ = &self.settings;
-        Err(self.breaker.error(Failure::TimedOut))
+        let search = Search { base, filter, attributes, limit };
+        self.call(self.directory.search(&search), deadline).await
     }
 
     /// Whether the directory answers. For the log at the start.
-    pub async fn ping(&self, _deadline: Instant) -> Result<(), BackendError> {
-        Ok(())
+    pub async fn ping(&self, deadline: Instant) -> Result<(), BackendError> {
+        self.call(self.directory.open_one(), deadline).await
+    }
+
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, Trouble>>,
+        deadline: Instant,
+    ) -> Result<T, BackendError> {
+        self.breaker.check()?;
+        match timeout_at(call_deadline(deadline, self.timeout), call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Trouble::Refused(answer))) => Err(self.breaker.error(Failure::Refused(answer))),
+            Ok(Err(Trouble::Lost(cause))) => Err(self.breaker.failed(&cause, self.probe())),
+            Err(_) => {
+                // The others may have been cut by the same silent firewall.
+                self.directory.forget();
+                Err(self.breaker.suspect(self.probe()))
+            }
+        }
+    }
+
+    /// Tries the directory with a connection of its own; an answer is an answer, even if it is no.
+    fn probe(
+        &self,
+    ) -> impl FnMut() -> std::pin::Pin<Box<dyn Future<Output = Probe> + Send>> + Send + 'static {
+        let directory = Arc::downgrade(&self.directory);
+        move || {
+            let directory = directory.clone();
+            Box::pin(async move {
+                let Some(directory) = directory.upgrade() else { return Probe::Dropped };
+                match directory.opener.open().await {
+                    Ok(_) | Err(Trouble::Refused(_)) => Probe::Alive,
+                    Err(Trouble::Lost(_)) => Probe::Dead,
+                }
+            })
+        }
     }
 }
 
-/// A value as a part of a filter (RFC 4515): it can't change the filter.
-pub fn escape(value: &str) -> String {
-    ldap3::ldap_escape(value).into_owned()
+impl Directory {
+    async fn search(&self, search: &Search<'_>) -> Result<Vec<Entry>, Trouble> {
+        let _permit = self.permits.acquire().await;
+        if let Some(mut link) = self.take() {
+            match link.search(search).await {
+                // The server has closed it meanwhile, perhaps with all others since it was started again.
+                Err(Trouble::Lost(_)) => self.forget(),
+                answer => {
+                    self.keep(link);
+                    return answer;
+                }
+            }
+        }
+        let mut link = self.opener.open().await?;
+        let answer = link.search(search).await;
+        if !matches!(answer, Err(Trouble::Lost(_))) {
+            self.keep(link);
+        }
+        answer
+    }
+
+    async fn open_one(&self) -> Result<(), Trouble> {
+        let _permit = self.permits.acquire().await;
+        let link = self.opener.open().await?;
+        self.keep(link);
+        Ok(())
+    }
+
+    fn take(&self) -> Option<Link> {
+        let (link, since) = self.lock().pop()?;
+        if since.elapsed() > MAX_IDLE {
+            // The others have been unused for even longer.
+            self.forget();
+            return None;
+        }
+        Some(link)
+    }
+
+    fn keep(&self, link: Link) {
+        if self.keepalive {
+            self.lock().push((link, Instant::now()));
+        }
+    }
+
+    fn forget(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Link, Instant)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A value as a part of a filter (RFC 4515, section 3): it can't change the filter, and arrives byte for
+/// byte.
+pub fn escape(value: &[u8]) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for &byte in value {
+        if byte.is_ascii_graphic() && !matches!(byte, b'*' | b'(' | b')' | b'\\') {
+            escaped.push(char::from(byte));
+        } else {
+            let _ = write!(escaped, "\\{byte:02x}");
+        }
+    }
+    escaped
+}
+
+/// Whether a text is a filter.
+pub fn is_filter(text: &str) -> bool {
+    ldap3::parse_filter(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_change_the_filter() {
+        assert_eq!(escape(b"a*)(uid=*\\\0"), "a\\2a\\29\\28uid=\\2a\\5c\\00");
+        assert_eq!(escape("\u{fc} ".as_bytes()), "\\c3\\bc\\20");
+        for value in [&b"*"[..], b"x)(!(uid=y", b"\xff\xfe", b"\\", b"(", b""] {
+            assert!(is_filter(&format!("(uid={})", escape(value))), "{value:?}");
+        }
+        assert!(!is_filter("(uid=*"));
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_down() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let ldap = Ldap::new("ldap", settings(port)).unwrap();
+        let soon = || Instant::now() + Duration::from_secs(5);
+        let error = ldap.search("", "(uid=a)", &[], 1, soon()).await.unwrap_err();
+        assert!(matches!(error.failure, Failure::Down(_)), "{error}");
+        // Nobody tries again for the next request.
+        assert_eq!(ldap.ping(soon()).await.unwrap_err().to_string(), error.to_string());
+    }
+
+    #[test]
+    fn a_host_may_be_any_address_but_has_to_be_one() {
+        for host in ["::1", "[::1]", "127.0.0.1", "ldap.example.test"] {
+            assert!(Ldap::new("ldap", LdapSettings { host: host.to_owned(), ..settings(389) }).is_ok());
+        }
+        let wrong = LdapSettings { host: "not a host".to_owned(), ..settings(389) };
+        assert!(Ldap::new("ldap", wrong).err().unwrap().contains("not a host"));
+    }
+
+    fn settings(port: u16) -> LdapSettings {
+        LdapSettings {
+            host: "127.0.0.1".to_owned(),
+            port,
+            keepalive: true,
+            timeout: Duration::from_secs(5),
+            binddn: None,
+            password: Secret::default(),
+            starttls: false,
+            tls_ca: None,
+        }
+    }
 }

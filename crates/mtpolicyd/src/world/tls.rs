@@ -8,6 +8,9 @@ use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 
 mod lenient;
+mod named;
+
+pub use named::client_config_for;
 
 /// How much of a server's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod connections;
 mod dialogues;
 mod dns;
 mod keyvalue;
+mod ldap;
 mod manual;
 mod postfix;
 mod privileges;

@@ -6,6 +6,7 @@ use super::certificates::Certificates;
 use super::{Recipe, Server, first_bytes, free_port, new_folder, program, run};
 use std::fmt::Write;
 use std::fs;
+use std::net::{Ipv6Addr, TcpListener};
 
 /// Where the directory begins.
 pub const SUFFIX: &str = "dc=example,dc=test";
@@ -33,6 +34,11 @@ const ANONYMOUS_BIND: &[u8] = &[0x30, 12, 2, 1, 1, 0x60, 7, 2, 1, 3, 4, 0, 0x80,
 /// Starts one with the entries of an LDIF (RFC 2849), with STARTTLS if there are certificates. What is
 /// `extra` goes into its configuration, behind the database's.
 pub fn start(ldif: &str, certificates: Option<&Certificates>, extra: &str) -> Server {
+    start_on("127.0.0.1", ldif, certificates, extra)
+}
+
+/// The same on another address of the loopback, beside [`start`]'s.
+pub fn start_on(host: &str, ldif: &str, certificates: Option<&Certificates>, extra: &str) -> Server {
     let slapd = program("slapd", PACKAGE);
     let folder = new_folder();
     let file = |name: &str| folder.path().join(name);
@@ -61,14 +67,25 @@ pub fn start(ldif: &str, certificates: Option<&Certificates>, extra: &str) -> Se
     let path = |name: &str| file(name).display().to_string();
     run(&program("slapadd", PACKAGE), &["-q", "-f", &path("slapd.conf"), "-l", &path("entries.ldif")]);
     let port = free_port();
-    let url = format!("ldap://127.0.0.1:{port}/");
+    let mut urls = format!("ldap://127.0.0.1:{port}/");
+    if host != "127.0.0.1" {
+        let _ = write!(urls, " ldap://{host}:{port}/");
+    }
+    if has_ipv6() {
+        let _ = write!(urls, " ldap://[::1]:{port}/");
+    }
     let recipe = Recipe {
         program: slapd,
         // Telling it what to say keeps it in the foreground.
-        arguments: ["-d", "none", "-f", &path("slapd.conf"), "-h", &url].map(str::to_owned).to_vec(),
+        arguments: ["-d", "none", "-f", &path("slapd.conf"), "-h", &urls].map(str::to_owned).to_vec(),
         user: None,
         end_signal: "KILL",
         answers: Box::new(move || first_bytes(port, ANONYMOUS_BIND).is_some()),
     };
     Server::launch(port, folder, recipe)
+}
+
+/// Whether this machine has `::1`, on which the server listens too then.
+pub fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }

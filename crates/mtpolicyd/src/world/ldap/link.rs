@@ -1,0 +1,148 @@
+//! One connection to a directory.
+//!
+//! Knows: TCP, STARTTLS, bind and search as ldap3 does them. Must not know: how long to wait, who waits.
+
+use super::{Entry, LdapSettings};
+use crate::world::backend::Secret;
+use crate::world::tls;
+use ldap3::{LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Scope, SearchOptions, StdStream};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+/// There are more entries than were asked for (RFC 4511, appendix A.1).
+const SIZE_LIMIT_EXCEEDED: u32 = 4;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The connection is lost, or could not be made.
+    Lost(String),
+    /// The answer is no.
+    Refused(String),
+}
+
+/// What to look for.
+pub(super) struct Search<'a> {
+    pub base: &'a str,
+    pub filter: &'a str,
+    pub attributes: &'a [String],
+    /// Entries, at most.
+    pub limit: usize,
+}
+
+/// How to open a connection.
+pub(super) struct Opener {
+    /// A name or an address, without brackets.
+    host: String,
+    port: u16,
+    /// What ldap3 takes the name in the certificate from.
+    url: String,
+    /// With whom to encrypt, if at all.
+    tls: Option<Arc<ClientConfig>>,
+    binddn: Option<String>,
+    password: Secret,
+}
+
+impl Opener {
+    /// The error says what is wrong with a setting.
+    pub fn new(settings: &LdapSettings) -> Result<Opener, String> {
+        let host = settings.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host.clone());
+        let name = name.map_err(|_| format!("host: `{host}` is neither a name nor an address"))?;
+        let is_ipv6 = host.parse::<Ipv6Addr>().is_ok();
+        let ca = settings.tls_ca.as_deref();
+        let tls = match settings.starttls {
+            false => None,
+            // ldap3 can't find the address between the brackets that a URL has around it.
+            true if is_ipv6 => Some(tls::client_config_for(ca, name)?),
+            true => Some(tls::client_config(ca)?),
+        };
+        let url = if is_ipv6 { "ldap://localhost".to_owned() } else { format!("ldap://{host}") };
+        let binddn = settings.binddn.clone().filter(|dn| !dn.is_empty());
+        Ok(Opener { host, port: settings.port, url, tls, binddn, password: settings.password.clone() })
+    }
+
+    /// A connection that is encrypted and bound as it should be, and so one that the server has answered on.
+    pub async fn open(&self) -> Result<Link, Trouble> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
+        let stream = stream.and_then(|stream| {
+            stream.set_nodelay(true)?;
+            stream.into_std()
+        });
+        let stream = stream.map_err(|error| Trouble::Lost(format!("{}: {error}", self.host)))?;
+        let mut settings = LdapConnSettings::new().set_std_stream(StdStream::Tcp(stream));
+        if let Some(tls) = &self.tls {
+            settings = settings.set_starttls(true).set_config(tls.clone());
+        }
+        let opened = LdapConnAsync::with_settings(settings, &self.url).await;
+        let (connection, handle) = opened.map_err(|error| trouble("starttls", error))?;
+        let driver = tokio::spawn(async move {
+            // Whoever waits for an answer learns of the end too.
+            let _ = connection.drive().await;
+        });
+        let mut link = Link { handle, driver: driver.abort_handle() };
+        link.bind(self.binddn.as_deref(), &self.password).await?;
+        Ok(link)
+    }
+}
+
+/// A connection; dropping it closes it, whatever is going on.
+pub(super) struct Link {
+    handle: ldap3::Ldap,
+    driver: AbortHandle,
+}
+
+impl Link {
+    async fn bind(&mut self, binddn: Option<&str>, password: &Secret) -> Result<(), Trouble> {
+        let answer = self.handle.simple_bind(binddn.unwrap_or(""), binddn.map_or("", |_| &password.0)).await;
+        let what = || binddn.map_or_else(|| "bind".to_owned(), |dn| format!("bind as {dn}"));
+        let answer = answer.map_err(|error| trouble(&what(), error))?;
+        // Who is nobody before the bind is nobody after it too, whether the server likes to hear it or not.
+        if answer.rc == 0 || binddn.is_none() { Ok(()) } else { Err(refused(&what(), &answer)) }
+    }
+
+    /// The entries that are found.
+    pub async fn search(&mut self, search: &Search<'_>) -> Result<Vec<Entry>, Trouble> {
+        let limit = i32::try_from(search.limit).unwrap_or(i32::MAX);
+        let what = || format!("search below `{}` for {}", search.base, search.filter);
+        let lost = |error| trouble(&what(), error);
+        let handle = self.handle.with_search_options(SearchOptions::new().sizelimit(limit));
+        let begun = handle.streaming_search(search.base, Scope::Subtree, search.filter, search.attributes);
+        let mut answers = begun.await.map_err(lost)?;
+        let mut entries = Vec::new();
+        while let Some(answer) = answers.next().await.map_err(lost)? {
+            // Not every server heeds the limit.
+            if entries.len() < search.limit {
+                entries.extend(Entry::read(answer.0));
+            }
+        }
+        let end = answers.finish().await;
+        if end.rc == 0 || end.rc == SIZE_LIMIT_EXCEEDED { Ok(entries) } else { Err(refused(&what(), &end)) }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+fn refused(what: &str, answer: &LdapResult) -> Trouble {
+    Trouble::Refused(format!("{what}: {answer}"))
+}
+
+fn trouble(what: &str, error: LdapError) -> Trouble {
+    match error {
+        LdapError::LdapResult { result } => refused(what, &result),
+        LdapError::FilterParsing => Trouble::Refused(format!("{what}: this is no filter")),
+        LdapError::Io { source } => Trouble::Lost(format!("{what}: {source}")),
+        LdapError::EndOfStream | LdapError::OpSend { .. } | LdapError::ResultRecv { .. } => {
+            Trouble::Lost(format!("{what}: the connection was closed"))
+        }
+        other => Trouble::Lost(format!("{what}: {other}")),
+    }
+}
