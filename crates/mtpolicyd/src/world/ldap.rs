@@ -80,6 +80,9 @@ impl Ldap {
 
     /// The entries at and below `base` that the filter (RFC 4515) finds, no more than `limit`. Of each the
     /// attributes that are named. Referrals are not followed.
+    ///
+    /// [`Failure::Refused`] is about this search; a directory that refuses the bind is down for everybody, so
+    /// that a wrong password is tried twice a second and not at each mail.
     pub async fn search(
         &self,
         base: &str,
@@ -115,7 +118,7 @@ impl Ldap {
         }
     }
 
-    /// Tries the directory with a connection of its own; an answer is an answer, even if it is no.
+    /// Tries the directory with a connection of its own.
     fn probe(
         &self,
     ) -> impl FnMut() -> std::pin::Pin<Box<dyn Future<Output = Probe> + Send>> + Send + 'static {
@@ -124,10 +127,7 @@ impl Ldap {
             let directory = directory.clone();
             Box::pin(async move {
                 let Some(directory) = directory.upgrade() else { return Probe::Dropped };
-                match directory.opener.open().await {
-                    Ok(_) | Err(Trouble::Refused(_)) => Probe::Alive,
-                    Err(Trouble::Lost(_)) => Probe::Dead,
-                }
+                if directory.opener.open().await.is_ok() { Probe::Alive } else { Probe::Dead }
             })
         }
     }
@@ -146,7 +146,7 @@ impl Directory {
                 }
             }
         }
-        let mut link = self.opener.open().await?;
+        let mut link = self.opener.open().await.map_err(Trouble::Lost)?;
         let answer = link.search(search).await;
         if !matches!(answer, Err(Trouble::Lost(_))) {
             self.keep(link);
@@ -156,7 +156,7 @@ impl Directory {
 
     async fn open_one(&self) -> Result<(), Trouble> {
         let _permit = self.permits.acquire().await;
-        let link = self.opener.open().await?;
+        let link = self.opener.open().await.map_err(Trouble::Lost)?;
         self.keep(link);
         Ok(())
     }

@@ -5,7 +5,7 @@
 use super::{Entry, LdapSettings};
 use crate::world::backend::Secret;
 use crate::world::tls;
-use ldap3::{LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Scope, SearchOptions, StdStream};
+use ldap3::{LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchOptions, StdStream};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::net::Ipv6Addr;
@@ -13,15 +13,19 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-/// There are more entries than were asked for (RFC 4511, appendix A.1).
+/// Codes of results (RFC 4511, appendix A): all is well; there are more entries than were asked for; the
+/// server can't look now.
+const SUCCESS: u32 = 0;
 const SIZE_LIMIT_EXCEEDED: u32 = 4;
+const BUSY: u32 = 51;
+const UNAVAILABLE: u32 = 52;
 
-/// Why there is no answer.
+/// Why a search has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// The connection is lost, or could not be made.
+    /// The connection is lost, or could not be made, encrypted or bound.
     Lost(String),
-    /// The answer is no.
+    /// The answer to the search is no.
     Refused(String),
 }
 
@@ -66,20 +70,21 @@ impl Opener {
         Ok(Opener { host, port: settings.port, url, tls, binddn, password: settings.password.clone() })
     }
 
-    /// A connection that is encrypted and bound as it should be, and so one that the server has answered on.
-    pub async fn open(&self) -> Result<Link, Trouble> {
+    /// A connection that is encrypted and bound as it should be, and so one that the server has answered on;
+    /// or why there is none.
+    pub async fn open(&self) -> Result<Link, String> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
         let stream = stream.and_then(|stream| {
             stream.set_nodelay(true)?;
             stream.into_std()
         });
-        let stream = stream.map_err(|error| Trouble::Lost(format!("{}: {error}", self.host)))?;
+        let stream = stream.map_err(|error| format!("{}: {error}", self.host))?;
         let mut settings = LdapConnSettings::new().set_std_stream(StdStream::Tcp(stream));
         if let Some(tls) = &self.tls {
             settings = settings.set_starttls(true).set_config(tls.clone());
         }
         let opened = LdapConnAsync::with_settings(settings, &self.url).await;
-        let (connection, handle) = opened.map_err(|error| trouble("starttls", error))?;
+        let (connection, handle) = opened.map_err(|error| format!("starttls: {}", cause(error)))?;
         let driver = tokio::spawn(async move {
             // Whoever waits for an answer learns of the end too.
             let _ = connection.drive().await;
@@ -97,31 +102,38 @@ pub(super) struct Link {
 }
 
 impl Link {
-    async fn bind(&mut self, binddn: Option<&str>, password: &Secret) -> Result<(), Trouble> {
-        let answer = self.handle.simple_bind(binddn.unwrap_or(""), binddn.map_or("", |_| &password.0)).await;
-        let what = || binddn.map_or_else(|| "bind".to_owned(), |dn| format!("bind as {dn}"));
-        let answer = answer.map_err(|error| trouble(&what(), error))?;
+    async fn bind(&mut self, binddn: Option<&str>, password: &Secret) -> Result<(), String> {
+        let (dn, password) = binddn.map_or(("", ""), |dn| (dn, &password.0));
+        let answer = self.handle.simple_bind(dn, password).await;
+        let answer = answer.map_err(|error| format!("bind: {}", cause(error)))?;
         // Who is nobody before the bind is nobody after it too, whether the server likes to hear it or not.
-        if answer.rc == 0 || binddn.is_none() { Ok(()) } else { Err(refused(&what(), &answer)) }
+        if answer.rc == 0 || binddn.is_none() { Ok(()) } else { Err(format!("bind as {dn}: {answer}")) }
     }
 
     /// The entries that are found.
     pub async fn search(&mut self, search: &Search<'_>) -> Result<Vec<Entry>, Trouble> {
         let limit = i32::try_from(search.limit).unwrap_or(i32::MAX);
         let what = || format!("search below `{}` for {}", search.base, search.filter);
-        let lost = |error| trouble(&what(), error);
+        let failed = |error| match error {
+            LdapError::FilterParsing => Trouble::Refused(format!("{}: this is no filter", what())),
+            other => Trouble::Lost(format!("search: {}", cause(other))),
+        };
         let handle = self.handle.with_search_options(SearchOptions::new().sizelimit(limit));
         let begun = handle.streaming_search(search.base, Scope::Subtree, search.filter, search.attributes);
-        let mut answers = begun.await.map_err(lost)?;
+        let mut answers = begun.await.map_err(failed)?;
         let mut entries = Vec::new();
-        while let Some(answer) = answers.next().await.map_err(lost)? {
+        while let Some(answer) = answers.next().await.map_err(failed)? {
             // Not every server heeds the limit.
             if entries.len() < search.limit {
                 entries.extend(Entry::read(answer.0));
             }
         }
         let end = answers.finish().await;
-        if end.rc == 0 || end.rc == SIZE_LIMIT_EXCEEDED { Ok(entries) } else { Err(refused(&what(), &end)) }
+        match end.rc {
+            SUCCESS | SIZE_LIMIT_EXCEEDED => Ok(entries),
+            BUSY | UNAVAILABLE => Err(Trouble::Lost(format!("search: {end}"))),
+            _ => Err(Trouble::Refused(format!("{}: {end}", what()))),
+        }
     }
 }
 
@@ -131,18 +143,13 @@ impl Drop for Link {
     }
 }
 
-fn refused(what: &str, answer: &LdapResult) -> Trouble {
-    Trouble::Refused(format!("{what}: {answer}"))
-}
-
-fn trouble(what: &str, error: LdapError) -> Trouble {
+fn cause(error: LdapError) -> String {
     match error {
-        LdapError::LdapResult { result } => refused(what, &result),
-        LdapError::FilterParsing => Trouble::Refused(format!("{what}: this is no filter")),
-        LdapError::Io { source } => Trouble::Lost(format!("{what}: {source}")),
+        LdapError::Io { source } => source.to_string(),
+        LdapError::LdapResult { result } => result.to_string(),
         LdapError::EndOfStream | LdapError::OpSend { .. } | LdapError::ResultRecv { .. } => {
-            Trouble::Lost(format!("{what}: the connection was closed"))
+            "the connection was closed".to_owned()
         }
-        other => Trouble::Lost(format!("{what}: {other}")),
+        other => other.to_string(),
     }
 }
