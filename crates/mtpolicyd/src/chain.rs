@@ -196,15 +196,12 @@ const LATER_MODULES: &[&str] = &[
     "GeoIPLookup",
     "Greylist",
     "Honeypot",
-    "LdapUserConfig",
     "PostfixMap",
     "Quota",
     "SMTPVerify",
     "SPF",
     "SaAwlAction",
     "SaAwlLookup",
-    "SqlList",
-    "SqlUserConfig",
 ];
 
 /// The options of every plugin and the kind that `module` names, or `None` after the mistake was reported.

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod plugin;
 
 pub mod listing;
+pub mod lookups;
 
 pub mod chain;
 

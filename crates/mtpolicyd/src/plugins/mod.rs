@@ -17,6 +17,7 @@ plugins! {
     condition::Condition,
     dbl::Dbl,
     eval::Eval,
+    ldap_user_config::LdapUserConfig,
     proxy::Proxy,
     rate_limit::RateLimit,
     rbl::Rbl,
@@ -24,5 +25,7 @@ plugins! {
     regex_list::RegexList,
     score_action::ScoreAction,
     set_field::SetField,
+    sql_list::SqlList,
+    sql_user_config::SqlUserConfig,
     stress::Stress,
 }

@@ -8,6 +8,7 @@ use mtpolicyd::manual::{Format, Page, pages};
 use mtpolicyd::settings::Settings;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The page that is not a module's.
@@ -68,6 +69,8 @@ fn every_example_can_be_used() {
         for example in page.examples() {
             let text = if page.name == CONFIGURATION { example } else { in_a_host(&example) };
             fs::write(&path, &text).unwrap();
+            // Some have a password.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             match Settings::load(&path, None) {
                 Ok((_, messages)) => assert!(messages.is_empty(), "{}: {messages}", page.name),
                 Err(messages) => panic!("{}: {messages}", page.name),
@@ -76,8 +79,21 @@ fn every_example_can_be_used() {
     }
 }
 
-fn in_a_host(plugins: &str) -> String {
-    format!("port = \"127.0.0.1:12345\"\n<VirtualHost 12345>\nname = \"incoming\"\n{plugins}</VirtualHost>\n")
+/// A host with these plugins, behind the connections that they name.
+fn in_a_host(example: &str) -> String {
+    let (mut connections, mut plugins) = (String::new(), String::new());
+    let mut in_connection = false;
+    for line in example.lines() {
+        in_connection |= line.starts_with("<Connection ");
+        let part = if in_connection { &mut connections } else { &mut plugins };
+        part.push_str(line);
+        part.push('\n');
+        in_connection &= line != "</Connection>";
+    }
+    format!(
+        "port = \"127.0.0.1:12345\"\n{connections}<VirtualHost 12345>\nname = \"incoming\"\n\
+         {plugins}</VirtualHost>\n"
+    )
 }
 
 #[test]

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["connections", "tasks"],
     &["limits"],
     &["plugin"],
-    &["listing"],
+    &["listing", "lookups"],
     &["chain"],
     &["plugins"],
     &["settings"],

@@ -1,0 +1,152 @@
+//! What plugins share that look something up in a database or a directory: the administrator's query, and
+//! complaints about one that does not work.
+//!
+//! Knows: queries with one parameter, the log. Must not know: what is looked up.
+
+use crate::plugin::Setup;
+use crate::value::Value;
+use crate::world::backend::{BackendError, Failure};
+use crate::world::sql::{Param, Row, Sql, Statement};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A query of the administrator's, with `?` for the value that is looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query(Arc<str>);
+
+impl std::fmt::Display for Query {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Value for Query {
+    const FORM: &'static str = "SQL query with one `?`";
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() { Err("the query is empty".to_owned()) } else { Ok(Query(text.into())) }
+    }
+}
+
+impl From<&str> for Query {
+    fn from(text: &str) -> Query {
+        Query(text.into())
+    }
+}
+
+impl Query {
+    /// Warns of a query that can't work, since it has not the one `?`.
+    pub fn check(&self, option: &str, setup: &Setup<'_, '_>) {
+        let parameters = self.parameters();
+        if parameters != 1 {
+            let count = if parameters == 0 { "no".to_owned() } else { parameters.to_string() };
+            setup.warn(
+                option,
+                format!("{option}: there is {count} `?` in the query; it fails without the one"),
+            );
+        }
+    }
+
+    /// The rows for a value. It is a value for the database, whatever is in it.
+    pub async fn ask(
+        &self,
+        sql: &Sql,
+        value: &[u8],
+        deadline: tokio::time::Instant,
+    ) -> Result<Vec<Row>, BackendError> {
+        sql.query(Statement { sql: self.0.clone(), params: vec![Param::text(value)] }, deadline).await
+    }
+
+    /// How many `?` stand outside of quotes and comments.
+    fn parameters(&self) -> usize {
+        let mut rest = &self.0[..];
+        let mut count = 0;
+        while let Some(next) = rest.chars().next() {
+            let end = match next {
+                '\'' | '"' | '`' => Some(next.to_string()),
+                '-' if rest.starts_with("--") => Some("\n".to_owned()),
+                '/' if rest.starts_with("/*") => Some("*/".to_owned()),
+                _ => None,
+            };
+            count += usize::from(next == '?');
+            rest = &rest[next.len_utf8()..];
+            if let Some(end) = end {
+                rest = rest.split_once(&end).map_or("", |(_, behind)| behind);
+            }
+        }
+        count
+    }
+}
+
+/// How often a lookup that does not work is complained about: it fails at each mail, and one line says it.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Complains in the log, once a minute.
+#[derive(Debug)]
+pub struct Complaints {
+    plugin: Box<str>,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Complaints {
+    /// Complaints of that plugin.
+    pub fn of(plugin: &str) -> Complaints {
+        Complaints { plugin: plugin.into(), last: Mutex::default() }
+    }
+
+    /// What was found, or nothing after the backend refused to look, as it does when a query is wrong. It is
+    /// an error when the backend can't be asked.
+    pub fn answered<T>(&self, result: Result<T, BackendError>) -> Result<Option<T>, BackendError> {
+        match result {
+            Ok(found) => Ok(Some(found)),
+            Err(refusal @ BackendError { failure: Failure::Refused(_), .. }) => {
+                self.complain(&refusal);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Logs what is wrong, unless it did so a moment ago.
+    pub fn complain(&self, what: impl std::fmt::Display) {
+        if self.is_due(Instant::now()) {
+            tracing::error!("{}: {what} (said once a minute at most)", self.plugin);
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAINT_INTERVAL);
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_mark_in_quotes_or_comments_is_no_parameter() {
+        for (text, parameters) in [
+            ("SELECT 1", 0),
+            ("SELECT a FROM b WHERE c=?", 1),
+            ("SELECT '?', \"?\", `?` FROM b WHERE c=? -- ?\n AND d=? /* ? */", 2),
+            ("SELECT 'it''s ?' WHERE c=?", 1),
+            ("SELECT '\u{e9}?", 0),
+            ("SELECT 4 - 3 / 2 WHERE c=?", 1),
+        ] {
+            assert_eq!(Query::parse(text).unwrap().parameters(), parameters, "{text}");
+        }
+        assert!(Query::parse(" ").is_err());
+    }
+
+    #[test]
+    fn a_complaint_is_due_once_a_minute() {
+        let complaints = Complaints::of("p");
+        let start = Instant::now();
+        let due = [0, 1, 59, 60, 61, 120].map(|s| complaints.is_due(start + Duration::from_secs(s)));
+        assert_eq!(due, [true, false, false, true, false, true]);
+    }
+}

@@ -1,0 +1,195 @@
+//! `LdapUserConfig`: the settings of a user from a directory.
+
+use crate::lookups::Complaints;
+use crate::options::options;
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::value::Value;
+use crate::world::ldap::{Ldap, escape, is_filter};
+use std::sync::Arc;
+
+options! {
+    /// Loads the settings of a user from a directory, for the `uc_` options of the plugins after it and for
+    /// `session:NAME` in a Condition.
+    ///
+    /// The filter has to find exactly one entry at or below `basedn`. Of each attribute its first value
+    /// counts, unless it is empty. Nothing a user has set takes the place of a score or of what a plugin has
+    /// found.
+    ///
+    /// A search that the directory refuses, and one that finds no entry or several, are logged, and the mail
+    /// goes on without settings. When the directory can't be asked, the login included, `on_error` decides.
+    ///
+    /// ```conf
+    /// <Connection ldap>
+    ///   module = "Ldap"
+    ///   host = "ldap.example.com"
+    ///   binddn = "cn=readonly,dc=example,dc=com"
+    ///   password = "secret"
+    /// </Connection>
+    /// <Plugin user-config>
+    ///   module = "LdapUserConfig"
+    ///   basedn = "ou=users,dc=example,dc=com"
+    ///   filter = "(mail=%s)"
+    ///   filter_field = "sasl_username"
+    ///   config_fields = "mailMessageLimit, mailSendExternal"
+    /// </Plugin>
+    /// ```
+    pub struct LdapUserConfigOptions {
+        /// The directory, a `<Connection>` of module Ldap.
+        ldap: String = "ldap",
+        /// Where the search begins.
+        basedn: String = "",
+        /// What is searched for (RFC 4515); every `%s` stands for the user, whose name can't change the
+        /// filter.
+        filter: Filter,
+        /// The attribute of the request that names the user. Without it nothing is searched for.
+        filter_field: String = "sasl_username",
+        /// The attributes of the entry, separated by commas. Each becomes a setting of that name.
+        config_fields: Names,
+    }
+}
+
+/// The longest value that becomes a setting, in bytes. The session takes it along to a shared cache at every
+/// request.
+const MAX_VALUE_BYTES: usize = 4096;
+
+/// What is there for the user in a filter.
+const PLACEHOLDER: &str = "%s";
+
+/// A filter with a placeholder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter(String);
+
+impl std::fmt::Display for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Value for Filter {
+    const FORM: &'static str = "LDAP filter with `%s`";
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        // The original takes a single condition without the parentheses, too.
+        let filter = if text.starts_with('(') { text.to_owned() } else { format!("({text})") };
+        let filter = Filter(filter);
+        if is_filter(&filter.of(b"x")) {
+            Ok(filter)
+        } else {
+            Err(format!("`{text}` is no filter (RFC 4515)"))
+        }
+    }
+}
+
+impl Filter {
+    fn of(&self, user: &[u8]) -> String {
+        self.0.replace(PLACEHOLDER, &escape(user))
+    }
+}
+
+/// Names, separated by commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names(Vec<String>);
+
+impl std::fmt::Display for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+impl Value for Names {
+    const FORM: &'static str = "names, separated by commas";
+    fn parse(text: &str) -> Result<Self, String> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let names: Vec<_> = names.map(str::to_owned).collect();
+        if names.is_empty() { Err("there is no name".to_owned()) } else { Ok(Names(names)) }
+    }
+}
+
+/// See the options.
+pub struct LdapUserConfig {
+    notes: Notes,
+    complaints: Complaints,
+    options: LdapUserConfigOptions,
+    ldap: Arc<Ldap>,
+}
+
+impl Plugin for LdapUserConfig {
+    const NAME: &'static str = "LdapUserConfig";
+    type Options = LdapUserConfigOptions;
+
+    fn new(options: LdapUserConfigOptions, setup: &mut Setup<'_, '_>) -> Option<LdapUserConfig> {
+        let ldap = setup.ldap("ldap", &options.ldap)?;
+        if !options.filter.0.contains(PLACEHOLDER) {
+            setup.warn(
+                "filter",
+                format!("filter: it has no {PLACEHOLDER}, so it finds the same for everybody"),
+            );
+        }
+        let complaints = Complaints::of(setup.name);
+        Some(LdapUserConfig { notes: setup.notes(), complaints, options, ldap })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        let LdapUserConfigOptions { basedn, filter, filter_field, config_fields: Names(names), .. } =
+            &self.options;
+        let Some(user) = cx.request.get(filter_field) else {
+            self.notes.note(format_args!("the request has no `{filter_field}`, so no settings"));
+            return Ok(Verdict::Next);
+        };
+        let filter = filter.of(user);
+        // One more than wanted tells that there are several.
+        let answer = self.ldap.search(basedn, &filter, names, 2, cx.deadline.backends).await;
+        let Some(entries) = self.complaints.answered(answer)? else { return Ok(Verdict::Next) };
+        let [entry] = &entries[..] else {
+            let count = if entries.is_empty() { "no entry" } else { "several entries" };
+            self.notes.note(format_args!("{filter} finds {count}, so no settings"));
+            return Ok(Verdict::Next);
+        };
+        self.notes.note(format_args!("{filter} finds {}", entry.dn));
+        for name in names {
+            match entry.value(name).filter(|value| !value.is_empty()) {
+                Some(value) if value.len() <= MAX_VALUE_BYTES => cx.session.set_user(name, value),
+                Some(_) => self.notes.note(format_args!("{name} has more than {MAX_VALUE_BYTES} bytes")),
+                None => self.notes.note(format_args!("{name} is empty")),
+            }
+        }
+        Ok(Verdict::Next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    fn text(options: &str) -> String {
+        format!(
+            "<Connection ldap>\n module = Ldap\n host = 127.0.0.1\n starttls = 0\n port = 1\n</Connection>\n\
+             <Plugin u>\n module = LdapUserConfig\n config_fields = \"a, b\"\n {options}\n</Plugin>"
+        )
+    }
+
+    #[test]
+    fn a_user_cannot_change_the_filter() {
+        let filter = Filter::parse("(|(mail=%s)(uid=%s))").unwrap();
+        assert_eq!(filter.of(b"*)(a=\xff"), "(|(mail=\\2a\\29\\28a=\\ff)(uid=\\2a\\29\\28a=\\ff))");
+        assert_eq!(Filter::parse("mail=%s").unwrap().of(b"a"), "(mail=a)");
+    }
+
+    #[test]
+    fn mistakes_are_found_at_the_start() {
+        assert!(Bench::mistakes(&text("filter = \"(mail=%s\""))[0].contains("is no filter"));
+        assert!(Bench::mistakes(&text(""))[0].contains("filter"));
+        assert!(Bench::warnings(&text("filter = \"(mail=a)\""))[0].contains("the same for everybody"));
+        assert!(Names::parse(" , ").is_err());
+        assert_eq!(Names::parse("a ,b,").unwrap().to_string(), "a, b");
+    }
+
+    #[test]
+    fn a_directory_that_is_away_fails_the_plugin_if_there_is_somebody_to_search_for() {
+        let mut bench = Bench::new(&text("filter = \"(mail=%s)\""));
+        assert_eq!(bench.run(), None);
+        let error = bench.attribute_again("sasl_username", "a").try_run().unwrap_err();
+        assert!(error.contains("connection ldap: down"), "{error}");
+    }
+}

@@ -1,0 +1,186 @@
+//! `SqlList`: is a value on a list in a database?
+
+use crate::fields::Scoring;
+use crate::lookups::Query;
+use crate::options::{UserConfig, options};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::value::Switch;
+use crate::world::sql::{Dialect, Sql};
+use std::sync::Arc;
+
+options! {
+    /// Adds to the score (once a mail) or answers when a query of a database finds a row for a value, or
+    /// finds none.
+    ///
+    /// The query is asked for each request. One that fails, as it does without its table, fails the plugin
+    /// (`on_error`).
+    ///
+    /// ```conf
+    /// <Connection db>
+    ///   module = "Sql"
+    ///   dsn = "dbi:SQLite:dbname=/var/lib/mtpolicyd/lists.sqlite"
+    /// </Connection>
+    /// <Plugin blacklist>
+    ///   module = "SqlList"
+    ///   sql_query = "SELECT 1 FROM blacklist WHERE client_ip=?"
+    ///   match_action = "reject you are on our blacklist"
+    /// </Plugin>
+    /// ```
+    pub struct SqlListOptions {
+        /// Whether the check is made.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// The database, a `<Connection>` of module Sql.
+        db: String = "db",
+        /// The query; `?` stands for the value. Any row is a match, whatever is in it. The default is for
+        /// MariaDB and MySQL, with addresses of IPv4 only.
+        sql_query: Query = default_query(),
+        /// The attribute whose value is looked up. Without it nothing happens.
+        field: String = "client_address",
+        /// The answer to Postfix if there is a row.
+        match_action: Option<String>,
+        /// The answer to Postfix if there is none.
+        not_match_action: Option<String>,
+        /// Added to the score if there is a row.
+        score: Scoring,
+    }
+}
+
+/// The query of the original.
+const DEFAULT_QUERY: &str = "SELECT client_ip FROM whitelist WHERE client_ip=INET_ATON(?)";
+
+fn default_query() -> Query {
+    Query::from(DEFAULT_QUERY)
+}
+
+/// See the options.
+pub struct SqlList {
+    name: String,
+    notes: Notes,
+    scored: String,
+    options: SqlListOptions,
+    sql: Arc<Sql>,
+}
+
+impl Plugin for SqlList {
+    const NAME: &'static str = "SqlList";
+    type Options = SqlListOptions;
+
+    fn new(options: SqlListOptions, setup: &mut Setup<'_, '_>) -> Option<SqlList> {
+        let actions =
+            [("match_action", &options.match_action), ("not_match_action", &options.not_match_action)];
+        for (option, action) in actions {
+            if let Some(action) = action {
+                setup.check_action(option, action);
+            }
+        }
+        let sql = setup.sql("db", &options.db)?;
+        options.sql_query.check("sql_query", setup);
+        if sql.dialect() != Dialect::MySql && options.sql_query == default_query() {
+            let only = "only MariaDB and MySQL have INET_ATON, which the default query needs";
+            setup.warn("sql_query", format!("Plugin {}: {only}; write a sql_query", setup.name));
+        }
+        let (name, notes) = (setup.name.to_owned(), setup.notes());
+        let scored = format!("{name}-score");
+        Some(SqlList { name, notes, scored, options, sql })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        let options = &self.options;
+        if options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        let field = &options.field;
+        let Some(value) = cx.request.get(field) else {
+            self.notes.note(format_args!("the request has no attribute `{field}`"));
+            return Ok(Verdict::Next);
+        };
+        let rows = options.sql_query.ask(&self.sql, value, cx.deadline.backends).await?;
+        let (listed, value) = (!rows.is_empty(), String::from_utf8_lossy(value));
+        self.notes.note(format_args!("{field} {value} is{} listed", if listed { "" } else { " not" }));
+        if listed {
+            options.score.add_once(cx.session, &self.name, &self.scored);
+        }
+        let action = if listed { &options.match_action } else { &options.not_match_action };
+        Ok(action.clone().map_or(Verdict::Next, Verdict::Stop))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+    use tempfile::NamedTempFile;
+
+    const TABLE: &str = "CREATE TABLE list (name TEXT, v TEXT);
+                         INSERT INTO list VALUES ('a@b', 'x'), ('null', NULL), ('zero', '0');";
+
+    fn bench(options: &str) -> (Bench, NamedTempFile) {
+        let file = NamedTempFile::new().unwrap();
+        rusqlite::Connection::open(file.path()).unwrap().execute_batch(TABLE).unwrap();
+        (Bench::new(&text(file.path().to_str().unwrap(), options)), file)
+    }
+
+    fn text(file: &str, options: &str) -> String {
+        format!(
+            "<Connection db>\n module = Sql\n dsn = \"dbi:SQLite:dbname={file}\"\n</Connection>\n\
+             <Plugin l>\n module = SqlList\n field = sender\n {options}\n</Plugin>"
+        )
+    }
+
+    const QUERY: &str = "sql_query = \"SELECT v FROM list WHERE name=?\"\n";
+
+    #[test]
+    fn a_row_is_a_match_whatever_is_in_it() {
+        let (mut bench, _file) =
+            bench(&format!("{QUERY} match_action = on\n not_match_action = off\n score = 2"));
+        for (sender, action) in [
+            ("a@b", "on"),
+            ("null", "on"),
+            ("zero", "on"),
+            ("A@b", "off"),
+            ("", "off"),
+            ("' OR 1=1 --", "off"),
+            ("a@b\u{1}", "off"),
+            ("\u{fffd}", "off"),
+        ] {
+            assert_eq!(bench.attribute_again("sender", sender).run().as_deref(), Some(action), "{sender:?}");
+        }
+        assert_eq!(bench.session.text("score_detail"), Some("l=2"));
+    }
+
+    #[test]
+    fn without_the_attribute_nothing_happens() {
+        let (mut bench, _file) = bench(&format!("{QUERY} not_match_action = off"));
+        assert_eq!(bench.run(), None);
+    }
+
+    #[test]
+    fn a_user_may_switch_it_off() {
+        let (bench, _file) = bench(&format!("{QUERY} match_action = on\n uc_enabled = use"));
+        let mut bench = bench.attribute("sender", "a@b");
+        assert_eq!(bench.run().as_deref(), Some("on"));
+        bench.session.set_user("use", "off");
+        assert_eq!(bench.run(), None);
+    }
+
+    #[test]
+    fn a_query_that_cannot_work_is_noticed_and_fails() {
+        for (query, warning) in [
+            ("sql_query = \"SELECT 1\"", Some("no `?`")),
+            ("", Some("INET_ATON")),
+            ("sql_query = \"SELECT x FROM nosuch WHERE y=?\"", None),
+        ] {
+            let (bench, file) = bench(query);
+            let warnings = Bench::warnings(&text(file.path().to_str().unwrap(), query));
+            assert_eq!(warnings.len(), usize::from(warning.is_some()), "{warnings:?}");
+            assert!(warnings.iter().all(|said| said.contains(warning.unwrap_or_default())), "{warnings:?}");
+            let error = bench.attribute("sender", "a@b").try_run().unwrap_err();
+            assert!(error.contains("connection db"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_database_has_to_be_there() {
+        let mistakes = Bench::mistakes("<Plugin l>\n module = SqlList\n db = other\n</Plugin>");
+        assert!(mistakes.len() == 1 && mistakes[0].contains("other"), "{mistakes:?}");
+    }
+}

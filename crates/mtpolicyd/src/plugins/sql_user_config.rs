@@ -1,0 +1,217 @@
+//! `SqlUserConfig`: the settings of a user from a database.
+
+use crate::lookups::{Complaints, Query};
+use crate::options::options;
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::value::perl_number;
+use crate::world::sql::Sql;
+use serde_json::Value;
+use std::sync::Arc;
+
+options! {
+    /// Loads the settings of a user from a database, for the `uc_` options of the plugins after it and for
+    /// `session:NAME` in a Condition.
+    ///
+    /// The first column of the first row that the query finds is a JSON object. Its strings, numbers and
+    /// truth values (`1`, `0`) become settings; `null` sets nothing; what is nested is left out. Nothing a
+    /// user has set takes the place of a score or of what a plugin has found.
+    ///
+    /// A query that the database refuses, a missing row and text that is no JSON object are logged, and the
+    /// mail goes on without settings. When the database can't be asked, `on_error` decides.
+    ///
+    /// ```conf
+    /// <Connection db>
+    ///   module = "Sql"
+    ///   dsn = "dbi:SQLite:dbname=/var/lib/mtpolicyd/users.sqlite"
+    /// </Connection>
+    /// # {"listing": "off"}
+    /// <Plugin user-config>
+    ///   module = "SqlUserConfig"
+    ///   sql_query = "SELECT config FROM user_config WHERE address=?"
+    /// </Plugin>
+    /// <Plugin dialup-names>
+    ///   module = "RegexList"
+    ///   uc_enabled = "listing"
+    ///   key = "client_name"
+    ///   regex = "^(ppp|dial)\d"
+    ///   action = "reject no mail from dial-up lines"
+    /// </Plugin>
+    /// ```
+    pub struct SqlUserConfigOptions {
+        /// The database, a `<Connection>` of module Sql.
+        db: String = "db",
+        /// The query; `?` stands for the user.
+        sql_query: Query = Query::from("SELECT config FROM user_config WHERE address=?"),
+        /// The attribute that names the user. Where it is missing or blank, nothing is looked up.
+        field: String = "recipient",
+    }
+}
+
+/// The longest JSON text that is read, in bytes. The session takes the settings along to a shared cache at
+/// every request.
+const MAX_JSON_BYTES: usize = 64 << 10;
+
+/// See the options.
+pub struct SqlUserConfig {
+    notes: Notes,
+    complaints: Complaints,
+    options: SqlUserConfigOptions,
+    sql: Arc<Sql>,
+}
+
+impl Plugin for SqlUserConfig {
+    const NAME: &'static str = "SqlUserConfig";
+    type Options = SqlUserConfigOptions;
+
+    fn new(options: SqlUserConfigOptions, setup: &mut Setup<'_, '_>) -> Option<SqlUserConfig> {
+        let sql = setup.sql("db", &options.db)?;
+        options.sql_query.check("sql_query", setup);
+        let complaints = Complaints::of(setup.name);
+        Some(SqlUserConfig { notes: setup.notes(), complaints, options, sql })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        let field = &self.options.field;
+        let user = cx.request.get(field).filter(|user| !user.trim_ascii().is_empty());
+        let Some(user) = user else {
+            self.notes.note(format_args!("the request has no `{field}`, so no settings"));
+            return Ok(Verdict::Next);
+        };
+        let answer = self.options.sql_query.ask(&self.sql, user, cx.deadline.backends).await;
+        let Some(rows) = self.complaints.answered(answer)? else { return Ok(Verdict::Next) };
+        let user = String::from_utf8_lossy(user);
+        let json = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
+        let Some(json) = json else {
+            self.notes.note(format_args!("{user} has no settings"));
+            return Ok(Verdict::Next);
+        };
+        let settings = match read(&json) {
+            Ok(settings) => settings,
+            Err(why) => {
+                self.complaints.complain(format_args!("settings of {user}: {why}"));
+                return Ok(Verdict::Next);
+            }
+        };
+        for (name, value) in settings {
+            match setting(&value) {
+                Some(text) => cx.session.set_user(&name, &text),
+                None if value.is_null() => {}
+                None => self.notes.note(format_args!("settings of {user}: `{name}` is nested; left out")),
+            }
+        }
+        Ok(Verdict::Next)
+    }
+}
+
+fn read(json: &str) -> Result<serde_json::Map<String, Value>, String> {
+    if json.len() > MAX_JSON_BYTES {
+        return Err(format!("they are longer than {MAX_JSON_BYTES} bytes"));
+    }
+    match serde_json::from_str(json) {
+        Ok(Value::Object(settings)) => Ok(settings),
+        Ok(_) => Err("this is no JSON object".to_owned()),
+        // The message shows nothing of the text.
+        Err(error) => Err(format!("this is no JSON: {error}")),
+    }
+}
+
+/// A value as the text that Perl shows for it.
+fn setting(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(truth) => Some(if *truth { "1" } else { "0" }.to_owned()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        Value::Number(number) => number.as_f64().map(perl_number),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::setting;
+    use crate::session::Session;
+    use crate::testing::Bench;
+    use tempfile::NamedTempFile;
+
+    fn bench(json: Option<&str>, options: &str) -> (Bench, NamedTempFile) {
+        let file = NamedTempFile::new().unwrap();
+        let database = rusqlite::Connection::open(file.path()).unwrap();
+        database.execute("CREATE TABLE user_config (address TEXT, config TEXT)", []).unwrap();
+        database.execute("INSERT INTO user_config VALUES ('a@b', ?1)", [json]).unwrap();
+        let bench = Bench::new(&format!(
+            "<Connection db>\n module = Sql\n dsn = \"dbi:SQLite:dbname={}\"\n</Connection>\n\
+             <Plugin u>\n module = SqlUserConfig\n {options}\n</Plugin>",
+            file.path().display()
+        ));
+        (bench, file)
+    }
+
+    fn settings_of(json: Option<&str>) -> Session {
+        let (bench, _file) = bench(json, "");
+        let mut bench = bench.attribute("recipient", "a@b");
+        assert_eq!(bench.run(), None);
+        bench.session
+    }
+
+    #[test]
+    fn values_become_the_text_that_perl_shows() {
+        let json = r#"{"s":"v\u00e9","i":-5,"u":18446744073709551615,"f":5.50,"e":1e3,"t":true,"n":false,
+                       "null":null,"list":[1],"map":{"a":1},"":"x"}"#;
+        let session = settings_of(Some(json));
+        let expected = [
+            ("s", "v\u{e9}"),
+            ("i", "-5"),
+            ("u", "18446744073709551615"),
+            ("f", "5.5"),
+            ("e", "1000"),
+            ("t", "1"),
+            ("n", "0"),
+        ];
+        for (name, text) in expected {
+            assert_eq!(session.text(name), Some(text), "{name}");
+        }
+        for name in ["null", "list", "map"] {
+            assert_eq!(session.text(name), None, "{name}");
+        }
+        assert_eq!(setting(&serde_json::Value::Null), None);
+    }
+
+    #[test]
+    fn no_setting_takes_the_place_of_a_score() {
+        let session = settings_of(Some(r#"{"score":7,"score_detail":"x=7"}"#));
+        assert_eq!((session.number("score"), session.result("score_detail")), (0.0, None));
+    }
+
+    #[test]
+    fn what_cannot_be_read_sets_nothing() {
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(super::MAX_JSON_BYTES));
+        let deep = "[".repeat(100_000);
+        for json in
+            [None, Some(""), Some("{not json"), Some("[1,2]"), Some("\"k\""), Some(&long), Some(&deep)]
+        {
+            assert_eq!(settings_of(json), Session::default(), "{json:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_is_refused_is_only_logged() {
+        let (bench, _file) = bench(None, "sql_query = \"SELECT nothing FROM nowhere WHERE x=?\"");
+        assert_eq!(bench.attribute("recipient", "a@b").try_run(), Ok(None));
+    }
+
+    #[test]
+    fn a_database_that_is_away_fails_the_plugin() {
+        let text = "<Connection db>\n module = Sql\n dsn = \"dbi:SQLite:dbname=/no/such/folder/db\"\n\
+                    </Connection>\n<Plugin u>\n module = SqlUserConfig\n</Plugin>";
+        assert!(Bench::new(text).attribute("recipient", "a@b").try_run().is_err());
+    }
+
+    #[test]
+    fn another_attribute_may_name_the_user() {
+        let (mut bench, _file) = bench(Some(r#"{"k":"v"}"#), "field = sasl_username");
+        for (user, found) in [("", None), (" ", None), ("x", None), ("a@b", Some("v"))] {
+            bench.attribute_again("sasl_username", user).run_fresh();
+            assert_eq!(bench.session.text("k"), found, "{user:?}");
+        }
+    }
+}
