@@ -18,5 +18,6 @@ mod servers;
 mod sql;
 mod support;
 mod tidy;
+mod user_settings;
 
 use support::fake_dns;

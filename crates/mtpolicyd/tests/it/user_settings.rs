@@ -1,0 +1,205 @@
+//! Every option that a user may override is overridden, by a setting from a database and by one from a
+//! directory.
+//!
+//! Knows: the `uc_` options and what each does to an answer. Must not know: how a plugin does it.
+
+use crate::support::daemon::{Daemon, Site};
+use crate::support::fake_dns::{FakeDns, Reply};
+use crate::support::servers::slapd::{self, SUFFIX, TOP};
+use mtpolicyd::plugins::KINDS;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+/// What one option does.
+struct Case {
+    module: &'static str,
+    option: &'static str,
+    /// The other options of the block.
+    others: &'static str,
+    /// The user's value.
+    value: &'static str,
+    /// How the second answer to somebody without settings begins.
+    without: &'static str,
+    /// How the second answer to the user begins.
+    with: &'static str,
+}
+
+/// The setting that all cases look in. A person in the directory has an attribute of this name.
+const SETTING: &str = "description";
+
+/// The header of a mail that no plugin said anything about, and of those with a score from plugin `p`.
+const QUIET: &str = "PREPEND X-MtScore: NO score=0";
+const SCORE_3: &str = "PREPEND X-MtScore: NO score=3 [c=3]";
+const SPAM_3: &str = "PREPEND X-MtScore: YES score=3 [c=3]";
+const SCORE_1: &str = "PREPEND X-MtScore: NO score=1 [p=1]";
+const SCORE_4: &str = "PREPEND X-MtScore: NO score=4 [p=4]";
+
+const ANY_SENDER: &str = "key = sender\nre_match = .";
+const EXPRESSION: &str = "key = sender\nregex = .";
+const LISTED: &str = "result_from = bl\nre_match = .";
+const ONE_AN_HOUR: &str = "key = sasl_username\nlimit = 1/1h";
+const RBL: &str = "domain = bl.test";
+const DBL: &str = "domain = dbl.test\nhelo_name_mode = passive\nreverse_client_name_mode = passive";
+const DBL_PASSIVE: &str = "domain = dbl.test\nsender_mode = passive\nreverse_client_name_mode = passive\n\
+                           sender_score = 0\nhelo_name_score = 0\nreverse_client_name_score = 0";
+
+/// All cases, as module, option, other options, value, answer without it, answer with it.
+#[rustfmt::skip]
+const CASES: &[[&str; 6]] = &[
+    ["AddScoreHeader", "spam_score", "", "2", SCORE_3, SPAM_3],
+    ["Condition", "score", ANY_SENDER, "4", QUIET, SCORE_4],
+    ["Condition", "action", ANY_SENDER, "hold", QUIET, "hold"],
+    ["DBL", "enabled", DBL, "off", "reject sender rejected", QUIET],
+    ["DBL", "sender_mode", DBL, "passive", "reject sender rejected", "PREPEND X-MtScore: YES score=8.5"],
+    ["DBL", "helo_name_mode", DBL_PASSIVE, "reject", QUIET, "reject helo_name rejected"],
+    ["DBL", "reverse_client_name_mode", DBL_PASSIVE, "reject", QUIET, "reject reverse_client_name rejected"],
+    ["RBL", "enabled", RBL, "off", "reject delivery from", QUIET],
+    ["RBL", "mode", RBL, "passive", "reject delivery from", QUIET],
+    ["RBL", "score", "domain = bl.test\nmode = passive\nscore = 1", "4", SCORE_1, SCORE_4],
+    ["RBLAction", "enabled", LISTED, "off", "reject delivery from", QUIET],
+    ["RBLAction", "mode", LISTED, "passive", "reject delivery from", QUIET],
+    ["RBLAction", "score", "result_from = bl\nre_match = .\nmode = passive", "4", QUIET, SCORE_4],
+    ["RateLimit", "enabled", ONE_AN_HOUR, "off", "defer 4.7.1", QUIET],
+    ["RateLimit", "limit", "key = sasl_username\nlimit = none", "1/1h", QUIET, "defer 4.7.1"],
+    ["RateLimit", "mode", ONE_AN_HOUR, "passive", "defer 4.7.1", QUIET],
+    ["RateLimit", "score", "key = sasl_username\nlimit = 1/1h\nmode = passive", "4", QUIET, SCORE_4],
+    ["RateLimit", "action", ONE_AN_HOUR, "hold", "defer 4.7.1", "hold"],
+    ["RegexList", "enabled", "key = sender\nregex = .\naction = hold", "off", "hold", QUIET],
+    ["RegexList", "score", EXPRESSION, "4", QUIET, SCORE_4],
+    ["RegexList", "action", EXPRESSION, "hold", QUIET, "hold"],
+    ["ScoreAction", "threshold", "threshold = 5\naction = hold", "2", SCORE_3, "hold"],
+    ["SqlList", "enabled", "sql_query = \"SELECT ?\"\nmatch_action = hold", "off", "hold", QUIET],
+    ["SqlList", "score", "sql_query = \"SELECT ?\"", "4", QUIET, SCORE_4],
+    ["Stress", "action", "", "hold", QUIET, "hold"],
+];
+
+fn cases() -> impl Iterator<Item = Case> {
+    let case = |&[module, option, others, value, without, with]: &[&'static str; 6]| Case {
+        module,
+        option,
+        others,
+        value,
+        without,
+        with,
+    };
+    CASES.iter().map(case)
+}
+
+impl Case {
+    /// The name of its virtual host, and of its user.
+    fn name(&self) -> String {
+        format!("{}.{}", self.module, self.option)
+    }
+
+    /// Its virtual host, in which `settings` loads those of the user.
+    fn host(&self, settings: &str) -> String {
+        let before = match self.module {
+            "AddScoreHeader" | "ScoreAction" => {
+                "<Plugin c>\nmodule = Condition\nkey = sender\nre_match = .\nscore = 3\n</Plugin>"
+            }
+            "RBLAction" => "<Plugin bl>\nmodule = RBL\ndomain = bl.test\nmode = passive\n</Plugin>",
+            _ => "",
+        };
+        let Case { module, option, others, .. } = self;
+        format!(
+            "<VirtualHost $PORT>\nname = \"{}\"\n<Plugin settings>\n{settings}\n</Plugin>\n{before}\n\
+             <Plugin p>\nmodule = {module}\n{others}\nuc_{option} = {SETTING}\n</Plugin>\n\
+             <Plugin header>\nmodule = AddScoreHeader\n</Plugin>\n</VirtualHost>\n",
+            self.name()
+        )
+    }
+
+    /// The answer to the second mail of a user.
+    fn second_answer(&self, daemon: &Daemon, user: &str) -> String {
+        let mut client = daemon.connect();
+        let mut answer = |number: u8| {
+            let answer = client.ask(&format!(
+                "policy_context={name}\ninstance={name}.{user}.{number}\nsasl_username={user}\n\
+                 sender=a@sender.example\nrecipient=b@rcpt.example\nclient_address=192.0.2.4\n\
+                 client_name=mail.example\nreverse_client_name=mail.example\nhelo_name=helo.example\n\
+                 size=100\nrecipient_count=1\nprotocol_state=RCPT\nstress=yes",
+                name = self.name(),
+            ));
+            answer.action().to_owned()
+        };
+        answer(1);
+        answer(2)
+    }
+}
+
+/// Every address is on every list.
+fn lists() -> FakeDns {
+    FakeDns::start(|query| match query.name.ends_with("dbl.test") {
+        true => Reply::address([127, 0, 1, 2]),
+        false => Reply::address([127, 0, 0, 2]),
+    })
+}
+
+/// Asks a daemon whose hosts begin with this plugin.
+fn every_case_holds(mut site: Site, connection: &str, settings: &str) {
+    let lists = lists();
+    site.replace("$DNS", lists.address());
+    let mut configuration = format!(
+        "port = \"127.0.0.1:$PORT\"\nvhost_by_policy_context = 1\n<Dns>\nservers = \"$DNS\"\n</Dns>\n\
+         <Connection db>\nmodule = Sql\ndsn = \"dbi:SQLite:dbname=$DIR/db\"\n</Connection>\n{connection}\n"
+    );
+    for case in cases() {
+        configuration.push_str(&case.host(settings));
+    }
+    site.configure(&configuration);
+    let daemon = site.start();
+    let mut wrong = String::new();
+    for case in cases() {
+        for (user, expected) in [("somebody-else", case.without), (&*case.name(), case.with)] {
+            let answer = case.second_answer(&daemon, user);
+            if !answer.starts_with(expected) {
+                let _ = writeln!(wrong, "{}, {user}: `{answer}` instead of `{expected}`", case.name());
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}\n{}", daemon.log());
+}
+
+#[test]
+fn no_option_is_forgotten() {
+    let tested: BTreeSet<_> = cases().map(|case| case.name()).collect();
+    let named = KINDS.iter().flat_map(|kind| {
+        let options = (kind.options)().into_iter().filter(|option| option.user_config);
+        options.map(|option| format!("{}.{}", kind.name, option.name))
+    });
+    assert_eq!(tested, named.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn settings_from_a_database_change_every_option() {
+    let site = Site::new();
+    let database = rusqlite::Connection::open(site.path("db")).unwrap();
+    database.execute("CREATE TABLE user_config (address TEXT, config TEXT)", []).unwrap();
+    for case in cases() {
+        let config = format!("{{\"{SETTING}\":\"{}\"}}", case.value);
+        database.execute("INSERT INTO user_config VALUES (?1, ?2)", [case.name(), config]).unwrap();
+    }
+    every_case_holds(site, "", "module = SqlUserConfig\nfield = sasl_username");
+}
+
+#[test]
+fn settings_from_a_directory_change_every_option() {
+    let mut ldif = TOP.to_owned();
+    for case in cases() {
+        let (name, value) = (case.name(), case.value);
+        let _ = write!(
+            ldif,
+            "\ndn: uid={name},{SUFFIX}\nobjectClass: inetOrgPerson\nuid: {name}\ncn: {name}\nsn: {name}\n\
+             {SETTING}: {value}\n"
+        );
+    }
+    let server = slapd::start(&ldif, None, "");
+    let connection = format!(
+        "<Connection ldap>\nmodule = Ldap\nhost = 127.0.0.1\nport = {}\nstarttls = 0\n</Connection>",
+        server.port
+    );
+    let settings = format!(
+        "module = LdapUserConfig\nbasedn = \"{SUFFIX}\"\nfilter = \"(uid=%s)\"\nconfig_fields = {SETTING}"
+    );
+    every_case_holds(Site::new(), &connection, &settings);
+}
