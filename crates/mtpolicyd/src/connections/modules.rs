@@ -162,7 +162,8 @@ options! {
 options! {
     /// Options of module Ldap.
     struct LdapOptions {
-        /// The server.
+        /// The server. With `ldaps://` in front of its name, the connection is encrypted from the beginning,
+        /// mostly on `port = 636`, instead of by `starttls`.
         host: String = "localhost",
         /// Its port.
         port: Limit = Limit(389),
@@ -307,6 +308,10 @@ fn ldap(options: LdapOptions, section: &Section<'_>) -> Option<Settings> {
         section.report().error(section.span_of("port"), message, None);
         return None;
     };
+    if options.binddn.is_some() && options.password.is_none() {
+        let message = "binddn without password: the server takes it for nobody";
+        section.report().warning(section.span_of("binddn"), message, None);
+    }
     Some(Settings::Ldap(LdapSettings {
         host: options.host,
         port,

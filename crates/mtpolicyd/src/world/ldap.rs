@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout_at};
 /// What a `<Connection>` of module Ldap says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LdapSettings {
-    /// The server: a name or an address.
+    /// The server: a name or an address, perhaps with `ldaps://` in front, which is encrypted from the
+    /// beginning.
     pub host: String,
     /// Its port.
     pub port: u16,
@@ -208,6 +209,7 @@ pub fn is_filter(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
     fn a_value_cannot_change_the_filter() {
@@ -230,13 +232,38 @@ mod tests {
         assert_eq!(ldap.ping(soon()).await.unwrap_err().to_string(), error.to_string());
     }
 
+    #[tokio::test]
+    async fn an_answer_that_is_built_wrongly_is_no_more_than_a_lost_connection() {
+        // Answers to a bind: without a result; with a text that is no UTF-8; something that is no LDAP.
+        for answer in [
+            &[0x30, 5, 2, 1, 1, 0x61, 0][..],
+            &[0x30, 13, 2, 1, 1, 0x61, 8, 10, 1, 0, 4, 1, 0xff, 4, 0],
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let _ = stream.read(&mut [0; 64]).await;
+                    let _ = stream.write_all(answer).await;
+                    let _ = stream.shutdown().await;
+                }
+            });
+            let ldap = Ldap::new("ldap", settings(port)).unwrap();
+            let error = ldap.ping(Instant::now() + Duration::from_secs(10)).await.unwrap_err();
+            assert!(matches!(error.failure, Failure::Down(_)), "{error}");
+        }
+    }
+
     #[test]
     fn a_host_may_be_any_address_but_has_to_be_one() {
-        for host in ["::1", "[::1]", "127.0.0.1", "ldap.example.test"] {
+        for host in ["::1", "[::1]", "127.0.0.1", "ldap.example.test", "ldap://ldap.example.test/"] {
             assert!(Ldap::new("ldap", LdapSettings { host: host.to_owned(), ..settings(389) }).is_ok());
         }
-        let wrong = LdapSettings { host: "not a host".to_owned(), ..settings(389) };
-        assert!(Ldap::new("ldap", wrong).err().unwrap().contains("not a host"));
+        for host in ["not a host", "ldapi:///run/ldapi", "ldap.example.test:389"] {
+            let wrong = LdapSettings { host: host.to_owned(), ..settings(389) };
+            assert!(Ldap::new("ldap", wrong).err().unwrap().starts_with("host: "), "{host}");
+        }
     }
 
     fn settings(port: u16) -> LdapSettings {

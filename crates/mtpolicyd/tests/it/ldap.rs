@@ -127,6 +127,21 @@ async fn starttls_comes_first_and_wants_a_certificate_that_is_trusted() {
 }
 
 #[tokio::test]
+async fn ldaps_is_encrypted_from_the_beginning() {
+    let certificates = Certificates::new();
+    let (server, port) = slapd::start_encrypted(&entries(), &certificates);
+    for (authority, finds) in [(&certificates, true), (&Certificates::new(), false)] {
+        let tls_ca = Some(authority.authority().display().to_string());
+        let host = "ldaps://127.0.0.1".to_owned();
+        // What `starttls` says makes no difference.
+        let starttls = finds;
+        let ldap = LdapSettings { host, port, starttls, tls_ca, ..settings(&server) };
+        let found = find(&Ldap::new("ldap", ldap).unwrap(), "(cn=alice)").await;
+        assert_eq!(found.is_ok_and(|found| found.len() == 1), finds);
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_of_another_server_is_refused() {
     let certificates = Certificates::new();
     // It is this machine too, but the certificate is not for it.
@@ -148,7 +163,7 @@ async fn without_starttls_at_the_server_nothing_is_said() {
     let tls_ca = Some(certificates.authority().display().to_string());
     let ldap = Ldap::new("ldap", LdapSettings { starttls: true, tls_ca, ..settings(&server) }).unwrap();
     let why = ldap.ping(soon()).await.unwrap_err().to_string();
-    assert!(why.contains("down: starttls: "), "{why}");
+    assert!(why.contains("down: encryption: "), "{why}");
 }
 
 #[tokio::test]

@@ -8,8 +8,12 @@ use crate::world::tls;
 use ldap3::{LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchOptions, StdStream};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use std::future::poll_fn;
 use std::net::Ipv6Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
@@ -45,6 +49,7 @@ pub(super) struct Opener {
     port: u16,
     /// What ldap3 takes the name in the certificate from.
     url: String,
+    starttls: bool,
     /// With whom to encrypt, if at all.
     tls: Option<Arc<ClientConfig>>,
     binddn: Option<String>,
@@ -54,25 +59,44 @@ pub(super) struct Opener {
 impl Opener {
     /// The error says what is wrong with a setting.
     pub fn new(settings: &LdapSettings) -> Result<Opener, String> {
-        let host = settings.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let (scheme, host) = settings.host.split_once("://").unwrap_or(("ldap", &settings.host));
+        let host = host.trim_end_matches('/').trim_start_matches('[').trim_end_matches(']').to_owned();
+        let encrypted = match scheme {
+            "ldap" => settings.starttls,
+            "ldaps" => true,
+            _ => return Err(format!("host: `{scheme}` is neither ldap nor ldaps")),
+        };
         let name = ServerName::try_from(host.clone());
         let name = name.map_err(|_| format!("host: `{host}` is neither a name nor an address"))?;
         let is_ipv6 = host.parse::<Ipv6Addr>().is_ok();
         let ca = settings.tls_ca.as_deref();
-        let tls = match settings.starttls {
+        let tls = match encrypted {
             false => None,
             // ldap3 can't find the address between the brackets that a URL has around it.
             true if is_ipv6 => Some(tls::client_config_for(ca, name)?),
             true => Some(tls::client_config(ca)?),
         };
-        let url = if is_ipv6 { "ldap://localhost".to_owned() } else { format!("ldap://{host}") };
+        let url = format!("{scheme}://{}", if is_ipv6 { "localhost" } else { &host });
+        let starttls = encrypted && scheme == "ldap";
         let binddn = settings.binddn.clone().filter(|dn| !dn.is_empty());
-        Ok(Opener { host, port: settings.port, url, tls, binddn, password: settings.password.clone() })
+        Ok(Opener {
+            host,
+            port: settings.port,
+            url,
+            starttls,
+            tls,
+            binddn,
+            password: settings.password.clone(),
+        })
     }
 
     /// A connection that is encrypted and bound as it should be, and so one that the server has answered on;
     /// or why there is none.
     pub async fn open(&self) -> Result<Link, String> {
+        guarded(self.connect()).await.unwrap_or_else(|| Err(NOT_LDAP.to_owned()))
+    }
+
+    async fn connect(&self) -> Result<Link, String> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
         let stream = stream.and_then(|stream| {
             stream.set_nodelay(true)?;
@@ -81,10 +105,10 @@ impl Opener {
         let stream = stream.map_err(|error| format!("{}: {error}", self.host))?;
         let mut settings = LdapConnSettings::new().set_std_stream(StdStream::Tcp(stream));
         if let Some(tls) = &self.tls {
-            settings = settings.set_starttls(true).set_config(tls.clone());
+            settings = settings.set_starttls(self.starttls).set_config(tls.clone());
         }
         let opened = LdapConnAsync::with_settings(settings, &self.url).await;
-        let (connection, handle) = opened.map_err(|error| format!("starttls: {}", cause(error)))?;
+        let (connection, handle) = opened.map_err(|error| format!("encryption: {}", cause(error)))?;
         let driver = tokio::spawn(async move {
             // Whoever waits for an answer learns of the end too.
             let _ = connection.drive().await;
@@ -112,6 +136,10 @@ impl Link {
 
     /// The entries that are found.
     pub async fn search(&mut self, search: &Search<'_>) -> Result<Vec<Entry>, Trouble> {
+        guarded(self.find(search)).await.unwrap_or_else(|| Err(Trouble::Lost(NOT_LDAP.to_owned())))
+    }
+
+    async fn find(&mut self, search: &Search<'_>) -> Result<Vec<Entry>, Trouble> {
         let limit = i32::try_from(search.limit).unwrap_or(i32::MAX);
         let what = || format!("search below `{}` for {}", search.base, search.filter);
         let failed = |error| match error {
@@ -142,6 +170,19 @@ impl Drop for Link {
         self.driver.abort();
     }
 }
+
+/// Waits for a call to ldap3, which panics over answers that are built wrongly: `None` then. Without this a
+/// server could end the task that tries it, and so be down for ever.
+async fn guarded<T>(call: impl Future<Output = T>) -> Option<T> {
+    let mut call = pin!(call);
+    poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+const NOT_LDAP: &str = "the server's answer is no LDAP";
 
 fn cause(error: LdapError) -> String {
     match error {

@@ -37,8 +37,18 @@ pub fn start(ldif: &str, certificates: Option<&Certificates>, extra: &str) -> Se
     start_on("127.0.0.1", ldif, certificates, extra)
 }
 
-/// The same on another address of the loopback, beside [`start`]'s.
+/// The same, and on another address of the loopback, beside [`start`]'s.
 pub fn start_on(host: &str, ldif: &str, certificates: Option<&Certificates>, extra: &str) -> Server {
+    start_at(&format!("ldap://{host}:$PORT/"), ldif, certificates, extra)
+}
+
+/// The same, and at another URL with another port: the server and that port.
+pub fn start_encrypted(ldif: &str, certificates: &Certificates) -> (Server, u16) {
+    let port = free_port();
+    (start_at(&format!("ldaps://127.0.0.1:{port}/"), ldif, Some(certificates), ""), port)
+}
+
+fn start_at(other: &str, ldif: &str, certificates: Option<&Certificates>, extra: &str) -> Server {
     let slapd = program("slapd", PACKAGE);
     let folder = new_folder();
     let file = |name: &str| folder.path().join(name);
@@ -68,8 +78,8 @@ pub fn start_on(host: &str, ldif: &str, certificates: Option<&Certificates>, ext
     run(&program("slapadd", PACKAGE), &["-q", "-f", &path("slapd.conf"), "-l", &path("entries.ldif")]);
     let port = free_port();
     let mut urls = format!("ldap://127.0.0.1:{port}/");
-    if host != "127.0.0.1" {
-        let _ = write!(urls, " ldap://{host}:{port}/");
+    if !other.contains("127.0.0.1:$PORT") {
+        let _ = write!(urls, " {}", other.replace("$PORT", &port.to_string()));
     }
     if has_ipv6() {
         let _ = write!(urls, " ldap://[::1]:{port}/");
