@@ -56,7 +56,7 @@ impl Query {
         sql.query(Statement { sql: self.0.clone(), params: vec![Param::text(value)] }, deadline).await
     }
 
-    /// How many `?` stand outside of quotes and comments.
+    /// How many `?` stand outside of quotes and comments; `??` is an operator of PostgreSQL.
     fn parameters(&self) -> usize {
         let mut rest = &self.0[..];
         let mut count = 0;
@@ -67,8 +67,9 @@ impl Query {
                 '/' if rest.starts_with("/*") => Some("*/".to_owned()),
                 _ => None,
             };
-            count += usize::from(next == '?');
-            rest = &rest[next.len_utf8()..];
+            let is_operator = rest.starts_with("??");
+            count += usize::from(next == '?' && !is_operator);
+            rest = &rest[if is_operator { 2 } else { next.len_utf8() }..];
             if let Some(end) = end {
                 rest = rest.split_once(&end).map_or("", |(_, behind)| behind);
             }
@@ -134,6 +135,7 @@ mod tests {
             ("SELECT a FROM b WHERE c=?", 1),
             ("SELECT '?', \"?\", `?` FROM b WHERE c=? -- ?\n AND d=? /* ? */", 2),
             ("SELECT 'it''s ?' WHERE c=?", 1),
+            ("SELECT a ?? 'b' WHERE c=?", 1),
             ("SELECT '\u{e9}?", 0),
             ("SELECT 4 - 3 / 2 WHERE c=?", 1),
         ] {
