@@ -77,7 +77,8 @@ pub fn pages() -> Vec<Page> {
     let summary = "configuration file of the policy daemon mtpolicyd".to_owned();
     let mut pages = vec![Page { name: "mtpolicyd.conf", summary, about: CONFIGURATION, sections }];
     pages.extend(KINDS.iter().map(|kind| {
-        let sections = vec![Section { heading: "Options", options: (kind.options)() }];
+        let mut sections = vec![Section { heading: "Options", options: (kind.options)() }];
+        sections.extend((kind.blocks)().into_iter().map(|(heading, options)| Section { heading, options }));
         let first = undent(kind.about).split_inclusive('.').next().unwrap_or_default().replace('\n', " ");
         let summary = format!("module of mtpolicyd: {}", first.trim().trim_end_matches('.'));
         Page { name: kind.name, summary, about: kind.about, sections }

@@ -27,6 +27,12 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// Its options, declared with `options!`.
     type Options: Options;
 
+    /// The blocks that may stand inside its own, other than plugins: for the manual, a heading and the
+    /// options of each.
+    fn blocks() -> Vec<(&'static str, Vec<OptionSpec>)> {
+        Vec::new()
+    }
+
     /// Everything that can be refused is refused here, not in `run`: `None` after the mistake was reported.
     fn new(options: Self::Options, setup: &mut Setup<'_, '_>) -> Option<Self>;
 
@@ -319,6 +325,8 @@ pub struct Kind {
     pub about: &'static str,
     /// Its options.
     pub options: fn() -> Vec<OptionSpec>,
+    /// The blocks inside its own, each with a heading and its options.
+    pub blocks: fn() -> Vec<(&'static str, Vec<OptionSpec>)>,
     /// Makes one from its block.
     pub make: fn(&mut Section<'_>, Surroundings<'_>) -> Option<Box<dyn Link>>,
 }
@@ -326,7 +334,13 @@ pub struct Kind {
 impl Kind {
     /// The entry of a plugin.
     pub const fn of<P: Plugin>() -> Kind {
-        Kind { name: P::NAME, about: P::Options::ABOUT, options: P::Options::specs, make: make::<P> }
+        Kind {
+            name: P::NAME,
+            about: P::Options::ABOUT,
+            options: P::Options::specs,
+            blocks: P::blocks,
+            make: make::<P>,
+        }
     }
 }
 

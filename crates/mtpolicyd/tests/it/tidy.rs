@@ -319,8 +319,10 @@ fn plugins_stand_alone(file: &File) -> Complaints {
         return Complaints::new();
     }
     let code = file.code();
+    // A plugin of several files has them in a folder of its name.
+    let part_of_one = file.path.split("/plugins/").nth(1).is_some_and(|rest| rest.contains('/'));
     let others = code.filter(|(_, line)| {
-        line.starts_with("use super::")
+        (line.starts_with("use super::") && !part_of_one)
             || line.contains("crate::plugins::")
             || line.contains("use super::super")
     });
