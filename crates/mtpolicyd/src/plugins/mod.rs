@@ -18,6 +18,7 @@ plugins! {
     dbl::Dbl,
     eval::Eval,
     ldap_user_config::LdapUserConfig,
+    greylist::Greylist,
     proxy::Proxy,
     rate_limit::RateLimit,
     rbl::Rbl,

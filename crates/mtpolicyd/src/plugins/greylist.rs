@@ -1,0 +1,381 @@
+//! `Greylist`: has this client tried to send this mail before?
+
+mod awl;
+mod awl_table;
+mod place;
+#[cfg(test)]
+mod tests;
+mod ticket;
+
+use crate::fields::Scoring;
+use crate::options::{OptionSpec, Options, UserConfig, options};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::tasks::{Period, TaskResult, When};
+use crate::value::{Count, Flag, Limit, Seconds, Span, Switch, words};
+use crate::world::backend::{BackendError, Failure};
+use awl::{Awl, AwlOptions, domain_of};
+use place::read_block;
+use std::sync::Arc;
+use std::time::Duration;
+use ticket::{Standing, TicketOptions, Tickets};
+use tokio::time::Instant;
+
+options! {
+    /// Defers the first attempt of a client that is not known, and lets its retry through.
+    ///
+    /// A deferred mail leaves a ticket for its sender, client and recipient. A retry between
+    /// `min_retry_wait` and `max_retry_wait` uses the ticket up, passes, and counts for the client and the
+    /// domain of the sender in the auto-whitelist. From a count of `autowl_threshold` on there is no test.
+    /// What is looked up counts for the whole mail: once one of its recipients has passed, the others do.
+    ///
+    /// Tickets are kept in the connection `memcached` and the auto-whitelist in a table of the connection
+    /// `db`, unless the blocks `<Ticket>` and `<AWL>` name others. Nothing needs another service with
+    /// `module = "Memory"`, which forgets at a restart, or `module = "Sql"` and a file of SQLite.
+    ///
+    /// A ticket store that fails makes the plugin fail, and `on_error` says what becomes of the mail. While
+    /// only the auto-whitelist fails, a client with a valid ticket still passes. Any other gets its ticket,
+    /// and then the plugin fails: nobody slips through, and a retry passes even if the list stays away. A
+    /// mail that the auto-whitelist could not count passes nevertheless.
+    ///
+    /// ```conf
+    /// <Connection db>
+    ///   module = "Sql"
+    ///   dsn = "dbi:SQLite:dbname=/var/lib/mtpolicyd/mtpolicyd.sqlite"
+    /// </Connection>
+    /// <VirtualHost 12345>
+    ///   name = "incoming"
+    ///   <Plugin greylist>
+    ///     module = "Greylist"
+    ///     mode = "passive"
+    ///     score = -5
+    ///     <Ticket>
+    ///       module = "Sql"
+    ///     </Ticket>
+    ///   </Plugin>
+    /// </VirtualHost>
+    /// ```
+    ///
+    /// To catch early retries before expensive checks, but greylist only what those have found suspicious:
+    ///
+    /// ```conf
+    /// <Connection db>
+    ///   module = "Sql"
+    ///   dsn = "dbi:SQLite:dbname=/var/lib/mtpolicyd/mtpolicyd.sqlite"
+    /// </Connection>
+    /// <Connection memcached>
+    ///   module = "Memcached"
+    /// </Connection>
+    /// <VirtualHost 12345>
+    ///   name = "incoming"
+    ///   <Plugin early-retries>
+    ///     module = "Greylist"
+    ///     create_ticket = 0
+    ///     query_autowl = 0
+    ///   </Plugin>
+    ///   # DNS lists and other checks
+    ///   <Plugin suspicious>
+    ///     module = "ScoreAction"
+    ///     threshold = 5
+    ///     <Plugin greylist>
+    ///       module = "Greylist"
+    ///       score = -5
+    ///     </Plugin>
+    ///   </Plugin>
+    /// </VirtualHost>
+    /// ```
+    pub struct GreylistOptions {
+        /// Whether the check is made.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// Added to the score of a mail that has passed, once a mail whatever the number of these plugins;
+        /// mostly less than 0.
+        score: Scoring,
+        /// What becomes of a mail that has passed: `passive` asks the next plugin, `accept` and `dunno` end
+        /// the chain with `dunno`.
+        mode: Mode = Mode::Passive,
+        /// The answer that defers a mail.
+        defer_message: String = "defer greylisting is active".to_owned(),
+        /// Whether the time that is left, as in ` (299s left)`, stands behind the answer to an early retry.
+        append_waittime: Flag = Flag(true),
+        /// How long a client has to wait.
+        min_retry_wait: Seconds = Seconds(300),
+        /// When a ticket expires: a client that comes back later begins anew.
+        max_retry_wait: Span = Span(Seconds(7200)),
+        /// Whether there is an auto-whitelist.
+        use_autowl: Flag = Flag(true),
+        /// How often a client must have passed for a domain to pass without a test.
+        autowl_threshold: Count = Count(3),
+        /// After how many days without a mail an entry expires; counting then begins at 1 again. A task of
+        /// every hour removes such rows from the table.
+        autowl_expire_days: Limit = Limit(60),
+        /// The table of the auto-whitelist. It is made when it is missing; a table of the original gets a
+        /// unique index, for which rows of the same entry become one, the sum of their counts.
+        autowl_table: String = "autowl".to_owned(),
+        /// Whether the auto-whitelist is asked. It counts in any case.
+        query_autowl: Flag = Flag(true),
+        /// Whether a client without a ticket is deferred and gets one; `0` asks the next plugin instead.
+        create_ticket: Flag = Flag(true),
+    }
+}
+
+words! {
+    /// What becomes of a mail that has passed.
+    pub enum Mode {
+        /// The next plugin is asked.
+        Passive = "passive",
+        /// The chain ends.
+        Accept = "accept",
+        /// The chain ends.
+        Dunno = "dunno",
+    }
+}
+
+/// What the session remembers of the auto-whitelist's answer, by the name that the original gives it.
+const KNOWN_FIELD: &str = "greylist-is_autowl";
+
+/// What it remembers of the ticket: when it becomes valid, and its key.
+const TICKET_FIELD: &str = "greylist-ticket";
+
+/// That this mail is in the count of the auto-whitelist.
+const COUNTED_MARK: &str = "greylist-autowl-add";
+
+/// That this mail has its score.
+const SCORED_MARK: &str = "greylist-score";
+
+/// How long a mail that passes waits for being counted. The count matters to later ones only.
+const COUNT_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a task may take for one statement; a table of millions of rows takes seconds.
+const TASK_LIMIT: Duration = Duration::from_secs(60);
+
+/// See the options.
+pub struct Greylist {
+    name: String,
+    notes: Notes,
+    options: GreylistOptions,
+    tickets: Arc<Tickets>,
+    awl: Option<Awl>,
+}
+
+/// What greylisting is about.
+struct Triplet<'a> {
+    sender: &'a [u8],
+    client: &'a [u8],
+    recipient: &'a [u8],
+}
+
+/// What came of the test.
+enum Test {
+    Passed,
+    /// The client has to come back, in so many seconds if it has a ticket already.
+    Deferred(Option<i64>),
+    /// There is no ticket, and none is made.
+    Untested,
+}
+
+impl Plugin for Greylist {
+    const NAME: &'static str = "Greylist";
+    type Options = GreylistOptions;
+
+    fn new(options: GreylistOptions, setup: &mut Setup<'_, '_>) -> Option<Greylist> {
+        setup.check_action("defer_message", &options.defer_message);
+        let connections = setup.surroundings.connections;
+        let (min, max) = (options.min_retry_wait, options.max_retry_wait);
+        let tickets =
+            read_block(setup.section, "Ticket", |block| Tickets::read(block, connections, min, max));
+        let (table, days) = (&options.autowl_table, options.autowl_expire_days);
+        let awl = if options.use_autowl.0 {
+            read_block(setup.section, "AWL", |block| Awl::read(block, connections, table, days).map(Some))
+        } else {
+            setup.section.take_blocks("AWL");
+            Some(None)
+        };
+        let (tickets, awl) = (Arc::new(tickets?), awl?);
+        leave_tasks(setup, &tickets, awl.as_ref());
+        let name = setup.name.to_owned();
+        Some(Greylist { name, notes: setup.notes(), options, tickets, awl })
+    }
+
+    fn blocks() -> Vec<(&'static str, Vec<OptionSpec>)> {
+        vec![
+            ("Options of a Ticket block", TicketOptions::specs()),
+            ("Options of an AWL block", AwlOptions::specs()),
+        ]
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        if self.options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        let request = cx.request;
+        // What is missing counts as empty, as in the original: leaving an attribute out lets nobody through.
+        let attribute = |name| request.get(name).unwrap_or_default();
+        let triplet = Triplet {
+            sender: attribute("sender"),
+            client: attribute("client_address"),
+            recipient: attribute("recipient"),
+        };
+        let known = self.is_known(&triplet, cx).await;
+        if matches!(known, Ok(true)) {
+            return Ok(self.pass(cx));
+        }
+        match (self.test(&triplet, cx).await?, known) {
+            (Test::Passed, _) => Ok(self.pass(cx)),
+            // It may be known: whether it has to wait is for `on_error` to say.
+            (Test::Deferred(_) | Test::Untested, Err(error)) => Err(error.into()),
+            (Test::Deferred(left), Ok(_)) => Ok(Verdict::Stop(self.deferral(left))),
+            (Test::Untested, Ok(_)) => Ok(Verdict::Next),
+        }
+    }
+}
+
+impl Greylist {
+    /// Whether the auto-whitelist lets the client through. If so, the mail is counted.
+    async fn is_known(&self, triplet: &Triplet<'_>, cx: &mut Cx<'_>) -> Result<bool, BackendError> {
+        let Some(awl) = self.awl.as_ref().filter(|_| self.options.query_autowl.0) else { return Ok(false) };
+        if let Some(known) = cx.session.result(KNOWN_FIELD) {
+            return Ok(known == "1");
+        }
+        let domain = domain_of(triplet.sender);
+        let now = cx.world.clock.now();
+        let count = awl.count(domain, triplet.client, now, cx.deadline.backends).await?;
+        let known = count.is_some_and(|count| count >= self.options.autowl_threshold.0);
+        cx.session.set(KNOWN_FIELD, if known { "1" } else { "0" });
+        if known {
+            self.notes.note(format_args!("{triplet} is on the auto-whitelist"));
+            self.count(awl, triplet, cx).await;
+        }
+        Ok(known)
+    }
+
+    /// Looks for the ticket, and makes or uses it.
+    async fn test(&self, triplet: &Triplet<'_>, cx: &mut Cx<'_>) -> Result<Test, BackendError> {
+        let (now, deadline) = (cx.world.clock.now(), cx.deadline.backends);
+        let key = self.tickets.key(triplet.sender, triplet.client, triplet.recipient);
+        let ticket = match recall_ticket(cx, &key, now) {
+            Some(ticket) => ticket,
+            None => {
+                let ticket = self.tickets.get(&key, deadline).await?;
+                remember_ticket(cx, &key, ticket);
+                ticket
+            }
+        };
+        match ticket.map(|ticket| self.tickets.standing(ticket, now)) {
+            Some(Standing::Valid) => {
+                self.notes.note(format_args!("{triplet} has a valid ticket"));
+                if let Some(awl) = &self.awl
+                    && cx.session.first_time(COUNTED_MARK)
+                {
+                    self.count(awl, triplet, cx).await;
+                }
+                if let Err(error) = self.tickets.remove(&key, deadline).await {
+                    tracing::warn!("plugin {}: the ticket of {triplet} stays: {error}", self.name);
+                }
+                Ok(Test::Passed)
+            }
+            Some(Standing::Early(left)) => {
+                self.notes.note(format_args!("{triplet} has to wait {left} seconds more"));
+                Ok(Test::Deferred(Some(left)))
+            }
+            Some(Standing::Absurd) => {
+                self.notes.note(format_args!("{triplet} has a ticket from the future, and gets another"));
+                self.tickets.replace(&key, now, deadline).await.map(|left| Test::Deferred(Some(left)))
+            }
+            None if self.options.create_ticket.0 => {
+                self.notes.note(format_args!("{triplet} gets a ticket"));
+                self.tickets.create(&key, now, deadline).await.map(|()| Test::Deferred(None))
+            }
+            None => Ok(Test::Untested),
+        }
+    }
+
+    /// Counts a mail that passes, which it does even if that fails.
+    async fn count(&self, awl: &Awl, triplet: &Triplet<'_>, cx: &Cx<'_>) {
+        let deadline = cx.deadline.backends.min(Instant::now() + COUNT_LIMIT);
+        let domain = domain_of(triplet.sender);
+        match awl.add_one(domain, triplet.client, cx.world.clock.now(), deadline).await {
+            Ok(()) => {}
+            // That was said when it was found.
+            Err(BackendError { failure: Failure::Down(_), .. }) => {}
+            Err(error) => {
+                tracing::warn!("plugin {}: {triplet} is not counted: {error}", self.name);
+            }
+        }
+    }
+
+    fn deferral(&self, left: Option<i64>) -> String {
+        match left.filter(|_| self.options.append_waittime.0) {
+            Some(left) => format!("{} ({left}s left)", self.options.defer_message),
+            None => self.options.defer_message.clone(),
+        }
+    }
+
+    fn pass(&self, cx: &mut Cx<'_>) -> Verdict {
+        self.options.score.add_once(cx.session, &self.name, SCORED_MARK);
+        match self.options.mode {
+            Mode::Passive => Verdict::Next,
+            // Postfix knows no `accept`.
+            Mode::Accept | Mode::Dunno => Verdict::dunno(),
+        }
+    }
+}
+
+impl std::fmt::Display for Triplet<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [sender, client, recipient] =
+            [self.sender, self.client, self.recipient].map(String::from_utf8_lossy);
+        write!(f, "{sender},{client},{recipient}")
+    }
+}
+
+/// What the session knows of the ticket with this key: `Some(None)` that there is none. A valid ticket of one
+/// recipient counts for all of the mail.
+fn recall_ticket(cx: &Cx<'_>, key: &[u8], now: i64) -> Option<Option<i64>> {
+    let (time, of) = cx.session.result(TICKET_FIELD)?.split_once(' ')?;
+    let ticket: Option<i64> = time.parse().ok();
+    let counts = ticket.is_some_and(|ticket| ticket < now) || of == String::from_utf8_lossy(key);
+    counts.then_some(ticket)
+}
+
+fn remember_ticket(cx: &mut Cx<'_>, key: &[u8], ticket: Option<i64>) {
+    let time = ticket.map_or("-".to_owned(), |ticket| ticket.to_string());
+    cx.session.set(TICKET_FIELD, &format!("{time} {}", String::from_utf8_lossy(key)));
+}
+
+/// Makes the table at the start; removes every hour what has expired.
+fn leave_tasks(setup: &Setup<'_, '_>, tickets: &Arc<Tickets>, awl: Option<&Awl>) {
+    if let Some(Awl::Table(table)) = awl {
+        let made = table.clone();
+        setup.task(When::Start, move |_| {
+            let table = made.clone();
+            async move { told("the auto-whitelist is there", table.prepare(task_deadline()).await) }
+        });
+        let expired = table.clone();
+        setup.task(When::Every(Period::Hourly), move |world| {
+            let table = expired.clone();
+            async move {
+                let removed = table.expire(world.clock.now(), task_deadline()).await;
+                removed
+                    .map(|removed| format!("{removed} entries of the auto-whitelist have expired"))
+                    .map_err(|error| error.to_string())
+            }
+        });
+    }
+    if tickets.need_expiry() {
+        let tickets = tickets.clone();
+        setup.task(When::Every(Period::Hourly), move |_| {
+            let tickets = tickets.clone();
+            async move {
+                let removed = tickets.expire(task_deadline()).await;
+                removed.map(|removed| format!("{removed} tickets have expired")).map_err(|e| e.to_string())
+            }
+        });
+    }
+}
+
+fn task_deadline() -> Instant {
+    Instant::now() + TASK_LIMIT
+}
+
+fn told(done: &str, result: Result<(), BackendError>) -> TaskResult {
+    result.map(|()| done.to_owned()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,273 @@
+//! The auto-whitelist in a table of a database, the one that the original keeps.
+//!
+//! Knows: SQL. Must not know: when something is counted.
+
+use crate::world::backend::{BackendError, Failure};
+use crate::world::sql::{Dialect, Param, Sql, Statement, Work};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The table.
+pub struct AwlTable {
+    sql: Arc<Sql>,
+    /// Its name as the configuration has it.
+    name: String,
+    /// Seconds after the last mail for which an entry counts.
+    lifetime: i64,
+    texts: Texts,
+    /// Whether the table is known to be there with its unique index.
+    prepared: AtomicBool,
+}
+
+/// The statements, written out once.
+struct Texts {
+    count: Arc<str>,
+    add_one: Arc<str>,
+    expire: Arc<str>,
+}
+
+/// What the columns hold in the tables of the original; a longer domain is never whitelisted.
+const MAX_DOMAIN_BYTES: usize = 255;
+
+impl AwlTable {
+    /// The table of that name; nothing is asked yet.
+    pub fn new(sql: Arc<Sql>, name: &str, lifetime: Duration) -> AwlTable {
+        let (table, dialect) = (sql.quote(name), sql.dialect());
+        let texts = Texts {
+            count: format!(
+                "SELECT {count} FROM {table} WHERE sender_domain = ? AND client_ip = ? AND last_seen >= ?",
+                count = sql.quote("count")
+            )
+            .into(),
+            add_one: upsert(&table, &sql.quote("count"), dialect).into(),
+            expire: format!("DELETE FROM {table} WHERE last_seen < ?").into(),
+        };
+        let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
+        AwlTable { sql, name: name.to_owned(), lifetime, texts, prepared: AtomicBool::new(false) }
+    }
+
+    /// The count of an entry that has not expired.
+    pub async fn count(
+        &self,
+        domain: &[u8],
+        client: &[u8],
+        now: i64,
+        deadline: Instant,
+    ) -> Result<Option<u64>, BackendError> {
+        let Some(domain) = column(domain) else { return Ok(None) };
+        let params = vec![domain, Param::text(client), Param::Integer(self.oldest(now))];
+        let query = Statement { sql: self.texts.count.clone(), params };
+        let rows = match self.sql.query(query.clone(), deadline).await {
+            Err(error) if is_unprepared(&error) => {
+                self.prepare_again(deadline).await?;
+                self.sql.query(query, deadline).await?
+            }
+            other => other?,
+        };
+        Ok(rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()))
+    }
+
+    /// Counts one more, from 1 where there is no entry or an expired one. Losing it in a power cut costs a
+    /// client a wait at worst.
+    pub async fn add_one(
+        &self,
+        domain: &[u8],
+        client: &[u8],
+        now: i64,
+        deadline: Instant,
+    ) -> Result<(), BackendError> {
+        let Some(domain) = column(domain) else { return Ok(()) };
+        let (now, oldest) = (Param::Integer(now), Param::Integer(self.oldest(now)));
+        let params = vec![domain, Param::text(client), now.clone(), oldest, now];
+        self.change(Statement { sql: self.texts.add_one.clone(), params }, deadline).await.map(|_| ())
+    }
+
+    /// Removes the entries that have expired: how many.
+    pub async fn expire(&self, now: i64, deadline: Instant) -> Result<u64, BackendError> {
+        let params = vec![Param::Integer(self.oldest(now))];
+        self.change(Statement { sql: self.texts.expire.clone(), params }, deadline).await
+    }
+
+    /// When an entry that still counts was last seen at the earliest.
+    fn oldest(&self, now: i64) -> i64 {
+        now.saturating_sub(self.lifetime)
+    }
+
+    /// Makes a change: how many rows it has changed.
+    async fn change(&self, statement: Statement, deadline: Instant) -> Result<u64, BackendError> {
+        // Without its unique index the table would take a second row of the same entry.
+        if !self.prepared.load(Ordering::Relaxed) {
+            self.prepare(deadline).await?;
+        }
+        let work = Work { statements: vec![statement], lock: None, durable: false };
+        let outputs = match self.sql.run(work.clone(), deadline).await {
+            Err(error) if is_unprepared(&error) => {
+                self.prepare_again(deadline).await?;
+                self.sql.run(work, deadline).await?
+            }
+            other => other?,
+        };
+        Ok(outputs.first().map_or(0, |output| output.affected))
+    }
+
+    /// The table may have been dropped, or another database stands in the place of the first.
+    async fn prepare_again(&self, deadline: Instant) -> Result<(), BackendError> {
+        self.prepared.store(false, Ordering::Relaxed);
+        self.prepare(deadline).await
+    }
+
+    /// Makes the table if it is missing, and its unique index where the original has made none.
+    pub async fn prepare(&self, deadline: Instant) -> Result<(), BackendError> {
+        if !self.has_index(deadline).await? {
+            self.run(vec![self.creation()], deadline).await?;
+        }
+        if !self.has_index(deadline).await? {
+            self.add_index(deadline).await?;
+        }
+        self.prepared.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn run(&self, statements: Vec<String>, deadline: Instant) -> Result<Vec<u64>, BackendError> {
+        let statement = |sql: String| Statement { sql: sql.into(), params: Vec::new() };
+        let statements = statements.into_iter().map(statement).collect();
+        let lock = Some(format!("mtpolicyd {}", self.name));
+        let outputs = self.sql.run(Work { statements, lock, durable: true }, deadline).await?;
+        Ok(outputs.iter().map(|output| output.affected).collect())
+    }
+
+    fn creation(&self) -> String {
+        let table = self.sql.quote(&self.name);
+        let (id, number, tail) = match self.sql.dialect() {
+            Dialect::Sqlite => ("INTEGER PRIMARY KEY AUTOINCREMENT", ["INT UNSIGNED", "INTEGER"], ")"),
+            Dialect::MySql => (
+                "INT NOT NULL AUTO_INCREMENT PRIMARY KEY",
+                ["INT UNSIGNED", "INT UNSIGNED"],
+                ", UNIQUE KEY domain_ip (client_ip, sender_domain), KEY client_ip (client_ip), \
+                 KEY sender_domain (sender_domain)) ENGINE=InnoDB DEFAULT CHARSET=latin1",
+            ),
+            Dialect::Postgres => {
+                ("BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY", ["BIGINT", "BIGINT"], ")")
+            }
+        };
+        let [count_type, time_type] = number;
+        let count = self.sql.quote("count");
+        format!(
+            "CREATE TABLE IF NOT EXISTS {table} (id {id}, sender_domain VARCHAR(255) NOT NULL, \
+             client_ip VARCHAR(39) NOT NULL, {count} {count_type} NOT NULL, \
+             last_seen {time_type} NOT NULL{tail}"
+        )
+    }
+
+    /// The unique index over domain and client. That of the original on MySQL has the same name.
+    fn index(&self) -> String {
+        match self.sql.dialect() {
+            Dialect::MySql => "domain_ip".to_owned(),
+            Dialect::Sqlite | Dialect::Postgres => format!("{}_domain_ip", self.name),
+        }
+    }
+
+    async fn has_index(&self, deadline: Instant) -> Result<bool, BackendError> {
+        let sql = match self.sql.dialect() {
+            Dialect::Sqlite => "SELECT 1 FROM sqlite_master WHERE tbl_name = ? AND name = ?",
+            Dialect::MySql => {
+                "SELECT 1 FROM information_schema.statistics WHERE table_schema = DATABASE() \
+                 AND table_name = ? AND index_name = ? AND non_unique = 0"
+            }
+            Dialect::Postgres => {
+                "SELECT 1 FROM pg_indexes WHERE schemaname = ANY (current_schemas(false)) \
+                 AND tablename = ? AND indexname = ?"
+            }
+        };
+        let params = vec![Param::Text(self.name.clone()), Param::Text(self.index())];
+        let rows = self.sql.query(Statement { sql: sql.into(), params }, deadline).await?;
+        Ok(!rows.is_empty())
+    }
+
+    /// Adds the unique index, after rows of the same entry have become one: their sum, and the last of their
+    /// times.
+    async fn add_index(&self, deadline: Instant) -> Result<(), BackendError> {
+        let (table, count) = (self.sql.quote(&self.name), self.sql.quote("count"));
+        let index = self.sql.quote(&self.index());
+        let sums = format!(
+            "SELECT MIN(id) AS first, sender_domain AS domain, client_ip AS ip, SUM({count}) AS total, \
+             MAX(last_seen) AS latest FROM {table} GROUP BY sender_domain, client_ip HAVING COUNT(*) > 1"
+        );
+        let (merge, remove, add) = match self.sql.dialect() {
+            Dialect::MySql => (
+                format!(
+                    "UPDATE {table} t JOIN ({sums}) m ON t.id = m.first \
+                     SET t.{count} = m.total, t.last_seen = m.latest"
+                ),
+                format!(
+                    "DELETE t FROM {table} t JOIN ({sums}) m \
+                     ON t.sender_domain = m.domain AND t.client_ip = m.ip AND t.id <> m.first"
+                ),
+                format!("ALTER TABLE {table} ADD UNIQUE KEY {index} (client_ip, sender_domain)"),
+            ),
+            Dialect::Sqlite | Dialect::Postgres => (
+                format!(
+                    "UPDATE {table} SET {count} = m.total, last_seen = m.latest FROM ({sums}) m \
+                     WHERE {table}.id = m.first"
+                ),
+                format!(
+                    "DELETE FROM {table} WHERE id NOT IN \
+                     (SELECT MIN(id) FROM {table} GROUP BY sender_domain, client_ip)"
+                ),
+                format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} (sender_domain, client_ip)"),
+            ),
+        };
+        let changed = self.run(vec![merge, remove, add], deadline).await?;
+        let removed = changed.get(1).copied().unwrap_or(0);
+        if removed > 0 {
+            let (merged, table) = (changed[0], &self.name);
+            tracing::warn!(
+                "table {table} of connection {}: {removed} rows that repeated one of {merged} others were \
+                 added to it, so that the table could get a unique index",
+                self.sql.name()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Counts one more, in one statement. The parameters are domain, client, now, the time from which on an entry
+/// still counts, now.
+fn upsert(table: &str, count: &str, dialect: Dialect) -> String {
+    let mut sql =
+        format!("INSERT INTO {table} (sender_domain, client_ip, {count}, last_seen) VALUES (?, ?, 1, ?) ");
+    // MySQL sets columns from left to right, so that the count still sees the old time.
+    let _ = match dialect {
+        Dialect::MySql => {
+            write!(sql, "ON DUPLICATE KEY UPDATE {count} = IF(last_seen < ?, 1, {count} + 1), last_seen = ?")
+        }
+        Dialect::Sqlite | Dialect::Postgres => write!(
+            sql,
+            "ON CONFLICT (sender_domain, client_ip) DO UPDATE SET \
+             {count} = CASE WHEN {table}.last_seen < ? THEN 1 ELSE {table}.{count} + 1 END, last_seen = ?"
+        ),
+    };
+    sql
+}
+
+/// A domain as the column takes it: what is not ASCII is written in hexadecimal, since the tables of the
+/// original hold Latin-1. `None` if it is too long.
+fn column(domain: &[u8]) -> Option<Param> {
+    let mut text = String::with_capacity(domain.len());
+    for byte in domain {
+        if byte.is_ascii_graphic() || *byte == b' ' {
+            text.push(char::from(*byte));
+        } else {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    (text.len() <= MAX_DOMAIN_BYTES).then_some(Param::Text(text))
+}
+
+/// Whether the table or its index may be missing.
+fn is_unprepared(error: &BackendError) -> bool {
+    matches!(error.failure, Failure::NoTable(_) | Failure::Refused(_))
+}
