@@ -194,7 +194,6 @@ const LATER_MODULES: &[&str] = &[
     "Fail2Ban",
     "GeoIPAction",
     "GeoIPLookup",
-    "Honeypot",
     "PostfixMap",
     "Quota",
     "SMTPVerify",

@@ -6,7 +6,7 @@ use crate::connections::{Connections, Module};
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
 use crate::pattern::MatchError;
 use crate::session::Session;
-use crate::tasks::{TaskResult, Tasks, When};
+use crate::tasks::{Period, TaskResult, Tasks, When};
 use crate::world::World;
 use crate::world::backend::BackendError;
 use crate::world::dns::{Ahead, Answer, Question};
@@ -18,6 +18,7 @@ use postfix_policy::Request;
 use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// One kind of check or action.
@@ -56,6 +57,9 @@ pub struct Setup<'a, 'b> {
     pub surroundings: Surroundings<'a>,
 }
 
+/// How long a task may take for one statement; a table of millions of rows takes seconds.
+pub const TASK_LIMIT: Duration = Duration::from_secs(60);
+
 impl Setup<'_, '_> {
     /// Where the plugin writes what it finds.
     pub fn notes(&self) -> Notes {
@@ -84,6 +88,21 @@ impl Setup<'_, '_> {
         F: Future<Output = TaskResult> + Send + 'static,
     {
         self.surroundings.tasks.add(self.name, when, run);
+    }
+
+    /// Has what has expired removed every hour from a store that does not do it by itself.
+    pub fn expire_hourly(&self, store: &Store) {
+        if !matches!(store, Store::Sql(_)) {
+            return;
+        }
+        let store = store.clone();
+        self.task(When::Every(Period::Hourly), move |_| {
+            let store = store.clone();
+            async move {
+                let expired = store.expire(Instant::now() + TASK_LIMIT).await;
+                expired.map(|count| format!("{count} values have expired")).map_err(|error| error.to_string())
+            }
+        });
     }
 
     /// Warns of an action that Postfix would read otherwise than it looks.

@@ -9,13 +9,12 @@ mod ticket;
 
 use crate::fields::Scoring;
 use crate::options::{OptionSpec, Options, UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, TaskResult, When};
 use crate::value::{Count, Flag, Limit, Seconds, Span, Switch, words};
 use crate::world::backend::{BackendError, Failure};
 use awl::{Awl, AwlOptions, domain_of};
 use place::read_block;
-use std::sync::Arc;
 use std::time::Duration;
 use ticket::{Standing, TicketOptions, Tickets};
 use tokio::time::Instant;
@@ -144,15 +143,12 @@ const SCORED_MARK: &str = "greylist-score";
 /// How long a mail that passes waits for being counted. The count matters to later ones only.
 const COUNT_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a task may take for one statement; a table of millions of rows takes seconds.
-const TASK_LIMIT: Duration = Duration::from_secs(60);
-
 /// See the options.
 pub struct Greylist {
     name: String,
     notes: Notes,
     options: GreylistOptions,
-    tickets: Arc<Tickets>,
+    tickets: Tickets,
     awl: Option<Awl>,
 }
 
@@ -189,7 +185,7 @@ impl Plugin for Greylist {
             setup.section.take_blocks("AWL");
             Some(None)
         };
-        let (tickets, awl) = (Arc::new(tickets?), awl?);
+        let (tickets, awl) = (tickets?, awl?);
         leave_tasks(setup, &tickets, awl.as_ref());
         let name = setup.name.to_owned();
         Some(Greylist { name, notes: setup.notes(), options, tickets, awl })
@@ -342,7 +338,7 @@ fn remember_ticket(cx: &mut Cx<'_>, key: &[u8], ticket: Option<i64>) {
 }
 
 /// Makes the table at the start; removes every hour what has expired.
-fn leave_tasks(setup: &Setup<'_, '_>, tickets: &Arc<Tickets>, awl: Option<&Awl>) {
+fn leave_tasks(setup: &Setup<'_, '_>, tickets: &Tickets, awl: Option<&Awl>) {
     if let Some(Awl::Table(table)) = awl {
         let made = table.clone();
         setup.task(When::Start, move |_| {
@@ -360,16 +356,7 @@ fn leave_tasks(setup: &Setup<'_, '_>, tickets: &Arc<Tickets>, awl: Option<&Awl>)
             }
         });
     }
-    if tickets.need_expiry() {
-        let tickets = tickets.clone();
-        setup.task(When::Every(Period::Hourly), move |_| {
-            let tickets = tickets.clone();
-            async move {
-                let removed = tickets.expire(task_deadline()).await;
-                removed.map(|removed| format!("{removed} tickets have expired")).map_err(|e| e.to_string())
-            }
-        });
-    }
+    setup.expire_hourly(tickets.store());
 }
 
 fn task_deadline() -> Instant {

@@ -19,6 +19,7 @@ plugins! {
     eval::Eval,
     ldap_user_config::LdapUserConfig,
     greylist::Greylist,
+    honeypot::Honeypot,
     proxy::Proxy,
     rate_limit::RateLimit,
     rbl::Rbl,

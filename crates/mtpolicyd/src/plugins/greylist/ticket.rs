@@ -137,13 +137,8 @@ impl Tickets {
         self.store.delete(key, deadline).await.map(|_| ())
     }
 
-    /// Removes what has expired, where the store does not do it by itself: how many.
-    pub async fn expire(&self, deadline: Instant) -> Result<u64, BackendError> {
-        self.store.expire(deadline).await
-    }
-
-    /// Whether somebody has to call [`Tickets::expire`].
-    pub fn need_expiry(&self) -> bool {
-        matches!(self.store, Store::Sql(_))
+    /// Where the tickets are.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 }

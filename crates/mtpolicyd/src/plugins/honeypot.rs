@@ -1,0 +1,225 @@
+//! `Honeypot`: has the client sent mail to an address that nobody has?
+
+use crate::chain::Chain;
+use crate::connections::Module;
+use crate::fields::{Scoring, printable};
+use crate::options::{UserConfig, options};
+use crate::pattern::{Pattern, PatternList};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::value::{Seconds, Span, Switch, words};
+use crate::world::keyvalue::Store;
+
+options! {
+    /// Traps clients that send mail to addresses which no honest sender knows.
+    ///
+    /// A mail to one of the traps is rejected, and for a time so is whatever else its client sends. Instead
+    /// of rejecting, the plugin can add a score and run the plugins in its block. The time begins with the
+    /// first mail to a trap; another one within it does not prolong it.
+    ///
+    /// A mail to a trap is treated alike when the store fails; for any other the plugin then fails.
+    ///
+    /// ```conf
+    /// <Plugin honeypot>
+    ///   module = "Honeypot"
+    ///   recipients = "bob@example.com, joe@example.com"
+    ///   recipients_re = "^(tic|tric|trac)@example\.(com|net)$"
+    ///   store = "memory"
+    /// </Plugin>
+    /// ```
+    pub struct HoneypotOptions {
+        /// Whether the check is made.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// What to do with a client that is trapped: `reject` its mail, or only add the score and run the
+        /// plugins in the block (`passive`).
+        mode: Mode = Mode::Reject,
+        /// Addresses that are traps, separated by commas; capital letters make no difference.
+        recipients: String = "",
+        /// Perl regular expressions for addresses that are traps, separated by commas, so that none may hold
+        /// a comma.
+        recipients_re: String = "",
+        /// The text of the rejection.
+        reject_message: String = "trapped by honeypod",
+        /// How long a client stays trapped.
+        expire: Span = Span(Seconds(7200)),
+        /// Added to the score of a mail from a trapped client, once a mail.
+        score: Scoring,
+        /// The connection that keeps the trapped clients, of module Memcached, Redis, Sql or Memory.
+        store: String = "memcached",
+    }
+}
+
+words! {
+    /// What to do with a client that is trapped.
+    pub enum Mode {
+        /// Its mail is rejected.
+        Reject = "reject",
+        /// Its mail has a score.
+        Passive = "passive",
+    }
+}
+
+/// See the options.
+pub struct Honeypot {
+    name: String,
+    notes: Notes,
+    scored: String,
+    options: HoneypotOptions,
+    recipients: Vec<String>,
+    patterns: PatternList,
+    store: Store,
+    nested: Chain,
+}
+
+impl Plugin for Honeypot {
+    const NAME: &'static str = "Honeypot";
+    type Options = HoneypotOptions;
+
+    fn new(options: HoneypotOptions, setup: &mut Setup<'_, '_>) -> Option<Honeypot> {
+        setup.check_action("reject_message", &format!("reject {}", options.reject_message));
+        let store = setup.store("store", &options.store, Module::Memcached);
+        let nested = Chain::nested(setup);
+        let patterns = patterns(&options.recipients_re, setup)?;
+        let recipients: Vec<_> = list(&options.recipients).map(str::to_owned).collect();
+        if recipients.is_empty() && patterns.is_empty() {
+            setup.has_no_effect("`recipients` and no `recipients_re`");
+        }
+        let (store, nested) = (store?, nested?);
+        setup.expire_hourly(&store);
+        let (name, notes) = (setup.name.to_owned(), setup.notes());
+        let scored = format!("{name}-score");
+        Some(Honeypot { name, notes, scored, options, recipients, patterns, store, nested })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        if self.options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        // Clients without an address must not stand for one another.
+        let client = match cx.attribute("client_address")? {
+            b"" => return Err(Error::NoAttribute("client_address")),
+            client => client,
+        };
+        let key = [self.name.as_bytes(), client].join(&b',');
+        if self.is_trap(cx.request.get("recipient").unwrap_or_default())? {
+            self.trap(&key, cx).await;
+        } else if self.store.get(&key, cx.deadline.backends).await?.is_none() {
+            return Ok(Verdict::Next);
+        }
+        self.notes.note(format_args!("{} is trapped", String::from_utf8_lossy(client)));
+        self.options.score.add_once(cx.session, &self.name, &self.scored);
+        match self.options.mode {
+            Mode::Reject => Ok(Verdict::Stop(format!("reject {}", self.options.reject_message))),
+            Mode::Passive => self.nested.act(None, cx).await,
+        }
+    }
+}
+
+impl Honeypot {
+    fn is_trap(&self, recipient: &[u8]) -> Result<bool, Error> {
+        let is_listed = |trap: &String| trap.as_bytes().eq_ignore_ascii_case(recipient);
+        Ok(self.recipients.iter().any(is_listed) || self.patterns.find(recipient)?.is_some())
+    }
+
+    /// Remembers the client. Its mail to the trap is told apart without that.
+    async fn trap(&self, key: &[u8], cx: &Cx<'_>) {
+        let lifetime = self.options.expire.0.duration();
+        if let Err(error) = self.store.add(key, b"1", lifetime, cx.deadline.backends).await {
+            let client = printable(cx.request, "client_address").unwrap_or_default();
+            tracing::warn!("plugin {}: {client} is not remembered: {error}", self.name);
+        }
+    }
+}
+
+/// The expressions of the option, or `None` after the mistakes were reported.
+fn patterns(text: &str, setup: &Setup<'_, '_>) -> Option<PatternList> {
+    let mut patterns = Vec::new();
+    let mut all_good = true;
+    for text in list(text) {
+        match Pattern::new(text) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(why) => {
+                let help = "the option is split at its commas".to_owned();
+                let message = format!("recipients_re: `{text}`: {why}");
+                setup.section.report().error(setup.section.span_of("recipients_re"), message, Some(help));
+                all_good = false;
+            }
+        }
+    }
+    all_good.then(|| PatternList::new(patterns))
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+    use std::time::Duration;
+
+    fn honeypot(options: &str) -> Bench {
+        let text = format!(
+            "<Plugin hp>\n module = Honeypot\n store = memory\n recipients = \"trap@example.net, Two@x\"\n\
+             recipients_re = \"^(tic|toc)@,\\.invalid$\"\n{options}\n</Plugin>"
+        );
+        Bench::new(&text).attribute("client_address", "192.0.2.10").attribute("recipient", "bob@example.net")
+    }
+
+    const REJECTED: Option<&str> = Some("reject trapped by honeypod");
+
+    #[test]
+    fn a_trapped_client_stays_trapped() {
+        let mut bench = honeypot("");
+        assert_eq!(bench.run(), None);
+        for trap in ["trap@example.net", "two@X", "tic@y", "a@b.invalid"] {
+            let mut bench = honeypot("");
+            assert_eq!(bench.attribute_again("recipient", trap).run().as_deref(), REJECTED, "{trap}");
+            assert_eq!(bench.attribute_again("recipient", "bob@example.net").run().as_deref(), REJECTED);
+            assert_eq!(bench.attribute_again("client_address", "192.0.2.11").run(), None);
+        }
+    }
+
+    #[test]
+    fn it_ends_after_a_time() {
+        let mut bench = honeypot("expire = 1\n reject_message = 5.7.1 no");
+        assert_eq!(bench.attribute_again("recipient", "tic@x").run().as_deref(), Some("reject 5.7.1 no"));
+        std::thread::sleep(Duration::from_millis(1100));
+        assert_eq!(bench.attribute_again("recipient", "bob@example.net").run(), None);
+    }
+
+    #[test]
+    fn it_may_score_and_leave_the_rest_to_others() {
+        let nested =
+            "<Plugin n>\n module = Condition\n key = sender\n match = x\n action = nested\n</Plugin>";
+        let mut bench = honeypot(&format!("mode = passive\n score = 4\n{nested}"));
+        assert_eq!(bench.attribute_again("recipient", "tic@x").run(), None);
+        assert_eq!(bench.attribute_again("recipient", "bob@example.net").run(), None);
+        assert_eq!(bench.session.score_detail("score"), Some("hp=4"));
+        assert_eq!(bench.attribute_again("sender", "x").run().as_deref(), Some("nested"));
+    }
+
+    #[test]
+    fn clients_without_an_address_are_not_mixed_up() {
+        let failed = honeypot("").attribute("client_address", "").try_run().unwrap_err();
+        assert!(failed.contains("client_address"), "{failed}");
+    }
+
+    #[test]
+    fn a_trap_needs_no_store() {
+        let text = "<Connection db>\n module = Sql\n dsn = \"dbi:SQLite:dbname=/nothere/db\"\n</Connection>\n\
+                    <Plugin hp>\n module = Honeypot\n store = db\n recipients = trap@x\n</Plugin>";
+        let mut bench = Bench::new(text).attribute("client_address", "192.0.2.10");
+        assert!(bench.attribute_again("recipient", "bob@x").try_run().is_err());
+        assert_eq!(bench.attribute_again("recipient", "trap@x").run().as_deref(), REJECTED);
+    }
+
+    #[test]
+    fn mistakes_are_reported() {
+        let text = "<Plugin hp>\n module = Honeypot\n recipients_re = \"^(a,b)@x\"\n</Plugin>";
+        let mistakes = Bench::mistakes(text);
+        assert!(mistakes[0].contains("there is no <Connection memcached>"), "{mistakes:?}");
+        assert!(mistakes[1].starts_with("3:18 recipients_re: `^(a`"), "{mistakes:?}");
+        let idle = Bench::warnings("<Plugin hp>\n module = Honeypot\n store = memory\n</Plugin>");
+        assert!(idle[0].contains("has no effect"), "{idle:?}");
+    }
+}
