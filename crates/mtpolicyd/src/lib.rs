@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod log;
+pub mod network;
 pub mod pattern;
 pub mod value;
 pub mod world;

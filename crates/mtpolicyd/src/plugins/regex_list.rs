@@ -1,13 +1,12 @@
 //! `RegexList`: does a value match one of many regular expressions?
 
 use crate::chain::Chain;
-use crate::fields::{FieldRef, Scoring};
+use crate::fields::{FieldRef, Scoring, read_list};
 use crate::options::{OptionalUserConfig, Repeated, UserConfig, options};
 use crate::pattern::{Pattern, PatternList};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Switch, Value};
 use std::fmt::Write as _;
-use std::io::Read;
 
 options! {
     /// Adds to the score (once a mail), answers, or runs the plugins in it when a value matches one of a list
@@ -43,9 +42,6 @@ options! {
         action: OptionalUserConfig<String>,
     }
 }
-
-/// The largest list file: a hundred times what anybody keeps, and no device file that never ends.
-const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// See the options.
 pub struct RegexList {
@@ -122,7 +118,7 @@ impl std::fmt::Display for PatternFile {
 impl Value for PatternFile {
     const FORM: &'static str = "path of a file, absolute or from the folder in which the daemon is started";
     fn parse(path: &str) -> Result<Self, String> {
-        let bytes = read(path).map_err(|why| format!("can't read `{path}`: {why}"))?;
+        let bytes = read_list(path).map_err(|why| format!("can't read `{path}`: {why}"))?;
         let (mut patterns, mut skipped) = (Vec::new(), Vec::new());
         // Not `lines()`: a carriage return before the line feed belongs to the expression, as in the
         // original.
@@ -149,13 +145,6 @@ fn as_pattern_text(bytes: &[u8]) -> String {
         }
     }
     text
-}
-
-fn read(path: &str) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    let small = bytes.len() as u64 <= MAX_FILE_BYTES;
-    if small { Ok(bytes) } else { Err(std::io::Error::other("the file is larger than 16 MiB")) }
 }
 
 #[cfg(test)]
