@@ -2,22 +2,27 @@
 
 mod awl;
 mod awl_table;
+mod client;
 mod place;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod whitelist;
 
 use crate::fields::Scoring;
-use crate::options::{OptionSpec, Options, UserConfig, options};
+use crate::options::{OptionSpec, Options, Repeated, UserConfig, options};
+use crate::pattern::MatchError;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, TaskResult, When};
 use crate::value::{Count, Flag, Limit, Seconds, Span, Switch, words};
 use crate::world::backend::{BackendError, Failure};
 use awl::{Awl, AwlOptions, domain_of};
+use client::{ClientKey, Clients, IPV6_LONGEST, Prefix};
 use place::read_block;
 use std::time::Duration;
 use ticket::{Standing, TicketOptions, Tickets};
 use tokio::time::Instant;
+use whitelist::{ClientList, ListFile, RecipientList};
 
 options! {
     /// Defers the first attempt of a client that is not known, and lets its retry through.
@@ -30,6 +35,8 @@ options! {
     /// Tickets are kept in the connection `memcached` and the auto-whitelist in a table of the connection
     /// `db`, unless the blocks `<Ticket>` and `<AWL>` name others. Nothing needs another service with
     /// `module = "Memory"`, which forgets at a restart, or `module = "Sql"` and a file of SQLite.
+    ///
+    /// Whom a whitelist names is not greylisted, and has no score for it.
     ///
     /// A ticket store that fails makes the plugin fail, and `on_error` says what becomes of the mail. While
     /// only the auto-whitelist fails, a client with a valid ticket still passes. Any other gets its ticket,
@@ -113,6 +120,34 @@ options! {
         query_autowl: Flag = Flag(true),
         /// Whether a client without a ticket is deferred and gets one; `0` asks the next plugin instead.
         create_ticket: Flag = Flag(true),
+        /// What stands for the client in tickets and in the auto-whitelist: its address (`ip`), the network
+        /// around its address, as `192.0.2.0/24` (`net`), or what the hosts of a site have in common in their
+        /// names (`name`). Large senders retry from another address. With another key the clients that the
+        /// auto-whitelist knows have to pass the test anew.
+        ///
+        /// By `name` it is the name that Postfix has verified (`client_name`) without its first label, so
+        /// that `mail-ej1-f54.google.com` is `google.com`. The first label stays where nothing else would be
+        /// left, and where the rest belongs to many (`co.uk`, `com.br`: a word of at most three letters under
+        /// a country); then `#` stands for each number in it. A name that holds the last two numbers of its
+        /// IPv4 address, or the address in hexadecimal, is that of a provider's customer: the address stands
+        /// for it. A client without a verified name has its network.
+        client_key: ClientKey = ClientKey::Ip,
+        /// The bits of an IPv4 address that say in which network it is, from 1 to 32.
+        ipv4_prefix: Prefix<32> = Prefix(24),
+        /// The bits of an IPv6 address that say in which network it is, from 1 to 64.
+        ipv6_prefix: Prefix<IPV6_LONGEST> = Prefix(64),
+        /// A file of clients that are not greylisted, in the format of postgrey(8); may be given several
+        /// times. On a line of its own stands a domain (with all below it; the verified name of the client
+        /// counts), an address, a network (`192.0.2.0/24`, `2001:db8::/32`), an IPv4 address without its last
+        /// numbers (`192.0.2`), or a Perl regular expression between slashes, for the name or the address,
+        /// whose case makes no difference. `#` begins a comment. A line that can't be read is skipped with a
+        /// warning. The file is read at the start and at a reload.
+        whitelist_clients: Repeated<ListFile<ClientList>>,
+        /// A file of recipients whose mail is not greylisted, in the format of postgrey(8); may be given
+        /// several times. On a line of its own stands an address, a user in any domain (`postmaster@`), a
+        /// domain (with all below it), or an expression between slashes. An address with an extension
+        /// (`user+extension@example.org`) is found without it too.
+        whitelist_recipients: Repeated<ListFile<RecipientList>>,
     }
 }
 
@@ -148,6 +183,7 @@ pub struct Greylist {
     name: String,
     notes: Notes,
     options: GreylistOptions,
+    clients: Clients,
     tickets: Tickets,
     awl: Option<Awl>,
 }
@@ -185,10 +221,17 @@ impl Plugin for Greylist {
             setup.section.take_blocks("AWL");
             Some(None)
         };
+        warn_of_skipped("whitelist_clients", &options.whitelist_clients, setup);
+        warn_of_skipped("whitelist_recipients", &options.whitelist_recipients, setup);
+        let clients = Clients {
+            key: options.client_key,
+            ipv4_prefix: options.ipv4_prefix.0,
+            ipv6_prefix: options.ipv6_prefix.0,
+        };
         let (tickets, awl) = (tickets?, awl?);
         leave_tasks(setup, &tickets, awl.as_ref());
         let name = setup.name.to_owned();
-        Some(Greylist { name, notes: setup.notes(), options, tickets, awl })
+        Some(Greylist { name, notes: setup.notes(), options, clients, tickets, awl })
     }
 
     fn blocks() -> Vec<(&'static str, Vec<OptionSpec>)> {
@@ -205,11 +248,13 @@ impl Plugin for Greylist {
         let request = cx.request;
         // What is missing counts as empty, as in the original: leaving an attribute out lets nobody through.
         let attribute = |name| request.get(name).unwrap_or_default();
-        let triplet = Triplet {
-            sender: attribute("sender"),
-            client: attribute("client_address"),
-            recipient: attribute("recipient"),
-        };
+        let recipient = attribute("recipient");
+        if self.is_whitelisted(attribute("client_address"), attribute("client_name"), recipient)? {
+            self.notes.note("client or recipient is on a whitelist");
+            return Ok(Verdict::Next);
+        }
+        let client = self.clients.key_of(request);
+        let triplet = Triplet { sender: attribute("sender"), client: &client, recipient };
         let known = self.is_known(&triplet, cx).await;
         if matches!(known, Ok(true)) {
             return Ok(self.pass(cx));
@@ -225,6 +270,20 @@ impl Plugin for Greylist {
 }
 
 impl Greylist {
+    fn is_whitelisted(&self, address: &[u8], name: &[u8], recipient: &[u8]) -> Result<bool, MatchError> {
+        for file in &self.options.whitelist_clients.0 {
+            if file.list.contains(address, name)? {
+                return Ok(true);
+            }
+        }
+        for file in &self.options.whitelist_recipients.0 {
+            if file.list.contains(recipient)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether the auto-whitelist lets the client through. If so, the mail is counted.
     async fn is_known(&self, triplet: &Triplet<'_>, cx: &mut Cx<'_>) -> Result<bool, BackendError> {
         let Some(awl) = self.awl.as_ref().filter(|_| self.options.query_autowl.0) else { return Ok(false) };
@@ -335,6 +394,14 @@ fn recall_ticket(cx: &Cx<'_>, key: &[u8], now: i64) -> Option<Option<i64>> {
 fn remember_ticket(cx: &mut Cx<'_>, key: &[u8], ticket: Option<i64>) {
     let time = ticket.map_or("-".to_owned(), |ticket| ticket.to_string());
     cx.session.set(TICKET_FIELD, &format!("{time} {}", String::from_utf8_lossy(key)));
+}
+
+fn warn_of_skipped<L>(option: &str, files: &Repeated<ListFile<L>>, setup: &Setup<'_, '_>) {
+    for file in &files.0 {
+        for why in file.skipped.iter() {
+            setup.warn(option, format!("file {file}, {why}; the line is skipped"));
+        }
+    }
 }
 
 /// Makes the table at the start; removes every hour what has expired.

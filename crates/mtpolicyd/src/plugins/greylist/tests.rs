@@ -3,6 +3,7 @@
 use crate::session::Session;
 use crate::tasks::{Period, When};
 use crate::testing::Bench;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -310,4 +311,51 @@ fn without_the_auto_whitelist_a_valid_ticket_passes_and_nobody_else() {
     wait(&mut bench, 301);
     assert_eq!(fresh(&mut bench), Ok(Some("passed".to_owned())));
     assert!(fresh(&mut bench).is_err());
+}
+
+#[test]
+fn hosts_of_a_network_may_stand_for_one_another() {
+    let mut bench = greylist(&format!("client_key = net\nipv4_prefix = 28\n{MEMORY}"));
+    assert_eq!(ask(&mut bench), DEFERRED);
+    wait(&mut bench, 301);
+    bench.attribute_again("client_address", "192.0.2.16");
+    assert_eq!(ask(&mut bench), DEFERRED);
+    bench.attribute_again("client_address", "192.0.2.15");
+    assert_eq!(ask(&mut bench), "passed");
+}
+
+#[test]
+fn hosts_of_a_site_may_stand_for_one_another() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut bench = in_sqlite(file.path(), "client_key = name");
+    pass(&mut bench, 3);
+    bench.attribute_again("client_address", "198.51.100.7").attribute_again("client_name", "mx2.example.org");
+    assert_eq!(ask(&mut bench), "passed");
+    assert_eq!(rows(file.path()), [entry("example.org", "example.org", 4, bench.now())]);
+}
+
+#[test]
+fn whitelisted_clients_and_recipients_are_not_tested() {
+    let mut clients = tempfile::NamedTempFile::new().unwrap();
+    let mut recipients = tempfile::NamedTempFile::new().unwrap();
+    clients.write_all(b"good.example\n192.0.2.0/28\n/(bad/\n").unwrap();
+    recipients.write_all(b"postmaster@\n").unwrap();
+    let options = format!(
+        "score = -5\nwhitelist_clients = {}\nwhitelist_recipients = {}\n{MEMORY}",
+        clients.path().display(),
+        recipients.path().display()
+    );
+    let mut bench = greylist(&options);
+    assert_eq!(ask(&mut bench), "passed");
+    assert_eq!(bench.session.text("score"), None);
+    bench.attribute_again("client_address", "192.0.2.16");
+    assert_eq!(ask(&mut bench), DEFERRED);
+    bench.attribute_again("recipient", "postmaster+x@example.net");
+    assert_eq!(ask(&mut bench), "passed");
+    bench.attribute_again("recipient", "bob@example.net").attribute_again("client_name", "mx.good.example");
+    assert_eq!(ask(&mut bench), "passed");
+    let warnings = Bench::warnings(&format!("<Plugin g>\nmodule = Greylist\n{options}</Plugin>"));
+    assert!(warnings.len() == 1 && warnings[0].contains("line 3"), "{warnings:?}");
+    let missing = format!("<Plugin g>\nmodule = Greylist\nwhitelist_clients = /nothere\n{MEMORY}</Plugin>");
+    assert!(Bench::mistakes(&missing)[0].starts_with("3:21 whitelist_clients: can't read `/nothere`"));
 }

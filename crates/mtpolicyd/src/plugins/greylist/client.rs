@@ -1,0 +1,227 @@
+//! What stands for a client in tickets and in the auto-whitelist: its address, its network or its name.
+//!
+//! Knows: addresses, host names. Must not know: tickets.
+
+use crate::network::Network;
+use crate::value::{Value, words};
+use postfix_policy::Request;
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::net::IpAddr;
+
+words! {
+    /// What stands for a client.
+    pub enum ClientKey {
+        /// Its address.
+        Ip = "ip",
+        /// The network that its address is in.
+        Net = "net",
+        /// Its verified name without the part that is the host's own.
+        Name = "name",
+    }
+}
+
+/// How many bits of an address say in which network it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix<const LONGEST: u8>(pub u8);
+
+impl<const LONGEST: u8> Display for Prefix<LONGEST> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<const LONGEST: u8> Value for Prefix<LONGEST> {
+    const FORM: &'static str = "length of a prefix in bits";
+    fn parse(text: &str) -> Result<Self, String> {
+        let prefix = text.parse().ok().filter(|prefix| (1..=LONGEST).contains(prefix));
+        prefix.map(Prefix).ok_or_else(|| format!("`{text}` is no length of a prefix from 1 to {LONGEST}"))
+    }
+}
+
+/// The longest prefix of IPv6 that still says something of a network: beyond it, is one host.
+pub const IPV6_LONGEST: u8 = 64;
+
+/// How clients are told apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Clients {
+    /// What stands for a client.
+    pub key: ClientKey,
+    /// Bits of an IPv4 address.
+    pub ipv4_prefix: u8,
+    /// Bits of an IPv6 address.
+    pub ipv6_prefix: u8,
+}
+
+/// What the column of the original's table holds; longer names lose labels in front.
+const MAX_NAME_BYTES: usize = 39;
+
+impl Clients {
+    /// What stands for the client of a request.
+    pub fn key_of<'a>(&self, request: &'a Request) -> Cow<'a, [u8]> {
+        let address = request.get("client_address").unwrap_or_default();
+        // What is no address stands for itself.
+        let Some(ip) = str::from_utf8(address).ok().and_then(|text| text.parse().ok()) else {
+            return address.into();
+        };
+        match self.key {
+            ClientKey::Ip => address.into(),
+            ClientKey::Net => self.network(ip).into(),
+            ClientKey::Name => {
+                let name = request.get("client_name").and_then(|name| str::from_utf8(name).ok());
+                match name.and_then(|name| reduce(name, ip)) {
+                    Some(Reduced::Name(name)) => name.into_bytes().into(),
+                    Some(Reduced::Address) => address.into(),
+                    None => self.network(ip).into(),
+                }
+            }
+        }
+    }
+
+    fn network(&self, ip: IpAddr) -> Vec<u8> {
+        let prefix = if ip.is_ipv4() { self.ipv4_prefix } else { self.ipv6_prefix };
+        Network::around(ip, prefix).to_string().into_bytes()
+    }
+}
+
+/// What a name gives.
+#[derive(Debug, PartialEq, Eq)]
+enum Reduced {
+    /// What hosts of the same site share.
+    Name(String),
+    /// The name is that of an address, as providers give it to customers: it says nothing of a site.
+    Address,
+}
+
+/// The part of a verified name that the hosts of a site share; `None` if it is no name.
+fn reduce(name: &str, ip: IpAddr) -> Option<Reduced> {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let labels: Vec<_> = name.split('.').collect();
+    let is_label = |label: &&str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    if labels.len() < 2 || !labels.iter().all(is_label) {
+        return None;
+    }
+    if names_address(&name, ip) {
+        return Some(Reduced::Address);
+    }
+    let site = &labels[1..];
+    let reduced = if site.len() >= 2 && !is_shared(site) {
+        site.join(".")
+    } else {
+        format!("{}.{}", without_digits(labels[0]), site.join("."))
+    };
+    fitting(&reduced).map(|name| Reduced::Name(name.to_owned()))
+}
+
+/// Whether the last two numbers of an IPv4 address are among those of the name, or an address of either kind
+/// stands in it in hexadecimal.
+fn names_address(name: &str, ip: IpAddr) -> bool {
+    let numbers = || name.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let has = |octet: u8| numbers().any(|digits| digits.parse() == Ok(u32::from(octet)));
+    let letters: String = name.chars().filter(char::is_ascii_hexdigit).collect();
+    match ip {
+        IpAddr::V4(ip) => {
+            let [_, _, third, fourth] = ip.octets();
+            (has(third) && has(fourth)) || name.contains(&format!("{:08x}", ip.to_bits()))
+        }
+        // The half that tells hosts of a network apart, with or without its separators.
+        IpAddr::V6(ip) => letters.contains(&format!("{:016x}", ip.to_bits() & u128::from(u64::MAX))),
+    }
+}
+
+/// Whether such a domain belongs to many, like `co.uk` and `com.br`: a short word under a country.
+fn is_shared(site: &[&str]) -> bool {
+    matches!(site, [second, top] if second.len() <= 3 && top.len() == 2)
+}
+
+/// A label in which `#` stands for each number: `mx1` and `mx2` are `mx#`.
+fn without_digits(label: &str) -> String {
+    let mut text = String::with_capacity(label.len());
+    for c in label.chars() {
+        match c {
+            '0'..='9' if text.ends_with('#') => {}
+            '0'..='9' => text.push('#'),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// As many of the last labels as fit, at least two.
+fn fitting(name: &str) -> Option<&str> {
+    let mut rest = name;
+    while rest.len() > MAX_NAME_BYTES {
+        rest = rest.split_once('.')?.1;
+    }
+    rest.contains('.').then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(key: ClientKey, ip: &str, name: &str) -> String {
+        let pairs = [("client_address", ip), ("client_name", name)];
+        let pairs = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let request = Request::from_pairs(pairs).unwrap();
+        let clients = Clients { key, ipv4_prefix: 24, ipv6_prefix: 64 };
+        String::from_utf8(clients.key_of(&request).into_owned()).unwrap()
+    }
+
+    #[test]
+    fn an_address_and_its_network() {
+        assert_eq!(key(ClientKey::Ip, "192.0.2.77", "x"), "192.0.2.77");
+        assert_eq!(key(ClientKey::Net, "192.0.2.77", "x"), "192.0.2.0/24");
+        assert_eq!(key(ClientKey::Net, "2001:db8:1:2:3:4:5:6", "x"), "2001:db8:1:2::/64");
+        for kind in [ClientKey::Ip, ClientKey::Net, ClientKey::Name] {
+            assert_eq!(key(kind, "unknown", "unknown"), "unknown");
+        }
+    }
+
+    #[test]
+    fn hosts_of_a_site_share_a_name() {
+        for (name, reduced) in [
+            ("mail-ej1-f54.google.com", "google.com"),
+            ("mail-ed1-x52b.google.com", "google.com"),
+            ("mail-db8eur05on2071.outbound.protection.Outlook.com.", "outbound.protection.outlook.com"),
+            ("mx3.example.co.uk", "example.co.uk"),
+            ("example.co.uk", "example.co.uk"),
+            ("mx12.gmx.de", "mx#.gmx.de"),
+            ("mout.gmx.net", "gmx.net"),
+            ("example.org", "example.org"),
+            ("smtp2.example", "smtp#.example"),
+            ("a.very-long-name-of-a-department.very-long-name.example.org", "very-long-name.example.org"),
+        ] {
+            assert_eq!(key(ClientKey::Name, "192.0.2.200", name), reduced);
+        }
+    }
+
+    #[test]
+    fn customers_of_a_provider_do_not() {
+        let by_name = |ip, name| key(ClientKey::Name, ip, name);
+        assert_eq!(by_name("192.0.2.77", "192-0-2-77.dial.example.org"), "192.0.2.77");
+        assert_eq!(by_name("192.0.2.77", "ip-077-002.dial.example.org"), "192.0.2.77");
+        assert_eq!(by_name("192.0.2.77", "c000024d.dsl.example.org"), "192.0.2.77");
+        let ip = "2001:db8::1234:5678:9abc:def0";
+        assert_eq!(by_name(ip, "1234-5678-9abc-def0.v6.example.org"), ip);
+    }
+
+    #[test]
+    fn what_is_no_verified_name_is_a_network() {
+        for name in ["unknown", "", "a,b.example.org", "[192.0.2.77]", "..", "localhost"] {
+            assert_eq!(key(ClientKey::Name, "192.0.2.77", name), "192.0.2.0/24", "{name}");
+        }
+        let long = format!("a.b.{}", "x".repeat(60));
+        assert_eq!(key(ClientKey::Name, "192.0.2.77", &long), "192.0.2.0/24");
+    }
+
+    #[test]
+    fn prefixes_have_bounds() {
+        assert_eq!(Prefix::<32>::parse("24"), Ok(Prefix(24)));
+        for bad in ["0", "33", "", "/24"] {
+            assert!(Prefix::<32>::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
