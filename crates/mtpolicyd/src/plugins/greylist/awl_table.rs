@@ -25,12 +25,18 @@ pub struct AwlTable {
 /// The statements, written out once.
 struct Texts {
     count: Arc<str>,
+    /// What counts where there is an entry, for MySQL: its upsert uses up one of the ids each time it is
+    /// tried, and those of the original's tables end at 2,147,483,647.
+    add_one_there: Option<Arc<str>>,
     add_one: Arc<str>,
     expire: Arc<str>,
 }
 
 /// What the columns hold in the tables of the original; a longer domain is never whitelisted.
 const MAX_DOMAIN_BYTES: usize = 255;
+
+/// The same for what stands for the client.
+const MAX_CLIENT_BYTES: usize = 39;
 
 impl AwlTable {
     /// The table of that name; nothing is asked yet.
@@ -42,6 +48,14 @@ impl AwlTable {
                 count = sql.quote("count")
             )
             .into(),
+            add_one_there: (dialect == Dialect::MySql).then(|| {
+                let (count, counted) = (sql.quote("count"), counted(&table, &sql.quote("count")));
+                format!(
+                    "UPDATE {table} SET {count} = {counted}, last_seen = ? \
+                     WHERE sender_domain = ? AND client_ip = ?"
+                )
+                .into()
+            }),
             add_one: upsert(&table, &sql.quote("count"), dialect).into(),
             expire: format!("DELETE FROM {table} WHERE last_seen < ?").into(),
         };
@@ -57,8 +71,8 @@ impl AwlTable {
         now: i64,
         deadline: Instant,
     ) -> Result<Option<u64>, BackendError> {
-        let Some(domain) = column(domain) else { return Ok(None) };
-        let params = vec![domain, Param::text(client), Param::Integer(self.oldest(now))];
+        let Some([domain, client]) = columns(domain, client) else { return Ok(None) };
+        let params = vec![domain, client, Param::Integer(self.oldest(now))];
         let query = Statement { sql: self.texts.count.clone(), params };
         let rows = match self.sql.query(query.clone(), deadline).await {
             Err(error) if is_unprepared(&error) => {
@@ -79,9 +93,15 @@ impl AwlTable {
         now: i64,
         deadline: Instant,
     ) -> Result<(), BackendError> {
-        let Some(domain) = column(domain) else { return Ok(()) };
+        let Some([domain, client]) = columns(domain, client) else { return Ok(()) };
         let (now, oldest) = (Param::Integer(now), Param::Integer(self.oldest(now)));
-        let params = vec![domain, Param::text(client), now.clone(), oldest, now];
+        if let Some(sql) = &self.texts.add_one_there {
+            let params = vec![oldest.clone(), now.clone(), domain.clone(), client.clone()];
+            if self.change(Statement { sql: sql.clone(), params }, deadline).await? > 0 {
+                return Ok(());
+            }
+        }
+        let params = vec![domain, client, now.clone(), oldest, now];
         self.change(Statement { sql: self.texts.add_one.clone(), params }, deadline).await.map(|_| ())
     }
 
@@ -237,34 +257,38 @@ impl AwlTable {
 /// Counts one more, in one statement. The parameters are domain, client, now, the time from which on an entry
 /// still counts, now.
 fn upsert(table: &str, count: &str, dialect: Dialect) -> String {
-    let mut sql =
-        format!("INSERT INTO {table} (sender_domain, client_ip, {count}, last_seen) VALUES (?, ?, 1, ?) ");
-    // MySQL sets columns from left to right, so that the count still sees the old time.
-    let _ = match dialect {
-        Dialect::MySql => {
-            write!(sql, "ON DUPLICATE KEY UPDATE {count} = IF(last_seen < ?, 1, {count} + 1), last_seen = ?")
-        }
-        Dialect::Sqlite | Dialect::Postgres => write!(
-            sql,
-            "ON CONFLICT (sender_domain, client_ip) DO UPDATE SET \
-             {count} = CASE WHEN {table}.last_seen < ? THEN 1 ELSE {table}.{count} + 1 END, last_seen = ?"
-        ),
+    let conflict = match dialect {
+        Dialect::MySql => "ON DUPLICATE KEY UPDATE",
+        Dialect::Sqlite | Dialect::Postgres => "ON CONFLICT (sender_domain, client_ip) DO UPDATE SET",
     };
-    sql
+    let counted = counted(table, count);
+    format!(
+        "INSERT INTO {table} (sender_domain, client_ip, {count}, last_seen) VALUES (?, ?, 1, ?) \
+         {conflict} {count} = {counted}, last_seen = ?"
+    )
 }
 
-/// A domain as the column takes it: what is not ASCII is written in hexadecimal, since the tables of the
-/// original hold Latin-1. `None` if it is too long.
-fn column(domain: &[u8]) -> Option<Param> {
-    let mut text = String::with_capacity(domain.len());
-    for byte in domain {
+/// The next count of an entry. It comes before the new time: MySQL sets columns from left to right.
+fn counted(table: &str, count: &str) -> String {
+    format!("CASE WHEN {table}.last_seen < ? THEN 1 ELSE {table}.{count} + 1 END")
+}
+
+/// An entry as the columns take it, `None` if it is too long.
+fn columns(domain: &[u8], client: &[u8]) -> Option<[Param; 2]> {
+    Some([column(domain, MAX_DOMAIN_BYTES)?, column(client, MAX_CLIENT_BYTES)?])
+}
+
+/// What is not ASCII is written in hexadecimal, since the tables of the original hold Latin-1.
+fn column(bytes: &[u8], most: usize) -> Option<Param> {
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
         if byte.is_ascii_graphic() || *byte == b' ' {
             text.push(char::from(*byte));
         } else {
             let _ = write!(text, "\\x{byte:02x}");
         }
     }
-    (text.len() <= MAX_DOMAIN_BYTES).then_some(Param::Text(text))
+    (text.len() <= most).then_some(Param::Text(text))
 }
 
 /// Whether the table or its index may be missing.
