@@ -3,14 +3,16 @@
 //! Knows: rates, where counts are kept. Must not know: what is counted, and for whom.
 
 mod rate;
+pub mod redis;
+mod sql;
 mod state;
 
 pub use rate::{Algorithm, Rate, Rates};
-pub use state::{Demand, Fill, Rule, Taken, Usage};
+pub use sql::Table;
+pub use state::{Demand, Fill, Rule, State, Taken, Usage};
 
 use crate::world::backend::BackendError;
-use crate::world::keyvalue::Memory;
-use state::State;
+use crate::world::keyvalue::{Memory, Redis};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -18,23 +20,29 @@ use tokio::time::Instant;
 pub enum Counts {
     /// In this process.
     Memory(Arc<Memory>),
+    /// In Redis.
+    Redis(Arc<Redis>),
+    /// In a database.
+    Sql(Table),
 }
 
-/// What every key begins with.
+/// What every key begins with, in stores that others use too.
 const PREFIX: &str = "mtpolicyd:limit:";
 
 impl Counts {
     /// Lets a request pass if there is room on every limit of the key, and counts it there; else it counts on
-    /// none. `now` is the wall clock in milliseconds.
+    /// none. `now` is the wall clock in milliseconds; Redis has its own.
     pub async fn take(
         &self,
         key: &str,
         demand: Demand<'_>,
         now: i64,
-        _deadline: Instant,
+        deadline: Instant,
     ) -> Result<Taken, BackendError> {
         match self {
             Counts::Memory(memory) => Ok(take_in_memory(memory, key, demand, now)),
+            Counts::Redis(redis) => redis::take(redis, key, demand, deadline).await,
+            Counts::Sql(table) => table.take(key, demand, now, deadline).await,
         }
     }
 }
@@ -46,3 +54,6 @@ fn take_in_memory(memory: &Memory, key: &str, demand: Demand<'_>, now: i64) -> T
         (Some((state.encode().into_bytes(), state.life())), taken)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -231,7 +231,10 @@ impl State {
                 None => {
                     others += 1;
                     let life = life_of(name);
-                    entries.retain(|entry| others <= MAX_OTHERS && now - entry.seen.min(now) < life);
+                    entries.retain_mut(|entry| {
+                        entry.seen = entry.seen.min(now);
+                        others <= MAX_OTHERS && now - entry.seen < life
+                    });
                 }
             }
             !entries.is_empty()

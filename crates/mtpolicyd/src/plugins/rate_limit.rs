@@ -5,19 +5,23 @@ mod key;
 use crate::chain::Chain;
 use crate::connections::{Connection, MEMORY, Module};
 use crate::fields::{Scoring, Template};
-use crate::limits::{Algorithm, Counts, Demand, Fill, Rates, Taken, Usage};
+use crate::limits::{Algorithm, Counts, Demand, Fill, Rates, Table, Taken, Usage};
 use crate::options::{OptionalUserConfig, UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::tasks::{Period, When};
 use crate::value::{Switch, numeric_prefix, words};
+use crate::world::sql::Sql;
 use key::Key;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 options! {
     /// Limits how much a user, a client, a network or any other value of the request may send in a time.
     ///
     /// Several limits may hold at once; a mail is counted on all of them or, where one is exceeded, on none.
-    /// What is refused does not count. The count is exact however many requests come at the same time.
-    /// Plugin blocks of the same name count together if they share the store.
+    /// What is refused does not count. The count is exact however many requests come at the same time,
+    /// also from several daemons. Plugin blocks of the same name count together if they share the store.
     ///
     /// A mail counts once with all its requests, if there is a `<SessionCache>`; without one each request
     /// counts by itself.
@@ -64,8 +68,11 @@ options! {
         /// whole number); or `bytes` (which are only known where the client has announced them, and for sure
         /// in `smtpd_end_of_data_restrictions`).
         count: Counted = Counted::Messages,
-        /// Where the counts are kept: a `<Connection>` of module Memory; `memory` is there without a block. Such
-        /// counts are forgotten when the daemon ends.
+        /// Where the counts are kept: `memory` is this process, which forgets them when it ends; or the name
+        /// of a `<Connection>` of module Redis, Sql or Memory. Daemons that name the same Redis or database
+        /// count together. In a database they are in the table `mtpolicyd_limits`, which is made if it is not
+        /// there; a power cut may lose the last of them. Redis counts by its own time, a database by that of
+        /// the daemons, which should agree.
         store: String = MEMORY,
         /// What happens above the limit: `reject` answers, `passive` only adds the score.
         mode: UserConfig<Mode> = Mode::Reject,
@@ -173,15 +180,41 @@ impl Plugin for RateLimit {
 fn open(store: &str, setup: &Setup<'_, '_>) -> Option<Counts> {
     match setup.surroundings.connections.get(store) {
         Some(Connection::Memory(memory)) => Some(Counts::Memory(memory.clone())),
-        Some(other @ (Connection::Memcached(_) | Connection::Redis(_) | Connection::Sql(_))) => {
+        Some(Connection::Redis(redis)) => Some(Counts::Redis(redis.clone())),
+        Some(Connection::Sql(sql)) => Some(Counts::Sql(open_table(sql, setup))),
+        Some(Connection::Memcached(_)) => {
             let message =
-                format!("store: connection {store} is of module {}, which can't count", other.module());
-            let help = "name a connection of module Memory".to_owned();
+                format!("store: connection {store} is of module Memcached, which can't count exactly");
+            let help = "name a connection of module Redis, Sql or Memory".to_owned();
             setup.section.report().error(setup.section.span_of("store"), message, Some(help));
             None
         }
-        _ => setup.store("store", store, Module::Redis).and(None),
+        Some(Connection::Ldap(_)) | None => setup.store("store", store, Module::Redis).and(None),
     }
+}
+
+/// How long the making of the table, and the removing of what no longer counts, may take.
+const TASK_LIMIT: Duration = Duration::from_secs(30);
+
+fn open_table(sql: &Arc<Sql>, setup: &Setup<'_, '_>) -> Table {
+    let table = Table::new(sql.clone());
+    let made = table.clone();
+    setup.task(When::Start, move |_| {
+        let table = made.clone();
+        async move {
+            let created = table.create(Instant::now() + TASK_LIMIT).await;
+            created.map(|()| String::new()).map_err(|error| error.to_string())
+        }
+    });
+    let cleaned = table.clone();
+    setup.task(When::Every(Period::Hourly), move |world| {
+        let table = cleaned.clone();
+        async move {
+            let removed = table.expire(world.clock.now_millis(), Instant::now() + TASK_LIMIT).await;
+            removed.map(|rows| format!("{rows} old counts removed")).map_err(|error| error.to_string())
+        }
+    });
+    table
 }
 
 impl RateLimit {
@@ -383,7 +416,11 @@ mod tests {
                 format!("<Plugin r>\n module = RateLimit\n key = sender\n limit = 1/1h\n store = {store}\n");
             Bench::mistakes(&format!("{text}{plugin}</Plugin>")).join("\n")
         };
-        assert!(of("m").contains("connection m is of module Memcached, which can't count"), "{}", of("m"));
+        assert!(
+            of("m").contains("connection m is of module Memcached, which can't count exactly"),
+            "{}",
+            of("m")
+        );
         assert!(of("l").contains("connection l is no store"), "{}", of("l"));
         assert!(of("x").contains("there is no <Connection x>"), "{}", of("x"));
         let text = "<Plugin r>\n module = RateLimit\n key = sender\n limit = 1/1h burst 3\n</Plugin>";

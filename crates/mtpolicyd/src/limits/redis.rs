@@ -1,0 +1,79 @@
+//! Counts in Redis: one script, by the time of the server, so that the clocks of the daemons do not matter.
+//!
+//! Knows: the script, its reply. Must not know: who is limited.
+
+use super::PREFIX;
+use super::state::{Demand, Fill, State, Taken};
+use crate::world::backend::{BackendError, Failure};
+use crate::world::keyvalue::Redis;
+use tokio::time::Instant;
+
+/// The script; its head says what it wants and returns.
+pub const SCRIPT: &str = include_str!("take.lua");
+
+/// The first argument of the script for the time of the server.
+const SERVER_TIME: i64 = 0;
+
+/// See `Counts::take`.
+pub async fn take(
+    redis: &Redis,
+    key: &str,
+    demand: Demand<'_>,
+    deadline: Instant,
+) -> Result<Taken, BackendError> {
+    // One key holds all limits, so a cluster has them on one node.
+    let keys = [format!("{PREFIX}{key}").into_bytes()];
+    let reply = redis.eval(SCRIPT, &keys, &arguments(demand, SERVER_TIME), deadline).await?;
+    read(&reply, demand).ok_or_else(|| BackendError {
+        connection: redis.name().into(),
+        failure: Failure::Refused("the script that counts answered something else".to_owned()),
+    })
+}
+
+/// What the script wants to know.
+pub fn arguments(demand: Demand<'_>, now: i64) -> Vec<Vec<u8>> {
+    let mut arguments = vec![now.to_string().into_bytes(), demand.amount.to_string().into_bytes()];
+    for rule in demand.rules {
+        arguments.push(rule.name.clone().into_bytes());
+        let numbers = [rule.life, rule.leak, rule.scale, rule.capacity, rule.grain];
+        arguments.extend(numbers.map(|number| number.to_string().into_bytes()));
+    }
+    arguments
+}
+
+/// What the script answered.
+pub fn read(reply: &[Vec<u8>], demand: Demand<'_>) -> Option<Taken> {
+    let [passed, now, state, said @ ..] = reply else { return None };
+    let (passed, now) = (passed == b"1", std::str::from_utf8(now).ok()?.parse().ok()?);
+    let notices = said.iter().map(|text| read_notice(text)).collect::<Option<_>>()?;
+    Some(Taken { notices, ..State::decode(state).judge(demand, now, passed) })
+}
+
+fn read_notice(text: &[u8]) -> Option<(usize, Fill)> {
+    let (rule, slot) = std::str::from_utf8(text).ok()?.split_once(':')?;
+    let slot: i64 = slot.parse().ok()?;
+    let fill = [Fill::Nearly, Fill::Full].into_iter().find(|fill| fill.slot() == slot)?;
+    Some((rule.parse().ok()?, fill))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{Algorithm, Rates};
+    use crate::value::Value;
+
+    #[test]
+    fn a_reply_is_read() {
+        let rules = Rates::parse("2/1h, 9/1d").unwrap().rules(Algorithm::Window);
+        let demand = Demand { rules: &rules, amount: 1 };
+        let reply = |texts: &[&str]| -> Vec<Vec<u8>> { texts.iter().map(|text| (*text).into()).collect() };
+        let texts = ["0", "5000", "w3600000=1000:1000:2,-100:5000:0 w86400000=1000:1000:2", "0:-100"];
+        let taken = read(&reply(&texts), demand).unwrap();
+        assert_eq!((taken.passed, &taken.notices[..]), (false, &[(0, Fill::Full)][..]));
+        let usage: Vec<_> = taken.usage.iter().map(|u| (u.count, u.retry_after.as_secs())).collect();
+        assert_eq!(usage, [(2, 3596), (2, 0)]);
+        for bad in [&["1"][..], &["1", "x", ""], &["1", "5", "", "0:1"], &["1", "5", "", "x"]] {
+            assert_eq!(read(&reply(bad), demand), None, "{bad:?}");
+        }
+    }
+}
