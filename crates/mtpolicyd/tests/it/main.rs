@@ -14,6 +14,7 @@ mod postfix;
 mod privileges;
 mod process;
 mod redis;
+mod rate_limit;
 mod reload;
 mod servers;
 mod sql;

@@ -1,0 +1,156 @@
+//! RateLimit on stores that several daemons share: however the requests race, exactly as many pass.
+//!
+//! Knows: configurations, servers. Must not know: how counts are kept.
+
+use crate::support::daemon::{Daemon, Site};
+use crate::support::servers::redis;
+use mtpolicyd::limits::redis::{SCRIPT, arguments, read};
+use mtpolicyd::limits::{Algorithm, Demand, Rates, State};
+use mtpolicyd::value::Value;
+use mtpolicyd::world::keyvalue::{Redis, RedisServer, RedisSettings};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const CONFIG: &str = "\
+port = \"127.0.0.1:$PORT\"
+<Connection shared>
+  $CONNECTION
+</Connection>
+<VirtualHost $PORT>
+  name = \"outgoing\"
+  <Plugin limit>
+    module = \"RateLimit\"
+    key = \"sasl_username, client_address/24\"
+    limit = \"$LIMIT\"
+    algorithm = \"$ALGORITHM\"
+    store = \"shared\"
+    action = \"defer %COUNT% of %LIMIT%, %RETRY_AFTER%s\"
+  </Plugin>
+  <Plugin ok>
+    module = \"Action\"
+    action = \"OK\"
+  </Plugin>
+</VirtualHost>
+";
+
+const CLIENT: &str = "sasl_username=Bob\nclient_address=192.0.2.";
+
+fn daemon(connection: &str, algorithm: &'static str, limit: &'static str) -> Daemon {
+    let mut site = Site::new();
+    site.replace("$CONNECTION", connection);
+    site.replace("$ALGORITHM", algorithm);
+    site.replace("$LIMIT", limit);
+    site.configure(CONFIG);
+    site.start()
+}
+
+/// The answers to 100 requests at once, half of them to each of two daemons.
+fn race(daemons: &[Daemon; 2]) -> Vec<String> {
+    /// Connections to each daemon.
+    const CONNECTIONS: usize = 10;
+    thread::scope(|scope| {
+        let clients = daemons.iter().flat_map(|daemon| (0..CONNECTIONS).map(move |n| (daemon, n)));
+        let clients: Vec<_> = clients
+            .map(|(daemon, n)| {
+                scope.spawn(move || {
+                    let mut client = daemon.connect();
+                    (0..5).map(|_| client.ask(&format!("{CLIENT}{n}")).action()).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        clients.into_iter().flat_map(|client| client.join().expect("it got its answers")).collect()
+    })
+}
+
+fn exactly_so_many_pass(connection: &str) {
+    for (algorithm, limit, passing) in [("window", "37/1h, 50/1d", 37), ("bucket", "70/1d", 70)] {
+        let daemons = [daemon(connection, algorithm, limit), daemon(connection, algorithm, limit)];
+        let answers = race(&daemons);
+        let passed = answers.iter().filter(|answer| *answer == "OK").count();
+        assert_eq!(passed, passing, "{connection} {algorithm} {answers:?}");
+        let refusal = format!("defer {passing} of {}, ", limit.split(',').next().unwrap_or(limit));
+        assert!(answers.iter().all(|answer| answer == "OK" || answer.starts_with(&refusal)), "{answers:?}");
+        let ended = |mut daemon: Daemon| {
+            daemon.terminate();
+            daemon.log()
+        };
+        let logs = daemons.map(ended).concat();
+        for said in ["is at 80 % of", "has used up"] {
+            let times = logs.matches(&format!("bob,192.0.2.0/24 {said} {passing}/1")).count();
+            assert_eq!(times, 1, "{connection} {algorithm} {said}\n{logs}");
+        }
+    }
+}
+
+#[test]
+fn daemons_share_a_redis() {
+    let server = redis::start();
+    exactly_so_many_pass(&format!("module = Redis\n server = \"127.0.0.1:{}\"", server.port));
+}
+
+#[test]
+fn daemons_share_a_cluster() {
+    let nodes = redis::start_cluster();
+    exactly_so_many_pass(&format!("module = Redis\n cluster = \"127.0.0.1:{}\"", nodes[1].port));
+}
+
+#[test]
+fn daemons_share_a_sqlite_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("db");
+    exactly_so_many_pass(&format!("module = Sql\n dsn = \"dbi:SQLite:dbname={}\"", file.display()));
+}
+
+#[test]
+fn in_redis_the_room_comes_back_by_its_own_time() {
+    let server = redis::start();
+    let connection = format!("module = Redis\n server = \"127.0.0.1:{}\"", server.port);
+    let daemon = daemon(&connection, "window", "2/2s");
+    let mut client = daemon.connect();
+    let mut ask = || client.ask(&format!("{CLIENT}1")).action();
+    let begin = Instant::now();
+    assert_eq!([ask(), ask()], ["OK", "OK"]);
+    assert!(ask().starts_with("defer 2 of 2/2s, "));
+    thread::sleep(Duration::from_secs(2).saturating_sub(begin.elapsed()) + Duration::from_millis(300));
+    assert_eq!(ask(), "OK");
+    drop(daemon);
+    thread::sleep(Duration::from_millis(2500));
+    assert_eq!(redis::command(server.port, &["DBSIZE"]).trim(), ":0", "counts expire");
+}
+
+#[tokio::test]
+async fn the_script_decides_as_memory_does() {
+    let server = redis::start();
+    let redis = Redis::new(
+        "redis",
+        RedisSettings {
+            server: RedisServer::Tcp(format!("127.0.0.1:{}", server.port)),
+            user: None,
+            password: None,
+            db: 0,
+            timeout: Duration::from_secs(20),
+            tls: false,
+            tls_ca: None,
+        },
+    )
+    .unwrap();
+    let limits = ["5/1m, 12/10m", "7/1m burst 3, 30/10m", "0/1m burst 2", "1G/1w"];
+    let rules: Vec<_> = limits
+        .iter()
+        .flat_map(|limit| {
+            [Algorithm::Window, Algorithm::Bucket].map(|a| Rates::parse(limit).unwrap().rules(a))
+        })
+        .collect();
+    let (mut state, mut now) = (State::default(), 1_764_000_000_000_i64);
+    for n in 0..2000_i64 {
+        // Any sequence will do, with a clock that jumps now and then.
+        let random = (n * 7919 + 13) % 1000;
+        now += if random < 20 { -200_000 } else { random * random % 9000 };
+        let amount = if random % 10 == 0 { 123_456_789 } else { (random % 4).unsigned_abs() + 1 };
+        let demand = Demand { rules: &rules[usize::try_from(random).unwrap() % rules.len()], amount };
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        let reply = redis.eval(SCRIPT, &[b"k".to_vec()], &arguments(demand, now), deadline).await.unwrap();
+        assert_eq!(read(&reply, demand).unwrap(), state.take(demand, now), "request {n} at {now}");
+        assert_eq!(State::decode(&reply[2]), state, "request {n} at {now}");
+    }
+}
