@@ -2,7 +2,7 @@
 //!
 //! Knows: text, whole numbers. Must not know: who is limited, where it is counted.
 
-use super::state::Rule;
+use super::state::{LARGEST, Rule};
 use crate::value::{Seconds, Value, words};
 use std::fmt::Display;
 
@@ -32,9 +32,6 @@ pub struct Rates(Vec<Rate>);
 
 /// More limits on one thing than anybody can explain; each costs time in every request.
 const MAX_RATES: usize = 8;
-
-/// Up to here a script of Redis counts exactly: it has floating point numbers.
-const LARGEST: u64 = 1 << 53;
 
 /// Into so many parts a window is divided when it holds more than so many single counts.
 const PARTS: u64 = 60;
@@ -115,8 +112,8 @@ impl Rate {
             burst,
             written: text.into(),
         };
-        let at_once = rate.burst.unwrap_or(rate.amount).max(1);
-        if at_once.checked_mul(rate.steps().1).is_none_or(|units| units > LARGEST) {
+        let at_once = rate.burst.unwrap_or(0).max(rate.amount).max(1);
+        if at_once.checked_mul(rate.steps().1).is_none_or(|units| units > LARGEST.unsigned_abs()) {
             return Err(format!("`{text}` can't be counted exactly; a rounder number can"));
         }
         Ok(rate)
@@ -133,7 +130,8 @@ fn parse_amount(text: &str) -> Result<u64, String> {
         other => return Err(format!("`{other}` is none of the units k, M and G")),
     };
     let count: Option<u64> = digits.parse().ok();
-    let amount = count.and_then(|count| count.checked_mul(unit)).filter(|amount| *amount <= LARGEST);
+    let amount =
+        count.and_then(|count| count.checked_mul(unit)).filter(|amount| *amount <= LARGEST.unsigned_abs());
     amount.ok_or_else(|| format!("`{text}` is not a whole number, or too large"))
 }
 

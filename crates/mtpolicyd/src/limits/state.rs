@@ -93,6 +93,9 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State(BTreeMap<String, Vec<Entry>>);
 
+/// Up to here a script of Redis counts exactly: it has floating point numbers.
+pub const LARGEST: i64 = 1 << 53;
+
 /// Limits of a key which are not asked about now, since they are those of another user: so many are kept.
 const MAX_OTHERS: usize = 8;
 
@@ -147,12 +150,15 @@ impl Rule {
 }
 
 fn units(entries: &[Entry]) -> i64 {
-    entries.iter().map(|entry| entry.units).sum()
+    entries.iter().fold(0, |sum: i64, entry| sum.saturating_add(entry.units))
 }
 
 impl State {
-    /// Adds an entry that a store holds.
+    /// Adds an entry that a store holds. One that this program has not written is left out.
     pub fn insert(&mut self, rule: &str, entry: Entry) {
+        if !(0..=LARGEST).contains(&entry.seen) || !(0..=LARGEST).contains(&entry.units) {
+            return;
+        }
         match self.0.get_mut(rule) {
             Some(entries) => entries.push(entry),
             None => drop(self.0.insert(rule.to_owned(), vec![entry])),
@@ -218,7 +224,7 @@ impl State {
     fn count(&mut self, rule: &Rule, slot: i64, units: i64, now: i64) {
         let entries = self.0.entry(rule.name.clone()).or_default();
         match entries.iter_mut().find(|entry| entry.slot == slot) {
-            Some(entry) => *entry = Entry { slot, seen: now, units: entry.units + units },
+            Some(entry) => *entry = Entry { slot, seen: now, units: entry.units.saturating_add(units) },
             None => entries.push(Entry { slot, seen: now, units }),
         }
     }
@@ -286,5 +292,5 @@ impl Entry {
 fn life_of(name: &str) -> i64 {
     let digits = name.get(1..).unwrap_or_default();
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-    digits[..end].parse().unwrap_or(0)
+    digits[..end].parse().unwrap_or(0).min(LARGEST)
 }

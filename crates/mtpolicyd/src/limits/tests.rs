@@ -5,6 +5,7 @@ use crate::value::Value;
 use crate::world::backend::Secret;
 use crate::world::keyvalue::MemorySettings;
 use crate::world::sql::{Durability, Sql, SqlSettings};
+use proptest::prelude::*;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -85,4 +86,129 @@ async fn a_database_decides_as_memory_does() {
     let Counts::Sql(table) = database else { unreachable!() };
     assert_eq!(table.expire(now, soon()).await.unwrap(), 0, "each request removes its own");
     assert!(table.expire(now + 3_600_000, soon()).await.unwrap() > 0);
+}
+
+/// Requests: how many milliseconds each comes after the one before, and how much it counts.
+fn requests() -> impl Strategy<Value = Vec<(i64, u64)>> {
+    let gap = prop_oneof![Just(0), 1..50_i64, 50..5_000_i64, 5_000..100_000_i64];
+    prop::collection::vec((gap, 1..6_u64), 1..300)
+}
+
+/// A request that is refused would pass as soon as it is said to, and no sooner.
+fn retry_after_is_right(state: &State, demand: Demand<'_>, taken: &Taken, now: i64) {
+    let longest = taken.usage.iter().map(|usage| usage.retry_after).max().unwrap_or_default();
+    let later = now + i64::try_from(longest.as_millis()).unwrap();
+    assert!(!state.clone().take(demand, later - 1).passed, "one could pass sooner");
+    let fits = demand.rules.iter().all(|rule| rule.cost(demand.amount) <= rule.capacity);
+    assert_eq!(state.clone().take(demand, later).passed, fits);
+}
+
+proptest! {
+    #[test]
+    fn in_no_window_passes_more_nor_less_than_could(
+        limit in 1..150_u64,
+        seconds in 1..200_u64,
+        requests in requests(),
+    ) {
+        let rates = Rates::parse(&format!("{limit}/{seconds}s")).unwrap();
+        let (rules, mut state) = (rates.rules(Algorithm::Window), State::default());
+        let (period, grain) = (rules[0].life, rules[0].grain);
+        let (mut now, mut passed) = (BEGINNING, Vec::new());
+        for (gap, amount) in requests {
+            now += gap;
+            let demand = Demand { rules: &rules, amount };
+            let taken = state.take(demand, now);
+            let within = |time: i64| -> u64 {
+                let recent = passed.iter().filter(|(at, _)| now - at < time);
+                recent.map(|(_, amount)| amount).sum()
+            };
+            if taken.passed {
+                prop_assert!(within(period) + amount <= limit);
+            } else {
+                // What no longer counts was released at most a part of the window later.
+                prop_assert!(within(period + grain) + amount > limit);
+                retry_after_is_right(&state, demand, &taken, now);
+            }
+            if taken.passed {
+                passed.push((now, amount));
+            }
+            prop_assert_eq!(State::decode(state.encode().as_bytes()), state.clone());
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_what_its_numbers_say(
+        limit in 1..150_u64,
+        seconds in 1..200_u64,
+        burst in 1..30_u64,
+        requests in requests(),
+    ) {
+        let rates = Rates::parse(&format!("{limit}/{seconds}s burst {burst}")).unwrap();
+        let (rules, mut state) = (rates.rules(Algorithm::Bucket), State::default());
+        let period = i128::from(seconds) * 1000;
+        let (mut now, mut level) = (BEGINNING, 0_i128);
+        for (gap, amount) in requests {
+            now += gap;
+            level = (level - i128::from(gap) * i128::from(limit)).max(0);
+            let demand = Demand { rules: &rules, amount };
+            let taken = state.take(demand, now);
+            let full = level + i128::from(amount) * period;
+            prop_assert_eq!(taken.passed, full <= i128::from(burst) * period);
+            if taken.passed {
+                level = full;
+            } else {
+                retry_after_is_right(&state, demand, &taken, now);
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_counts_on_all_limits_or_on_none(requests in requests()) {
+        let rates = Rates::parse("7/10s, 12/100s, 20/1000s").unwrap();
+        let (rules, mut state, mut now) = (rates.rules(Algorithm::Window), State::default(), BEGINNING);
+        for (gap, amount) in requests {
+            now += gap;
+            let mut alone = state.clone();
+            let one_by_one = rules.iter().map(|rule| {
+                let demand = Demand { rules: std::slice::from_ref(rule), amount };
+                alone.take(demand, now).passed
+            });
+            let one_by_one: Vec<_> = one_by_one.collect();
+            let before = state.take(Demand { rules: &rules, amount: 0 }, now);
+            let taken = state.take(Demand { rules: &rules, amount }, now);
+            prop_assert_eq!(taken.passed, one_by_one.iter().all(|passed| *passed));
+            for (before, after) in before.usage.iter().zip(&taken.usage) {
+                prop_assert_eq!(after.count - before.count, if taken.passed { amount } else { 0 });
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_is_too_strange(text in ".{0,60}", limit in "[0-9]{0,20}[kMG]?/[0-9]{0,4}[smhdw]? ?(burst 9)?") {
+        for text in [text, limit] {
+            let rates = Rates::parse(&text).unwrap_or_default();
+            prop_assert_eq!(Rates::parse(&rates.to_string()), Ok(rates.clone()));
+            for algorithm in [Algorithm::Window, Algorithm::Bucket] {
+                let rules = rates.rules(algorithm);
+                State::default().take(Demand { rules: &rules, amount: u64::MAX }, BEGINNING);
+            }
+        }
+    }
+
+    #[test]
+    fn no_state_is_too_strange(
+        entries in prop::collection::vec((any::<i64>(), any::<i64>(), any::<i64>(), 0..3_usize), 0..9),
+        noise in "[wb0-9=:, -]{0,60}",
+        now in any::<i64>(),
+    ) {
+        let rules = Rates::parse("5/1m, 70/1h burst 9").unwrap().rules(Algorithm::Bucket);
+        let names = [&rules[0].name, &rules[1].name, "w99999999999999999999"];
+        let texts = entries.iter().map(|(slot, seen, units, n)| format!("{}={slot}:{seen}:{units}", names[*n]));
+        let text = texts.chain([noise]).collect::<Vec<_>>().join(" ");
+        let mut state = State::decode(text.as_bytes());
+        for amount in [u64::MAX, 1] {
+            state.take(Demand { rules: &rules, amount }, now.max(0));
+        }
+        state.life();
+    }
 }
