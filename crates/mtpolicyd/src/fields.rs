@@ -194,6 +194,7 @@ pub fn printable<'a>(request: &'a Request, attribute: &str) -> Option<Cow<'a, st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_key_names_its_scope() {
@@ -211,5 +212,33 @@ mod tests {
         let template = Template::from("%B% %A% %A% 100%");
         assert_eq!(template.fill(&[("%A%", "%B%"), ("%B%", "b"), ("%C%", "c")]), "b %B% %A% 100%");
         assert_eq!(Template::from("%A%B%").fill(&[("%A%", "a"), ("%B%", "b")]), "aB%");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_filled_in_is_not_looked_at_again(
+            template in "(%A%|%AB%|%B%|%|A|ü){0,12}",
+            values in prop::collection::vec("(%A%|%AB%|%B%|%|A|ü){0,3}", 3),
+        ) {
+            let (names, stand_ins) = (["%A%", "%AB%", "%B%"], ["1", "2", "3"]);
+            let template = Template(template);
+            let fill = |values: [&str; 3]| template.fill(&[0, 1, 2].map(|n| (names[n], values[n])));
+            let mut expected = String::new();
+            for c in fill(stand_ins).chars() {
+                match stand_ins.iter().position(|stand_in| stand_in.chars().eq([c])) {
+                    Some(n) => expected.push_str(&values[n]),
+                    None => expected.push(c),
+                }
+            }
+            prop_assert_eq!(fill([&values[0], &values[1], &values[2]]), expected);
+        }
+
+        #[test]
+        fn the_first_of_each_that_has_room_is_filled_in(template in "(%A%|%B%|%|A){0,12}") {
+            let filled = Template(template.clone()).fill(&[("%A%", "1"), ("%B%", "2")]);
+            prop_assert_eq!(filled.replace('1', "%A%").replace('2', "%B%"), template.clone());
+            prop_assert!(filled.matches('1').count() <= 1 && filled.matches('2').count() <= 1);
+            prop_assert_eq!(filled.contains(['1', '2']), template.contains("%A%") || template.contains("%B%"));
+        }
     }
 }
