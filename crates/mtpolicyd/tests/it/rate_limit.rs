@@ -33,7 +33,10 @@ port = \"127.0.0.1:$PORT\"
 </VirtualHost>
 ";
 
-const CLIENT: &str = "sasl_username=Bob\nclient_address=192.0.2.";
+/// A request of Bob's, from somewhere in his network.
+fn of_bob(host: usize) -> String {
+    format!("sasl_username=Bob\nclient_address=192.0.2.{host}")
+}
 
 fn daemon(connection: &str, algorithm: &'static str, limit: &'static str) -> Daemon {
     let mut site = Site::new();
@@ -44,17 +47,18 @@ fn daemon(connection: &str, algorithm: &'static str, limit: &'static str) -> Dae
     site.start()
 }
 
-/// The answers to 100 requests at once, half of them to each of two daemons.
-fn race(daemons: &[Daemon; 2]) -> Vec<String> {
-    /// Connections to each daemon.
-    const CONNECTIONS: usize = 10;
+/// The answers to 100 requests at once, half of them to each of two daemons. The requests are numbered.
+fn race(daemons: &[Daemon; 2], request: impl Fn(usize) -> String + Copy + Send + Sync) -> Vec<String> {
+    /// Connections to all daemons.
+    const CONNECTIONS: usize = 20;
     thread::scope(|scope| {
-        let clients = daemons.iter().flat_map(|daemon| (0..CONNECTIONS).map(move |n| (daemon, n)));
-        let clients: Vec<_> = clients
-            .map(|(daemon, n)| {
+        let clients: Vec<_> = (0..CONNECTIONS)
+            .map(|n| {
+                let daemon = &daemons[n % 2];
                 scope.spawn(move || {
                     let mut client = daemon.connect();
-                    (0..5).map(|_| client.ask(&format!("{CLIENT}{n}")).action()).collect::<Vec<_>>()
+                    let numbers = (n..100).step_by(CONNECTIONS);
+                    numbers.map(|number| client.ask(&request(number)).action()).collect::<Vec<_>>()
                 })
             })
             .collect();
@@ -65,11 +69,13 @@ fn race(daemons: &[Daemon; 2]) -> Vec<String> {
 fn exactly_so_many_pass(connection: &str) {
     for (algorithm, limit, passing) in [("window", "37/1h, 50/1d", 37), ("bucket", "70/1d", 70)] {
         let daemons = [daemon(connection, algorithm, limit), daemon(connection, algorithm, limit)];
-        let answers = race(&daemons);
+        let answers = race(&daemons, of_bob);
         let passed = answers.iter().filter(|answer| *answer == "OK").count();
         assert_eq!(passed, passing, "{connection} {algorithm} {answers:?}");
         let refusal = format!("defer {passing} of {}, ", limit.split(',').next().unwrap_or(limit));
         assert!(answers.iter().all(|answer| answer == "OK" || answer.starts_with(&refusal)), "{answers:?}");
+        let one_each = race(&daemons, |n| format!("sasl_username=user{n}\nclient_address=2001:db8::{n}"));
+        assert!(one_each.iter().all(|answer| answer == "OK"), "{connection} {one_each:?}");
         let ended = |mut daemon: Daemon| {
             daemon.terminate();
             daemon.log()
@@ -107,7 +113,7 @@ fn in_redis_the_room_comes_back_by_its_own_time() {
     let connection = format!("module = Redis\n server = \"127.0.0.1:{}\"", server.port);
     let daemon = daemon(&connection, "window", "2/2s");
     let mut client = daemon.connect();
-    let mut ask = || client.ask(&format!("{CLIENT}1")).action();
+    let mut ask = || client.ask(&of_bob(1)).action();
     let begin = Instant::now();
     assert_eq!([ask(), ask()], ["OK", "OK"]);
     assert!(ask().starts_with("defer 2 of 2/2s, "));
