@@ -184,7 +184,10 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_too_strange(text in ".{0,60}", limit in "[0-9]{0,20}[kMG]?/[0-9]{0,4}[smhdw]? ?(burst 9)?") {
+    fn no_text_is_too_strange(
+        text in ".{0,60}",
+        limit in "[0-9]{0,20}[kMG]?/[0-9]{0,4}[smhdw]? ?(burst 9)?",
+    ) {
         for text in [text, limit] {
             let rates = Rates::parse(&text).unwrap_or_default();
             prop_assert_eq!(Rates::parse(&rates.to_string()), Ok(rates.clone()));
@@ -203,7 +206,10 @@ proptest! {
     ) {
         let rules = Rates::parse("5/1m, 70/1h burst 9").unwrap().rules(Algorithm::Bucket);
         let names = [&rules[0].name, &rules[1].name, "w99999999999999999999"];
-        let texts = entries.iter().map(|(slot, seen, units, n)| format!("{}={slot}:{seen}:{units}", names[*n]));
+        let texts = entries.iter().map(|(slot, seen, units, n)| {
+            let name = names[*n];
+            format!("{name}={slot}:{seen}:{units}")
+        });
         let text = texts.chain([noise]).collect::<Vec<_>>().join(" ");
         let mut state = State::decode(text.as_bytes());
         for amount in [u64::MAX, 1] {

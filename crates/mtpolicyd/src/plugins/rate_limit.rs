@@ -13,6 +13,7 @@ use crate::value::{Switch, numeric_prefix, words};
 use crate::world::sql::Sql;
 use key::Key;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -65,14 +66,15 @@ options! {
         /// the number (or `burst`) says, and what was taken comes back steadily, over the time.
         algorithm: Algorithm = Algorithm::Window,
         /// What is counted: `messages`; `recipients` (at the stage of RCPT each request is one, later the
-        /// whole number); or `bytes` (which are only known where the client has announced them, and for sure
-        /// in `smtpd_end_of_data_restrictions`).
+        /// whole number); or `bytes`: Postfix knows the size in `smtpd_end_of_data_restrictions`, and earlier
+        /// only what the client announces. Where the plugin is asked at both stages, the difference is added.
         count: Counted = Counted::Messages,
         /// Where the counts are kept: `memory` is this process, which forgets them when it ends; or the name
-        /// of a `<Connection>` of module Redis, Sql or Memory. Daemons that name the same Redis or database
-        /// count together. In a database they are in the table `mtpolicyd_limits`, which is made if it is not
-        /// there; a power cut may lose the last of them. Redis counts by its own time, a database by that of
-        /// the daemons, which should agree.
+        /// of a `<Connection>` of module Redis, Sql or Memory. When the memory is full, the counts that would
+        /// expire first are forgotten. Daemons that name the same Redis or database count together. In a
+        /// database the counts are in the table `mtpolicyd_limits`, which is made if it is not there; a power
+        /// cut may lose the last of them. Redis counts by its own time, a database by that of the daemons,
+        /// which should agree.
         store: String = MEMORY,
         /// What happens above the limit: `reject` answers, `passive` only adds the score.
         mode: UserConfig<Mode> = Mode::Reject,
@@ -89,6 +91,9 @@ options! {
 
 /// The answer where the file has none.
 const DEFAULT_ACTION: &str = "defer 4.7.1 too much mail, try again in %RETRY_AFTER% seconds";
+
+/// The stage at which Postfix knows the size.
+const END_OF_MESSAGE: &[u8] = b"END-OF-MESSAGE";
 
 words! {
     /// What is counted.
@@ -121,6 +126,8 @@ pub struct RateLimit {
     counts: Counts,
     default_action: Template,
     nested: Chain,
+    /// Whether the log says that the size of a mail was not known.
+    told_size: AtomicBool,
 }
 
 impl Plugin for RateLimit {
@@ -146,6 +153,7 @@ impl Plugin for RateLimit {
             counts: counts?,
             default_action: DEFAULT_ACTION.into(),
             nested,
+            told_size: AtomicBool::new(false),
             name,
         })
     }
@@ -223,12 +231,26 @@ impl RateLimit {
         let number = |name| whole(cx.request.get(name).map_or(0.0, numeric_prefix));
         match self.options.count {
             Counted::Messages => 1_u64.saturating_sub(counted),
-            Counted::Bytes => number("size").saturating_sub(counted),
+            Counted::Bytes => {
+                let size = number("size");
+                if size == 0 && cx.request.get("protocol_state") != Some(END_OF_MESSAGE) {
+                    self.tell_size();
+                }
+                size.saturating_sub(counted)
+            }
             // Postfix knows how many there are when it has them all; until then it asks for each.
             Counted::Recipients => match number("recipient_count") {
                 0 => 1,
                 all => all.saturating_sub(counted),
             },
+        }
+    }
+
+    /// Says once in the log that a mail may go uncounted.
+    fn tell_size(&self) {
+        if !self.told_size.swap(true, Ordering::Relaxed) {
+            let stage = "it counts only if Postfix also asks in smtpd_end_of_data_restrictions";
+            tracing::warn!("{}: a client has not announced the size of its mail; {stage}", self.name);
         }
     }
 
