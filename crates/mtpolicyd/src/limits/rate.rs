@@ -110,7 +110,8 @@ impl Rate {
             amount: parse_amount(amount.trim_end())?,
             period: parse_period(period)? * 1000,
             burst,
-            written: text.into(),
+            // It may come from a database, and goes into an answer.
+            written: text.split_whitespace().collect::<Vec<_>>().join(" ").into(),
         };
         let at_once = rate.burst.unwrap_or(0).max(rate.amount).max(1);
         if at_once.checked_mul(rate.steps().1).is_none_or(|units| units > LARGEST.unsigned_abs()) {
@@ -203,11 +204,11 @@ mod tests {
 
     #[test]
     fn limits_are_numbers_and_times() {
-        let rates = Rates::parse("100/1h,1000 / d , 5M/2w burst  1G").unwrap();
+        let rates = Rates::parse("100/1h,1000 / d , 5M/2w burst\n 1G").unwrap();
         let numbers: Vec<_> =
             rates.iter().map(|rate| (rate.amount, rate.period / 1000, rate.burst)).collect();
         assert_eq!(numbers, [(100, 3600, None), (1000, 86_400, None), (5 << 20, 14 * 86_400, Some(1 << 30))]);
-        assert_eq!(rates.to_string(), "100/1h, 1000 / d, 5M/2w burst  1G");
+        assert_eq!(rates.to_string(), "100/1h, 1000 / d, 5M/2w burst 1G");
         assert_eq!(Rates::parse("none").unwrap().to_string(), "none");
     }
 

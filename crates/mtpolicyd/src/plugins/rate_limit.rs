@@ -58,8 +58,8 @@ options! {
         /// How much may pass: a number and a time in seconds (`s`), minutes, hours, days or weeks (`w`), such
         /// as `100/1h` or `50M/1d` (`k`, `M`, `G` are powers of 1024); several limits over different times,
         /// separated by commas. With `algorithm = bucket` also how much may come at once, `1/1s burst 20`;
-        /// otherwise that is the number itself. `none` limits only users who have a limit. A user's value
-        /// that can't be read has no effect.
+        /// otherwise that is the number itself; what counts more than that never passes. `none` limits only
+        /// users who have a limit. A user's value that can't be read has no effect.
         limit: UserConfig<Rates>,
         /// `window`: in no stretch of that time passes more. Limits up to 60 are exact to the millisecond; of
         /// larger ones the room comes back up to a sixtieth of the time later. `bucket`: as much at once as
