@@ -310,6 +310,7 @@ fn whole_seconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use crate::tasks::{Period, When};
     use crate::testing::Bench;
     use std::time::Duration;
 
@@ -427,6 +428,34 @@ mod tests {
         assert_eq!(bench.run_fresh(), Some("no".into()));
         bench.pass(Duration::from_secs(60));
         assert_eq!(bench.run_fresh(), None);
+    }
+
+    #[test]
+    fn counts_in_a_database_outlive_the_daemon_until_they_are_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let started = || {
+            let text = format!(
+                "<Connection db>\n module = Sql\n dsn = \"dbi:SQLite:dbname={}/db\"\n</Connection>\n\
+                 <Plugin r>\n module = RateLimit\n key = sender\n store = db\n limit = 1/1h\n action = no\n\
+                 </Plugin>",
+                folder.path().display()
+            );
+            let mut bench = Bench::new(&text).attribute("sender", "a@b");
+            assert_eq!(bench.run_tasks(When::Start), [Ok(String::new())]);
+            bench
+        };
+        assert_eq!(started().run(), None);
+        let mut again = started();
+        assert_eq!(again.run(), Some("no".into()));
+        let mut hourly = |removed: &str| {
+            let done = again.run_tasks(When::Every(Period::Hourly));
+            assert_eq!(done, [Ok(format!("{removed} old counts removed"))]);
+            again.pass(Duration::from_secs(3600));
+        };
+        hourly("0");
+        // The count, and the entry which says that the log has a line about it.
+        hourly("2");
+        assert_eq!(again.run_fresh(), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Knows: configurations, servers. Must not know: how counts are kept.
 
 use crate::support::daemon::{Daemon, Site};
+use crate::support::eventually;
 use crate::support::servers::redis;
 use mtpolicyd::limits::redis::{SCRIPT, arguments, read};
 use mtpolicyd::limits::{Algorithm, Demand, Rates, State};
@@ -122,6 +123,24 @@ fn in_redis_the_room_comes_back_by_its_own_time() {
     drop(daemon);
     thread::sleep(Duration::from_millis(2500));
     assert_eq!(redis::command(server.port, &["DBSIZE"]).trim(), ":0", "counts expire");
+}
+
+#[test]
+fn without_the_store_on_error_decides() {
+    let mut server = redis::start();
+    let connection = format!("module = Redis\n server = \"127.0.0.1:{}\"", server.port);
+    let mut site = Site::new();
+    for (name, value) in [("$CONNECTION", &*connection), ("$ALGORITHM", "bucket"), ("$LIMIT", "1/1h")] {
+        site.replace(name, value);
+    }
+    site.configure(&CONFIG.replace("store =", "on_error = defer\n store ="));
+    let daemon = site.start();
+    assert_eq!(daemon.ask(&of_bob(1)).action(), "OK");
+    server.stop();
+    assert!(daemon.ask(&of_bob(1)).action().starts_with("defer"), "{}", daemon.log());
+    daemon.logged("plugin limit failed: connection shared: down");
+    server.start();
+    eventually("the store is in use again", || (daemon.ask(&of_bob(1)).action() == "OK").then_some(()));
 }
 
 #[tokio::test]
