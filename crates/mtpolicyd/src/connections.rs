@@ -11,8 +11,8 @@ use crate::world::backend::{BackendError, Failure};
 use crate::world::keyvalue::{Memory, MemorySettings, Store};
 use crate::world::ldap::Ldap;
 use crate::world::sql::Sql;
-use config_general::{Block, Repetition};
-use std::collections::BTreeMap;
+use config_general::Block;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 /// The connections of a file.
 pub struct Connections {
     all: BTreeMap<String, Named>,
+    /// Those about which a mistake was reported: who names one is not told that it is missing.
+    broken: BTreeSet<String>,
 }
 
 struct Named {
@@ -37,20 +39,18 @@ pub const DEFAULT_MAX_ENTRIES: u64 = 500_000;
 impl Connections {
     /// No connections but the store in this process.
     pub fn none() -> Connections {
-        let mut connections = Connections { all: BTreeMap::new() };
+        let mut connections = Connections { all: BTreeMap::new(), broken: BTreeSet::new() };
         connections.add_memory(None);
         connections
     }
 
-    /// The connections of a file, or `None` after the mistakes were reported. Those whose settings are the
-    /// same as earlier stay as they are, with what they hold.
-    pub fn read(section: &mut Section<'_>, earlier: Option<&Connections>) -> Option<Connections> {
-        let mut connections = Connections { all: BTreeMap::new() };
-        let mut all_good = true;
+    /// The connections of a file, after the mistakes were reported. Those whose settings are the same as
+    /// earlier stay as they are, with what they hold.
+    pub fn read(section: &mut Section<'_>, earlier: Option<&Connections>) -> Connections {
+        let mut connections = Connections { all: BTreeMap::new(), broken: BTreeSet::new() };
         for block in section.take_blocks("Connection") {
             let mut connection = Section::new(block, section.report());
             let name = connection.name();
-            refuse_repeated(block, &connection);
             let settings = modules::Settings::read(&mut connection);
             // Unknown options of an unknown kind would only hide what is wrong.
             if settings.is_some() {
@@ -64,11 +64,17 @@ impl Connections {
                 let message = format!("connection `{name}` occurs more than once");
                 section.report().error(block.span, message, None);
             }
-            all_good &=
-                settings.is_some_and(|settings| connections.add(name, settings, earlier, block, section));
+            if !settings.is_some_and(|settings| connections.add(name, settings, earlier, block, section)) {
+                connections.broken.insert(name.to_owned());
+            }
         }
         connections.add_memory(earlier);
-        all_good.then_some(connections)
+        connections
+    }
+
+    /// The same if there was no mistake.
+    pub fn whole(self) -> Option<Connections> {
+        self.broken.is_empty().then_some(self)
     }
 
     fn add(
@@ -165,7 +171,7 @@ impl Connections {
 
     fn find(&self, name: &str, option: &str, module: Module, section: &Section<'_>) -> Option<&Connection> {
         let found = self.get(name);
-        if found.is_none() {
+        if found.is_none() && !self.broken.contains(name) {
             let message = format!("{}: there is no <Connection {name}>", section.describe());
             let example = modules::example(name, module);
             let nearest = crate::value::nearest(name, self.all.keys().map(String::as_str));
@@ -192,15 +198,6 @@ fn wrong_kind<T>(
     None
 }
 
-fn refuse_repeated(block: &Block, section: &Section<'_>) {
-    for repetition in config_general::repetitions(block) {
-        if let Repetition::Entry { again, .. } = repetition {
-            let message = format!("option `{}` occurs more than once", again.key);
-            section.report().error(again.key_span, message, None);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,7 +211,7 @@ mod tests {
         let report = Report::default();
         let mut section = Section::new(&document.root, &report);
         let connections = Connections::read(&mut section, earlier);
-        (connections, report.into_diagnostics().into_iter().map(|d| d.message).collect())
+        (connections.whole(), report.into_diagnostics().into_iter().map(|d| d.message).collect())
     }
 
     #[test]
@@ -243,7 +240,8 @@ mod tests {
         let (connections, messages) = read(
             "<Connection a>\nmodule = Sql\n</Connection>\n<Connection b>\nmodule = Sqll\n</Connection>\n\
              <Connection c>\nmodule = Redis\nsentinels = \"a:1\"\n</Connection>\n\
-             <Connection d>\nmodule = Redis\nsrever = x\n</Connection>",
+             <Connection d>\nmodule = Redis\nsrever = x\n</Connection>\n\
+             <Connection e>\nmodule = Redis\ndb = 1\ndb = 2\nbogus = 1\nbogus = 2\n</Connection>",
             None,
         );
         assert!(connections.is_none());
@@ -251,5 +249,7 @@ mod tests {
         assert!(messages[1].contains("did you mean `Sql`"), "{messages:?}");
         assert!(messages.iter().any(|m| m.contains("service")), "{messages:?}");
         assert!(messages.iter().any(|m| m.contains("srever")), "{messages:?}");
+        let repeated = messages.iter().filter(|m| m.contains("occurs more than once"));
+        assert_eq!(repeated.count(), 2, "{messages:?}");
     }
 }

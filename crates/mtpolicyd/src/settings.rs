@@ -128,8 +128,7 @@ impl Settings {
         let addresses = globals.as_ref().and_then(|globals| globals.addresses(&section));
         let dns = one_block(&mut section, "Dns").map_or(Some(DnsSettings::default()), globals::read_dns);
         let connections = Connections::read(&mut section, earlier);
-        let (none, tasks) = (Connections::none(), Tasks::default());
-        let known = connections.as_ref().unwrap_or(&none);
+        let (known, tasks) = (&connections, Tasks::default());
         let sessions = match one_block(&mut section, "SessionCache") {
             Some(block) => sessions::read(block, known),
             None => Some(SessionSettings::None),
@@ -148,7 +147,7 @@ impl Settings {
             hosts: hosts?,
             sessions: sessions?,
             dns: dns?,
-            connections: connections?,
+            connections: connections.whole()?,
             tasks: tasks.into_list(),
         })
     }

@@ -197,14 +197,14 @@ fn read(text: &str) -> (Option<(Chain, Vec<Task>)>, Said) {
     let report = Report::default();
     let mut section = Section::new(&root, &report);
     let connections = Connections::read(&mut section, None);
-    let (none, tasks) = (Connections::none(), Tasks::default());
+    let tasks = Tasks::default();
     let surroundings = Surroundings {
         kinds: KINDS,
         on_error: Some(OnError::Close),
         lookahead: true,
         log_level: 4,
         depth: 0,
-        connections: connections.as_ref().unwrap_or(&none),
+        connections: &connections,
         tasks: &tasks,
     };
     let chain = Chain::from_section(&mut section, surroundings);

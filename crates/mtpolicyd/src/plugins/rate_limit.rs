@@ -474,6 +474,9 @@ mod tests {
         );
         assert!(of("l").contains("connection l is no store"), "{}", of("l"));
         assert!(of("x").contains("there is no <Connection x>"), "{}", of("x"));
+        let text = "<Connection b>\n module = Sql\n</Connection>\n\
+                    <Plugin r>\n module = RateLimit\n key = sender\n limit = 1/1h\n store = b\n</Plugin>";
+        assert_eq!(Bench::mistakes(text), ["1:1 Connection b needs the option `dsn`"], "it is not missing");
         let text = "<Plugin r>\n module = RateLimit\n key = sender\n limit = 1/1h burst 3\n</Plugin>";
         assert!(Bench::warnings(text)[0].contains("`burst` has no effect"));
     }
