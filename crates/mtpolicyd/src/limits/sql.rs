@@ -45,8 +45,11 @@ impl Table {
     /// Removes what no longer counts: how many rows.
     pub async fn expire(&self, now: i64, deadline: Instant) -> Result<u64, BackendError> {
         let delete = statement(format!("DELETE FROM {TABLE} WHERE expires <= ?"), vec![Param::Integer(now)]);
-        let outputs = self.sql.run(not_durable(vec![delete], None), deadline).await?;
-        Ok(outputs.iter().map(|output| output.affected).sum())
+        match self.sql.run(not_durable(vec![delete], None), deadline).await {
+            // Nothing has been counted yet.
+            Err(BackendError { failure: Failure::NoTable(_), .. }) => Ok(0),
+            outputs => Ok(outputs?.iter().map(|output| output.affected).sum()),
+        }
     }
 
     /// See `Counts::take`.

@@ -66,6 +66,8 @@ async fn a_hundred_at_once_do_not_exceed_it() {
 async fn a_database_decides_as_memory_does() {
     let folder = tempfile::tempdir().unwrap();
     let (database, mut state) = (sqlite(&folder), State::default());
+    let Counts::Sql(table) = &database else { unreachable!() };
+    assert_eq!(table.expire(BEGINNING, soon()).await.unwrap(), 0, "there is no table yet");
     let limits = ["5/1m, 12/10m", "100/1m", "7/1m burst 3, 30/10m", "0/1m burst 2"];
     let rules: Vec<_> = limits
         .iter()
@@ -83,7 +85,6 @@ async fn a_database_decides_as_memory_does() {
         let taken = database.take("r:bob", demand, now, soon()).await.unwrap();
         assert_eq!(taken, state.take(demand, now), "request {n} at {now}");
     }
-    let Counts::Sql(table) = database else { unreachable!() };
     assert_eq!(table.expire(now, soon()).await.unwrap(), 0, "each request removes its own");
     assert!(table.expire(now + 3_600_000, soon()).await.unwrap() > 0);
 }
