@@ -20,6 +20,10 @@ use tokio::time::Instant;
 /// Statements that a connection keeps prepared; the daemon has some dozens.
 const PREPARED: usize = 128;
 
+/// The default of the server also locks the places where a row could be: works about different new keys would
+/// wait for one another in a circle. PostgreSQL's default is this one.
+const READ_COMMITTED: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
 /// The longest name of a lock that servers accept, in characters.
 const MAX_LOCK_NAME: usize = 64;
 
@@ -51,6 +55,7 @@ impl MySql {
             .db_name(source.database)
             .prefer_socket(false)
             .stmt_cache_size(PREPARED)
+            .init(vec![READ_COMMITTED])
             // Rows that were changed, not those that were looked at.
             .client_found_rows(false)
             .socket(source.socket);
