@@ -4,11 +4,14 @@
 
 use crate::support::daemon::{Daemon, Site};
 use crate::support::eventually;
-use crate::support::servers::redis;
+use crate::support::servers::{mariadb, postgres, redis};
 use mtpolicyd::limits::redis::{SCRIPT, arguments, read};
-use mtpolicyd::limits::{Algorithm, Demand, Rates, State};
+use mtpolicyd::limits::{Algorithm, Counts, Demand, Rates, Rule, State, Table};
 use mtpolicyd::value::Value;
+use mtpolicyd::world::backend::Secret;
 use mtpolicyd::world::keyvalue::{Redis, RedisServer, RedisSettings};
+use mtpolicyd::world::sql::{Durability, Sql, SqlSettings};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -108,6 +111,22 @@ fn daemons_share_a_sqlite_file() {
     exactly_so_many_pass(&format!("module = Sql\n dsn = \"dbi:SQLite:dbname={}\"", file.display()));
 }
 
+fn database(dsn: &str, name: &str) -> String {
+    format!("module = Sql\n dsn = \"{dsn}\"\n user = {name}\n password = {name}")
+}
+
+#[test]
+fn daemons_share_a_postgres() {
+    let server = postgres::start();
+    exactly_so_many_pass(&database(&postgres::dsn(&server), postgres::NAME));
+}
+
+#[test]
+fn daemons_share_a_mariadb() {
+    let server = mariadb::start();
+    exactly_so_many_pass(&database(&mariadb::dsn(&server), mariadb::NAME));
+}
+
 #[test]
 fn in_redis_the_room_comes_back_by_its_own_time() {
     let server = redis::start();
@@ -143,6 +162,50 @@ fn without_the_store_on_error_decides() {
     eventually("the store is in use again", || (daemon.ask(&of_bob(1)).action() == "OK").then_some(()));
 }
 
+/// Requests about one key: the limits, how much it counts, and when. Any will do, with a clock that jumps now
+/// and then.
+fn requests() -> impl Iterator<Item = (Vec<Rule>, u64, i64)> {
+    let limits = ["5/1m, 12/10m", "7/1m burst 3, 30/10m", "0/1m burst 2", "1G/1w"];
+    let limits = limits.map(|limit| Rates::parse(limit).expect("it can be read"));
+    let mut now = 1_764_000_000_000_i64;
+    (0..1000_i64).map(move |n| {
+        let random = (n * 7919 + 13) % 1000;
+        now += if random < 20 { -20_000 } else { random * random % 9000 };
+        let algorithm = if random % 2 == 0 { Algorithm::Window } else { Algorithm::Bucket };
+        let amount = if random % 10 == 0 { 123_456_789 } else { random % 4 + 1 };
+        let rates = &limits[usize::try_from(random / 2).unwrap_or(0) % limits.len()];
+        (rates.rules(algorithm), amount.unsigned_abs(), now)
+    })
+}
+
+async fn decides_as_memory_does(dsn: String, name: &str) {
+    let settings = SqlSettings {
+        dsn,
+        user: name.to_owned(),
+        password: Secret(name.to_owned()),
+        timeout: Duration::from_secs(20),
+        max_connections: 1,
+        durability: Durability::Full,
+        tls_ca: None,
+    };
+    let counts = Counts::Sql(Table::new(Arc::new(Sql::new("db", settings).expect("a source"))));
+    let mut state = State::default();
+    for (n, (rules, amount, now)) in requests().enumerate() {
+        let demand = Demand { rules: &rules, amount };
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        let taken = counts.take("limit:bob", demand, now, deadline).await.expect("an answer");
+        assert_eq!(taken, state.take(demand, now), "request {n} at {now}");
+    }
+}
+
+#[tokio::test]
+async fn servers_decide_as_memory_does() {
+    let server = postgres::start();
+    decides_as_memory_does(postgres::dsn(&server), postgres::NAME).await;
+    let server = mariadb::start();
+    decides_as_memory_does(mariadb::dsn(&server), mariadb::NAME).await;
+}
+
 #[tokio::test]
 async fn the_script_decides_as_memory_does() {
     let server = redis::start();
@@ -159,20 +222,9 @@ async fn the_script_decides_as_memory_does() {
         },
     )
     .unwrap();
-    let limits = ["5/1m, 12/10m", "7/1m burst 3, 30/10m", "0/1m burst 2", "1G/1w"];
-    let rules: Vec<_> = limits
-        .iter()
-        .flat_map(|limit| {
-            [Algorithm::Window, Algorithm::Bucket].map(|a| Rates::parse(limit).unwrap().rules(a))
-        })
-        .collect();
-    let (mut state, mut now) = (State::default(), 1_764_000_000_000_i64);
-    for n in 0..2000_i64 {
-        // Any sequence will do, with a clock that jumps now and then.
-        let random = (n * 7919 + 13) % 1000;
-        now += if random < 20 { -200_000 } else { random * random % 9000 };
-        let amount = if random % 10 == 0 { 123_456_789 } else { (random % 4).unsigned_abs() + 1 };
-        let demand = Demand { rules: &rules[usize::try_from(random).unwrap() % rules.len()], amount };
+    let mut state = State::default();
+    for (n, (rules, amount, now)) in requests().enumerate() {
+        let demand = Demand { rules: &rules, amount };
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         let reply = redis.eval(SCRIPT, &[b"k".to_vec()], &arguments(demand, now), deadline).await.unwrap();
         assert_eq!(read(&reply, demand).unwrap(), state.take(demand, now), "request {n} at {now}");
