@@ -189,7 +189,6 @@ fn report_repeated_names(blocks: &[&Block], report: &Report) {
 
 /// Modules of the original that are not built yet, so that the message can say so.
 const LATER_MODULES: &[&str] = &[
-    "Accounting",
     "CtIpRep",
     "Fail2Ban",
     "GeoIPAction",

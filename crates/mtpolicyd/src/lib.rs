@@ -18,6 +18,7 @@ pub mod options;
 pub mod connections;
 pub mod tasks;
 
+pub mod counters;
 pub mod limits;
 
 pub mod plugin;

@@ -11,6 +11,7 @@ macro_rules! plugins {
 }
 
 plugins! {
+    accounting::Accounting,
     action::Action,
     add_score_header::AddScoreHeader,
     clear_fields::ClearFields,

@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["session"],
     &["options", "fields"],
     &["connections", "tasks"],
-    &["limits"],
+    &["counters", "limits"],
     &["plugin"],
     &["listing", "lookups"],
     &["chain"],

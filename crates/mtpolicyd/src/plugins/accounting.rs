@@ -1,0 +1,251 @@
+//! `Accounting`: counts mails and bytes.
+
+use crate::counters::{Amounts, Book, Counter, Engine, Metric, Table, TimePattern, unknown_yet};
+use crate::options::{UserConfig, options};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::tasks::When;
+use crate::value::{Switch, Value};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+options! {
+    /// Counts mails, recipients and bytes in a database, once a mail: who sent how much in which span of time.
+    ///
+    /// There is a table for each field, `acct_client_address` for example, with a row for each value of the
+    /// field and each span of time: the columns are `key`, `time`, `count` (mails), `count_rcpt` (mails times
+    /// recipients), `size` (bytes) and `size_rcpt` (bytes times recipients). Tables that are missing are made.
+    /// A field that is not in the request, or blank, is not counted.
+    ///
+    /// Ask it at the end of the message (`smtpd_end_of_data_restrictions`): before that Postfix does not know
+    /// the recipients and the size.
+    ///
+    /// ```conf
+    /// <Plugin acct-clients>
+    ///   module = "Accounting"
+    ///   fields = "client_address,sasl_username"
+    ///   time_pattern = "%Y-%m-%d"
+    /// </Plugin>
+    /// ```
+    pub struct AccountingOptions {
+        /// Whether mails are counted.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// The attributes of the request to count by, separated by commas.
+        fields: FieldNames,
+        /// The span of time, as strftime(3) writes the local time: `%Y-%m` counts by months.
+        time_pattern: TimePattern = "%Y-%m",
+        /// The name of a table is this and the field.
+        table_prefix: String = "acct_",
+        /// The database: the name of a `<Connection>` of module Sql.
+        db: String = "db",
+        /// The storage engine of tables that are made in MySQL or MariaDB.
+        mysql_engine: Engine = "MyISAM",
+    }
+}
+
+/// Names of attributes.
+#[derive(Clone, Debug)]
+pub struct FieldNames(Vec<String>);
+
+impl std::fmt::Display for FieldNames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+impl Value for FieldNames {
+    const FORM: &'static str = "names of attributes, separated by commas";
+    fn parse(text: &str) -> Result<Self, String> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let names: Vec<_> = names.map(str::to_owned).collect();
+        if names.is_empty() { Err(format!("`{text}` names no attribute")) } else { Ok(FieldNames(names)) }
+    }
+}
+
+/// See the options.
+pub struct Accounting {
+    name: String,
+    options: AccountingOptions,
+    book: Book,
+    tables: Vec<(String, Table)>,
+    /// Marks a mail that was counted.
+    counted: String,
+    warned: AtomicBool,
+}
+
+/// What making or repairing a table at the start may take.
+const PREPARE_LIMIT: Duration = Duration::from_secs(60);
+
+impl Plugin for Accounting {
+    const NAME: &'static str = "Accounting";
+    type Options = AccountingOptions;
+
+    fn new(options: AccountingOptions, setup: &mut Setup<'_, '_>) -> Option<Accounting> {
+        let sql = setup.sql("db", &options.db)?;
+        let book = Book::new(sql, &options.table_prefix, &options.mysql_engine, &options.time_pattern);
+        let tables: Vec<_> =
+            options.fields.0.iter().map(|field| (field.clone(), book.table(field))).collect();
+        for (_, table) in &tables {
+            setup.surroundings.tasks.keep_counter(table.id());
+            let table = table.clone();
+            setup.task(When::Start, move |_| {
+                let table = table.clone();
+                async move {
+                    let done = table.prepare(Instant::now() + PREPARE_LIMIT).await;
+                    done.map(|done| done.join("; ")).map_err(|error| error.to_string())
+                }
+            });
+        }
+        let name = setup.name.to_owned();
+        let counted = format!("{name}-acct");
+        Some(Accounting { name, options, book, tables, counted, warned: AtomicBool::new(false) })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        let counted_before = cx.session.result(&self.counted).is_some();
+        if counted_before || self.options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        self.warn_once(cx);
+        let time = self.options.time_pattern.now(&cx.world.clock);
+        let counter = |(field, table): &(String, Table)| {
+            let key = cx.request.get(field).filter(|key| !key.trim_ascii().is_empty())?;
+            let key = String::from_utf8_lossy(key).into_owned();
+            Some(Counter { table: table.clone(), key, time: time.clone() })
+        };
+        let counters: Vec<_> = self.tables.iter().filter_map(counter).collect();
+        if !counters.is_empty() {
+            self.book.count(&counters, &Amounts::of(cx.request), cx.deadline.backends).await?;
+        }
+        // Only now: what could not be counted is counted when Postfix tries again.
+        cx.session.set(&self.counted, "1");
+        Ok(Verdict::Next)
+    }
+}
+
+impl Accounting {
+    fn warn_once(&self, cx: &Cx<'_>) {
+        let unknown = Metric::ALL.iter().find_map(|metric| unknown_yet(*metric, cx.request));
+        if let Some(why) = unknown
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!("plugin {}: {why}", self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tasks::When;
+    use crate::testing::Bench;
+    use rusqlite::Connection;
+    use std::path::Path;
+
+    /// A bench on a database in this folder.
+    fn bench(folder: &Path, options: &str) -> Bench {
+        let db = folder.join("db.sqlite");
+        Bench::new(&format!(
+            "<Connection db>\n module = Sql\n dsn = \"dbi:SQLite:dbname={}\"\n</Connection>\n\
+             <Plugin a>\n module = Accounting\n {options}\n</Plugin>",
+            db.display()
+        ))
+        .attribute("sender", "alice@example.org")
+        .attribute("size", "100")
+        .attribute("recipient_count", "3")
+    }
+
+    /// The rows of a table, each as its key, its time and its numbers.
+    fn rows(folder: &Path, table: &str) -> Vec<String> {
+        let db = Connection::open(folder.join("db.sqlite")).unwrap();
+        let table = table.replace('"', "\"\"");
+        let sql = format!(
+            "SELECT key || ' ' || time || ' ' || count || ' ' || count_rcpt || ' ' || size || ' ' || size_rcpt \
+             FROM \"{table}\" ORDER BY key, time"
+        );
+        let mut rows = db.prepare(&sql).unwrap();
+        let rows = rows.query_map([], |row| row.get(0)).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_mail_is_counted_once_in_all_its_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench = bench(folder.path(), "fields = \"sender, nothere\"");
+        bench.run_tasks(When::Start);
+        assert_eq!(bench.run(), None);
+        assert_eq!(bench.run(), None);
+        assert_eq!(rows(folder.path(), "acct_sender"), ["alice@example.org 2025-11 1 3 100 300"]);
+        assert_eq!(bench.run_fresh(), None);
+        bench.attribute_again("sender", " \t");
+        assert_eq!(bench.run_fresh(), None);
+        assert_eq!(rows(folder.path(), "acct_sender"), ["alice@example.org 2025-11 2 6 200 600"]);
+        assert!(rows(folder.path(), "acct_nothere").is_empty());
+    }
+
+    #[test]
+    fn tables_are_made_at_the_start_whatever_their_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let fields = ["o'brien", "back`tick", "semi;colon", "odd-name", "select", "quo\\\"te"];
+        let mut bench =
+            bench(folder.path(), &format!("fields = \"{}\"\n table_prefix = \"x \"", fields.join(",")));
+        let results = bench.run_tasks(When::Start);
+        assert!(results.len() == fields.len() && results.iter().all(|result| result.is_ok()), "{results:?}");
+        for field in fields {
+            assert!(rows(folder.path(), &format!("x {}", field.replace('\\', ""))).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_table_of_the_original_gets_its_unique_key_and_keeps_its_sums() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Connection::open(folder.path().join("db.sqlite")).unwrap();
+        db.execute_batch(
+            "CREATE TABLE acct_sender (`id` INTEGER PRIMARY KEY AUTOINCREMENT, `key` VARCHAR(255) NOT NULL,
+               `time` VARCHAR(255) NOT NULL, `count` INT UNSIGNED NOT NULL,
+               `count_rcpt` INT UNSIGNED NOT NULL, `size` INT UNSIGNED NOT NULL,
+               `size_rcpt` INT UNSIGNED NOT NULL);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+             INSERT INTO acct_sender SELECT NULL, 'alice@example.org', '2025-11', i, 2, 3, 4 FROM n;
+             INSERT INTO acct_sender VALUES (NULL, 'alice@example.org', '2025-10', 7, 7, 7, 7);",
+        )
+        .unwrap();
+        drop(db);
+        let mut bench = bench(folder.path(), "fields = sender");
+        let done = bench.run_tasks(When::Start);
+        assert_eq!(
+            done,
+            [Ok("table acct_sender: 299 rows that repeated key and time were merged".to_owned())]
+        );
+        assert_eq!(bench.run_tasks(When::Start), [Ok(String::new())]);
+        bench.run();
+        let expected = ["alice@example.org 2025-10 7 7 7 7", "alice@example.org 2025-11 45151 603 1000 1500"];
+        assert_eq!(rows(folder.path(), "acct_sender"), expected);
+    }
+
+    #[test]
+    fn a_file_that_was_deleted_gets_its_tables_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench = bench(folder.path(), "fields = sender");
+        bench.run();
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        assert_eq!(bench.run_fresh(), None);
+        assert_eq!(rows(folder.path(), "acct_sender"), ["alice@example.org 2025-11 1 3 100 300"]);
+    }
+
+    #[test]
+    fn what_can_not_work_is_refused() {
+        let mistakes = |options: &str| {
+            Bench::mistakes(&format!(
+                "<Connection db>\n module = Sql\n dsn = \"dbi:SQLite:dbname=/x\"\n</Connection>\n\
+                 <Plugin a>\n module = Accounting\n {options}\n</Plugin>"
+            ))
+        };
+        assert!(mistakes("fields = \",\"")[0].contains("names no attribute"));
+        assert!(
+            mistakes("fields = a\n time_pattern = \"%!\"")[0].contains("time_pattern: `%!` can't be used")
+        );
+        assert!(mistakes("fields = a\n mysql_engine = \"x y\"")[0].contains("mysql_engine"));
+        assert!(mistakes("fields = a\n db = other")[0].contains("other"));
+    }
+}
