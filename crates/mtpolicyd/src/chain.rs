@@ -194,7 +194,6 @@ const LATER_MODULES: &[&str] = &[
     "GeoIPAction",
     "GeoIPLookup",
     "PostfixMap",
-    "Quota",
     "SMTPVerify",
     "SPF",
     "SaAwlAction",

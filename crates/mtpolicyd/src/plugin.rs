@@ -3,6 +3,7 @@
 //! Knows: options, sessions, the world. Must not know: any plugin, the chain, the server.
 
 use crate::connections::{Connections, Module};
+use crate::counters::Reservations;
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
 use crate::pattern::MatchError;
 use crate::session::Session;
@@ -181,6 +182,8 @@ pub struct Cx<'a> {
     pub world: &'a World,
     /// The lookups that were started early.
     pub ahead: &'a mut Ahead,
+    /// Places in counters that this request has until it is counted.
+    pub reservations: &'a mut Reservations,
     /// When the request must have been answered.
     pub deadline: Deadline,
     /// Whose turn it is.

@@ -4,6 +4,7 @@
 
 use crate::chain::Chain;
 use crate::connections::Connections;
+use crate::counters::Reservations;
 use crate::options::{Report, Section};
 use crate::plugin::{Cx, Deadline, OnError, Surroundings, Turn};
 use crate::plugins::KINDS;
@@ -174,6 +175,7 @@ impl Bench {
                 session: &mut self.session,
                 world: &world,
                 ahead: &mut Ahead::default(),
+                reservations: &mut Reservations::default(),
                 deadline: Deadline { request: until, backends: until },
                 turn: Turn::default(),
             };

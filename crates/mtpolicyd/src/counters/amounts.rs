@@ -31,8 +31,8 @@ pub struct Amounts {
     size: i64,
 }
 
-/// The largest mail that is believed, in bytes (64 GiB), and the most recipients: with both at once a counter of
-/// 64 bits still has room for a hundred mails.
+/// The largest mail that is believed, in bytes (64 GiB), and the most recipients: with both at once a counter
+/// of 64 bits still has room for a hundred mails.
 const MAX_SIZE: f64 = (1u64 << 36) as f64;
 const MAX_RECIPIENTS: f64 = 1e6;
 

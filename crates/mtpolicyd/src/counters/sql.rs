@@ -2,12 +2,15 @@
 //!
 //! Knows: the statements, and what to do when a table is missing. Must not know: requests, plugins.
 
-use super::Counter;
 use super::amounts::{Amounts, Metric};
-use super::tables::{MAX_KEY_CHARS, Writer};
+use super::reservations::{LIFETIME, Reservations};
+use super::tables::{MAX_KEY_CHARS, Writer, plain};
+use super::{Backend, Counter};
 use crate::value::numeric_prefix;
 use crate::world::backend::{BackendError, Failure};
-use crate::world::sql::{Dialect, Param, Sql, Statement, Work};
+use crate::world::clock::Clock;
+use crate::world::sql::{Dialect, Output, Param, Sql, Statement, Work};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::Instant;
@@ -24,33 +27,57 @@ pub struct SqlTable {
     ready: AtomicBool,
     upsert: Arc<str>,
     read: [Arc<str>; 4],
+    reserve: [Arc<str>; 4],
+    used_before: [Arc<str>; 4],
 }
 
-/// Counts in several tables at once.
+/// Counts in several tables at once, and removes the reservations there.
 pub async fn count(
     sql: &Sql,
     counters: &[Counter],
     amounts: &Amounts,
+    reservations: &Reservations,
     deadline: Instant,
 ) -> Result<(), BackendError> {
-    for counter in counters {
-        counter.table.backend.make_ready(deadline).await?;
+    let tables = counters.iter().filter_map(|counter| match &counter.table.backend {
+        Backend::Sql(table) => Some((counter, table)),
+        Backend::Redis(_) => None,
+    });
+    let tables: Vec<_> = tables.collect();
+    for (_, table) in &tables {
+        table.make_ready(deadline).await?;
     }
-    let work = Work {
-        statements: counters.iter().map(|counter| counter.table.backend.add(counter, amounts)).collect(),
-        lock: None,
-        durable: true,
-    };
-    match sql.run(work.clone(), deadline).await {
-        // A table may have gone with its file.
-        Err(error) if is_answer(&error) => {
-            for counter in counters {
-                counter.table.backend.prepare_and_log(deadline).await?;
-            }
-            sql.run(work, deadline).await.map(drop)
+    let mut works = vec![Work { statements: Vec::new(), lock: None, durable: true }];
+    for (counter, table) in &tables {
+        let token = reservations.token(counter);
+        let lock = token.filter(|_| sql.dialect() == Dialect::MySql).map(|_| table.lock(counter));
+        let mut statements = vec![table.add(counter, amounts)];
+        statements.extend(token.map(|token| table.remove_reservation(token)));
+        match lock {
+            // MyISAM knows no transaction: nobody may look between the counting and the removing.
+            Some(lock) => works.push(Work { statements, lock: Some(lock), durable: true }),
+            None => works[0].statements.append(&mut statements),
         }
-        other => other.map(drop),
     }
+    for work in works.into_iter().filter(|work| !work.statements.is_empty()) {
+        match sql.run(work.clone(), deadline).await {
+            // A table may have gone with its file.
+            Err(error) if is_answer(&error) => {
+                for (_, table) in &tables {
+                    table.prepare_and_log(deadline).await?;
+                }
+                table_of_reservations(sql, deadline).await?;
+                sql.run(work, deadline).await?;
+            }
+            other => drop(other?),
+        }
+    }
+    Ok(())
+}
+
+async fn table_of_reservations(sql: &Sql, deadline: Instant) -> Result<(), BackendError> {
+    let statements = Writer { sql, table: "" }.create_reservations();
+    sql.run(Work { statements, lock: Some(TABLES_LOCK.to_owned()), durable: true }, deadline).await.map(drop)
 }
 
 /// Whether the database has answered, if only with an error.
@@ -64,8 +91,10 @@ impl SqlTable {
         let writer = Writer { sql: &sql, table: name };
         let upsert = writer.upsert().into();
         let read = Metric::ALL.map(|metric| writer.read(&metric.to_string()).into());
-        let (name, engine) = (name.to_owned(), engine.to_owned());
-        SqlTable { ready: AtomicBool::new(false), sql, name, engine, upsert, read }
+        let reserve = Metric::ALL.map(|metric| writer.reserve(&metric.to_string()).into());
+        let used_before = Metric::ALL.map(|metric| writer.used_before(&metric.to_string()).into());
+        let (name, engine, ready) = (name.to_owned(), engine.to_owned(), AtomicBool::new(false));
+        SqlTable { ready, sql, name, engine, upsert, read, reserve, used_before }
     }
 
     /// What has been counted.
@@ -87,6 +116,116 @@ impl SqlTable {
         };
         let text = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
         Ok(numeric_prefix(text.unwrap_or_default().as_bytes()))
+    }
+
+    /// Reserves, unless the threshold has been reached: whether it did.
+    #[expect(clippy::too_many_arguments, reason = "what is compared and who asks")]
+    pub async fn reserve(
+        &self,
+        counter: &Counter,
+        metric: Metric,
+        threshold: i64,
+        amounts: &Amounts,
+        token: &str,
+        clock: &Clock,
+        deadline: Instant,
+    ) -> Result<bool, BackendError> {
+        self.make_ready(deadline).await?;
+        let now = clock.now();
+        let ends = now.saturating_add(LIFETIME.as_secs().cast_signed());
+        let mut params = vec![Param::Text(token.to_owned())];
+        params.extend(self.reserved_place(counter));
+        params.extend(amounts.all().map(Param::Integer));
+        params.push(Param::Integer(ends));
+        params.extend(self.place(counter));
+        params.extend(self.reserved_place(counter));
+        params.push(Param::Integer(threshold));
+        let mut expired = self.reserved_place(counter).to_vec();
+        expired.push(Param::Integer(now));
+        let purge = Writer { sql: &self.sql, table: "" }.remove_expired();
+        let statements = vec![
+            Statement { sql: purge.into(), params: expired },
+            Statement { sql: self.reserve[metric as usize].clone(), params },
+        ];
+        let outputs = self.run_locked(counter, statements, deadline).await?;
+        Ok(outputs.last().is_some_and(|output| output.affected > 0))
+    }
+
+    /// What was counted, and reserved before this reservation.
+    pub async fn used_before(
+        &self,
+        counter: &Counter,
+        metric: Metric,
+        token: &str,
+        deadline: Instant,
+    ) -> Result<f64, BackendError> {
+        let mut params = self.place(counter).to_vec();
+        params.extend(self.reserved_place(counter));
+        params.push(Param::Text(token.to_owned()));
+        let query = Statement { sql: self.used_before[metric as usize].clone(), params };
+        let outputs = self.run_locked(counter, vec![query], deadline).await?;
+        let text = outputs.into_iter().next().and_then(|output| output.rows.into_iter().next()?.pop()?);
+        Ok(numeric_prefix(text.unwrap_or_default().as_bytes()))
+    }
+
+    /// Removes a reservation.
+    pub async fn give_back(&self, token: &str, deadline: Instant) -> Result<(), BackendError> {
+        let statements = vec![self.remove_reservation(token)];
+        self.sql.run(Work { statements, lock: None, durable: false }, deadline).await.map(drop)
+    }
+
+    /// Removes the rows of these spans of time: how many.
+    pub async fn forget(&self, old: &BTreeSet<String>, deadline: Instant) -> Result<u64, BackendError> {
+        self.make_ready(deadline).await?;
+        let writer = Writer { sql: &self.sql, table: &self.name };
+        let rows = self.sql.query(plain(writer.times()), deadline).await?;
+        let times = rows.into_iter().filter_map(|row| row.into_iter().next().flatten());
+        let delete: Arc<str> = writer.remove_time().into();
+        let mut removed = 0;
+        for time in times.filter(|time| old.contains(time)) {
+            let statement = Statement { sql: delete.clone(), params: vec![Param::Text(time)] };
+            let work = Work { statements: vec![statement], lock: None, durable: false };
+            let outputs = self.sql.run(work, deadline).await?;
+            removed += outputs.first().map_or(0, |output| output.affected);
+        }
+        Ok(removed)
+    }
+
+    /// Does what nobody else may do at the same time for this counter. It need not survive a power cut: the
+    /// request would not have been answered.
+    async fn run_locked(
+        &self,
+        counter: &Counter,
+        statements: Vec<Statement>,
+        deadline: Instant,
+    ) -> Result<Vec<Output>, BackendError> {
+        let work = Work { statements, lock: Some(self.lock(counter)), durable: false };
+        match self.sql.run(work.clone(), deadline).await {
+            Err(BackendError { failure: Failure::NoTable(_), .. }) => {
+                self.prepare_and_log(deadline).await?;
+                table_of_reservations(&self.sql, deadline).await?;
+                self.sql.run(work, deadline).await
+            }
+            other => other,
+        }
+    }
+
+    fn remove_reservation(&self, token: &str) -> Statement {
+        let sql = Writer { sql: &self.sql, table: "" }.remove_reservation();
+        Statement { sql: sql.into(), params: vec![Param::Text(token.to_owned())] }
+    }
+
+    /// Where a counter's reservations are found: its table, key and time.
+    fn reserved_place(&self, counter: &Counter) -> [Param; 3] {
+        let [key, time] = self.place(counter);
+        [Param::Text(stored(self.sql.dialect(), &self.name)), key, time]
+    }
+
+    /// The name of the lock of a counter. MySQL takes keys for the same that differ in case or in blanks at
+    /// the end; so they have one lock.
+    fn lock(&self, counter: &Counter) -> String {
+        let key = counter.key.to_lowercase();
+        format!("mtpolicyd-quota {} {} {}", self.name, counter.time, key.trim_end())
     }
 
     /// Makes the table if it is missing, and repairs one that lets a key occur twice: what was done.

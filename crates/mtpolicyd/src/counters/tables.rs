@@ -7,6 +7,9 @@ use crate::world::sql::{Dialect, Param, Sql, Statement};
 /// The columns of the numbers, in the order of `Metric::ALL`.
 pub const NUMBERS: [&str; 4] = ["count", "count_rcpt", "size", "size_rcpt"];
 
+/// The table of the reservations, one for all counters of a database.
+const RESERVATIONS: &str = "mtpolicyd_reservations";
+
 /// The longest key or time that MySQL and PostgreSQL have room for, in characters.
 pub const MAX_KEY_CHARS: usize = 255;
 
@@ -153,5 +156,94 @@ impl Writer<'_> {
         let (table, number) = (self.quoted(), self.column(number));
         let (key, time) = (self.column("key"), self.column("time"));
         format!("SELECT COALESCE(SUM({number}), 0) FROM {table} WHERE {key} = ? AND {time} = ?")
+    }
+
+    /// Makes the table of the reservations unless there is one. They are in the order of `seq`.
+    pub fn create_reservations(&self) -> Vec<Statement> {
+        let table = self.sql.quote(RESERVATIONS);
+        let (key, time) = (self.column("key"), self.column("time"));
+        let numbers = NUMBERS.map(|name| format!("{} BIGINT NOT NULL", self.column(name))).join(", ");
+        let columns = format!(
+            "token VARCHAR(64) NOT NULL, counted_in VARCHAR(255) NOT NULL, {key} VARCHAR(255) NOT NULL, \
+             {time} VARCHAR(255) NOT NULL, {numbers}, expires BIGINT NOT NULL, UNIQUE (token)"
+        );
+        let index = self.sql.quote("mtpolicyd_reservations_place");
+        let index = format!("CREATE INDEX IF NOT EXISTS {index} ON {table} ({key}, {time})");
+        match self.sql.dialect() {
+            Dialect::Sqlite => vec![
+                plain(format!(
+                    "CREATE TABLE IF NOT EXISTS {table} (seq INTEGER PRIMARY KEY AUTOINCREMENT, {columns})"
+                )),
+                plain(index),
+            ],
+            Dialect::Postgres => vec![
+                plain(format!("CREATE TABLE IF NOT EXISTS {table} (seq BIGSERIAL PRIMARY KEY, {columns})")),
+                plain(index),
+            ],
+            // As the tables of the counters, so that keys are the same here that are the same there.
+            Dialect::MySql => vec![plain(format!(
+                "CREATE TABLE IF NOT EXISTS {table} (seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+                 {columns}, KEY place ({key}, {time})) ENGINE=InnoDB DEFAULT CHARSET=latin1"
+            ))],
+        }
+    }
+
+    /// Reserves unless a threshold has been reached: token, table, key, time, the numbers and the end; key and
+    /// time; table, key and time; the threshold.
+    pub fn reserve(&self, number: &str) -> String {
+        let reservations = self.sql.quote(RESERVATIONS);
+        let names = ["key", "time"].iter().chain(&NUMBERS).map(|name| self.column(name));
+        let names = names.collect::<Vec<_>>().join(", ");
+        let (whole, from) = match self.sql.dialect() {
+            Dialect::Sqlite => ("?", ""),
+            Dialect::MySql => ("?", " FROM DUAL"),
+            // Else it takes what is selected for text.
+            Dialect::Postgres => ("CAST(? AS BIGINT)", ""),
+        };
+        let numbers = [whole; NUMBERS.len() + 1].join(", ");
+        let used = self.used(number, "");
+        format!(
+            "INSERT INTO {reservations} (token, counted_in, {names}, expires) \
+             SELECT ?, ?, ?, ?, {numbers}{from} WHERE {used} < ?"
+        )
+    }
+
+    /// What is counted, and reserved before one reservation: key and time; table, key and time; the token.
+    pub fn used_before(&self, number: &str) -> String {
+        let reservations = self.sql.quote(RESERVATIONS);
+        let before = format!(" AND r.seq < (SELECT m.seq FROM {reservations} AS m WHERE m.token = ?)");
+        format!("SELECT {}", self.used(number, &before))
+    }
+
+    fn used(&self, number: &str, which: &str) -> String {
+        let (table, reservations) = (self.quoted(), self.sql.quote(RESERVATIONS));
+        let (number, key, time) = (self.column(number), self.column("key"), self.column("time"));
+        format!(
+            "(SELECT COALESCE(SUM(c.{number}), 0) FROM {table} AS c WHERE c.{key} = ? AND c.{time} = ?) + \
+             (SELECT COALESCE(SUM(r.{number}), 0) FROM {reservations} AS r \
+             WHERE r.counted_in = ? AND r.{key} = ? AND r.{time} = ?{which})"
+        )
+    }
+
+    /// Removes the reservations of a table, key and time that have ended at a time.
+    pub fn remove_expired(&self) -> String {
+        let (table, key, time) = (self.sql.quote(RESERVATIONS), self.column("key"), self.column("time"));
+        format!("DELETE FROM {table} WHERE counted_in = ? AND {key} = ? AND {time} = ? AND expires <= ?")
+    }
+
+    /// Removes a reservation by its token.
+    pub fn remove_reservation(&self) -> String {
+        format!("DELETE FROM {} WHERE token = ?", self.sql.quote(RESERVATIONS))
+    }
+
+    /// The spans of time in the table.
+    pub fn times(&self) -> String {
+        let (table, time) = (self.quoted(), self.column("time"));
+        format!("SELECT DISTINCT {time} FROM {table} ORDER BY {time}")
+    }
+
+    /// Removes what was counted in one span of time.
+    pub fn remove_time(&self) -> String {
+        format!("DELETE FROM {} WHERE {} = ?", self.quoted(), self.column("time"))
     }
 }

@@ -1,26 +1,34 @@
 //! `Accounting`: counts mails and bytes.
 
-use crate::counters::{Amounts, Book, Counter, Engine, Metric, Table, TimePattern, unknown_yet};
+use crate::counters::{
+    Amounts, Book, Counter, DEFAULT_LIFETIME, Engine, Keeper, Metric, Table, TimePattern, counted_mark,
+    unknown_yet,
+};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
-use crate::tasks::When;
-use crate::value::{Switch, Value};
+use crate::tasks::{Period, When};
+use crate::value::{Span, Switch, Value};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
 options! {
-    /// Counts mails, recipients and bytes in a database, once a mail: who sent how much in which span of time.
+    /// Counts mails, recipients and bytes in a database, once a mail: who sent how much in which span of
+    /// time. Quota limits what is counted.
     ///
     /// There is a table for each field, `acct_client_address` for example, with a row for each value of the
     /// field and each span of time: the columns are `key`, `time`, `count` (mails), `count_rcpt` (mails times
-    /// recipients), `size` (bytes) and `size_rcpt` (bytes times recipients). Tables that are missing are made.
-    /// A field that is not in the request, or blank, is not counted.
+    /// recipients), `size` (bytes) and `size_rcpt` (bytes times recipients). Tables that are missing are
+    /// made, and those of the original get a unique key. A field that is not in the request, or blank, is not counted.
     ///
     /// Ask it at the end of the message (`smtpd_end_of_data_restrictions`): before that Postfix does not know
     /// the recipients and the size.
     ///
     /// ```conf
+    /// <Connection db>
+    ///   module = "Sql"
+    ///   dsn = "dbi:SQLite:dbname=/var/lib/mtpolicyd/mtpolicyd.sqlite"
+    /// </Connection>
     /// <Plugin acct-clients>
     ///   module = "Accounting"
     ///   fields = "client_address,sasl_username"
@@ -40,6 +48,13 @@ options! {
         db: String = "db",
         /// The storage engine of tables that are made in MySQL or MariaDB.
         mysql_engine: Engine = "MyISAM",
+        /// Where to count instead of in `db`: the name of a `<Connection>`. With one of module Redis no database
+        /// is needed.
+        store: Option<String>,
+        /// How long what was counted is kept after its span of time is over, such as `400d`; the daily task
+        /// removes what is older. The `time_pattern` must not change within an hour. Without it rows stay for
+        /// ever, in Redis 400 days after they were last added to.
+        keep: Option<Span>,
     }
 }
 
@@ -80,12 +95,23 @@ impl Plugin for Accounting {
     type Options = AccountingOptions;
 
     fn new(options: AccountingOptions, setup: &mut Setup<'_, '_>) -> Option<Accounting> {
-        let sql = setup.sql("db", &options.db)?;
-        let book = Book::new(sql, &options.table_prefix, &options.mysql_engine, &options.time_pattern);
+        let connections = setup.surroundings.connections;
+        let keeper = Keeper::find(connections, setup.section, &options.db, options.store.as_deref())?;
+        let keep = options.keep.map(|keep| keep.0.duration());
+        if keep.is_some() && !options.time_pattern.tells_age() {
+            let message = "keep: the time_pattern changes within an hour, so it can't be told what is old";
+            setup.section.report().error(setup.section.span_of("keep"), message, None);
+            return None;
+        }
+        let book = Book::new(keeper, &options.table_prefix, &options.mysql_engine, &options.time_pattern);
+        let book = book.forgetting_after(keep.unwrap_or(DEFAULT_LIFETIME));
         let tables: Vec<_> =
             options.fields.0.iter().map(|field| (field.clone(), book.table(field))).collect();
         for (_, table) in &tables {
             setup.surroundings.tasks.keep_counter(table.id());
+            if let Some(keep) = keep {
+                forget_daily(setup, &book, table, keep);
+            }
             let table = table.clone();
             setup.task(When::Start, move |_| {
                 let table = table.clone();
@@ -106,20 +132,35 @@ impl Plugin for Accounting {
             return Ok(Verdict::Next);
         }
         self.warn_once(cx);
-        let time = self.options.time_pattern.now(&cx.world.clock);
         let counter = |(field, table): &(String, Table)| {
             let key = cx.request.get(field).filter(|key| !key.trim_ascii().is_empty())?;
-            let key = String::from_utf8_lossy(key).into_owned();
-            Some(Counter { table: table.clone(), key, time: time.clone() })
+            Some(self.book.counter(table, key, &cx.world.clock))
         };
-        let counters: Vec<_> = self.tables.iter().filter_map(counter).collect();
+        let counters: Vec<Counter> = self.tables.iter().filter_map(counter).collect();
         if !counters.is_empty() {
-            self.book.count(&counters, &Amounts::of(cx.request), cx.deadline.backends).await?;
+            let amounts = Amounts::of(cx.request);
+            self.book.count(&counters, &amounts, cx.reservations, cx.deadline.backends).await?;
+        }
+        for counter in &counters {
+            cx.session.set(&counted_mark(&counter.table), &counter.key);
         }
         // Only now: what could not be counted is counted when Postfix tries again.
         cx.session.set(&self.counted, "1");
         Ok(Verdict::Next)
     }
+}
+
+fn forget_daily(setup: &Setup<'_, '_>, book: &Book, table: &Table, keep: Duration) {
+    let (book, table) = (book.clone(), table.clone());
+    setup.task(When::Every(Period::Daily), move |world| {
+        let (book, table) = (book.clone(), table.clone());
+        async move {
+            let removed = book.forget(&table, keep, &world.clock, Instant::now() + PREPARE_LIMIT).await;
+            let say =
+                |count| if count > 0 { format!("{count} old rows were removed") } else { String::new() };
+            removed.map(say).map_err(|error| error.to_string())
+        }
+    });
 }
 
 impl Accounting {
@@ -158,7 +199,7 @@ mod tests {
         let db = Connection::open(folder.join("db.sqlite")).unwrap();
         let table = table.replace('"', "\"\"");
         let sql = format!(
-            "SELECT key || ' ' || time || ' ' || count || ' ' || count_rcpt || ' ' || size || ' ' || size_rcpt \
+            "SELECT concat_ws(' ', key, time, count, count_rcpt, size, size_rcpt) \
              FROM \"{table}\" ORDER BY key, time"
         );
         let mut rows = db.prepare(&sql).unwrap();

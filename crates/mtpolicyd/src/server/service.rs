@@ -2,6 +2,7 @@
 //!
 //! Knows: settings, sessions, chains. Must not know: sockets, how a plugin works.
 
+use crate::counters::Reservations;
 use crate::log::{self, RequestRecord};
 use crate::plugin::{Cx, Deadline, Error, OnError, Turn};
 use crate::session::cache::{Lease, OpenError, SessionCache, SharedSessions};
@@ -149,6 +150,7 @@ impl Service {
             session: lease.session(),
             world: &self.world,
             ahead: &mut Ahead::default(),
+            reservations: &mut Reservations::new(self.background.clone()),
             deadline,
             turn: Turn::default(),
         };

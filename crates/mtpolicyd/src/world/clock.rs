@@ -35,12 +35,17 @@ impl Clock {
 
     /// The local time as strftime(3) writes it.
     pub fn format(&self, pattern: &str) -> Result<String, String> {
+        self.format_at(self.now(), pattern)
+    }
+
+    /// The same of another time, in seconds since the epoch.
+    pub fn format_at(&self, seconds: i64, pattern: &str) -> Result<String, String> {
         let zone = match self {
             Clock::System => TimeZone::system(),
             Clock::Fake(_) => TimeZone::UTC,
         };
-        let now = Timestamp::from_second(self.now()).map_err(|error| error.to_string())?;
-        strtime::format(pattern, &now.to_zoned_datetime(zone)).map_err(|error| error.to_string())
+        let time = Timestamp::from_second(seconds).map_err(|error| error.to_string())?;
+        strtime::format(pattern, &time.to_zoned_datetime(zone)).map_err(|error| error.to_string())
     }
 }
 

@@ -1,0 +1,149 @@
+//! Counters in Redis: a hash for each counter, and one beside it for the reservations.
+//!
+//! Knows: the keys and the scripts. Must not know: requests, plugins.
+
+use super::Counter;
+use super::amounts::{Amounts, Metric};
+use super::reservations::LIFETIME;
+use crate::value::numeric_prefix;
+use crate::world::backend::BackendError;
+use crate::world::keyvalue::Redis;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Counts, and removes a reservation. Arguments: the four amounts, the lifetime in seconds, the reservation.
+const SETTLE: &str = "\
+for i, name in ipairs({'count', 'count_rcpt', 'size', 'size_rcpt'}) do
+  redis.call('HINCRBY', KEYS[1], name, ARGV[i])
+end
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+if ARGV[6] ~= '' then redis.call('HDEL', KEYS[2], ARGV[6]) end
+return 1";
+
+/// Compares what is counted and reserved with a threshold, and reserves. A reservation is its place in the
+/// queue, its end and the four amounts; one that is there already only looks at those before it. Arguments:
+/// the reservation, the metric, its place among the four, the threshold, the lifetime, the four amounts.
+const RESERVE: &str = "\
+local now = tonumber(redis.call('TIME')[1])
+local mine = redis.call('HGET', KEYS[2], ARGV[1])
+local place = mine and tonumber(string.match(mine, '^%d+'))
+local used = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or 0)
+local all = redis.call('HGETALL', KEYS[2])
+for i = 1, #all, 2 do
+  if all[i] ~= 'place' and all[i] ~= ARGV[1] then
+    local numbers = {}
+    for number in string.gmatch(all[i + 1], '%d+') do numbers[#numbers + 1] = tonumber(number) end
+    if numbers[2] <= now then
+      redis.call('HDEL', KEYS[2], all[i])
+    elseif not place or numbers[1] < place then
+      used = used + numbers[2 + tonumber(ARGV[3])]
+    end
+  end
+end
+if used >= tonumber(ARGV[4]) then return 0 end
+if not mine then
+  place = redis.call('HINCRBY', KEYS[2], 'place', 1)
+  local ends = now + tonumber(ARGV[5])
+  local text = table.concat({place, ends, ARGV[6], ARGV[7], ARGV[8], ARGV[9]}, ' ')
+  redis.call('HSET', KEYS[2], ARGV[1], text)
+  redis.call('EXPIRE', KEYS[2], ARGV[5])
+end
+return 1";
+
+const READ: &str = "return redis.call('HGET', KEYS[1], ARGV[1]) or '0'";
+
+const GIVE_BACK: &str = "return redis.call('HDEL', KEYS[1], ARGV[1])";
+
+/// The counters of one field.
+pub struct RedisTable {
+    redis: Arc<Redis>,
+    name: String,
+    /// After what time a counter that nobody adds to is forgotten.
+    lifetime: Duration,
+}
+
+impl RedisTable {
+    /// The counters of that name.
+    pub fn new(redis: Arc<Redis>, name: &str, lifetime: Duration) -> RedisTable {
+        RedisTable { redis, name: name.to_owned(), lifetime }
+    }
+
+    /// Counts, and removes the reservation.
+    pub async fn settle(
+        &self,
+        counter: &Counter,
+        amounts: &Amounts,
+        reservation: Option<&str>,
+        deadline: Instant,
+    ) -> Result<(), BackendError> {
+        let mut arguments: Vec<_> = amounts.all().iter().map(i64::to_string).collect();
+        arguments.push(self.lifetime.as_secs().to_string());
+        arguments.push(reservation.unwrap_or_default().to_owned());
+        self.eval(SETTLE, &self.keys(counter), arguments, deadline).await.map(drop)
+    }
+
+    /// Reserves, unless the threshold has been reached: whether it did.
+    pub async fn reserve(
+        &self,
+        counter: &Counter,
+        metric: Metric,
+        threshold: i64,
+        amounts: &Amounts,
+        token: &str,
+        deadline: Instant,
+    ) -> Result<bool, BackendError> {
+        let mut arguments = vec![
+            token.to_owned(),
+            metric.to_string(),
+            (metric as usize + 1).to_string(),
+            threshold.to_string(),
+            LIFETIME.as_secs().to_string(),
+        ];
+        arguments.extend(amounts.all().iter().map(i64::to_string));
+        let reply = self.eval(RESERVE, &self.keys(counter), arguments, deadline).await?;
+        Ok(reply.first().is_some_and(|passed| passed == b"1"))
+    }
+
+    /// Removes a reservation.
+    pub async fn give_back(
+        &self,
+        counter: &Counter,
+        token: &str,
+        deadline: Instant,
+    ) -> Result<(), BackendError> {
+        let [_, reserved] = self.keys(counter);
+        self.eval(GIVE_BACK, &[reserved], vec![token.to_owned()], deadline).await.map(drop)
+    }
+
+    /// What has been counted.
+    pub async fn read(
+        &self,
+        counter: &Counter,
+        metric: Metric,
+        deadline: Instant,
+    ) -> Result<f64, BackendError> {
+        let [counted, _] = self.keys(counter);
+        let reply = self.eval(READ, &[counted], vec![metric.to_string()], deadline).await?;
+        Ok(numeric_prefix(reply.first().map_or(&b""[..], Vec::as_slice)))
+    }
+
+    async fn eval(
+        &self,
+        script: &str,
+        keys: &[Vec<u8>],
+        arguments: Vec<String>,
+        deadline: Instant,
+    ) -> Result<Vec<Vec<u8>>, BackendError> {
+        let arguments: Vec<_> = arguments.into_iter().map(String::into_bytes).collect();
+        self.redis.eval(script, keys, &arguments, deadline).await
+    }
+
+    /// The hash of the counter and that of its reservations. What is in braces decides about the node of a
+    /// cluster, so both are on the same.
+    fn keys(&self, counter: &Counter) -> [Vec<u8>; 2] {
+        let counted = format!("{{{},{},{}}}", self.name, counter.time, counter.key);
+        let reserved = format!("{counted},reserved");
+        [counted.into_bytes(), reserved.into_bytes()]
+    }
+}

@@ -1,0 +1,252 @@
+//! `Quota`: limits what Accounting counts.
+
+use crate::chain::Chain;
+use crate::counters::{Amounts, Book, Engine, Keeper, Metric, Table, TimePattern, counted_mark, unknown_yet};
+use crate::options::{UserConfig, options};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::value::{Score, Switch};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+options! {
+    /// Answers when what Accounting has counted for a value has reached a threshold.
+    ///
+    /// It counts nothing itself: an Accounting with the same database, `table_prefix` and `time_pattern`
+    /// does, for the same field. Best ask Quota first and Accounting later in the chain: then a mail has a
+    /// place in the counter from Quota until Accounting counts it, and of many mails at once no more pass
+    /// than the threshold allows, however many daemons share the database. A mail that is not accepted gives
+    /// its place back.
+    ///
+    /// Once a mail has been counted, its other recipients pass.
+    ///
+    /// ```conf
+    /// <Connection db>
+    ///   module = "Sql"
+    ///   dsn = "dbi:SQLite:dbname=/var/lib/mtpolicyd/mtpolicyd.sqlite"
+    /// </Connection>
+    /// <Plugin quota-clients>
+    ///   module = "Quota"
+    ///   field = "client_address"
+    ///   metric = "count"
+    ///   threshold = 1000
+    ///   action = "defer you have sent 1000 mails this month"
+    /// </Plugin>
+    /// <Plugin acct-clients>
+    ///   module = "Accounting"
+    ///   fields = "client_address"
+    /// </Plugin>
+    /// ```
+    pub struct QuotaOptions {
+        /// Whether the check is made.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// The attribute of the request that the counter is about. Without it in the request nothing happens.
+        /// A user's own field is compared, but has no place reserved.
+        field: UserConfig<String>,
+        /// Which number is compared: `count` (mails), `count_rcpt` (mails times recipients), `size` (bytes),
+        /// `size_rcpt` (bytes times recipients).
+        metric: UserConfig<Metric>,
+        /// The number from which on mails are not accepted.
+        threshold: UserConfig<Score>,
+        /// The answer to Postfix from then on.
+        action: UserConfig<String> = "defer smtp traffic quota has been exceeded".to_owned(),
+        /// The span of time, as Accounting has it.
+        time_pattern: TimePattern = "%Y-%m",
+        /// The name of a table is this and the field, as Accounting has it.
+        table_prefix: String = "acct_",
+        /// The database: the name of a `<Connection>` of module Sql.
+        db: String = "db",
+        /// Where Accounting counts instead of in `db`.
+        store: Option<String>,
+        /// The storage engine of tables that are made in MySQL or MariaDB.
+        mysql_engine: Engine = "MyISAM",
+    }
+}
+
+/// See the options.
+pub struct Quota {
+    name: String,
+    options: QuotaOptions,
+    book: Book,
+    /// The counters of the configured field.
+    table: Table,
+    /// Whether an Accounting later in the chain counts there.
+    counted_later: Arc<AtomicBool>,
+    warned: AtomicBool,
+}
+
+impl Plugin for Quota {
+    const NAME: &'static str = "Quota";
+    type Options = QuotaOptions;
+
+    fn new(options: QuotaOptions, setup: &mut Setup<'_, '_>) -> Option<Quota> {
+        let connections = setup.surroundings.connections;
+        let keeper = Keeper::find(connections, setup.section, &options.db, options.store.as_deref());
+        if !Chain::nested(setup)?.is_empty() {
+            // As in the original: an action always has a value.
+            setup.warn("action", format!("Plugin {}: the plugins in it never run", setup.name));
+        }
+        setup.check_action("action", options.action.configured());
+        let book = Book::new(keeper?, &options.table_prefix, &options.mysql_engine, &options.time_pattern);
+        let table = book.table(options.field.configured());
+        let counted_later = setup.surroundings.tasks.await_counter(table.id());
+        let name = setup.name.to_owned();
+        Some(Quota { name, options, book, table, counted_later, warned: AtomicBool::new(false) })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        if self.options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        let field = self.options.field.get(cx.session);
+        let Some(key) = cx.request.get(&field).filter(|key| !key.trim_ascii().is_empty()) else {
+            return Ok(Verdict::Next);
+        };
+        let metric = self.options.metric.get(cx.session);
+        self.warn_once(metric, cx);
+        let is_configured = field == *self.options.field.configured();
+        let table =
+            if is_configured { Cow::Borrowed(&self.table) } else { Cow::Owned(self.book.table(&field)) };
+        let counter = self.book.counter(&table, key, &cx.world.clock);
+        // A number of mails or bytes is below a threshold if it is below the next whole number.
+        let threshold = self.options.threshold.get(cx.session).points().ceil() as i64;
+        let deadline = cx.deadline.backends;
+        let passes = if is_configured && self.counted_later.load(Ordering::Relaxed) {
+            let has_been_counted = cx.session.result(&counted_mark(&table)) == Some(counter.key.as_str());
+            let (amounts, clock) = (Amounts::of(cx.request), &cx.world.clock);
+            has_been_counted
+                || counter.reserve(metric, threshold, &amounts, cx.reservations, clock, deadline).await?
+        } else {
+            counter.read(metric, deadline).await? < threshold as f64
+        };
+        Ok(if passes { Verdict::Next } else { Verdict::Stop(self.options.action.get(cx.session)) })
+    }
+}
+
+impl Quota {
+    fn warn_once(&self, metric: Metric, cx: &Cx<'_>) {
+        if let Some(why) = unknown_yet(metric, cx.request)
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!("plugin {}: metric {metric}: {why}", self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tasks::When;
+    use crate::testing::Bench;
+    use rusqlite::Connection;
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn quota(name: &str, options: &str) -> String {
+        format!("<Plugin {name}>\n module = Quota\n field = sender\n {options}\n</Plugin>\n")
+    }
+
+    const ACCOUNTING: &str = "<Plugin acct>\n module = Accounting\n fields = sender\n</Plugin>\n";
+
+    const REJECTION: &str = "<Plugin no>\n module = Condition\n key = recipient\n match = bad\n \
+                             action = reject\n</Plugin>\n";
+
+    fn bench(folder: &Path, chain: &str) -> Bench {
+        let db = folder.join("db.sqlite");
+        let mut bench = Bench::new(&format!(
+            "<Connection db>\n module = Sql\n dsn = \"dbi:SQLite:dbname={}\"\n</Connection>\n{chain}",
+            db.display()
+        ))
+        .attribute("sender", "alice@example.org")
+        .attribute("size", "100");
+        bench.run_tasks(When::Start);
+        bench
+    }
+
+    /// What becomes of mails, one after the other.
+    fn mails(bench: &mut Bench, count: usize) -> Vec<bool> {
+        (0..count).map(|_| bench.run_fresh().is_none()).collect()
+    }
+
+    /// How many reservations there are, once what is given back in the background is.
+    fn reservations(folder: &Path, expected: i64) -> i64 {
+        let db = Connection::open(folder.join("db.sqlite")).unwrap();
+        let count = || {
+            db.query_row("SELECT COUNT(*) FROM mtpolicyd_reservations", [], |row| row.get(0)).unwrap()
+        };
+        for _ in 0..100 {
+            if count() == expected {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        count()
+    }
+
+    #[test]
+    fn as_many_pass_as_the_threshold_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = quota("q", "metric = count\n threshold = 3") + ACCOUNTING;
+        let mut bench = bench(folder.path(), &chain);
+        assert_eq!(mails(&mut bench, 5), [true, true, true, false, false]);
+        assert_eq!(bench.run().as_deref(), Some("defer smtp traffic quota has been exceeded"));
+        assert_eq!(reservations(folder.path(), 0), 0);
+        bench.pass(Duration::from_secs(31 * 24 * 3600));
+        assert_eq!(mails(&mut bench, 1), [true], "the next month");
+    }
+
+    #[test]
+    fn a_mail_that_is_not_accepted_gives_its_place_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = quota("q", "metric = count\n threshold = 2") + REJECTION + ACCOUNTING;
+        let mut bench = bench(folder.path(), &chain);
+        bench.attribute_again("recipient", "bad");
+        for _ in 0..4 {
+            assert_eq!(bench.run_fresh().as_deref(), Some("reject"));
+            assert_eq!(reservations(folder.path(), 0), 0);
+        }
+        bench.attribute_again("recipient", "good");
+        assert_eq!(mails(&mut bench, 3), [true, true, false]);
+    }
+
+    #[test]
+    fn a_mail_that_was_counted_passes_for_its_other_recipients() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench = bench(folder.path(), &(quota("q", "metric = count\n threshold = 1") + ACCOUNTING));
+        assert_eq!(bench.run(), None);
+        assert_eq!(bench.run(), None, "the same mail");
+        assert_eq!(mails(&mut bench, 1), [false], "another one");
+    }
+
+    #[test]
+    fn several_quotas_share_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = quota("q", "metric = count\n threshold = 9")
+            + &quota("r", "metric = size\n threshold = 200.5")
+            + ACCOUNTING;
+        let mut bench = bench(folder.path(), &chain);
+        assert_eq!(mails(&mut bench, 4), [true, true, true, false], "0, 100 and 200 are below, 300 is not");
+        assert_eq!(reservations(folder.path(), 0), 0);
+    }
+
+    #[test]
+    fn a_place_of_a_daemon_that_died_expires() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench = bench(folder.path(), &(quota("q", "metric = count\n threshold = 2") + ACCOUNTING));
+        assert_eq!(mails(&mut bench, 1), [true]);
+        let db = Connection::open(folder.path().join("db.sqlite")).unwrap();
+        let dead = "INSERT INTO mtpolicyd_reservations \
+                    VALUES (NULL, 'x', 'acct_sender', 'alice@example.org', '2025-11', 1, 1, 1, 1, ?)";
+        db.execute(dead, [bench.now() + 130]).unwrap();
+        assert_eq!(mails(&mut bench, 1), [false]);
+        bench.pass(Duration::from_secs(131));
+        assert_eq!(mails(&mut bench, 2), [true, false]);
+    }
+
+    #[test]
+    fn after_accounting_it_compares_what_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = ACCOUNTING.to_owned() + &quota("q", "metric = count\n threshold = 3");
+        let mut bench = bench(folder.path(), &chain);
+        assert_eq!(mails(&mut bench, 4), [true, true, false, false]);
+    }
+}
