@@ -4,7 +4,7 @@ use crate::chain::Chain;
 use crate::counters::{Amounts, Book, Engine, Keeper, Metric, Table, TimePattern, counted_mark, unknown_yet};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
-use crate::value::{Score, Switch};
+use crate::value::{Integer, Switch};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +47,7 @@ options! {
         /// `size_rcpt` (bytes times recipients).
         metric: UserConfig<Metric>,
         /// The number from which on mails are not accepted.
-        threshold: UserConfig<Score>,
+        threshold: UserConfig<Integer>,
         /// The answer to Postfix from then on.
         action: UserConfig<String> = "defer smtp traffic quota has been exceeded".to_owned(),
         /// The span of time, as Accounting has it.
@@ -108,8 +108,7 @@ impl Plugin for Quota {
         let table =
             if is_configured { Cow::Borrowed(&self.table) } else { Cow::Owned(self.book.table(&field)) };
         let counter = self.book.counter(&table, key, &cx.world.clock);
-        // A number of mails or bytes is below a threshold if it is below the next whole number.
-        let threshold = self.options.threshold.get(cx.session).points().ceil() as i64;
+        let threshold = self.options.threshold.get(cx.session).0;
         let deadline = cx.deadline.backends;
         let passes = if is_configured && self.counted_later.load(Ordering::Relaxed) {
             let has_been_counted = cx.session.result(&counted_mark(&table)) == Some(counter.key.as_str());
@@ -170,9 +169,8 @@ mod tests {
     /// How many reservations there are, once what is given back in the background is.
     fn reservations(folder: &Path, expected: i64) -> i64 {
         let db = Connection::open(folder.join("db.sqlite")).unwrap();
-        let count = || {
-            db.query_row("SELECT COUNT(*) FROM mtpolicyd_reservations", [], |row| row.get(0)).unwrap()
-        };
+        let count =
+            || db.query_row("SELECT COUNT(*) FROM mtpolicyd_reservations", [], |row| row.get(0)).unwrap();
         for _ in 0..100 {
             if count() == expected {
                 break;
@@ -221,7 +219,7 @@ mod tests {
     fn several_quotas_share_one_place() {
         let folder = tempfile::tempdir().unwrap();
         let chain = quota("q", "metric = count\n threshold = 9")
-            + &quota("r", "metric = size\n threshold = 200.5")
+            + &quota("r", "metric = size\n threshold = 201")
             + ACCOUNTING;
         let mut bench = bench(folder.path(), &chain);
         assert_eq!(mails(&mut bench, 4), [true, true, true, false], "0, 100 and 200 are below, 300 is not");

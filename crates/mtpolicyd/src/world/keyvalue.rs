@@ -41,6 +41,15 @@ pub enum Locked {
     Theirs,
 }
 
+/// A lock that somebody has.
+#[derive(Clone, Copy, Debug)]
+pub struct Lock<'a> {
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its value: who has it.
+    pub owner: &'a [u8],
+}
+
 /// Does the same on whichever store it is.
 macro_rules! on_each {
     ($store:expr, $name:ident($($argument:expr),*)) => {
@@ -112,6 +121,26 @@ impl Store {
         deadline: Instant,
     ) -> Result<Locked, BackendError> {
         on_each!(self, lock(lock, owner, lifetime, key, deadline))
+    }
+
+    /// Sets what a lock protects and gives the lock back, if it still is its owner's: whether it was. Redis
+    /// sets nothing if it is not.
+    pub async fn set_and_unlock(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+        lock: Lock<'_>,
+        deadline: Instant,
+    ) -> Result<bool, BackendError> {
+        match self {
+            Store::Memcached(store) => store.set_and_unlock(key, value, lifetime, lock, deadline).await,
+            Store::Redis(store) => store.set_and_unlock(key, value, lifetime, lock, deadline).await,
+            Store::Memory(_) | Store::Sql(_) => {
+                self.set(key, value, lifetime, deadline).await?;
+                self.unlock(lock.key, lock.owner, deadline).await
+            }
+        }
     }
 
     /// Gives a lock back, if it still is this owner's: whether it was.

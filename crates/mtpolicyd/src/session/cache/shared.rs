@@ -4,8 +4,8 @@
 
 use super::{Lease, OpenError};
 use crate::session::Session;
-use crate::world::backend::BackendError;
-use crate::world::keyvalue::{Locked, Store};
+use crate::world::backend::{BackendError, Failure};
+use crate::world::keyvalue::{Lock, Locked, Store};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,11 +93,18 @@ impl SharedSessions {
                 Ok(Lease::Shared(SharedLease { session, kept }))
             }
             Ok(None) => Err(OpenError::Locked),
-            Err(_) if self.options.go_on_without => {
+            Err(error) => {
+                if error.failure == Failure::TimedOut {
+                    // Perhaps it is locked, and nobody came to know.
+                    let (sessions, instance) = (self.clone(), instance.to_owned());
+                    self.saves.spawn(async move { sessions.unlock(&instance, &owner).await });
+                }
+                if !self.options.go_on_without {
+                    return Err(OpenError::Away(error));
+                }
                 self.without.fetch_add(1, Ordering::Relaxed);
                 Ok(Lease::Private(Session::default()))
             }
-            Err(error) => Err(OpenError::Away(error)),
         }
     }
 
@@ -139,19 +146,25 @@ impl SharedSessions {
     }
 
     async fn save(&self, session: &Session, kept: &Kept) {
-        let deadline = Instant::now() + self.options.lock_timeout;
-        if Instant::now() < kept.until {
-            let bytes = session.to_bytes();
-            let saved = self.store.set(&kept.instance, &bytes, self.options.expire, deadline).await;
-            if let Err(error) = saved {
-                tracing::info!("a session is not kept: {error}");
-            }
-        } else {
+        if Instant::now() >= kept.until {
             // It may be in use by another request now, whose results would be lost.
             tracing::warn!("a session is not kept: its request took longer than lock_timeout");
+            return self.unlock(&kept.instance, &kept.owner).await;
         }
-        let unlocked = self.store.unlock(&lock_name(&kept.instance), kept.owner.as_bytes(), deadline).await;
-        if let Err(error) = unlocked {
+        let (bytes, key) = (session.to_bytes(), lock_name(&kept.instance));
+        let lock = Lock { key: &key, owner: kept.owner.as_bytes() };
+        let expire = self.options.expire;
+        let saved = self.store.set_and_unlock(&kept.instance, &bytes, expire, lock, kept.until).await;
+        if let Err(error) = saved {
+            tracing::info!("a session is not kept: {error}");
+            self.unlock(&kept.instance, &kept.owner).await;
+        }
+    }
+
+    /// Gives a lock back that may be ours.
+    async fn unlock(&self, instance: &[u8], owner: &str) {
+        let deadline = Instant::now() + self.options.lock_timeout;
+        if let Err(error) = self.store.unlock(&lock_name(instance), owner.as_bytes(), deadline).await {
             tracing::info!("the lock of a session is left to expire: {error}");
         }
     }

@@ -17,8 +17,8 @@ use self::address::Address;
 use self::choice::Choice;
 use self::protocol::{MAX_KEY_BYTES, MAX_VALUE_BYTES, Replies, Reply, Request};
 use self::server::{Fault, Server};
-use super::Locked;
 use super::keys::stand_in;
+use super::{Lock, Locked};
 use crate::world::backend::{BackendError, call_deadline};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -182,18 +182,52 @@ impl Memcached {
         Ok(Locked::Ours(self.get(key, deadline).await?))
     }
 
+    /// Sets what a lock protects and gives the lock back: two round trips where both are on one server.
+    pub async fn set_and_unlock(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+        lock: Lock<'_>,
+        deadline: Instant,
+    ) -> Result<bool, BackendError> {
+        self.check_size(value)?;
+        let deadline = self.deadline(deadline);
+        let (name, key_name) = (self.name(lock.key), self.name(key));
+        if !std::ptr::eq(self.home(&name), self.home(&key_name)) {
+            self.set(key, value, lifetime, deadline).await?;
+            return self.unlock(lock.key, lock.owner, deadline).await;
+        }
+        let request = |full: &[u8]| Request::new().set(&key_name.full, value, lifetime).gets(full);
+        let (server, replies) = self.call(&name, request, deadline).await?;
+        yes_or_no(server, replies.first(), &Reply::Stored, None)?;
+        self.unlock_if(&name, lock.owner, server, replies.get(1), deadline).await
+    }
+
     /// Gives a lock back, if it still is this owner's: whether it was.
     pub async fn unlock(&self, lock: &[u8], owner: &[u8], deadline: Instant) -> Result<bool, BackendError> {
         let deadline = self.deadline(deadline);
         let name = self.name(lock);
         let (server, replies) = self.call(&name, |full| Request::new().gets(full), deadline).await?;
-        let cas = match replies.first() {
+        self.unlock_if(&name, owner, server, replies.first(), deadline).await
+    }
+
+    /// Removes a lock whose value, as just read, is the owner's and has not changed since.
+    async fn unlock_if(
+        &self,
+        name: &Name<'_>,
+        owner: &[u8],
+        server: &Server,
+        found: Option<&Reply>,
+        deadline: Instant,
+    ) -> Result<bool, BackendError> {
+        let cas = match found {
             Some(Reply::Value { data, cas, .. }) if data == owner => *cas,
             Some(Reply::Value { .. } | Reply::Miss) => return Ok(false),
             other => return Err(unexpected(server, other)),
         };
         let request = |full: &[u8]| Request::new().delete_unchanged(full, cas);
-        let (server, replies) = self.call(&name, request, deadline).await?;
+        let (server, replies) = self.call(name, request, deadline).await?;
         match replies.first() {
             Some(Reply::Stored) => Ok(true),
             // It has expired meanwhile, and may be another's.

@@ -10,7 +10,7 @@ mod script;
 mod sentinel;
 mod trouble;
 
-use super::Locked;
+use super::{Lock, Locked};
 use crate::world::backend::{BackendError, Breaker, Secret, call_deadline};
 use crate::world::tls;
 use call::{Call, Servers};
@@ -77,6 +77,14 @@ static INCREMENT: LazyLock<Lua<'static>> = LazyLock::new(|| {
 /// `KEYS[1]` is a lock, `ARGV[1]` who owns it.
 static UNLOCK: LazyLock<Lua<'static>> = LazyLock::new(|| {
     Lua::new("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0")
+});
+
+/// Keys: the lock, what it protects. Arguments: the owner, the value, its lifetime in milliseconds.
+static SET_AND_UNLOCK: LazyLock<Lua<'static>> = LazyLock::new(|| {
+    Lua::new(
+        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end \
+         redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) return redis.call('DEL', KEYS[1])",
+    )
 });
 
 /// A Redis. Keys are what callers pass, so that tickets, sessions and locks of the original are found.
@@ -227,6 +235,26 @@ impl Redis {
     pub async fn unlock(&self, lock: &[u8], owner: &[u8], deadline: Instant) -> Result<bool, BackendError> {
         let reply = self.run(&UNLOCK, &[lock], &[owner], Call::repeatable, deadline).await?;
         self.read(number(&reply)).map(|deleted| deleted > 0)
+    }
+
+    /// Sets what a lock protects and gives the lock back, both only if the lock still is its owner's: whether
+    /// it was. In a cluster the two may be on different nodes, and what is set is set in any case.
+    pub async fn set_and_unlock(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+        lock: Lock<'_>,
+        deadline: Instant,
+    ) -> Result<bool, BackendError> {
+        if let Servers::Cluster(_) = self.servers {
+            self.set(key, value, lifetime, deadline).await?;
+            return self.unlock(lock.key, lock.owner, deadline).await;
+        }
+        let milliseconds = lifetime.as_millis().max(1).to_string();
+        let arguments = [lock.owner, value, milliseconds.as_bytes()];
+        let reply = self.run(&SET_AND_UNLOCK, &[lock.key, key], &arguments, Call::once, deadline).await?;
+        self.read(number(&reply)).map(|done| done > 0)
     }
 
     /// Runs a script by its hash, or by its text where the server does not know it.
