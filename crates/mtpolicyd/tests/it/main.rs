@@ -6,6 +6,7 @@ mod client;
 mod connections;
 mod dialogues;
 mod dns;
+mod examples;
 mod greylist;
 mod keyvalue;
 mod ldap;

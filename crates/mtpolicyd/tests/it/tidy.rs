@@ -185,6 +185,7 @@ fn sources() -> Vec<File> {
 fn documents() -> Vec<File> {
     let mut files = Vec::new();
     collect("docs", "md", &mut files);
+    collect("examples", "md", &mut files);
     for name in names_in("").into_iter().filter(|name| name.ends_with(".md")) {
         files.push(File { text: read(&name), path: name });
     }
