@@ -6,6 +6,7 @@ mod client;
 mod connections;
 mod dialogues;
 mod dns;
+mod example_cluster;
 mod examples;
 mod greylist;
 mod keyvalue;
