@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 /// A file of an example, in which some words are others.
 ///
@@ -49,6 +50,59 @@ pub fn is_right(configuration: &Path) {
 fn instance() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("mail.{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The end of a mail of a user to so many recipients.
+fn mail_of(user: &str, recipients: u32) -> String {
+    format!(
+        "protocol_state=END-OF-MESSAGE\ninstance={}\nsasl_username={user}\nrecipient_count={recipients}\n\
+         size=1000",
+        instance()
+    )
+}
+
+const OVER_QUOTA: &str = "reject you have sent to as many recipients as you may today";
+
+#[test]
+fn quota_per_user() {
+    let site = Site::new();
+    let database = site.path("quota.sqlite");
+    let folder = database.parent().unwrap().display().to_string();
+    let tables = rusqlite::Connection::open(&database).unwrap();
+    tables.execute_batch(&example("quota-per-user/users.sql", &[])).unwrap();
+    configured(&site, "quota-per-user/mtpolicyd.conf", &[("/var/lib/mtpolicyd", &folder)]);
+    let daemon = site.start();
+    let mut client = daemon.connect();
+    assert_eq!(client.ask(&mail_of("trainee@example.org", 5)).action(), "dunno");
+    assert_eq!(client.ask(&mail_of("trainee@example.org", 1)).action(), OVER_QUOTA);
+    assert_eq!(client.ask(&mail_of("newsletter@example.org", 9_000)).action(), "dunno");
+    // Who has no limit of his own, from many connections at the same time.
+    let passed = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = daemon.connect();
+                for _ in 0..20 {
+                    let action = client.ask(&mail_of("somebody@example.org", 1)).action();
+                    assert!([OVER_QUOTA, "dunno"].contains(&action.as_str()), "{action}");
+                    passed.fetch_add(u32::from(action == "dunno"), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(passed.into_inner(), 100);
+    let counted = |user: &str| {
+        let sql = "SELECT sum(count_rcpt) FROM acct_sasl_username WHERE key = ?";
+        tables.query_row(sql, [user], |row| row.get::<_, u32>(0)).unwrap()
+    };
+    assert_eq!(counted("somebody@example.org"), 100);
+    assert_eq!(counted("trainee@example.org"), 5);
+    // A new limit holds from the next mail on.
+    let raise = example("quota-per-user/README.md", &[]);
+    let raise = raise.lines().find_map(|line| line.trim().strip_prefix('"')).expect("it says how");
+    tables.execute(&raise.trim_end_matches('"').replace("\\\"", "\""), []).unwrap();
+    assert_eq!(client.ask(&mail_of("trainee@example.org", 45)).action(), "dunno");
+    assert_eq!(client.ask(&mail_of("trainee@example.org", 1)).action(), OVER_QUOTA);
 }
 
 #[test]
