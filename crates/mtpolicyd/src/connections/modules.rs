@@ -94,7 +94,8 @@ options! {
         /// How many connections to a server are open at most.
         max_connections: Limit = Limit(10),
         /// When a change in SQLite counts as made: `full`, once it is on the disk, so that what was answered
-        /// survives a power cut; `process`, once the system has it, so that it survives a crash of the daemon.
+        /// survives a power cut; `process`, once the system has it, so that it survives a crash of the
+        /// daemon.
         durability: DurabilityWord = DurabilityWord::Full,
         /// A file of certificates (PEM) of authorities to trust, beside those of the system.
         tls_ca: Option<String>,
@@ -175,7 +176,8 @@ options! {
         binddn: Option<String>,
         /// The password for `binddn`.
         password: Option<String>,
-        /// Whether the connection is encrypted, and the server's certificate verified, before anything is said.
+        /// Whether the connection is encrypted, and the server's certificate verified, before anything is
+        /// said.
         starttls: Truth = Truth(true),
         /// A file of certificates (PEM) of authorities to trust, beside those of the system.
         tls_ca: Option<String>,

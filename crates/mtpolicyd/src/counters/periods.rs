@@ -94,7 +94,8 @@ enum Step {
 
 const HOUR: i64 = 3600;
 
-/// How far back rows are looked for that are too old: ten years, in seconds. The daily task finds younger ones.
+/// How far back rows are looked for that are too old: ten years, in seconds. The daily task finds them long
+/// before.
 const LOOK_BACK: i64 = 10 * 365 * 24 * HOUR;
 
 #[cfg(test)]

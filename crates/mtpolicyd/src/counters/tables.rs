@@ -188,8 +188,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Reserves unless a threshold has been reached: token, table, key, time, the numbers and the end; key and
-    /// time; table, key and time; the threshold.
+    /// Reserves unless a threshold has been reached: token, table, key, time, the numbers and the end; key
+    /// and time; table, key and time; the threshold.
     pub fn reserve(&self, number: &str) -> String {
         let reservations = self.sql.quote(RESERVATIONS);
         let names = ["key", "time"].iter().chain(&NUMBERS).map(|name| self.column(name));

@@ -19,7 +19,8 @@ options! {
     /// There is a table for each field, `acct_client_address` for example, with a row for each value of the
     /// field and each span of time: the columns are `key`, `time`, `count` (mails), `count_rcpt` (mails times
     /// recipients), `size` (bytes) and `size_rcpt` (bytes times recipients). Tables that are missing are
-    /// made, and those of the original get a unique key. A field that is not in the request, or blank, is not counted.
+    /// made, and those of the original get a unique key. A field that is not in the request, or blank, is
+    /// not counted.
     ///
     /// Ask it at the end of the message (`smtpd_end_of_data_restrictions`): before that Postfix does not know
     /// the recipients and the size.
@@ -48,8 +49,8 @@ options! {
         db: String = "db",
         /// The storage engine of tables that are made in MySQL or MariaDB.
         mysql_engine: Engine = "MyISAM",
-        /// Where to count instead of in `db`: the name of a `<Connection>`. With one of module Redis no database
-        /// is needed.
+        /// Where to count instead of in `db`: the name of a `<Connection>`. With one of module Redis no
+        /// database is needed.
         store: Option<String>,
         /// How long what was counted is kept after its span of time is over, such as `400d`; the daily task
         /// removes what is older. The `time_pattern` must not change within an hour. Without it rows stay for

@@ -1,7 +1,8 @@
 //! How a session is written into a store: a form of our own.
 //!
-//! The original writes Perl's Storable there; what can't be read counts as absent. The form is a line that names
-//! it, then for each entry a letter and two texts, each with its length in bytes before it: `f1:k3:abc`.
+//! The original writes Perl's Storable there; what can't be read counts as absent. The form is a line that
+//! names it, then for each entry a letter and two texts, each with its length in bytes before it:
+//! `f1:k3:abc`.
 //!
 //! Knows: what a session holds. Must not know: stores.
 

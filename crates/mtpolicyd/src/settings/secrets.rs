@@ -39,8 +39,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mtpolicyd.conf");
         let text = "<Connection redis>\nmodule = Redis\npassword = hunter2\n</Connection>\n\
-                    <VirtualHost 12345>\nname = test\n<Plugin a>\nmodule = Action\naction = dunno\n</Plugin>\n\
-                    </VirtualHost>\n";
+                    <VirtualHost 12345>\nname = test\n<Plugin a>\nmodule = Action\n\
+                    action = dunno\n</Plugin>\n</VirtualHost>\n";
         std::fs::write(&path, text).unwrap();
         for (mode, warned) in [(0o644, true), (0o640, false)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -4,6 +4,7 @@
 
 mod client;
 mod connections;
+mod counters;
 mod dialogues;
 mod dns;
 mod example_cluster;

@@ -43,6 +43,8 @@ const ONE_AN_HOUR: &str = "key = sasl_username\nlimit = 1/1h";
 const GREYLIST: &str = "use_autowl = 0\n<Ticket>\nmodule = Memory\n</Ticket>";
 const GREYLIST_WITHOUT_WAITING: &str = "use_autowl = 0\nmin_retry_wait = 0\n<Ticket>\nmodule = Memory\n\
                                         prefix = other\n</Ticket>";
+const TWO_MAILS: &str = "field = sasl_username\nmetric = count\nthreshold = 2";
+const FEW_MAILS: &str = "field = sasl_username\nmetric = count\nthreshold = 150";
 const RBL: &str = "domain = bl.test";
 const DBL: &str = "domain = dbl.test\nhelo_name_mode = passive\nreverse_client_name_mode = passive";
 const DBL_PASSIVE: &str = "domain = dbl.test\nsender_mode = passive\nreverse_client_name_mode = passive\n\
@@ -51,6 +53,7 @@ const DBL_PASSIVE: &str = "domain = dbl.test\nsender_mode = passive\nreverse_cli
 /// All cases, as module, option, other options, value, answer without it, answer with it.
 #[rustfmt::skip]
 const CASES: &[[&str; 6]] = &[
+    ["Accounting", "enabled", "fields = sasl_username", "off", "hold", QUIET],
     ["AddScoreHeader", "spam_score", "", "2", SCORE_3, SPAM_3],
     ["Condition", "score", ANY_SENDER, "4", QUIET, SCORE_4],
     ["Condition", "action", ANY_SENDER, "hold", QUIET, "hold"],
@@ -62,6 +65,11 @@ const CASES: &[[&str; 6]] = &[
     ["Greylist", "score", GREYLIST_WITHOUT_WAITING, "4", QUIET, SCORE_4],
     ["Honeypot", "enabled", "recipients = b@rcpt.example\nstore = memory", "off", "reject trapped", QUIET],
     ["Honeypot", "score", "recipients = b@rcpt.example\nstore = memory\nmode = passive", "4", QUIET, SCORE_4],
+    ["Quota", "enabled", TWO_MAILS, "off", "defer smtp", QUIET],
+    ["Quota", "field", TWO_MAILS, "nothere", "defer smtp", QUIET],
+    ["Quota", "metric", FEW_MAILS, "size", QUIET, "defer smtp"],
+    ["Quota", "threshold", FEW_MAILS, "2", QUIET, "defer smtp"],
+    ["Quota", "action", TWO_MAILS, "hold", "defer smtp", "hold"],
     ["RBL", "enabled", RBL, "off", "reject delivery from", QUIET],
     ["RBL", "mode", RBL, "passive", "reject delivery from", QUIET],
     ["RBL", "score", "domain = bl.test\nmode = passive\nscore = 1", "4", SCORE_1, SCORE_4],
@@ -91,8 +99,7 @@ fn cases() -> impl Iterator<Item = Case> {
         without,
         with,
     };
-    let is_there = |case: &Case| KINDS.iter().any(|kind| kind.name == case.module);
-    CASES.iter().map(case).filter(is_there)
+    CASES.iter().map(case)
 }
 
 impl Case {
@@ -108,15 +115,26 @@ impl Case {
                 "<Plugin c>\nmodule = Condition\nkey = sender\nre_match = .\nscore = 3\n</Plugin>"
             }
             "RBLAction" => "<Plugin bl>\nmodule = RBL\ndomain = bl.test\nmode = passive\n</Plugin>",
+            "Quota" => "<Plugin a>\nmodule = Accounting\nfields = sasl_username\n$TABLES\n</Plugin>",
             _ => "",
+        };
+        let (tables, after) = match self.module {
+            "Accounting" => {
+                let quota = "field = sasl_username\nmetric = count\nthreshold = 2\naction = hold";
+                ("$TABLES", format!("<Plugin q>\nmodule = Quota\n{quota}\n$TABLES\n</Plugin>"))
+            }
+            "Quota" => ("$TABLES", String::new()),
+            _ => ("", String::new()),
         };
         let Case { module, option, others, .. } = self;
         format!(
             "<VirtualHost $PORT>\nname = \"{}\"\n<Plugin settings>\n{settings}\n</Plugin>\n{before}\n\
-             <Plugin p>\nmodule = {module}\n{others}\nuc_{option} = {SETTING}\n</Plugin>\n\
+             <Plugin p>\nmodule = {module}\n{others}\n{tables}\nuc_{option} = {SETTING}\n</Plugin>\n{after}\n\
              <Plugin header>\nmodule = AddScoreHeader\n</Plugin>\n</VirtualHost>\n",
             self.name()
         )
+        // Each case has tables of its own.
+        .replace("$TABLES", &format!("table_prefix = \"{}-\"", self.name()))
     }
 
     /// The answer to the second mail of a user.
