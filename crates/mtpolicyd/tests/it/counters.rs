@@ -39,7 +39,7 @@ const QUOTA: &str = "\
 
 /// What is shared, as the lines of its `<Connection shared>`.
 fn daemon(connection: &str, chain: &str) -> Daemon {
-    let mut site = Site::new();
+    let site = Site::new();
     site.configure(&format!(
         "port = \"127.0.0.1:$PORT\"\n<Connection shared>\n{connection}\n</Connection>\n\
          <VirtualHost $PORT>\nname = outgoing\n{}</VirtualHost>\n",
@@ -88,8 +88,8 @@ impl Database {
             durability: Durability::Full,
             tls_ca: None,
         };
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        Database { sql: Arc::new(Sql::new("test", settings).unwrap()), runtime }
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        Database { sql: Arc::new(Sql::new("test", settings).expect("a database")), runtime }
     }
 
     fn run(&self, sql: &str, params: Vec<Param>) -> Vec<Vec<Option<String>>> {
@@ -116,7 +116,7 @@ impl Database {
     }
 
     fn reservations(&self) -> String {
-        self.run("SELECT COUNT(*) FROM mtpolicyd_reservations", Vec::new())[0][0].clone().unwrap()
+        self.run("SELECT COUNT(*) FROM mtpolicyd_reservations", Vec::new())[0][0].clone().expect("a number")
     }
 }
 
