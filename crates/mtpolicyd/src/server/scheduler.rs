@@ -68,14 +68,13 @@ async fn run_forever(shared: &Shared) {
     let offset = Duration::from_secs(u64::from(std::process::id() % SPREAD_SECONDS));
     let mut next = next_hour(Timestamp::now());
     loop {
-        let wait = Duration::try_from(Timestamp::now().duration_until(next)).unwrap_or_default() + offset;
-        if wait > LONGEST_SLEEP {
-            tokio::time::sleep(LONGEST_SLEEP).await;
+        let wait = Duration::try_from(Timestamp::now().duration_until(next + offset)).unwrap_or_default();
+        if !wait.is_zero() {
+            tokio::time::sleep(wait.min(LONGEST_SLEEP)).await;
             // After a jump back the next hour is an earlier one.
             next = next.min(next_hour(Timestamp::now()));
             continue;
         }
-        tokio::time::sleep(wait).await;
         let service = shared.service.load_full();
         if runs_tasks(&service) {
             for period in upkeep::due_at(&next.to_zoned_datetime(TimeZone::system())) {

@@ -20,6 +20,7 @@ mod rate_limit;
 mod redis;
 mod reload;
 mod servers;
+mod sessions;
 mod sql;
 mod support;
 mod tidy;
