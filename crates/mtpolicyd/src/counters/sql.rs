@@ -4,10 +4,10 @@
 
 use super::amounts::{Amounts, Metric};
 use super::reservations::{LIFETIME, Reservations};
-use super::tables::{MAX_KEY_CHARS, Writer, plain};
+use super::tables::{MAX_KEY_CHARS, Writer, create_reservations, plain, remove_expired, remove_reservation};
 use super::{Backend, Counter};
 use crate::value::numeric_prefix;
-use crate::world::backend::{BackendError, Failure};
+use crate::world::backend::BackendError;
 use crate::world::clock::Clock;
 use crate::world::sql::{Dialect, Output, Param, Sql, Statement, Work};
 use std::collections::BTreeSet;
@@ -60,29 +60,21 @@ pub async fn count(
         }
     }
     for work in works.into_iter().filter(|work| !work.statements.is_empty()) {
-        match sql.run(work.clone(), deadline).await {
-            // A table may have gone with its file.
-            Err(error) if is_answer(&error) => {
-                for (_, table) in &tables {
-                    table.prepare_and_log(deadline).await?;
-                }
-                table_of_reservations(sql, deadline).await?;
-                sql.run(work, deadline).await?;
+        // A table may have gone with its file.
+        let make = async {
+            for (_, table) in &tables {
+                table.prepare_and_log(deadline).await?;
             }
-            other => drop(other?),
-        }
+            make_reservations(sql, deadline).await
+        };
+        sql.run_or_make(work, make, deadline).await?;
     }
     Ok(())
 }
 
-async fn table_of_reservations(sql: &Sql, deadline: Instant) -> Result<(), BackendError> {
-    let statements = Writer { sql, table: "" }.create_reservations();
+async fn make_reservations(sql: &Sql, deadline: Instant) -> Result<(), BackendError> {
+    let statements = create_reservations(sql);
     sql.run(Work { statements, lock: Some(TABLES_LOCK.to_owned()), durable: true }, deadline).await.map(drop)
-}
-
-/// Whether the database has answered, if only with an error.
-fn is_answer(error: &BackendError) -> bool {
-    !matches!(error.failure, Failure::Down(_) | Failure::TimedOut)
 }
 
 impl SqlTable {
@@ -107,13 +99,7 @@ impl SqlTable {
         self.make_ready(deadline).await?;
         let sql = self.read[metric as usize].clone();
         let query = Statement { sql, params: self.place(counter).to_vec() };
-        let rows = match self.sql.query(query.clone(), deadline).await {
-            Err(error) if is_answer(&error) => {
-                self.prepare_and_log(deadline).await?;
-                self.sql.query(query, deadline).await?
-            }
-            other => other?,
-        };
+        let rows = self.sql.query_or_make(query, self.prepare_and_log(deadline), deadline).await?;
         let text = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
         Ok(numeric_prefix(text.unwrap_or_default().as_bytes()))
     }
@@ -142,7 +128,7 @@ impl SqlTable {
         params.push(Param::Integer(threshold));
         let mut expired = self.reserved_place(counter).to_vec();
         expired.push(Param::Integer(now));
-        let purge = Writer { sql: &self.sql, table: "" }.remove_expired();
+        let purge = remove_expired(&self.sql);
         let statements = vec![
             Statement { sql: purge.into(), params: expired },
             Statement { sql: self.reserve[metric as usize].clone(), params },
@@ -200,19 +186,15 @@ impl SqlTable {
         deadline: Instant,
     ) -> Result<Vec<Output>, BackendError> {
         let work = Work { statements, lock: Some(self.lock(counter)), durable: false };
-        match self.sql.run(work.clone(), deadline).await {
-            Err(BackendError { failure: Failure::NoTable(_), .. }) => {
-                self.prepare_and_log(deadline).await?;
-                table_of_reservations(&self.sql, deadline).await?;
-                self.sql.run(work, deadline).await
-            }
-            other => other,
-        }
+        let make = async {
+            self.prepare_and_log(deadline).await?;
+            make_reservations(&self.sql, deadline).await
+        };
+        self.sql.run_or_make(work, make, deadline).await
     }
 
     fn remove_reservation(&self, token: &str) -> Statement {
-        let sql = Writer { sql: &self.sql, table: "" }.remove_reservation();
-        Statement { sql: sql.into(), params: vec![Param::Text(token.to_owned())] }
+        Statement { sql: remove_reservation(&self.sql).into(), params: vec![Param::Text(token.to_owned())] }
     }
 
     /// Where a counter's reservations are found: its table, key and time.

@@ -158,36 +158,6 @@ impl Writer<'_> {
         format!("SELECT COALESCE(SUM({number}), 0) FROM {table} WHERE {key} = ? AND {time} = ?")
     }
 
-    /// Makes the table of the reservations unless there is one. They are in the order of `seq`.
-    pub fn create_reservations(&self) -> Vec<Statement> {
-        let table = self.sql.quote(RESERVATIONS);
-        let (key, time) = (self.column("key"), self.column("time"));
-        let numbers = NUMBERS.map(|name| format!("{} BIGINT NOT NULL", self.column(name))).join(", ");
-        let columns = format!(
-            "token VARCHAR(64) NOT NULL, counted_in VARCHAR(255) NOT NULL, {key} VARCHAR(255) NOT NULL, \
-             {time} VARCHAR(255) NOT NULL, {numbers}, expires BIGINT NOT NULL, UNIQUE (token)"
-        );
-        let index = self.sql.quote("mtpolicyd_reservations_place");
-        let index = format!("CREATE INDEX IF NOT EXISTS {index} ON {table} ({key}, {time})");
-        match self.sql.dialect() {
-            Dialect::Sqlite => vec![
-                plain(format!(
-                    "CREATE TABLE IF NOT EXISTS {table} (seq INTEGER PRIMARY KEY AUTOINCREMENT, {columns})"
-                )),
-                plain(index),
-            ],
-            Dialect::Postgres => vec![
-                plain(format!("CREATE TABLE IF NOT EXISTS {table} (seq BIGSERIAL PRIMARY KEY, {columns})")),
-                plain(index),
-            ],
-            // As the tables of the counters, so that keys are the same here that are the same there.
-            Dialect::MySql => vec![plain(format!(
-                "CREATE TABLE IF NOT EXISTS {table} (seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, \
-                 {columns}, KEY place ({key}, {time})) ENGINE=InnoDB DEFAULT CHARSET=latin1"
-            ))],
-        }
-    }
-
     /// Reserves unless a threshold has been reached: token, table, key, time, the numbers and the end; key
     /// and time; table, key and time; the threshold.
     pub fn reserve(&self, number: &str) -> String {
@@ -225,17 +195,6 @@ impl Writer<'_> {
         )
     }
 
-    /// Removes the reservations of a table, key and time that have ended at a time.
-    pub fn remove_expired(&self) -> String {
-        let (table, key, time) = (self.sql.quote(RESERVATIONS), self.column("key"), self.column("time"));
-        format!("DELETE FROM {table} WHERE counted_in = ? AND {key} = ? AND {time} = ? AND expires <= ?")
-    }
-
-    /// Removes a reservation by its token.
-    pub fn remove_reservation(&self) -> String {
-        format!("DELETE FROM {} WHERE token = ?", self.sql.quote(RESERVATIONS))
-    }
-
     /// The spans of time in the table.
     pub fn times(&self) -> String {
         let (table, time) = (self.quoted(), self.column("time"));
@@ -246,4 +205,45 @@ impl Writer<'_> {
     pub fn remove_time(&self) -> String {
         format!("DELETE FROM {} WHERE {} = ?", self.quoted(), self.column("time"))
     }
+}
+
+/// Makes the table of the reservations unless there is one. They are in the order of `seq`.
+pub fn create_reservations(sql: &Sql) -> Vec<Statement> {
+    let table = sql.quote(RESERVATIONS);
+    let (key, time) = (sql.quote("key"), sql.quote("time"));
+    let numbers = NUMBERS.map(|name| format!("{} BIGINT NOT NULL", sql.quote(name))).join(", ");
+    let columns = format!(
+        "token VARCHAR(64) NOT NULL, counted_in VARCHAR(255) NOT NULL, {key} VARCHAR(255) NOT NULL, \
+         {time} VARCHAR(255) NOT NULL, {numbers}, expires BIGINT NOT NULL, UNIQUE (token)"
+    );
+    let index = sql.quote("mtpolicyd_reservations_place");
+    let index = format!("CREATE INDEX IF NOT EXISTS {index} ON {table} ({key}, {time})");
+    match sql.dialect() {
+        Dialect::Sqlite => vec![
+            plain(format!(
+                "CREATE TABLE IF NOT EXISTS {table} (seq INTEGER PRIMARY KEY AUTOINCREMENT, {columns})"
+            )),
+            plain(index),
+        ],
+        Dialect::Postgres => vec![
+            plain(format!("CREATE TABLE IF NOT EXISTS {table} (seq BIGSERIAL PRIMARY KEY, {columns})")),
+            plain(index),
+        ],
+        // As the tables of the counters, so that keys are the same here that are the same there.
+        Dialect::MySql => vec![plain(format!(
+            "CREATE TABLE IF NOT EXISTS {table} (seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+             {columns}, KEY place ({key}, {time})) ENGINE=InnoDB DEFAULT CHARSET=latin1"
+        ))],
+    }
+}
+
+/// Removes the reservations of a table, key and time that have ended at a time.
+pub fn remove_expired(sql: &Sql) -> String {
+    let (table, key, time) = (sql.quote(RESERVATIONS), sql.quote("key"), sql.quote("time"));
+    format!("DELETE FROM {table} WHERE counted_in = ? AND {key} = ? AND {time} = ? AND expires <= ?")
+}
+
+/// Removes a reservation by its token.
+pub fn remove_reservation(sql: &Sql) -> String {
+    format!("DELETE FROM {} WHERE token = ?", sql.quote(RESERVATIONS))
 }

@@ -61,14 +61,7 @@ impl Table {
         deadline: Instant,
     ) -> Result<Taken, BackendError> {
         let call = Call { dialect: self.sql.dialect(), key, now };
-        let outputs = match self.sql.run(call.work(demand), deadline).await {
-            // It is not there yet, or no longer.
-            Err(BackendError { failure: Failure::NoTable(_), .. }) => {
-                self.create(deadline).await?;
-                self.sql.run(call.work(demand), deadline).await?
-            }
-            outputs => outputs?,
-        };
+        let outputs = self.sql.run_or_make(call.work(demand), self.create(deadline), deadline).await?;
         let Some([Output { affected, .. }, Output { rows, .. }]) = outputs.last_chunk() else {
             let failure = Failure::Refused("statements without output".to_owned());
             return Err(BackendError { connection: self.sql.name().into(), failure });

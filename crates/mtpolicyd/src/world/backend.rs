@@ -28,7 +28,8 @@ pub enum Failure {
     /// It answered with an error.
     #[error("{0}")]
     Refused(String),
-    /// It answered that there is no such table; whoever keeps it makes it and tries again.
+    /// It answered that there is no such table, or not the unique key that a statement counts on; whoever
+    /// keeps the table makes it and tries again.
     #[error("{0}")]
     NoTable(String),
 }

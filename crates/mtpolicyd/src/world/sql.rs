@@ -14,7 +14,9 @@ mod queue;
 mod server;
 mod sqlite;
 
-use super::backend::{BackendError, Breaker, Secret, call_deadline};
+pub use placeholders::count_parameters;
+
+use super::backend::{BackendError, Breaker, Failure, Secret, call_deadline};
 use dsn::Source;
 use mysql::MySql;
 use postgres::Postgres;
@@ -178,6 +180,38 @@ impl Sql {
             }
             Engine::MySql(server) => server.run(&work, deadline).await,
             Engine::Postgres(server) => server.run(&work, deadline).await,
+        }
+    }
+
+    /// The same, where `make` makes the tables if they are missing; then it is done once more.
+    pub async fn run_or_make(
+        &self,
+        work: Work,
+        make: impl Future<Output = Result<(), BackendError>> + Send,
+        deadline: Instant,
+    ) -> Result<Vec<Output>, BackendError> {
+        match self.run(work.clone(), deadline).await {
+            Err(BackendError { failure: Failure::NoTable(_), .. }) => {
+                make.await?;
+                self.run(work, deadline).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The same for a query.
+    pub async fn query_or_make(
+        &self,
+        query: Statement,
+        make: impl Future<Output = Result<(), BackendError>> + Send,
+        deadline: Instant,
+    ) -> Result<Vec<Row>, BackendError> {
+        match self.query(query.clone(), deadline).await {
+            Err(BackendError { failure: Failure::NoTable(_), .. }) => {
+                make.await?;
+                self.query(query, deadline).await
+            }
+            outcome => outcome,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Knows: SQL. Must not know: when something is counted.
 
-use crate::world::backend::{BackendError, Failure};
+use crate::world::backend::BackendError;
 use crate::world::sql::{Dialect, Param, Sql, Statement, Work};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -74,13 +74,7 @@ impl AwlTable {
         let Some([domain, client]) = columns(domain, client) else { return Ok(None) };
         let params = vec![domain, client, Param::Integer(self.oldest(now))];
         let query = Statement { sql: self.texts.count.clone(), params };
-        let rows = match self.sql.query(query.clone(), deadline).await {
-            Err(error) if is_unprepared(&error) => {
-                self.prepare_again(deadline).await?;
-                self.sql.query(query, deadline).await?
-            }
-            other => other?,
-        };
+        let rows = self.sql.query_or_make(query, self.prepare(deadline), deadline).await?;
         Ok(rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()))
     }
 
@@ -123,20 +117,8 @@ impl AwlTable {
             self.prepare(deadline).await?;
         }
         let work = Work { statements: vec![statement], lock: None, durable: false };
-        let outputs = match self.sql.run(work.clone(), deadline).await {
-            Err(error) if is_unprepared(&error) => {
-                self.prepare_again(deadline).await?;
-                self.sql.run(work, deadline).await?
-            }
-            other => other?,
-        };
+        let outputs = self.sql.run_or_make(work, self.prepare(deadline), deadline).await?;
         Ok(outputs.first().map_or(0, |output| output.affected))
-    }
-
-    /// The table may have been dropped, or another database stands in the place of the first.
-    async fn prepare_again(&self, deadline: Instant) -> Result<(), BackendError> {
-        self.prepared.store(false, Ordering::Relaxed);
-        self.prepare(deadline).await
     }
 
     /// Makes the table if it is missing, and its unique index where the original has made none.
@@ -289,9 +271,4 @@ fn column(bytes: &[u8], most: usize) -> Option<Param> {
         }
     }
     (text.len() <= most).then_some(Param::Text(text))
-}
-
-/// Whether the table or its index may be missing.
-fn is_unprepared(error: &BackendError) -> bool {
-    matches!(error.failure, Failure::NoTable(_) | Failure::Refused(_))
 }

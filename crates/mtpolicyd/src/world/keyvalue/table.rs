@@ -60,13 +60,7 @@ impl SqlTable {
     /// The value of a key.
     pub async fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, BackendError> {
         let query = self.select(key);
-        let rows = match self.sql.query(query.clone(), deadline).await {
-            Err(error) if matches!(error.failure, Failure::NoTable(_)) => {
-                self.create(deadline).await?;
-                self.sql.query(query, deadline).await?
-            }
-            outcome => outcome?,
-        };
+        let rows = self.sql.query_or_make(query, self.create(deadline), deadline).await?;
         Ok(first_value(&rows).map(decode))
     }
 
@@ -163,13 +157,7 @@ impl SqlTable {
         deadline: Instant,
     ) -> Result<Vec<Output>, BackendError> {
         let work = Work { statements, lock: None, durable };
-        match self.sql.run(work.clone(), deadline).await {
-            Err(error) if matches!(error.failure, Failure::NoTable(_)) => {
-                self.create(deadline).await?;
-                self.sql.run(work, deadline).await
-            }
-            outcome => outcome,
-        }
+        self.sql.run_or_make(work, self.create(deadline), deadline).await
     }
 
     async fn create(&self, deadline: Instant) -> Result<(), BackendError> {

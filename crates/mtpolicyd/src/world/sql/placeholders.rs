@@ -5,6 +5,16 @@
 /// The statement with numbered parameters, without a semicolon at its end. A `?` inside quotes or comments is
 /// none; `??` is an operator's question mark, as in DBD::Pg.
 pub(super) fn numbered(sql: &str) -> String {
+    number(sql).0
+}
+
+/// How many parameters a statement has.
+pub fn count_parameters(sql: &str) -> usize {
+    number(sql).1
+}
+
+/// The statement with numbered parameters, and how many they are.
+fn number(sql: &str) -> (String, usize) {
     let mut result = String::with_capacity(sql.len() + 8);
     let mut count = 0_usize;
     let mut rest = sql;
@@ -40,7 +50,7 @@ pub(super) fn numbered(sql: &str) -> String {
     if let Some(end) = end {
         result.remove(end);
     }
-    result
+    (result, count)
 }
 
 /// Whether the quote after `E` begins a string in which a backslash escapes.
@@ -139,6 +149,19 @@ mod tests {
     }
 
     /// Every text of up to six of the signs that matter is left as it is but for its parameters.
+    #[test]
+    fn parameters_are_counted() {
+        for (sql, count) in [
+            ("SELECT 1", 0),
+            ("SELECT '?', \"?\" FROM b WHERE c=? -- ?\n AND d=? /* ? */", 2),
+            ("SELECT 'it''s ?' WHERE c=?", 1),
+            ("SELECT a ?? 'b' WHERE c=?", 1),
+            ("SELECT '\u{e9}?", 0),
+        ] {
+            assert_eq!(count_parameters(sql), count, "{sql}");
+        }
+    }
+
     #[test]
     fn nothing_but_parameters_changes() {
         let signs = ["?", "'", "\"", "$", "a", "E", "\\", "--", "/*", "*/", "\n", "é"];

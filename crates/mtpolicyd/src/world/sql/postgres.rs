@@ -329,7 +329,9 @@ impl Failed {
         let trouble = match () {
             () if is_lost => Trouble::Lost(text),
             () if is_undone => Trouble::Undone(text),
-            () if *code == SqlState::UNDEFINED_TABLE => Trouble::Said(Failure::NoTable(text)),
+            () if *code == SqlState::UNDEFINED_TABLE || text.contains("ON CONFLICT specification") => {
+                Trouble::Said(Failure::NoTable(text))
+            }
             () => Trouble::Said(Failure::Refused(text)),
         };
         Failed { trouble, is_stale }

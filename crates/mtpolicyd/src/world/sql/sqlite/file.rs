@@ -22,6 +22,9 @@ pub(super) const LOCK_STEP: Duration = Duration::from_millis(20);
 /// Statements that a connection keeps prepared; the daemon has some dozens.
 const PREPARED: usize = 128;
 
+/// How messages begin that say that a table, or its unique key, is missing.
+const NO_TABLE: [&str; 2] = ["no such table", "ON CONFLICT clause does not match"];
+
 /// Where the database is.
 pub(super) struct Place {
     source: SqliteSource,
@@ -191,7 +194,9 @@ impl Trouble {
                 | ErrorCode::FileLockingProtocolFailed,
             ) => Trouble::Broken(text),
             Some(ErrorCode::OperationInterrupted) => Trouble::Statement(Failure::TimedOut),
-            _ if text.starts_with("no such table") => Trouble::Statement(Failure::NoTable(text)),
+            _ if NO_TABLE.iter().any(|begin| text.starts_with(begin)) => {
+                Trouble::Statement(Failure::NoTable(text))
+            }
             _ => Trouble::Statement(Failure::Refused(text)),
         }
     }
