@@ -195,8 +195,10 @@ mod tests {
 
     #[test]
     fn a_query_that_is_refused_is_only_logged() {
-        let (bench, _file) = bench(None, "sql_query = \"SELECT nothing FROM nowhere WHERE x=?\"");
-        assert_eq!(bench.attribute("recipient", "a@b").try_run(), Ok(None));
+        for query in ["SELECT wrong wrong wrong ?", "SELECT config FROM nowhere WHERE x=?"] {
+            let (bench, _file) = bench(None, &format!("sql_query = \"{query}\""));
+            assert_eq!(bench.attribute("recipient", "a@b").try_run(), Ok(None), "{query}");
+        }
     }
 
     #[test]
