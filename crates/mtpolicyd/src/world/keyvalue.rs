@@ -14,6 +14,7 @@ mod memory;
 mod redis;
 mod table;
 
+pub use keys::stand_in;
 pub use memcached::{Memcached, MemcachedSettings};
 pub use memory::{Change, Memory, MemorySettings};
 pub use redis::{Redis, RedisServer, RedisSettings};

@@ -1,11 +1,13 @@
 //! Who is limited: the values that a key names, and what of them counts.
 
 use crate::fields::FieldRef;
+use crate::network::Network;
 use crate::session::Session;
 use crate::value::Value;
+use crate::world::keyvalue::stand_in;
 use postfix_policy::Request;
 use std::fmt::{Display, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// Values that together say who is limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +40,9 @@ const IPV6_PREFIX: u8 = 64;
 /// What stands for the domain of an address.
 const DOMAIN: &str = "@domain";
 
-/// A key that is longer, which no honest one is, ends in a hash. A database has 255 characters for it and the
-/// name of the plugin.
-const MAX_KEY: usize = 120;
+/// A key that is longer, in bytes, which no honest one is, ends in a hash. A database has 255 characters for
+/// it and the name of the plugin.
+const MAX_KEY: usize = 133;
 
 impl Key {
     /// Who this request is limited as, in small letters and without blanks; `None` if one of the values is
@@ -55,7 +57,7 @@ impl Key {
             }
             push_escaped(&mut key, &part.portion.of(&value));
         }
-        Some(shortened(key))
+        Some(if key.len() > MAX_KEY { stand_in(key.as_bytes()) } else { key })
     }
 }
 
@@ -71,32 +73,13 @@ fn push_escaped(key: &mut String, value: &str) {
     }
 }
 
-fn shortened(mut key: String) -> String {
-    if key.len() > MAX_KEY {
-        // FNV-1a: who makes up two long keys with the same hash shares one limit between them.
-        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325, step);
-        // All of it is ASCII.
-        key.truncate(MAX_KEY - 17);
-        let _ = write!(key, "~{hash:016x}");
-    }
-    key
-}
-
 impl Portion {
     fn of(self, value: &str) -> String {
         match self {
             Portion::Whole => value.to_owned(),
             Portion::Domain => value.rsplit_once('@').map_or(value, |(_, domain)| domain).to_owned(),
             Portion::Network { ipv4, ipv6 } => match value.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
-                Ok(IpAddr::V4(ip)) => {
-                    let mask = u32::MAX.checked_shl(32 - u32::from(ipv4)).unwrap_or(0);
-                    format!("{}/{ipv4}", Ipv4Addr::from_bits(ip.to_bits() & mask))
-                }
-                Ok(IpAddr::V6(ip)) => {
-                    let mask = u128::MAX.checked_shl(128 - u32::from(ipv6)).unwrap_or(0);
-                    format!("{}/{ipv6}", Ipv6Addr::from_bits(ip.to_bits() & mask))
-                }
+                Ok(ip) => Network::around(ip, if ip.is_ipv4() { ipv4 } else { ipv6 }).to_string(),
                 Err(_) => value.to_owned(),
             },
         }
@@ -171,7 +154,7 @@ mod tests {
             ("client_address/24", "2001:DB8:1:2:3::9", "2001:db8:1:2::/64"),
             ("client_address/0/0", "192.0.2.77", "0.0.0.0/0"),
             ("client_address/0/0", "2001:db8::1", "::/0"),
-            ("client_address/32/128", "2001:db8::1", "2001:db8::1/128"),
+            ("client_address/32/128", "2001:db8::1", "2001:db8::1"),
             ("client_address/24/48", "unknown", "unknown"),
         ] {
             assert_eq!(key_of(key, &[("client_address", ip)]).as_deref(), Some(expected), "{key} {ip}");
