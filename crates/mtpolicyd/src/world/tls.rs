@@ -2,18 +2,16 @@
 //!
 //! Knows: certificates. Must not know: what goes over the connection.
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
+use verifier::Verifier;
 
-mod lenient;
-mod named;
-
-pub use named::client_config_for;
+mod verifier;
 
 /// How much of a server's certificate is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verification {
     /// Nothing: nobody can listen, but anybody can pretend to be the server.
     None,
@@ -21,6 +19,8 @@ pub enum Verification {
     Authority,
     /// That it does, and is for the server's name.
     Full,
+    /// That it does, and is for this name, whatever the server's is.
+    FullFor(ServerName<'static>),
 }
 
 /// A client that verifies the server's certificate and name. The error says what is wrong with the file, or
@@ -35,15 +35,30 @@ pub fn client_config_with(verification: Verification, ca_file: Option<&str>) -> 
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let mut trusted = RootCertStore::empty();
-    if verification != Verification::None {
+    let trusted = || {
+        let mut trusted = RootCertStore::empty();
         trusted.add_parsable_certificates(authorities(ca_file)?);
-    }
-    if verification == Verification::Full {
-        return Ok(builder.with_root_certificates(trusted).with_no_client_auth());
-    }
-    let verifier = lenient::Verifier::new(trusted, provider)?;
+        Ok::<_, String>(trusted)
+    };
+    let verifier = match verification {
+        Verification::Full => return Ok(builder.with_root_certificates(trusted()?).with_no_client_auth()),
+        Verification::FullFor(name) => Verifier::of_authority(trusted()?, Some(name), provider)?,
+        Verification::Authority => Verifier::of_authority(trusted()?, None, provider)?,
+        Verification::None => Verifier::of_nothing(provider),
+    };
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+/// A client that verifies that the certificate is for `name`, for a library that can't be told the name of the
+/// server.
+pub fn client_config_for(
+    ca_file: Option<&str>,
+    name: ServerName<'static>,
+) -> Result<Arc<ClientConfig>, String> {
+    let mut config = client_config_with(Verification::FullFor(name), ca_file)?;
+    // The name that the library would send is not the server's.
+    config.enable_sni = false;
+    Ok(Arc::new(config))
 }
 
 /// The certificates of the authorities of the system and of a file. The error says what is wrong with the
