@@ -40,9 +40,18 @@ pub fn due_at(hour: &ZonedDateTime) -> Vec<Period> {
     PERIODS.into_iter().filter(due).collect()
 }
 
-/// Whether the crontab of the package does the tasks.
+/// Whether the crontab of the package does the tasks: with this program, not with the original, which may have
+/// left it behind and can't do them.
 pub fn has_crontab() -> bool {
-    Path::new(CRONTAB).exists()
+    let us = std::env::current_exe().and_then(|path| path.canonicalize());
+    us.is_ok_and(|us| std::fs::read_to_string(CRONTAB).is_ok_and(|text| runs(&text, &us)))
+}
+
+/// Whether a crontab runs a program, by whatever path.
+fn runs(crontab: &str, program: &Path) -> bool {
+    let lines = crontab.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let mut words = lines.flat_map(str::split_whitespace).filter(|word| word.starts_with('/'));
+    words.any(|word| Path::new(word).canonicalize().is_ok_and(|path| path == program))
 }
 
 /// Does the tasks of a kind, one after the other: how many failed. What they did is for the log.
@@ -79,6 +88,21 @@ mod tests {
         assert_eq!(at(11, 29, 0), [Hourly, Daily, Weekly]);
         assert_eq!(at(11, 1, 0), [Hourly, Daily, Weekly, Monthly], "a first that is a Sunday");
         assert_eq!(at(12, 1, 0), [Hourly, Daily, Monthly]);
+    }
+
+    #[test]
+    fn a_crontab_counts_if_it_runs_this_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let (us, other) = (folder.path().join("us"), folder.path().join("other"));
+        for file in [&us, &other] {
+            std::fs::write(file, "").unwrap();
+        }
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&us, &link).unwrap();
+        let us = us.canonicalize().unwrap();
+        let line = |path: &Path| format!("0 1-23 * * * mtpolicyd {} --cron hourly\n", path.display());
+        assert!(runs(&line(&link), &us) && runs(&line(&us), &us));
+        assert!(!runs(&line(&other), &us) && !runs(&format!("# {}", line(&us)), &us));
     }
 
     #[test]
