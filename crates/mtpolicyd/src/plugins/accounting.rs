@@ -5,7 +5,7 @@ use crate::counters::{
     unknown_yet,
 };
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
 use crate::value::{Span, Switch, Value};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,9 +88,6 @@ pub struct Accounting {
     warned: AtomicBool,
 }
 
-/// What making or repairing a table at the start may take.
-const PREPARE_LIMIT: Duration = Duration::from_secs(60);
-
 impl Plugin for Accounting {
     const NAME: &'static str = "Accounting";
     type Options = AccountingOptions;
@@ -117,7 +114,7 @@ impl Plugin for Accounting {
             setup.task(When::Start, move |_| {
                 let table = table.clone();
                 async move {
-                    let done = table.prepare(Instant::now() + PREPARE_LIMIT).await;
+                    let done = table.prepare(Instant::now() + TASK_LIMIT).await;
                     done.map(|done| done.join("; ")).map_err(|error| error.to_string())
                 }
             });
@@ -156,7 +153,7 @@ fn forget_daily(setup: &Setup<'_, '_>, book: &Book, table: &Table, keep: Duratio
     setup.task(When::Every(Period::Daily), move |world| {
         let (book, table) = (book.clone(), table.clone());
         async move {
-            let removed = book.forget(&table, keep, &world.clock, Instant::now() + PREPARE_LIMIT).await;
+            let removed = book.forget(&table, keep, &world.clock, Instant::now() + TASK_LIMIT).await;
             let say =
                 |count| if count > 0 { format!("{count} old rows were removed") } else { String::new() };
             removed.map(say).map_err(|error| error.to_string())

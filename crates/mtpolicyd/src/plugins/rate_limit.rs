@@ -7,7 +7,7 @@ use crate::connections::{Connection, MEMORY, Module};
 use crate::fields::{Scoring, Template};
 use crate::limits::{Algorithm, Counts, Demand, Fill, Rates, Table, Taken, Usage};
 use crate::options::{OptionalUserConfig, UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
 use crate::value::{Switch, numeric_prefix, words};
 use crate::world::sql::Sql;
@@ -200,9 +200,6 @@ fn open(store: &str, setup: &Setup<'_, '_>) -> Option<Counts> {
         Some(Connection::Ldap(_)) | None => setup.store("store", store, Module::Redis).and(None),
     }
 }
-
-/// How long the making of the table, and the removing of what no longer counts, may take.
-const TASK_LIMIT: Duration = Duration::from_secs(30);
 
 fn open_table(sql: &Arc<Sql>, setup: &Setup<'_, '_>) -> Table {
     let table = Table::new(sql.clone());

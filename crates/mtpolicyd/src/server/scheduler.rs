@@ -29,8 +29,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Looks whether the connections answer, and does the tasks of the start: what does not work is logged.
 pub async fn prepare(service: Arc<Service>) {
     let tasks = tokio::spawn(async move {
-        service.settings.connections.ping_all(START_LIMIT).await;
-        upkeep::run(&service.settings.tasks, When::Start, service.world()).await;
+        tokio::join!(
+            service.settings.connections.ping_all(START_LIMIT),
+            upkeep::run(&service.settings.tasks, When::Start, service.world()),
+        );
     });
     if tokio::time::timeout(START_LIMIT, tasks).await.is_err() {
         tracing::warn!("a connection is slow or down: the ports open without it");
