@@ -274,6 +274,18 @@ async fn a_restart_that_nobody_saw_fails_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_somebody_ends_is_not_the_server() {
+    for (_server, sql) in both() {
+        let end = match sql.dialect() {
+            Dialect::MySql => "KILL CONNECTION_ID()",
+            _ => "SELECT pg_terminate_backend(pg_backend_pid())",
+        };
+        assert!(matches!(ask(&sql, end, vec![]).await, Err(Failure::Down(_))), "{end}");
+        sql.ping(soon()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_is_given_up_takes_its_connection_with_it() {
     for (server, sql) in both() {
         let identity = match sql.dialect() {

@@ -43,12 +43,24 @@ pub(super) trait Driver: Send + Sync + 'static {
 /// Why something failed, by what is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// The connection, or the server, is lost. Whether the work was done nobody knows.
+    /// There is no connection to be had.
+    Unreachable(String),
+    /// The connection is lost, and perhaps the server. Whether the work was done nobody knows.
     Lost(String),
     /// The server has undone the work since another one was in its way: do it again.
     Undone(String),
     /// The server said no. The work was not done, and the connection works.
     Said(Failure),
+}
+
+impl Trouble {
+    /// One that a new connection has.
+    fn of_connecting(self) -> Trouble {
+        match self {
+            Trouble::Lost(cause) => Trouble::Unreachable(cause),
+            other => other,
+        }
+    }
 }
 
 /// A server and the connections to it.
@@ -81,10 +93,12 @@ impl<D: Driver> Server<D> {
             Ok(Err(Trouble::Said(failure))) => Err(inner.breaker.error(failure)),
             Ok(Err(Trouble::Undone(cause))) => Err(inner.breaker.error(Failure::Refused(cause))),
             Ok(Err(Trouble::Lost(cause))) => {
-                // What was connected before is no better.
+                // What was connected before is hardly better. Whether the server is, the next work finds out:
+                // an administrator may have ended just this connection.
                 inner.idle().clear();
-                Err(inner.breaker.failed(&cause, inner.probe()))
+                Err(inner.breaker.error(Failure::Down(cause.into())))
             }
+            Ok(Err(Trouble::Unreachable(cause))) => Err(inner.breaker.failed(&cause, inner.probe())),
             Err(_) => Err(inner.breaker.suspect(inner.probe())),
         }
     }
@@ -117,7 +131,7 @@ impl<D: Driver> Inner<D> {
                 return Ok(link);
             }
         }
-        self.driver.connect().await
+        self.driver.connect().await.map_err(Trouble::of_connecting)
     }
 
     fn keep(&self, link: D::Link) {
