@@ -40,8 +40,8 @@ pub fn due_at(hour: &ZonedDateTime) -> Vec<Period> {
     PERIODS.into_iter().filter(due).collect()
 }
 
-/// Whether the crontab of the package does the tasks: with this program, not with the original, which may have
-/// left it behind and can't do them.
+/// Whether the crontab of the package does the tasks: with this program, not with the original, which may
+/// have left it behind and can't do them.
 pub fn has_crontab() -> bool {
     let us = std::env::current_exe().and_then(|path| path.canonicalize());
     us.is_ok_and(|us| std::fs::read_to_string(CRONTAB).is_ok_and(|text| runs(&text, &us)))

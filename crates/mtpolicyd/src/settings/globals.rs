@@ -56,7 +56,8 @@ options! {
         /// What a failing plugin does to the request: see the options of every plugin.
         on_error: OnError = OnError::Close,
         /// Whether the daemon does the hourly, daily, weekly and monthly tasks of the plugins itself, as
-        /// `mtpolicyd --cron` does them. Without it, it does unless the crontab /etc/cron.d/mtpolicyd runs this program.
+        /// `mtpolicyd --cron` does them. Without it, it does unless the crontab /etc/cron.d/mtpolicyd runs
+        /// this program.
         cron: Option<Switch>,
         /// Whether lookups may start before their plugin's turn, so that many lists cost one round trip.
         lookahead: Switch = Switch::On,

@@ -49,8 +49,8 @@ pub fn client_config_with(verification: Verification, ca_file: Option<&str>) -> 
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 
-/// A client that verifies that the certificate is for `name`, for a library that can't be told the name of the
-/// server.
+/// A client that verifies that the certificate is for `name`, for a library that can't be told the name of
+/// the server.
 pub fn client_config_for(
     ca_file: Option<&str>,
     name: ServerName<'static>,

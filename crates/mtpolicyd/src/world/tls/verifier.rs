@@ -1,5 +1,5 @@
-//! Verifies certificates otherwise than rustls does: for another name than the library has, without looking at
-//! the name, or not at all, where a setting says so.
+//! Verifies certificates otherwise than rustls does: for another name than the library has, without looking
+//! at the name, or not at all, where a setting says so.
 //!
 //! Knows: rustls. Must not know: who wants less than everything.
 
