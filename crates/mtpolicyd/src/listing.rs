@@ -86,7 +86,7 @@ impl Listed {
     pub async fn text(&self, cx: &mut Cx<'_>) -> Option<String> {
         let question = Question::new(&self.name, RecordType::Txt);
         match cx.dns(&question).await {
-            Answer::Texts(strings) => Some(text_presentation(&strings)),
+            Answer::Texts(records) => records.first().map(|strings| text_presentation(strings)),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::tasks::{Task, TaskResult, Tasks, When};
 use crate::world::World;
 use crate::world::clock::Clock;
-use crate::world::dns::{Ahead, Dns, Question, RecordType, Zone};
+use crate::world::dns::{Ahead, Dns, Question, Zone};
 use config_general::{Document, Limits, Severity};
 use postfix_policy::Request;
 use std::net::Ipv4Addr;
@@ -145,10 +145,7 @@ impl Bench {
     /// The DNS questions asked so far, as `name TYPE`.
     pub fn questions(&self) -> Vec<String> {
         let Some(Dns::Fake(zone)) = self.dns.as_deref() else { return Vec::new() };
-        let text = |question: Question| {
-            let kind = if question.record_type == RecordType::A { "A" } else { "TXT" };
-            format!("{} {kind}", question.name)
-        };
+        let text = |question: Question| format!("{} {}", question.name, question.record_type);
         zone.asked().into_iter().map(text).collect()
     }
 

@@ -6,7 +6,8 @@ mod ahead;
 mod resolver;
 mod zone;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +51,38 @@ pub enum DnsError {
 pub enum RecordType {
     /// IPv4 addresses.
     A,
+    /// IPv6 addresses.
+    Aaaa,
+    /// Who takes a domain's mail.
+    Mx,
+    /// The names of an address.
+    Ptr,
     /// Free text.
     Txt,
+}
+
+impl fmt::Display for RecordType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::A => "A",
+            Self::Aaaa => "AAAA",
+            Self::Mx => "MX",
+            Self::Ptr => "PTR",
+            Self::Txt => "TXT",
+        })
+    }
+}
+
+/// One TXT record: its character strings, as the raw bytes they are.
+pub type Text = Box<[Box<[u8]>]>;
+
+/// One MX record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Exchange {
+    /// Lower ones are tried first.
+    pub preference: u16,
+    /// The host, without the final dot; empty where the domain takes no mail (RFC 7505).
+    pub host: Arc<str>,
 }
 
 /// A name and what is asked about it.
@@ -77,8 +108,14 @@ impl Question {
 pub enum Answer {
     /// The addresses at the end of the name's CNAME chain, in the server's order; at least one.
     Addresses(Arc<[Ipv4Addr]>),
-    /// The character strings of the first TXT record, as the raw bytes they are.
-    Texts(Arc<[Box<[u8]>]>),
+    /// The same of IPv6.
+    Ipv6Addresses(Arc<[Ipv6Addr]>),
+    /// The TXT records in the server's order; at least one.
+    Texts(Arc<[Text]>),
+    /// The MX records in the server's order; at least one.
+    Exchanges(Arc<[Exchange]>),
+    /// The names that PTR records give, without the final dot; at least one.
+    Names(Arc<[Arc<str>]>),
     /// The name does not exist, has no such records, or is none that can be asked.
     Nothing,
     /// Nobody knows.

@@ -90,8 +90,9 @@ impl DnsList {
     pub fn judge(&self, answer: &Answer, health: &Health) -> Listing {
         let addresses = match answer {
             Answer::Addresses(addresses) => addresses,
-            Answer::Nothing | Answer::Texts(_) => return Listing::NotListed,
             Answer::Failed(failure) => return self.complain(failure, health),
+            // A listing is an address, so nothing else was asked for.
+            _ => return Listing::NotListed,
         };
         let mut listings = addresses.iter().copied().filter(|&address| self.is_listing(address)).peekable();
         match (listings.peek(), addresses.first()) {

@@ -2,14 +2,15 @@
 //!
 //! Knows: the resolver's face, the fake server. Must not know: hickory.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mtpolicyd::world::dns::{Ahead, Answer, Dns, DnsSettings, Failure, Question, RecordType};
+use mtpolicyd::world::dns::{Ahead, Answer, Dns, DnsSettings, Exchange, Failure, Question, RecordType, Text};
 use tokio::time::{Instant, sleep};
 
-use crate::fake_dns::{FakeDns, Query, Reply};
+use crate::fake_dns::{FakeDns, Query, Reply, wire_name};
 
 /// Long enough for a loaded machine, short enough for a test: one try.
 const TRY: Duration = Duration::from_millis(400);
@@ -56,12 +57,36 @@ async fn an_alias_leads_to_its_address() {
 }
 
 #[tokio::test]
-async fn the_first_text_counts_byte_by_byte() {
+async fn texts_come_byte_by_byte() {
     let strings = |list: &[&[u8]]| list.iter().map(|string| string.to_vec()).collect::<Vec<_>>();
-    let texts = vec![strings(&[b"part one", b"\xff\0"]), strings(&[b"another record"])];
+    let texts = vec![strings(&[b"part one", b"\xff\0"]), strings(&[b"two"])];
     let server = FakeDns::start(move |_| Reply::Texts(texts.clone(), 60));
     let answer = ask_at(&server).lookup(&Question::new("a.test", RecordType::Txt)).await;
-    assert_eq!(answer, Answer::Texts(Arc::from([Box::from(&b"part one"[..]), Box::from(&b"\xff\0"[..])])));
+    let strings = |strings: &[&[u8]]| strings.iter().map(|&string| Box::from(string)).collect::<Text>();
+    assert_eq!(answer, Answer::Texts(Arc::from([strings(&[b"part one", b"\xff\0"]), strings(&[b"two"])])));
+}
+
+#[tokio::test]
+async fn every_type_of_record_is_read() {
+    let exchange =
+        |preference: u16, host: &str| (15, [&preference.to_be_bytes()[..], &wire_name(host)].concat());
+    let null_exchange = (15, vec![0, 0, 0]);
+    let records = vec![
+        (28, Ipv6Addr::LOCALHOST.octets().to_vec()),
+        exchange(20, "Backup.test"),
+        exchange(10, "mx.test"),
+        null_exchange,
+        (12, wire_name("host.test")),
+    ];
+    let server = FakeDns::start(move |_| Reply::Records(records.clone(), 60));
+    let dns = ask_at(&server);
+    let ask = async |record_type| dns.lookup(&Question::new("a.test", record_type)).await;
+    let exchange = |preference, host: &str| Exchange { preference, host: host.into() };
+    let exchanges = [exchange(20, "Backup.test"), exchange(10, "mx.test"), exchange(0, "")];
+    assert_eq!(ask(RecordType::Mx).await, Answer::Exchanges(Arc::from(exchanges)));
+    assert_eq!(ask(RecordType::Aaaa).await, Answer::Ipv6Addresses(Arc::from([Ipv6Addr::LOCALHOST])));
+    assert_eq!(ask(RecordType::Ptr).await, Answer::Names(Arc::from(["host.test".into()])));
+    assert_eq!(ask(RecordType::A).await, Answer::Nothing);
 }
 
 #[tokio::test]

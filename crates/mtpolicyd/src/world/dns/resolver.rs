@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Answer, DnsError, DnsSettings, Failure, Question, RecordType};
+use super::{Answer, DnsError, DnsSettings, Exchange, Failure, Question, RecordType};
 
 /// How many lookups may be on their way at once; 200 connections that ask 13 lists each fit. Each holds a UDP
 /// socket, and up to three when the server is slow and hickory sends again: this bounds file descriptors.
@@ -233,26 +233,57 @@ fn wire_name(name: &str) -> Option<Name> {
 fn read_answer(name: &Name, record_type: RecordType, records: &[Record]) -> Known {
     let mut owner = name;
     let mut ttl = MAX_TTL;
-    let mut addresses = Vec::<Ipv4Addr>::new();
-    let mut texts = None;
-    for record in records {
+    let mut found = Vec::new();
+    for record in records.iter() {
         if &record.name != owner {
             continue;
         }
-        match (&record.data, record_type) {
-            (RData::CNAME(target), _) => owner = &target.0,
-            (RData::A(address), RecordType::A) => addresses.push(address.0),
-            (RData::TXT(text), RecordType::Txt) if texts.is_none() => texts = Some(&text.txt_data),
+        match &record.data {
+            RData::CNAME(target) => owner = &target.0,
+            data if data.record_type() == record_type.on_the_wire() => found.push(data),
             _ => continue,
         }
         ttl = ttl.min(Duration::from_secs(record.ttl.into()));
     }
-    let answer = match texts {
-        Some(strings) => Answer::Texts(strings.iter().cloned().collect()),
-        None if addresses.is_empty() => Answer::Nothing,
-        None => Answer::Addresses(addresses.into()),
-    };
+    let answer = if found.is_empty() { Answer::Nothing } else { read_data(record_type, &found) };
     Known { answer, ttl }
+}
+
+/// The answer that these records are, all of that type.
+fn read_data(record_type: RecordType, records: &[&RData]) -> Answer {
+    fn all<'r, T>(records: &'r [&RData], read: impl Fn(&'r RData) -> Option<T>) -> Arc<[T]> {
+        records.iter().filter_map(|record| read(record)).collect()
+    }
+    match record_type {
+        RecordType::A => Answer::Addresses(all(records, |data| match data {
+            RData::A(address) => Some(address.0),
+            _ => None,
+        })),
+        RecordType::Aaaa => Answer::Ipv6Addresses(all(records, |data| match data {
+            RData::AAAA(address) => Some(address.0),
+            _ => None,
+        })),
+        RecordType::Mx => Answer::Exchanges(all(records, |data| match data {
+            RData::MX(exchange) => {
+                Some(Exchange { preference: exchange.preference, host: host_name(&exchange.exchange) })
+            }
+            _ => None,
+        })),
+        RecordType::Ptr => Answer::Names(all(records, |data| match data {
+            RData::PTR(name) => Some(host_name(&name.0)),
+            _ => None,
+        })),
+        RecordType::Txt => Answer::Texts(all(records, |data| match data {
+            RData::TXT(text) => Some(text.txt_data.iter().cloned().collect()),
+            _ => None,
+        })),
+    }
+}
+
+/// A name as it can be asked for again.
+fn host_name(name: &Name) -> Arc<str> {
+    let text = name.to_ascii();
+    text.strip_suffix('.').unwrap_or(&text).into()
 }
 
 fn read_error(error: &NetError) -> Known {
@@ -283,6 +314,9 @@ impl RecordType {
     fn on_the_wire(self) -> WireType {
         match self {
             Self::A => WireType::A,
+            Self::Aaaa => WireType::AAAA,
+            Self::Mx => WireType::MX,
+            Self::Ptr => WireType::PTR,
             Self::Txt => WireType::TXT,
         }
     }
@@ -297,7 +331,10 @@ impl Known {
     fn places(&self) -> u32 {
         let bytes = match &self.answer {
             Answer::Addresses(addresses) => size_of_val(&**addresses),
-            Answer::Texts(strings) => strings.iter().map(|string| string.len()).sum(),
+            Answer::Ipv6Addresses(addresses) => size_of_val(&**addresses),
+            Answer::Texts(texts) => texts.iter().flatten().map(|string| string.len()).sum(),
+            Answer::Exchanges(exchanges) => exchanges.iter().map(|exchange| exchange.host.len()).sum(),
+            Answer::Names(names) => names.iter().map(|name| name.len()).sum(),
             Answer::Nothing | Answer::Failed(_) => 0,
         };
         u32::try_from(1 + bytes / BYTES_PER_PLACE).unwrap_or(u32::MAX)
@@ -383,7 +420,7 @@ mod tests {
         assert_eq!(places(Answer::Nothing), 1);
         assert_eq!(places(Answer::Addresses(Arc::from([[127, 0, 0, 2].into()]))), 1);
         let strings = vec![Box::from(&[0; 255][..]); 250];
-        assert_eq!(places(Answer::Texts(strings.into())), 63);
+        assert_eq!(places(Answer::Texts(Arc::from([strings.into()]))), 63);
     }
 
     #[test]

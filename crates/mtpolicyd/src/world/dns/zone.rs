@@ -23,15 +23,17 @@ impl Zone {
 
     /// Adds a name with one TXT record of one string.
     pub fn text(self, name: &str, text: &str) -> Self {
-        let strings = Arc::from([Box::from(text.as_bytes())]);
-        self.with(Question::new(name, RecordType::Txt), Answer::Texts(strings))
+        let record = Box::from([Box::from(text.as_bytes())]);
+        self.with(Question::new(name, RecordType::Txt), Answer::Texts(Arc::from([record])))
     }
 
     /// Adds a name whose servers are down.
     pub fn failing(self, name: &str) -> Self {
         let failed = Answer::Failed(Failure::Server("Server Failure"));
-        self.with(Question::new(name, RecordType::A), failed.clone())
-            .with(Question::new(name, RecordType::Txt), failed)
+        let types = [RecordType::A, RecordType::Aaaa, RecordType::Mx, RecordType::Ptr, RecordType::Txt];
+        types
+            .into_iter()
+            .fold(self, |zone, record_type| zone.with(Question::new(name, record_type), failed.clone()))
     }
 
     /// Adds any answer.

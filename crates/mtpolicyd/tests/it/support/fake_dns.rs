@@ -43,6 +43,8 @@ pub enum Reply {
     Addresses(Vec<Ipv4Addr>, u32),
     /// TXT records, each of several strings, with this TTL in seconds.
     Texts(Vec<Vec<Vec<u8>>>, u32),
+    /// Records of any type, by its number and their data on the wire, with this TTL in seconds.
+    Records(Vec<(u16, Vec<u8>)>, u32),
     /// The name is another name, which has this address.
     Alias(&'static str, Ipv4Addr, u32),
     /// No such name; with an SOA record that lets it hold so many seconds, or without one.
@@ -244,7 +246,7 @@ fn messages(query: &Query, reply: &Reply) -> Vec<(Duration, Vec<u8>)> {
         Reply::Code(code) => now(message(query, u16::from(*code), &[], &[])),
         Reply::NoSuchName(ttl) => now(message(query, 3, &[], &soa(*ttl))),
         Reply::NoData(ttl) => now(message(query, 0, &[], &soa(*ttl))),
-        Reply::Addresses(..) | Reply::Texts(..) | Reply::Alias(..) => {
+        Reply::Addresses(..) | Reply::Texts(..) | Reply::Records(..) | Reply::Alias(..) => {
             now(message(query, 0, &records(query.record_type, reply), &[]))
         }
     }
@@ -260,6 +262,10 @@ fn records(record_type: u16, reply: &Reply) -> Vec<Vec<u8>> {
         }
         Reply::Texts(texts, ttl) if record_type == TXT => {
             texts.iter().map(|strings| record(asked, TXT, *ttl, &text_data(strings))).collect()
+        }
+        Reply::Records(list, ttl) => {
+            let wanted = list.iter().filter(|(of_type, _)| *of_type == record_type);
+            wanted.map(|(of_type, data)| record(asked, *of_type, *ttl, data)).collect()
         }
         Reply::Alias(target, address, ttl) if record_type == A => {
             let target = wire_name(target);
@@ -311,7 +317,8 @@ fn text_data(strings: &[Vec<u8>]) -> Vec<u8> {
     strings.iter().flat_map(with_length).collect()
 }
 
-fn wire_name(name: &str) -> Vec<u8> {
+/// A name as it stands in a message: labels with their lengths.
+pub fn wire_name(name: &str) -> Vec<u8> {
     let mut wire = Vec::new();
     for label in name.split('.') {
         wire.push(u8::try_from(label.len()).expect("test names are short"));
