@@ -1,4 +1,5 @@
-//! What is read from a file that another program replaces while the daemon runs: a map, a database of countries.
+//! What is read from a file that another program replaces while the daemon runs: a map, a database of
+//! countries.
 //!
 //! Knows: files, time, the log. Must not know: any format.
 
@@ -29,9 +30,10 @@ pub enum FileError {
     TimedOut(Arc<Path>),
 }
 
-/// A file as it was read last. It is opened at the first use, since it may be built after the start, looked at
-/// once a second, and read again when it was replaced or changed; nothing of that blocks the runtime. While its
-/// successor can't be read (half written, wrong owner), what was read before stays in use, and the log says so.
+/// A file as it was read last. It is opened at the first use, since it may be built after the start, looked
+/// at once a second, and read again when it was replaced or changed; nothing of that blocks the runtime.
+/// While its successor can't be read (half written, wrong owner), what was read before stays in use, and the
+/// log says so.
 pub struct CachedFile<T> {
     path: Arc<Path>,
     read: Box<Read<T>>,
