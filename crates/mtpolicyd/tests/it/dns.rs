@@ -158,10 +158,10 @@ async fn silence_ends_with_the_last_try() {
     let start = Instant::now();
     assert_eq!(dns.lookup(&about("a.test")).await, Answer::Failed(Failure::TimedOut));
     let took = start.elapsed();
-    assert!(took >= TRY && took < 2 * TRY + Duration::from_millis(300), "{took:?}");
+    assert!(took >= TRY && took < 2 * TRY + Duration::from_secs(2), "{took:?}");
     // And the next one need not wait.
     assert_eq!(dns.lookup(&about("a.test")).await, Answer::Failed(Failure::TimedOut));
-    assert!(start.elapsed() < took + TRY / 2);
+    assert!(start.elapsed() < took + TRY);
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn a_closed_port_is_a_failure() {
     sleep(Duration::from_millis(50)).await;
     let start = Instant::now();
     assert!(matches!(dns.lookup(&about("a.test")).await, Answer::Failed(_)));
-    assert!(start.elapsed() < 2 * TRY + Duration::from_millis(300));
+    assert!(start.elapsed() < 2 * TRY + Duration::from_secs(2));
 }
 
 #[tokio::test]
@@ -257,7 +257,8 @@ async fn lookups_ahead_run_at_once() {
     for question in &names {
         assert_eq!(ahead.answer(&dns, question, soon()).await, Answer::Nothing);
     }
-    assert!(start.elapsed() < TRY, "{:?} for ten lookups of {:?}", start.elapsed(), TRY / 2);
+    // One after the other they take ten times as long as one.
+    assert!(start.elapsed() < 3 * TRY, "{:?} for ten lookups of {:?}", start.elapsed(), TRY / 2);
     assert_eq!(server.queries().len(), 10);
 }
 

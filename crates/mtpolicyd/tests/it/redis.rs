@@ -206,7 +206,7 @@ async fn a_dead_server_delays_nobody_and_is_used_again() {
     for _ in 0..100 {
         is_down(&redis.get(b"key", soon()).await.unwrap_err());
     }
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     server.start();
     comes_back(&redis).await;
     // Also when nobody has ever reached it.
@@ -274,7 +274,7 @@ async fn a_frozen_server_gives_nobody_the_reply_of_another() {
             let error = caller.await.unwrap().unwrap_err();
             assert!(!matches!(error.failure, Failure::Refused(_)), "{error}");
         }
-        assert!(start.elapsed() < SHORT + Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(start.elapsed() < SHORT + Duration::from_secs(5), "{:?}", start.elapsed());
         server.thaw();
         comes_back(&redis).await;
         for number in 0..50_u8 {
@@ -283,11 +283,13 @@ async fn a_frozen_server_gives_nobody_the_reply_of_another() {
     }
     // While it is known to be dead, nobody waits.
     server.freeze();
-    redis.ping(soon()).await.unwrap_err();
-    sleep(Duration::from_millis(1200)).await;
+    let start = Instant::now();
+    while !matches!(redis.ping(soon()).await.unwrap_err().failure, Failure::Down(_)) {
+        assert!(start.elapsed() < Duration::from_secs(10), "it is not known to be dead");
+    }
     let start = Instant::now();
     is_down(&redis.ping(soon()).await.unwrap_err());
-    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+    assert!(start.elapsed() < SHORT, "{:?}", start.elapsed());
     server.thaw();
     comes_back(&redis).await;
 }
