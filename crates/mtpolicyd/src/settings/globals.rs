@@ -76,6 +76,10 @@ options! {
         attempts: Option<Limit>,
         /// How many answers are remembered at most.
         cache_size: Count = Count(DEFAULT_CACHE_SIZE),
+        /// Whether the servers are believed when they say (by the flag AD) that they have validated an answer
+        /// by DNSSEC, on which TLSA and OPENPGPKEY records depend. Without it they are if all have addresses
+        /// of the loopback: on the way from others anybody can set the flag.
+        trust_ad: Option<Switch>,
     }
 }
 
@@ -220,11 +224,12 @@ pub(super) fn refuse_removed_options(section: &mut Section<'_>) {
 pub(super) fn read_dns(mut section: Section<'_>) -> Option<DnsSettings> {
     let options = DnsOptions::read(&mut section);
     section.finish();
-    let DnsOptions { servers, timeout, attempts, cache_size } = options?;
+    let DnsOptions { servers, timeout, attempts, cache_size, trust_ad } = options?;
     Some(DnsSettings {
         servers: servers.map(|servers| servers.0).unwrap_or_default(),
         timeout: timeout.map(|timeout| timeout.0.duration()),
         attempts: attempts.map(|attempts| attempts.0 as usize),
         cache_size: cache_size.0,
+        trust_ad: trust_ad.map(|switch| switch == Switch::On),
     })
 }

@@ -3,6 +3,7 @@
 //! Knows: the DNS. Must not know: what an answer means to a plugin, sessions, options.
 
 mod ahead;
+mod authentic;
 mod resolver;
 mod zone;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use ahead::Ahead;
+pub use authentic::Authentic;
 pub use resolver::{MAX_IN_FLIGHT, Resolver};
 pub use zone::Zone;
 
@@ -30,11 +32,20 @@ pub struct DnsSettings {
     pub attempts: Option<usize>,
     /// How many answers are remembered at most.
     pub cache_size: u64,
+    /// Whether the servers are believed when they say that DNSSEC has proved an answer; without it those of
+    /// this machine are.
+    pub trust_ad: Option<bool>,
 }
 
 impl Default for DnsSettings {
     fn default() -> Self {
-        Self { servers: Vec::new(), timeout: None, attempts: None, cache_size: DEFAULT_CACHE_SIZE }
+        Self {
+            servers: Vec::new(),
+            timeout: None,
+            attempts: None,
+            cache_size: DEFAULT_CACHE_SIZE,
+            trust_ad: None,
+        }
     }
 }
 
@@ -59,6 +70,16 @@ pub enum RecordType {
     Ptr,
     /// Free text.
     Txt,
+    /// Which certificates a server may have (RFC 6698).
+    Tlsa,
+    /// The OpenPGP keys of an address (RFC 7929).
+    OpenPgpKey,
+}
+
+impl RecordType {
+    /// All of them.
+    pub const ALL: [RecordType; 7] =
+        [Self::A, Self::Aaaa, Self::Mx, Self::Ptr, Self::Txt, Self::Tlsa, Self::OpenPgpKey];
 }
 
 impl fmt::Display for RecordType {
@@ -69,6 +90,8 @@ impl fmt::Display for RecordType {
             Self::Mx => "MX",
             Self::Ptr => "PTR",
             Self::Txt => "TXT",
+            Self::Tlsa => "TLSA",
+            Self::OpenPgpKey => "OPENPGPKEY",
         })
     }
 }
@@ -83,6 +106,19 @@ pub struct Exchange {
     pub preference: u16,
     /// The host, without the final dot; empty where the domain takes no mail (RFC 7505).
     pub host: Arc<str>,
+}
+
+/// One TLSA record: a certificate or key that belongs to a server (RFC 6698 section 2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Association {
+    /// How it belongs: 2 is an authority that the zone names, 3 the server's own.
+    pub usage: u8,
+    /// What is compared: 0 the certificate, 1 the public key.
+    pub selector: u8,
+    /// How: 0 as it is, 1 by SHA-256, 2 by SHA-512.
+    pub matching: u8,
+    /// What it has to be.
+    pub data: Box<[u8]>,
 }
 
 /// A name and what is asked about it.
@@ -116,6 +152,10 @@ pub enum Answer {
     Exchanges(Arc<[Exchange]>),
     /// The names that PTR records give, without the final dot; at least one.
     Names(Arc<[Arc<str>]>),
+    /// The TLSA records; at least one.
+    Associations(Arc<[Association]>),
+    /// The OpenPGP keys as they are; at least one.
+    Keys(Arc<[Box<[u8]>]>),
     /// The name does not exist, has no such records, or is none that can be asked.
     Nothing,
     /// Nobody knows.

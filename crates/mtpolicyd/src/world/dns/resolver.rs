@@ -21,7 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Answer, DnsError, DnsSettings, Exchange, Failure, Question, RecordType};
+use super::authentic::Upstream;
+use super::{Answer, Association, DnsError, DnsSettings, Exchange, Failure, Question, RecordType};
 
 /// How many lookups may be on their way at once; 200 connections that ask 13 lists each fit. Each holds a UDP
 /// socket, and up to three when the server is slow and hickory sends again: this bounds file descriptors.
@@ -60,11 +61,13 @@ pub(super) const STOPPED: &str = "the lookup was stopped";
 pub struct Resolver {
     upstream: TokioResolver,
     cache: Cache<Question, Known>,
-    in_flight: Arc<Semaphore>,
+    pub(super) in_flight: Arc<Semaphore>,
     /// The longest that a question may take: the time-out of a try times the tries.
-    patience: Duration,
+    pub(super) patience: Duration,
     /// What is odd about the servers.
     note: Option<String>,
+    /// The same servers, asked for what DNSSEC proves.
+    pub(super) authentic: Upstream,
 }
 
 /// A lookup that was started.
@@ -77,8 +80,8 @@ pub(super) enum Lookup {
 
 /// An answer and how long it holds.
 #[derive(Clone)]
-struct Known {
-    answer: Answer,
+pub(super) struct Known {
+    pub(super) answer: Answer,
     ttl: Duration,
 }
 
@@ -103,6 +106,8 @@ impl Resolver {
         let patience = options.timeout.saturating_mul(u32::try_from(attempts).unwrap_or(u32::MAX));
 
         // Without a domain and a search list no name is ever completed.
+        let authentic = Upstream::new(&servers, options.clone(), settings.trust_ad)
+            .map_err(|error| DnsError::Setup(error.to_string()))?;
         let config = ResolverConfig::from_parts(None, Vec::new(), servers);
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
@@ -112,7 +117,7 @@ impl Resolver {
             .weigher(|_: &Question, known: &Known| known.places())
             .expire_after(ByTtl)
             .build();
-        Ok(Self { upstream, cache, in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), patience, note })
+        Ok(Self { upstream, cache, in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), patience, note, authentic })
     }
 
     pub(super) fn note(&self) -> Option<&str> {
@@ -212,7 +217,7 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
 /// The name as labels, or `None` if it is none: empty or overlong labels, more than 255 bytes, blanks or
 /// control characters. Everything else is asked as it stands, for a label may hold any byte (RFC 2181 section
 /// 11); what is not ASCII is turned into A-labels (RFC 5890).
-fn wire_name(name: &str) -> Option<Name> {
+pub(super) fn wire_name(name: &str) -> Option<Name> {
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return None;
@@ -230,7 +235,7 @@ fn wire_name(name: &str) -> Option<Name> {
 
 /// Reads the records at the end of the name's CNAME chain, which servers send in its order. Records of other
 /// names were not asked for and don't count.
-fn read_answer(name: &Name, record_type: RecordType, records: &[Record]) -> Known {
+pub(super) fn read_answer(name: &Name, record_type: RecordType, records: &[Record]) -> Known {
     let mut owner = name;
     let mut ttl = MAX_TTL;
     let mut found = Vec::new();
@@ -277,6 +282,19 @@ fn read_data(record_type: RecordType, records: &[&RData]) -> Answer {
             RData::TXT(text) => Some(text.txt_data.iter().cloned().collect()),
             _ => None,
         })),
+        RecordType::Tlsa => Answer::Associations(all(records, |data| match data {
+            RData::TLSA(record) => Some(Association {
+                usage: record.cert_usage.into(),
+                selector: record.selector.into(),
+                matching: record.matching.into(),
+                data: record.cert_data.as_slice().into(),
+            }),
+            _ => None,
+        })),
+        RecordType::OpenPgpKey => Answer::Keys(all(records, |data| match data {
+            RData::OPENPGPKEY(record) => Some(record.public_key.as_slice().into()),
+            _ => None,
+        })),
     }
 }
 
@@ -286,7 +304,7 @@ fn host_name(name: &Name) -> Arc<str> {
     text.strip_suffix('.').unwrap_or(&text).into()
 }
 
-fn read_error(error: &NetError) -> Known {
+pub(super) fn read_error(error: &NetError) -> Known {
     match error {
         NetError::Dns(Said::NoRecordsFound(NoRecords { response_code, negative_ttl, .. })) => {
             match response_code {
@@ -311,13 +329,15 @@ fn one_line(cause: &str) -> String {
 }
 
 impl RecordType {
-    fn on_the_wire(self) -> WireType {
+    pub(super) fn on_the_wire(self) -> WireType {
         match self {
             Self::A => WireType::A,
             Self::Aaaa => WireType::AAAA,
             Self::Mx => WireType::MX,
             Self::Ptr => WireType::PTR,
             Self::Txt => WireType::TXT,
+            Self::Tlsa => WireType::TLSA,
+            Self::OpenPgpKey => WireType::OPENPGPKEY,
         }
     }
 }
@@ -335,6 +355,8 @@ impl Known {
             Answer::Texts(texts) => texts.iter().flatten().map(|string| string.len()).sum(),
             Answer::Exchanges(exchanges) => exchanges.iter().map(|exchange| exchange.host.len()).sum(),
             Answer::Names(names) => names.iter().map(|name| name.len()).sum(),
+            Answer::Associations(records) => records.iter().map(|record| record.data.len()).sum(),
+            Answer::Keys(keys) => keys.iter().map(|key| key.len()).sum(),
             Answer::Nothing | Answer::Failed(_) => 0,
         };
         u32::try_from(1 + bytes / BYTES_PER_PLACE).unwrap_or(u32::MAX)

@@ -2,7 +2,7 @@
 //!
 //! Knows: questions and answers. Must not know: the network, time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +12,7 @@ use super::{Answer, Failure, Question, RecordType};
 #[derive(Default)]
 pub struct Zone {
     answers: HashMap<Question, Answer>,
+    proved: HashSet<Question>,
     asked: Mutex<Vec<Question>>,
 }
 
@@ -30,8 +31,7 @@ impl Zone {
     /// Adds a name whose servers are down.
     pub fn failing(self, name: &str) -> Self {
         let failed = Answer::Failed(Failure::Server("Server Failure"));
-        let types = [RecordType::A, RecordType::Aaaa, RecordType::Mx, RecordType::Ptr, RecordType::Txt];
-        types
+        RecordType::ALL
             .into_iter()
             .fold(self, |zone, record_type| zone.with(Question::new(name, record_type), failed.clone()))
     }
@@ -40,6 +40,17 @@ impl Zone {
     pub fn with(mut self, question: Question, answer: Answer) -> Self {
         self.answers.insert(question, answer);
         self
+    }
+
+    /// Adds any answer, which DNSSEC proves.
+    pub fn proved(mut self, question: Question, answer: Answer) -> Self {
+        self.proved.insert(question.clone());
+        self.with(question, answer)
+    }
+
+    /// Whether DNSSEC proves the answer to a question.
+    pub(super) fn proves(&self, question: &Question) -> bool {
+        self.proved.contains(question)
     }
 
     /// Everything that was asked, in order.
