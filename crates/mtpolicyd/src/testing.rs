@@ -12,7 +12,8 @@ use crate::session::Session;
 use crate::tasks::{Task, TaskResult, Tasks, When};
 use crate::world::World;
 use crate::world::clock::Clock;
-use crate::world::dns::{Ahead, Dns, Question, Zone};
+use crate::world::dns::{Ahead, Answer, Dns, Question, Zone};
+use crate::world::smtp::Destinations;
 use config_general::{Document, Limits, Severity};
 use postfix_policy::Request;
 use std::net::Ipv4Addr;
@@ -29,6 +30,7 @@ pub struct Bench {
     attributes: Vec<(String, String)>,
     zone: Zone,
     dns: Option<Arc<Dns>>,
+    smtp: Arc<Destinations>,
     clock: Arc<Clock>,
     tasks: Vec<Task>,
     runtime: Runtime,
@@ -48,6 +50,7 @@ impl Bench {
             attributes: Vec::new(),
             zone: Zone::default(),
             dns: None,
+            smtp: Arc::default(),
             clock: Arc::new(Clock::Fake(AtomicI64::new(BEGINNING))),
             tasks,
             runtime: runtime.expect("a runtime"),
@@ -95,7 +98,7 @@ impl Bench {
     fn world(&mut self) -> World {
         let zone = std::mem::take(&mut self.zone);
         let dns = self.dns.get_or_insert_with(|| Arc::new(Dns::Fake(zone))).clone();
-        World { dns, lists: Arc::default(), clock: self.clock.clone() }
+        World { dns, lists: Arc::default(), smtp: self.smtp.clone(), clock: self.clock.clone() }
     }
 
     /// What is wrong with a configuration, as `line:column message`.
@@ -133,6 +136,13 @@ impl Bench {
     pub fn listed(mut self, name: &str, address: &str, text: &str) -> Bench {
         let address: Ipv4Addr = address.parse().expect("an address");
         self.zone = self.zone.address(name, address).text(name, text);
+        self
+    }
+
+    /// Adds an answer to a question, proved by DNSSEC or not.
+    pub fn answers(mut self, question: Question, answer: Answer, is_proved: bool) -> Bench {
+        let zone = self.zone;
+        self.zone = if is_proved { zone.proved(question, answer) } else { zone.with(question, answer) };
         self
     }
 

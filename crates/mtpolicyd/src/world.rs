@@ -9,6 +9,7 @@ pub mod dnslist;
 pub mod file;
 pub mod keyvalue;
 pub mod ldap;
+pub mod smtp;
 pub mod sql;
 pub mod tls;
 
@@ -21,6 +22,8 @@ pub struct World {
     pub dns: Arc<dns::Dns>,
     /// How the DNS lists fare.
     pub lists: Arc<dnslist::Health>,
+    /// The mail servers that are asked.
+    pub smtp: Arc<smtp::Destinations>,
     /// The wall clock.
     pub clock: Arc<clock::Clock>,
 }

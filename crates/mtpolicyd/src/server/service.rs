@@ -58,8 +58,9 @@ impl Service {
         let background = earlier.map(|earlier| earlier.background.clone()).unwrap_or_default();
         let sessions = sessions(&settings.sessions, earlier, &background);
         let lists = earlier.map(|earlier| earlier.world.lists.clone()).unwrap_or_default();
-        let clock = Arc::new(Clock::System);
-        Ok(Service { settings, world: World { dns, lists, clock }, sessions, background })
+        let smtp = earlier.map(|earlier| earlier.world.smtp.clone()).unwrap_or_default();
+        let world = World { dns, lists, smtp, clock: Arc::new(Clock::System) };
+        Ok(Service { settings, world, sessions, background })
     }
 
     /// What is around the requests.

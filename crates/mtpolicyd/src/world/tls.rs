@@ -2,16 +2,18 @@
 //!
 //! Knows: certificates. Must not know: what goes over the connection.
 
+use dane::Dane;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 use verifier::Verifier;
 
+pub mod dane;
 mod verifier;
 
 /// How much of a server's certificate is verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Verification {
     /// Nothing: nobody can listen, but anybody can pretend to be the server.
     None,
@@ -21,6 +23,8 @@ pub enum Verification {
     Full,
     /// That it does, and is for this name, whatever the server's is.
     FullFor(ServerName<'static>),
+    /// That TLSA records name it.
+    Dane(Dane),
 }
 
 /// A client that verifies the server's certificate and name. The error says what is wrong with the file, or
@@ -44,6 +48,7 @@ pub fn client_config_with(verification: Verification, ca_file: Option<&str>) -> 
         Verification::Full => return Ok(builder.with_root_certificates(trusted()?).with_no_client_auth()),
         Verification::FullFor(name) => Verifier::of_authority(trusted()?, Some(name), provider)?,
         Verification::Authority => Verifier::of_authority(trusted()?, None, provider)?,
+        Verification::Dane(dane) => Verifier::of_dane(dane, provider),
         Verification::None => Verifier::of_nothing(provider),
     };
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())

@@ -34,7 +34,11 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    pub fn new(servers: &[NameServerConfig], options: ResolverOpts, trust_ad: Option<bool>) -> Result<Upstream, NetError> {
+    pub fn new(
+        servers: &[NameServerConfig],
+        options: ResolverOpts,
+        trust_ad: Option<bool>,
+    ) -> Result<Upstream, NetError> {
         // Anybody on the way to a server elsewhere could set the flag.
         let is_local = || !servers.is_empty() && servers.iter().all(|server| server.ip.is_loopback());
         let is_believed = trust_ad.unwrap_or_else(is_local);
@@ -59,9 +63,7 @@ impl Dns {
     pub async fn lookup_authentic(&self, question: &Question) -> Authentic {
         match self {
             Dns::Resolver(resolver) => resolver.lookup_authentic(question).await,
-            Dns::Fake(zone) => {
-                Authentic { answer: zone.answer(question), is_proved: zone.proves(question) }
-            }
+            Dns::Fake(zone) => Authentic { answer: zone.answer(question), is_proved: zone.proves(question) },
         }
     }
 }

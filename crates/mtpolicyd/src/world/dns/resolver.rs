@@ -117,7 +117,14 @@ impl Resolver {
             .weigher(|_: &Question, known: &Known| known.places())
             .expire_after(ByTtl)
             .build();
-        Ok(Self { upstream, cache, in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), patience, note, authentic })
+        Ok(Self {
+            upstream,
+            cache,
+            in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            patience,
+            note,
+            authentic,
+        })
     }
 
     pub(super) fn note(&self) -> Option<&str> {

@@ -52,7 +52,7 @@ impl Reply {
         let (mut code, mut lines, mut at) = (None, Vec::new(), 0);
         loop {
             let rest = &bytes[at..];
-            let Some(end) = memchr::memchr(b'\n', &rest[..rest.len().min(MAX_LINE)]) else {
+            let Some(end) = rest.iter().take(MAX_LINE).position(|byte| *byte == b'\n') else {
                 return if rest.len() >= MAX_LINE { Err(NoReply::TooLong) } else { Ok(None) };
             };
             let (number, is_last, text) = parse_line(&rest[..end]).ok_or(NoReply::NoCode)?;
@@ -102,9 +102,9 @@ impl Reply {
                 text.push_str(word);
             }
         }
-        if text.len() > MAX_TEXT {
-            text.truncate(text.floor_char_boundary(MAX_TEXT));
-        }
+        let fits = |end: &usize| text.is_char_boundary(*end);
+        let end = (0..=MAX_TEXT.min(text.len())).rev().find(fits).unwrap_or_default();
+        text.truncate(end);
         text
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Knows: rustls. Must not know: who wants less than everything.
 
+use super::dane::Dane;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -23,12 +24,18 @@ enum Check {
     Nothing,
     Authority(Arc<WebPkiServerVerifier>),
     AuthorityAndName(Arc<WebPkiServerVerifier>, ServerName<'static>),
+    Dane(Dane),
 }
 
 impl Verifier {
     /// One that accepts every certificate.
     pub fn of_nothing(provider: Arc<CryptoProvider>) -> Verifier {
         Verifier { check: Check::Nothing, provider }
+    }
+
+    /// One that accepts what TLSA records name.
+    pub fn of_dane(dane: Dane, provider: Arc<CryptoProvider>) -> Verifier {
+        Verifier { check: Check::Dane(dane), provider }
     }
 
     /// One that accepts what these authorities have signed, for the name if there is one, else for any.
@@ -66,6 +73,11 @@ impl ServerCertVerifier for Verifier {
                     )) => Ok(ServerCertVerified::assertion()),
                     verified => verified,
                 }
+            }
+            Check::Dane(dane) => {
+                let known = &self.provider.signature_verification_algorithms;
+                dane.verify(certificate, intermediates, now, known)?;
+                Ok(ServerCertVerified::assertion())
             }
             Check::AuthorityAndName(authorities, name) => {
                 authorities.verify_server_cert(certificate, intermediates, name, ocsp, now)
