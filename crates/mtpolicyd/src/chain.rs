@@ -188,17 +188,8 @@ fn report_repeated_names(blocks: &[&Block], report: &Report) {
 }
 
 /// Modules of the original that are not built yet, so that the message can say so.
-const LATER_MODULES: &[&str] = &[
-    "CtIpRep",
-    "Fail2Ban",
-    "GeoIPAction",
-    "GeoIPLookup",
-    "PostfixMap",
-    "SMTPVerify",
-    "SPF",
-    "SaAwlAction",
-    "SaAwlLookup",
-];
+const LATER_MODULES: &[&str] =
+    &["CtIpRep", "Fail2Ban", "GeoIPAction", "GeoIPLookup", "PostfixMap", "SPF", "SaAwlAction", "SaAwlLookup"];
 
 /// The options of every plugin and the kind that `module` names, or `None` after the mistake was reported.
 fn read_kind(

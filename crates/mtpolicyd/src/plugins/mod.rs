@@ -29,6 +29,7 @@ plugins! {
     regex_list::RegexList,
     score_action::ScoreAction,
     set_field::SetField,
+    smtp_verify::SmtpVerify,
     sql_list::SqlList,
     sql_user_config::SqlUserConfig,
     stress::Stress,

@@ -1,0 +1,270 @@
+//! What is remembered of an address: in this process, and in a store if there is one.
+//!
+//! Knows: for which messages an answer holds, and how long. Must not know: how servers are asked.
+
+use super::SmtpVerifyOptions;
+use crate::lookups::Complaints;
+use crate::world::backend::BackendError;
+use crate::world::clock::Clock;
+use crate::world::keyvalue::Store;
+use crate::world::smtp::{Findings, Judgement, Message, Refusal};
+use moka::Expiry;
+use moka::future::Cache;
+use serde_json::{Value as Json, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What was found out about an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// What its server said.
+    pub findings: Findings,
+    /// Whether it has an OpenPGP key.
+    pub openpgp: Option<bool>,
+    /// For a message of which size it was asked.
+    pub size: Option<u64>,
+}
+
+impl Known {
+    /// Whether the answer, which was one to `asked`, is one to this message too. That an address is taken
+    /// does not depend on who sends; that it is not, may.
+    pub fn holds_for(&self, message: &Message, asked: &Message) -> bool {
+        let is_of_sender = matches!(&self.findings.judgement,
+            Judgement::Refused(refusal) if !refusal.for_all_senders);
+        (!is_of_sender || message.sender == asked.sender) && self.fits(message)
+    }
+
+    /// Whether the answer is one for the size of a message: what takes a large one takes a small one.
+    fn fits(&self, message: &Message) -> bool {
+        let (asked, size) = (self.size.unwrap_or_default(), message.size.unwrap_or_default());
+        match self.findings.judgement {
+            _ if !self.findings.by_size => true,
+            Judgement::Accepted => size <= asked,
+            _ => size >= asked,
+        }
+    }
+}
+
+/// How long answers hold.
+#[derive(Clone, Copy, Debug)]
+struct Lifetimes {
+    positive: Duration,
+    negative: Duration,
+    temporary: Duration,
+}
+
+/// The answers of one plugin.
+pub struct Answers {
+    known: Cache<Key, Remembered>,
+    lifetimes: Lifetimes,
+    store: Option<Store>,
+    /// What its keys in the store begin with.
+    prefix: String,
+    complaints: Complaints,
+}
+
+/// An address, and who sends to it, where that matters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    recipient: Box<str>,
+    sender: Option<Box<str>>,
+}
+
+#[derive(Clone)]
+struct Remembered {
+    known: Known,
+    lifetime: Duration,
+}
+
+impl Answers {
+    /// None yet.
+    pub fn new(plugin: &str, options: &SmtpVerifyOptions, store: Option<Store>) -> Answers {
+        let lifetimes = Lifetimes {
+            positive: options.positive_expire.0.duration(),
+            negative: options.negative_expire.0.duration(),
+            temporary: options.temporary_expire.0.duration(),
+        };
+        let known = Cache::builder().max_capacity(options.cache_size.0).expire_after(ByLifetime).build();
+        let (prefix, complaints) = (format!("smtpverify,{plugin}"), Complaints::of(plugin));
+        Answers { known, lifetimes, store, prefix, complaints }
+    }
+
+    /// The answer to a message that this process remembers.
+    pub async fn recall(&self, message: &Message) -> Option<Known> {
+        for key in keys(message) {
+            if let Some(remembered) = self.known.get(&key).await
+                && remembered.known.fits(message)
+            {
+                return Some(remembered.known);
+            }
+        }
+        None
+    }
+
+    /// The answer to a message that the store has; it is remembered here from then on.
+    pub async fn fetch(&self, message: &Message, clock: &Clock, deadline: Instant) -> Option<Known> {
+        let store = self.store.as_ref()?;
+        for key in keys(message) {
+            let value = match store.get(&self.stored_key(&key), deadline).await {
+                Ok(value) => value,
+                Err(error) => {
+                    self.complain(&error);
+                    return None;
+                }
+            };
+            if let Some((known, until)) = value.and_then(|value| decode(&value))
+                && known.fits(message)
+                && let Some(seconds) = u64::try_from(until - clock.now()).ok().filter(|seconds| *seconds > 0)
+            {
+                let remembered = Remembered { known: known.clone(), lifetime: Duration::from_secs(seconds) };
+                self.known.insert(key, remembered).await;
+                return Some(known);
+            }
+        }
+        None
+    }
+
+    /// Remembers the answer to a message, unless it is none.
+    pub async fn remember(&self, message: &Message, known: &Known, clock: &Clock, deadline: Instant) {
+        let (lifetime, for_all) = match &known.findings.judgement {
+            Judgement::Accepted => (self.lifetimes.positive, true),
+            Judgement::Refused(Refusal { is_permanent, for_all_senders, .. }) => {
+                let lifetimes = self.lifetimes;
+                (if *is_permanent { lifetimes.negative } else { lifetimes.temporary }, *for_all_senders)
+            }
+            Judgement::Unknown(_) => return,
+        };
+        let [for_all_senders, for_sender] = keys(message);
+        let key = if for_all { for_all_senders } else { for_sender };
+        self.known.insert(key.clone(), Remembered { known: known.clone(), lifetime }).await;
+        let Some(store) = &self.store else { return };
+        let until = clock.now().saturating_add_unsigned(lifetime.as_secs());
+        if let Err(error) = store.set(&self.stored_key(&key), &encode(known, until), lifetime, deadline).await
+        {
+            self.complain(&error);
+        }
+    }
+
+    fn stored_key(&self, Key { recipient, sender }: &Key) -> Vec<u8> {
+        let sender = sender.as_ref().map(|sender| format!(",{sender}")).unwrap_or_default();
+        format!("{},{recipient}{sender}", self.prefix).into_bytes()
+    }
+
+    /// A mail needs no store: its address is asked about again.
+    fn complain(&self, error: &BackendError) {
+        self.complaints.complain(format_args!("answers are not shared: {error}"));
+    }
+}
+
+/// Where the answer to a message may be: that for all senders, then that for its own.
+fn keys(message: &Message) -> [Key; 2] {
+    let recipient: Box<str> = message.recipient.to_string().into();
+    let sender = message.sender.as_ref().map(ToString::to_string).unwrap_or_default();
+    [Key { recipient: recipient.clone(), sender: None }, Key { recipient, sender: Some(sender.into()) }]
+}
+
+/// An answer as the store has it, with the second at which it ends.
+fn encode(known: &Known, until: i64) -> Vec<u8> {
+    let Findings { judgement, by_size, starttls, tlsa } = &known.findings;
+    let judgement = match judgement {
+        Judgement::Accepted => json!("accepted"),
+        Judgement::Unknown(_) => Json::Null,
+        Judgement::Refused(Refusal { is_permanent, for_all_senders, message }) => {
+            json!({ "permanent": is_permanent, "for_all": for_all_senders, "message": message })
+        }
+    };
+    let (openpgp, size) = (known.openpgp, known.size);
+    json!({
+        "judgement": judgement, "by_size": by_size, "starttls": starttls, "tlsa": tlsa,
+        "openpgp": openpgp, "size": size, "until": until,
+    })
+    .to_string()
+    .into_bytes()
+}
+
+fn decode(value: &[u8]) -> Option<(Known, i64)> {
+    let value: Json = serde_json::from_slice(value).ok()?;
+    let judgement = match &value["judgement"] {
+        Json::String(word) if word == "accepted" => Judgement::Accepted,
+        refused => Judgement::Refused(Refusal {
+            is_permanent: refused["permanent"].as_bool()?,
+            for_all_senders: refused["for_all"].as_bool()?,
+            message: refused["message"].as_str()?.to_owned(),
+        }),
+    };
+    let findings = Findings {
+        judgement,
+        by_size: value["by_size"].as_bool()?,
+        starttls: value["starttls"].as_bool(),
+        tlsa: value["tlsa"].as_bool(),
+    };
+    let known = Known { findings, openpgp: value["openpgp"].as_bool(), size: value["size"].as_u64() };
+    Some((known, value["until"].as_i64()?))
+}
+
+struct ByLifetime;
+
+impl Expiry<Key, Remembered> for ByLifetime {
+    fn expire_after_create(
+        &self,
+        _: &Key,
+        remembered: &Remembered,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
+        Some(remembered.lifetime)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Key,
+        remembered: &Remembered,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(remembered.lifetime)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::smtp::Mailbox;
+
+    fn message(sender: &str, size: u64) -> Message {
+        let recipient = Mailbox::parse(b"bob@x.test").unwrap();
+        Message { sender: Mailbox::parse(sender.as_bytes()), recipient, size: Some(size) }
+    }
+
+    fn known(judgement: Judgement, by_size: bool) -> Known {
+        let findings = Findings { judgement, by_size, starttls: Some(true), tlsa: None };
+        Known { findings, openpgp: Some(false), size: Some(10) }
+    }
+
+    fn refused(is_permanent: bool, for_all_senders: bool) -> Judgement {
+        Judgement::Refused(Refusal { is_permanent, for_all_senders, message: "no \u{fc}".into() })
+    }
+
+    #[test]
+    fn an_answer_holds_for_messages_that_are_no_harder() {
+        let asked = message("a@x", 10);
+        let (taken, full) = (known(Judgement::Accepted, true), known(refused(false, false), true));
+        for (size, by_taken, by_full) in [(9, true, false), (10, true, true), (11, false, true)] {
+            assert_eq!(taken.holds_for(&message("b@x", size), &asked), by_taken, "{size}");
+            assert_eq!(full.holds_for(&message("a@x", size), &asked), by_full, "{size}");
+            assert!(!full.holds_for(&message("b@x", size), &asked), "another sender may be wanted");
+            assert!(known(refused(true, true), false).holds_for(&message("b@x", size), &asked));
+            assert!(known(Judgement::Accepted, false).holds_for(&message("", size), &asked));
+        }
+    }
+
+    #[test]
+    fn a_store_gives_back_what_it_got() {
+        for judgement in [Judgement::Accepted, refused(true, false), refused(false, true)] {
+            let known = known(judgement, true);
+            assert_eq!(decode(&encode(&known, 77)), Some((known, 77)));
+        }
+        for value in ["", "{}", "[]", "{\"judgement\":\"accepted\"}", "{\"judgement\":{},\"by_size\":true}"] {
+            assert_eq!(decode(value.as_bytes()), None, "{value}");
+        }
+    }
+}

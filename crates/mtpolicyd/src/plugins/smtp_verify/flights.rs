@@ -1,0 +1,199 @@
+//! Questions on their way: one about an address at a time, in a task of its own, so that its answer is there
+//! for the next mail even where this one could not wait.
+//!
+//! Knows: who waits for what. Must not know: what an answer leads to.
+
+use super::answers::{Answers, Known};
+use crate::world::World;
+use crate::world::dns::{Answer, Dns, Question, RecordType};
+use crate::world::smtp::{Findings, Judgement, Mailbox, Manner, Message, Peers, Probe, Refusal};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long a question may take in all, however many servers there are.
+const PROBE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long it may take to store an answer; nobody waits for it.
+const STORE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How many questions may be on their way, those that wait for a server included.
+const MAX_FLIGHTS: usize = 1_000;
+
+/// How much of the digest of a local part is the name of its key (RFC 7929 section 3).
+const KEY_NAME_BYTES: usize = 28;
+
+/// Asks, and remembers.
+pub struct Verifier {
+    /// How servers are asked.
+    pub manner: Manner,
+    /// Whether OpenPGP keys are looked for.
+    pub openpgp: bool,
+    /// What is known.
+    pub answers: Answers,
+    /// What is on its way.
+    pub flights: Flights,
+}
+
+/// The questions on their way, by address.
+#[derive(Default)]
+pub struct Flights(Mutex<BTreeMap<String, Flight>>);
+
+#[derive(Clone)]
+struct Flight {
+    asked: Arc<Message>,
+    peers: Arc<Peers>,
+    answer: watch::Receiver<Option<Known>>,
+}
+
+/// Takes a question off the list when it has ended, however it did.
+struct Landing(Arc<Verifier>, String);
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.0.flights.lock().remove(&self.1);
+    }
+}
+
+impl Flights {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Flight>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Verifier {
+    /// What is known of a message, or found out until the deadline. `client` is who sends it.
+    pub async fn ask(
+        self: &Arc<Self>,
+        message: Message,
+        client: Option<IpAddr>,
+        world: &World,
+        deadline: Instant,
+    ) -> Known {
+        let message = Arc::new(message);
+        if let Some(known) = self.answers.recall(&message).await {
+            return known;
+        }
+        if let Some(known) = self.answers.fetch(&message, &world.clock, deadline).await {
+            return known;
+        }
+        loop {
+            let Some(mut flight) = self.join(&message, world) else {
+                return unknown("too many addresses are being verified");
+            };
+            // Its server wants to know whether we would take mail, before it says whether it would.
+            if client.is_some_and(|client| flight.peers.has(client)) {
+                return unknown("its server asks us about this address at the moment");
+            }
+            let landed = match timeout_at(deadline, flight.answer.wait_for(Option::is_some)).await {
+                Ok(Ok(known)) => known.clone(),
+                // The daemon is ending.
+                Ok(Err(_)) => return unknown("the verification was stopped"),
+                Err(_) => return too_late(),
+            };
+            if let Some(known) = landed.filter(|known| known.holds_for(&message, &flight.asked)) {
+                return known;
+            }
+        }
+    }
+
+    /// The question about an address that is on its way, or else this one; `None` if too many are.
+    fn join(self: &Arc<Self>, message: &Arc<Message>, world: &World) -> Option<Flight> {
+        let address = message.recipient.to_string();
+        let mut flights = self.flights.lock();
+        if let Some(flight) = flights.get(&address) {
+            return Some(flight.clone());
+        }
+        if flights.len() >= MAX_FLIGHTS {
+            return None;
+        }
+        let (landed, answer) = watch::channel(None);
+        let flight = Flight { asked: message.clone(), peers: Arc::default(), answer };
+        flights.insert(address.clone(), flight.clone());
+        drop(flights);
+        let landing = Landing(self.clone(), address);
+        let (world, message, peers) = (world.clone(), message.clone(), flight.peers.clone());
+        tokio::spawn(async move {
+            let verifier = &landing.0;
+            let known = verifier.find_out(&message, &peers, &world).await;
+            let until = Instant::now() + STORE_LIMIT;
+            verifier.answers.remember(&message, &known, &world.clock, until).await;
+            // The next one finds it remembered, so it must be off the list before the others go on.
+            drop(landing);
+            let _ = landed.send(Some(known));
+        });
+        Some(flight)
+    }
+
+    async fn find_out(&self, message: &Message, peers: &Peers, world: &World) -> Known {
+        let (dns, destinations) = (&*world.dns, &*world.smtp);
+        let probe = Probe { dns, destinations, manner: &self.manner, message, peers };
+        let probed =
+            async { timeout(PROBE_LIMIT, probe.run()).await.unwrap_or_else(|_| too_late().findings) };
+        let key = async { if self.openpgp { has_key(dns, &message.recipient).await } else { None } };
+        let (findings, openpgp) = tokio::join!(probed, key);
+        Known { findings, openpgp, size: message.size }
+    }
+}
+
+/// Whether there is an OpenPGP key of the address that DNSSEC proves (RFC 7929); `None` if nobody knows.
+async fn has_key(dns: &Dns, mailbox: &Mailbox) -> Option<bool> {
+    if !dns.can_prove() {
+        return None;
+    }
+    let lower = mailbox.local().to_lowercase();
+    let mut spellings = vec![mailbox.local()];
+    if lower != mailbox.local() {
+        spellings.push(&lower);
+    }
+    for local in spellings {
+        let question = Question::new(&key_name(local, mailbox.domain()), RecordType::OpenPgpKey);
+        let found = dns.lookup_authentic(&question).await;
+        match found.answer {
+            Answer::Keys(_) if found.is_proved => return Some(true),
+            Answer::Failed(_) => return None,
+            _ => {}
+        }
+    }
+    Some(false)
+}
+
+fn key_name(local: &str, domain: &str) -> String {
+    let mut name = String::new();
+    for byte in &Sha256::digest(local)[..KEY_NAME_BYTES] {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name + "._openpgpkey." + domain
+}
+
+/// Nothing is known, for that reason.
+fn unknown(why: &str) -> Known {
+    known(Judgement::Unknown(why.to_owned()))
+}
+
+fn too_late() -> Known {
+    let message = "the mail server does not answer in time".to_owned();
+    known(Judgement::Refused(Refusal { is_permanent: false, for_all_senders: true, message }))
+}
+
+fn known(judgement: Judgement) -> Known {
+    let findings = Findings { judgement, by_size: false, starttls: None, tlsa: None };
+    Known { findings, openpgp: None, size: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_the_name_of_the_rfc() {
+        // RFC 7929 section 3.
+        let name = "c93f1e400f26708f98cb19d936620da35eec8f72e57f9eec01c1afd6._openpgpkey.example.com";
+        assert_eq!(key_name("hugh", "example.com"), name);
+    }
+}
