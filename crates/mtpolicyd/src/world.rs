@@ -6,6 +6,7 @@ pub mod backend;
 pub mod clock;
 pub mod dns;
 pub mod dnslist;
+pub mod fail2ban;
 pub mod file;
 pub mod keyvalue;
 pub mod ldap;

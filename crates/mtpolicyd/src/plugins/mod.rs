@@ -18,6 +18,7 @@ plugins! {
     condition::Condition,
     dbl::Dbl,
     eval::Eval,
+    fail2ban::Fail2Ban,
     greylist::Greylist,
     honeypot::Honeypot,
     ldap_user_config::LdapUserConfig,
