@@ -8,6 +8,7 @@ pub mod dns;
 pub mod dnslist;
 pub mod fail2ban;
 pub mod file;
+pub mod geoip;
 pub mod keyvalue;
 pub mod ldap;
 pub mod smtp;

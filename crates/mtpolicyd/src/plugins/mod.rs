@@ -19,6 +19,8 @@ plugins! {
     dbl::Dbl,
     eval::Eval,
     fail2ban::Fail2Ban,
+    geo_ip_action::GeoIpAction,
+    geo_ip_lookup::GeoIpLookup,
     greylist::Greylist,
     honeypot::Honeypot,
     ldap_user_config::LdapUserConfig,

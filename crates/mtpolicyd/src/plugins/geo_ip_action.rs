@@ -1,0 +1,182 @@
+//! `GeoIPAction`: acts on where the client comes from.
+
+mod choice;
+
+use self::choice::{Asn, Choice, Choosable, Continent, Country};
+use crate::fields::{Scoring, Template, printable};
+use crate::options::{OptionalUserConfig, UserConfig, options};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::session::Session;
+use crate::value::{Flag, Switch, words};
+
+options! {
+    /// Acts on the country, the continent or the network operator that a GeoIPLookup plugin before it has
+    /// found.
+    ///
+    /// At least one of `country_codes`, `continents` and `asns` is needed; where there are several, all have to
+    /// match. A list that begins with `!` means everything but what it names. A client of which the database
+    /// knows nothing (a private address, a new network) matches no list, also not one with `!`, unless
+    /// `match_unknown` says so; and where the lookup was not made or has failed, nothing happens at all.
+    ///
+    /// The score counts once a mail.
+    ///
+    /// ```conf
+    /// <Plugin geoip>
+    ///   module = "GeoIPLookup"
+    ///   database = "/usr/share/GeoIP/GeoIP.dat"
+    ///   database6 = "/usr/share/GeoIP/GeoIPv6.dat"
+    /// </Plugin>
+    /// <Plugin geoip-near>
+    ///   module = "GeoIPAction"
+    ///   result_from = "geoip"
+    ///   country_codes = "DE, AT, CH"
+    ///   mode = "passive"
+    ///   score = -1
+    /// </Plugin>
+    /// <Plugin geoip-far>
+    ///   module = "GeoIPAction"
+    ///   result_from = "geoip"
+    ///   continents = "!EU, NA"
+    ///   mode = "passive"
+    ///   score = 2
+    /// </Plugin>
+    /// ```
+    pub struct GeoIpActionOptions {
+        /// The name of the GeoIPLookup plugin whose result is looked at; it has to stand before this one.
+        result_from: String,
+        /// Whether the check is made.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// The countries that match, by their codes of two letters (ISO 3166-1): `DE, AT`, or `!DE, AT` for all
+        /// others. Databases also have `EU` and `AP` for regions, and old ones `A1` for anonymous proxies, `A2`
+        /// for satellites, `O1` for others.
+        country_codes: OptionalUserConfig<Choice<Country>>,
+        /// The continents that match. A database without continents knows none.
+        continents: Option<Choice<Continent>>,
+        /// The autonomous systems that match, by their numbers.
+        asns: Option<Choice<Asn>>,
+        /// Whether a client of which the database knows nothing matches (`1`) or not (`0`).
+        match_unknown: Flag = Flag(false),
+        /// What to do if the client matches: `reject` the mail, `accept` it (end the chain with `dunno`, which is
+        /// the same in another word), or only add the score (`passive`).
+        mode: UserConfig<Mode> = Mode::Reject,
+        /// The text of the rejection. `%CC%` is the code of the country, `%CONTINENT%` that of the continent,
+        /// `%ASN%` the network (`AS15169`), each `unknown` where that is so, and `%IP%` the address of the client;
+        /// of each, the first is filled in.
+        reject_message: Template = "delivery from %CC% (%IP%) rejected",
+        /// Added to the score if the client matches.
+        score: Scoring,
+    }
+}
+
+words! {
+    /// What to do with a client that matches.
+    pub enum Mode {
+        /// Reject the mail.
+        Reject = "reject",
+        /// End the chain without an opinion.
+        Accept = "accept",
+        /// The same.
+        Dunno = "dunno",
+        /// Only add the score.
+        Passive = "passive",
+    } else Passive
+}
+
+/// See the options.
+pub struct GeoIpAction {
+    name: String,
+    options: GeoIpActionOptions,
+    notes: Notes,
+    country: String,
+    continent: String,
+    asn: String,
+    scored: String,
+}
+
+/// What the lookup has found, each `None` where it knows nothing.
+struct Place {
+    country: Option<Country>,
+    continent: Option<Continent>,
+    asn: Option<Asn>,
+}
+
+impl Plugin for GeoIpAction {
+    const NAME: &'static str = "GeoIPAction";
+    type Options = GeoIpActionOptions;
+
+    fn new(options: GeoIpActionOptions, setup: &mut Setup<'_, '_>) -> Option<GeoIpAction> {
+        if !options.country_codes.is_given() && options.continents.is_none() && options.asns.is_none() {
+            let help = "add `country_codes = \"DE, AT\"`, or with `!` for all others".to_owned();
+            let message = format!("Plugin {} needs country_codes, continents or asns", setup.name);
+            setup.section.refuse(message, Some(help));
+            return None;
+        }
+        for oddity in options.country_codes.configured().map(Choice::oddities).unwrap_or_default() {
+            setup.warn("country_codes", format!("country_codes: {oddity}"));
+        }
+        let field = |what: &str| format!("geoip-{}-{what}", options.result_from);
+        Some(GeoIpAction {
+            country: field("result"),
+            continent: field("continent"),
+            asn: field("asn"),
+            scored: format!("geoip-{}-score", setup.name),
+            name: setup.name.to_owned(),
+            notes: setup.notes(),
+            options,
+        })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        if self.options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        let Some(place) = self.place(cx.session) else { return Ok(Verdict::Next) };
+        let country = shown(place.country);
+        self.notes.note(format_args!("the client is in {country} and on the list"));
+        self.options.score.add_once(cx.session, &self.name, &self.scored);
+        match self.options.mode.get(cx.session) {
+            Mode::Reject => {}
+            Mode::Accept | Mode::Dunno => return Ok(Verdict::dunno()),
+            Mode::Passive => return Ok(Verdict::Next),
+        }
+        let ip = printable(cx.request, "client_address").unwrap_or_default();
+        let (continent, asn) = (shown(place.continent), shown(place.asn));
+        let values = [("%IP%", &*ip), ("%CC%", &country), ("%CONTINENT%", &continent), ("%ASN%", &asn)];
+        Ok(Verdict::Stop(format!("reject {}", self.options.reject_message.fill(&values))))
+    }
+}
+
+impl GeoIpAction {
+    /// Where the client is, if that matches all lists.
+    fn place(&self, session: &Session) -> Option<Place> {
+        let country = session.result(&self.country).map(|code| code.parse().ok().map(Country));
+        let continent = session.result(&self.continent).map(|code| code.parse().ok().map(Continent));
+        let asn = session.result(&self.asn).map(|number| number.parse().ok().map(Asn));
+        let codes = self.options.country_codes.get(session);
+        let all = self.is_chosen(codes.as_ref(), country, "country")
+            && self.is_chosen(self.options.continents.as_ref(), continent, "continent")
+            && self.is_chosen(self.options.asns.as_ref(), asn, "network");
+        let something = codes.is_some() || self.options.continents.is_some() || self.options.asns.is_some();
+        let place = Place { country: country.flatten(), continent: continent.flatten(), asn: asn.flatten() };
+        (all && something).then_some(place)
+    }
+
+    /// Whether a list is not there or matches; `None` where it was not looked up.
+    fn is_chosen<T: Choosable>(
+        &self,
+        choice: Option<&Choice<T>>,
+        found: Option<Option<T>>,
+        what: &str,
+    ) -> bool {
+        let Some(choice) = choice else { return true };
+        let Some(found) = found else {
+            self.notes.note(format_args!("{} has looked up no {what}", self.options.result_from));
+            return false;
+        };
+        choice.matches(found, self.options.match_unknown.0)
+    }
+}
+
+fn shown(found: Option<impl Choosable>) -> String {
+    found.map_or_else(|| "unknown".to_owned(), |found| found.to_string())
+}

@@ -1,0 +1,143 @@
+//! `GeoIPLookup`: where does the client come from?
+
+use crate::options::options;
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::world::geoip::{Code, Contents, DatabaseFile, Found, open};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+options! {
+    /// Looks up the country, the continent and the network operator of the client, for GeoIPAction.
+    ///
+    /// It reads the files of MaxMind, old (`GeoIP.dat`) and new (`.mmdb`: GeoLite2, GeoIP2), and of other
+    /// providers in the new format, such as DB-IP. Debian has the old ones in the package `geoip-database`. A
+    /// file is opened when the first mail comes; one that is missing or corrupt fails the plugin. A file that
+    /// was replaced is read again within a second; if the new one is corrupt, the one before stays in use.
+    ///
+    /// What is found is kept for the mail in the session fields `geoip-NAME-result` (`DE`),
+    /// `geoip-NAME-continent` (`EU`) and, where there is a database for it, `geoip-NAME-asn` (`15169`), with
+    /// the name of the plugin. They are empty where the database knows nothing.
+    ///
+    /// ```conf
+    /// <Plugin geoip>
+    ///   module = "GeoIPLookup"
+    ///   database = "/var/lib/GeoIP/GeoLite2-Country.mmdb"
+    ///   asn_database = "/var/lib/GeoIP/GeoLite2-ASN.mmdb"
+    /// </Plugin>
+    /// ```
+    pub struct GeoIpLookupOptions {
+        /// The file that knows countries. An old one knows either IPv4 or IPv6 addresses, in `GeoIPv6.dat` both;
+        /// a new one knows both.
+        database: String = "/usr/share/GeoIP/GeoIP.dat",
+        /// Another file for clients with IPv6 addresses, such as `/usr/share/GeoIP/GeoIPv6.dat`. Without it
+        /// `database` is asked for them, too: an old one for IPv4 finds nothing.
+        database6: Option<String>,
+        /// The file that knows autonomous systems: `GeoLite2-ASN.mmdb` or the old `GeoIPASNum.dat`. Without it
+        /// `database` is asked, if it knows them.
+        asn_database: Option<String>,
+        /// Another file for autonomous systems of clients with IPv6 addresses.
+        asn_database6: Option<String>,
+    }
+}
+
+/// See the options.
+pub struct GeoIpLookup {
+    notes: Notes,
+    countries: Files,
+    /// `None` where the database of countries is asked.
+    asns: Option<Files>,
+    country: String,
+    continent: String,
+    asn: String,
+}
+
+/// The file that is asked of an address.
+struct Files {
+    all: Arc<DatabaseFile>,
+    ipv6: Option<Arc<DatabaseFile>>,
+}
+
+impl Plugin for GeoIpLookup {
+    const NAME: &'static str = "GeoIPLookup";
+    type Options = GeoIpLookupOptions;
+
+    fn new(options: GeoIpLookupOptions, setup: &mut Setup<'_, '_>) -> Option<GeoIpLookup> {
+        let files = |all: &str, ipv6: Option<&str>| Files { all: open(all), ipv6: ipv6.map(open) };
+        let (asns, asns6) = (options.asn_database.as_deref(), options.asn_database6.as_deref());
+        let field = |what: &str| format!("geoip-{}-{what}", setup.name);
+        Some(GeoIpLookup {
+            notes: setup.notes(),
+            countries: files(&options.database, options.database6.as_deref()),
+            asns: asns.or(asns6).map(|any| files(asns.unwrap_or(any), asns6)),
+            country: field("result"),
+            continent: field("continent"),
+            asn: field("asn"),
+        })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        let client = String::from_utf8_lossy(cx.attribute("client_address")?).into_owned();
+        let deadline = cx.deadline.backends;
+        // One file that fails does not keep the other from being asked.
+        let countries = match cx.session.result(&self.country) {
+            Some(_) => Ok(()),
+            None => self.find_country(&client, deadline, cx).await,
+        };
+        if let Some(asns) = &self.asns
+            && cx.session.result(&self.asn).is_none()
+        {
+            let found = asns.ask(&client, deadline, |contents| contents.asns, "numbers of networks").await?;
+            self.keep_asn(found.0, cx);
+        }
+        countries.map(|()| Verdict::Next)
+    }
+}
+
+impl GeoIpLookup {
+    async fn find_country(&self, client: &str, deadline: Instant, cx: &mut Cx<'_>) -> Result<(), Error> {
+        let asked = self.countries.ask(client, deadline, |contents| contents.countries, "countries");
+        let (found, contents) = asked.await?;
+        let Found { country, continent, .. } = found;
+        match country {
+            Some(country) => self.notes.note(format_args!("{client} is in {country}")),
+            None => self.notes.note(format_args!("nothing is known of {client}")),
+        }
+        let text = |code: Option<Code>| code.map(|code| code.to_string()).unwrap_or_default();
+        cx.session.set(&self.country, &text(country));
+        cx.session.set(&self.continent, &text(continent));
+        if self.asns.is_none() && contents.asns {
+            self.keep_asn(found, cx);
+        }
+        Ok(())
+    }
+
+    fn keep_asn(&self, found: Found, cx: &mut Cx<'_>) {
+        cx.session.set(&self.asn, &found.asn.map(|asn| asn.to_string()).unwrap_or_default());
+    }
+}
+
+impl Files {
+    /// What is known of a client, and what the file could say. A file without what is wanted is a mistake.
+    async fn ask(
+        &self,
+        client: &str,
+        deadline: Instant,
+        has: fn(Contents) -> bool,
+        wanted: &str,
+    ) -> Result<(Found, Contents), Error> {
+        let ip = client.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        let ipv6 = self.ipv6.as_ref().filter(|_| ip.is_some_and(|ip| ip.is_ipv6()));
+        let file = ipv6.unwrap_or(&self.all);
+        let failed = |cause: String| Error::Service { service: "GeoIP".to_owned(), cause };
+        let database = file.get(deadline).await.map_err(|error| failed(error.to_string()))?;
+        let contents = database.contents();
+        let failed = |cause: &str| failed(format!("{}: {cause}", file.path().display()));
+        if !has(contents) {
+            return Err(failed(&format!("there are no {wanted} in it")));
+        }
+        // A client without an address is nowhere.
+        let found = ip.map_or(Ok(Found::default()), |ip| database.lookup(ip));
+        found.map(|found| (found, contents)).map_err(|cause| failed(&cause))
+    }
+}

@@ -1,0 +1,115 @@
+//! The present format, `.mmdb`: MaxMind's GeoLite2 and GeoIP2, DB-IP, IPinfo.
+//!
+//! Knows: the crate that reads the format, and where providers put what. Must not know: files.
+
+use super::codes::Code;
+use super::{Contents, Found};
+use maxminddb::{MaxMindDbError, PathElement, Reader};
+use std::net::IpAddr;
+
+/// What begins the description of a database, at the end of its file.
+const MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
+
+/// How far from the end of a file the format has it at most.
+const MAX_DESCRIPTION_BYTES: usize = 128 << 10;
+
+/// A database in memory. It is not mapped: a program that writes into the file would end the daemon.
+#[derive(Debug)]
+pub struct Mmdb {
+    reader: Reader<Vec<u8>>,
+}
+
+/// Where a value stands in what is known of a network.
+type Place = &'static [PathElement<'static>];
+
+const COUNTRY: [Place; 4] = [
+    &[PathElement::Key("country"), PathElement::Key("iso_code")],
+    // Of some networks only that is known, and the legacy files were made so.
+    &[PathElement::Key("registered_country"), PathElement::Key("iso_code")],
+    &[PathElement::Key("country_code")],
+    &[PathElement::Key("country")],
+];
+
+const CONTINENT: [Place; 3] = [
+    &[PathElement::Key("continent"), PathElement::Key("code")],
+    &[PathElement::Key("continent_code")],
+    &[PathElement::Key("continent")],
+];
+
+const ASN: [Place; 2] = [
+    &[PathElement::Key("autonomous_system_number")],
+    &[PathElement::Key("traits"), PathElement::Key("autonomous_system_number")],
+];
+
+/// The same as a text, `AS15169`.
+const ASN_TEXT: [Place; 1] = [&[PathElement::Key("asn")]];
+
+/// Whether a file is of this format.
+pub(super) fn is_mmdb(bytes: &[u8]) -> bool {
+    let tail = &bytes[bytes.len().saturating_sub(MAX_DESCRIPTION_BYTES)..];
+    tail.windows(MARKER.len()).any(|window| window == MARKER)
+}
+
+impl Mmdb {
+    /// A database from its bytes, or what is wrong with them.
+    pub fn new(bytes: Vec<u8>) -> Result<Mmdb, String> {
+        Reader::from_source(bytes).map(|reader| Mmdb { reader }).map_err(|error| error.to_string())
+    }
+
+    /// What it can say, by the name of its kind; one that does not tell may have both.
+    pub fn contents(&self) -> Contents {
+        let kind = &self.reader.metadata().database_type;
+        let asns_only = kind.contains("ASN");
+        let countries_only = kind.contains("Country") || kind.contains("City");
+        Contents { countries: !asns_only, asns: asns_only || !countries_only }
+    }
+
+    /// What it says of an address, or what is corrupt.
+    pub fn lookup(&self, ip: IpAddr) -> Result<Found, String> {
+        if ip.is_ipv6() && self.reader.metadata().ip_version == 4 {
+            return Ok(Found::default());
+        }
+        self.decode(ip).map_err(|error| error.to_string())
+    }
+
+    fn decode(&self, ip: IpAddr) -> Result<Found, MaxMindDbError> {
+        let record = self.reader.lookup(ip)?;
+        let contents = self.contents();
+        let text = |place| record.decode_path::<&str>(place);
+        let code = |place| Ok(text(place)?.and_then(|code| code.parse::<Code>().ok()));
+        let mut found = Found::default();
+        if contents.countries {
+            found.country = first(&COUNTRY, code)?;
+            found.continent = first(&CONTINENT, code)?;
+        }
+        if contents.asns {
+            found.asn = match first(&ASN, |place| record.decode_path::<u32>(place))? {
+                None => first(&ASN_TEXT, |place| Ok(text(place)?.and_then(asn_of)))?,
+                number => number,
+            };
+        }
+        Ok(found)
+    }
+}
+
+fn asn_of(text: &str) -> Option<u32> {
+    text.strip_prefix("AS")?.parse().ok()
+}
+
+/// What stands at the first of several places. At some of them another provider has something of another
+/// type; that is an error only where none of the places has what is looked for.
+fn first<V>(
+    places: &[Place],
+    at: impl Fn(Place) -> Result<Option<V>, MaxMindDbError>,
+) -> Result<Option<V>, MaxMindDbError> {
+    let mut mismatch = None;
+    for place in places {
+        match at(place) {
+            Ok(None) => {}
+            Ok(value) => return Ok(value),
+            Err(error @ MaxMindDbError::Decoding { .. }) => mismatch = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    mismatch.map_or(Ok(None), Err)
+}
