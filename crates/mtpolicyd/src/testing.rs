@@ -2,6 +2,8 @@
 //!
 //! Knows: everything below the server. Must not know: sockets, files.
 
+pub mod geoip;
+
 use crate::chain::Chain;
 use crate::connections::Connections;
 use crate::counters::Reservations;

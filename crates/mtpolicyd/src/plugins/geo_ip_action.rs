@@ -180,3 +180,110 @@ impl GeoIpAction {
 fn shown(found: Option<impl Choosable>) -> String {
     found.map_or_else(|| "unknown".to_owned(), |found| found.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    fn text(options: &str) -> String {
+        format!("<Plugin a>\n module = GeoIPAction\n result_from = g\n {options}\n</Plugin>")
+    }
+
+    /// The answer to a client of which the lookup has found country, continent and network.
+    fn answer(options: &str, found: [&str; 3]) -> Option<String> {
+        let mut bench = bench(options, found);
+        bench.run()
+    }
+
+    fn bench(options: &str, found: [&str; 3]) -> Bench {
+        let mut bench = Bench::new(&text(options)).attribute("client_address", "192.0.2.4");
+        for (what, found) in ["result", "continent", "asn"].iter().zip(found) {
+            bench.session.set(&format!("geoip-g-{what}"), found);
+        }
+        bench
+    }
+
+    const BERLIN: [&str; 3] = ["DE", "EU", "64500"];
+    const NOWHERE: [&str; 3] = ["", "", ""];
+
+    #[test]
+    fn a_country_on_the_list_is_rejected() {
+        let rejection = Some("reject delivery from DE (192.0.2.4) rejected".to_owned());
+        assert_eq!(answer("country_codes = \"US, de\"", BERLIN), rejection);
+        assert_eq!(answer("country_codes = US", BERLIN), None);
+        assert_eq!(answer("country_codes = \"!US\"", BERLIN), rejection);
+        assert_eq!(answer("country_codes = \"!DE,AT\"", BERLIN), None);
+    }
+
+    #[test]
+    fn continents_and_networks_match_too_and_all_lists_have_to() {
+        let message = "reject_message = \"%CONTINENT% %ASN% %CC% %CC%\"";
+        let rejection = Some("reject EU AS64500 DE %CC%".to_owned());
+        for (options, matches) in [
+            ("continents = \"NA, EU\"", true),
+            ("continents = \"!EU\"", false),
+            ("asns = AS64500", true),
+            ("asns = \"!64500\"", false),
+            ("country_codes = \"!US\"\n asns = 64500", true),
+            ("country_codes = US\n asns = 64500", false),
+            ("country_codes = DE\n continents = EU\n asns = 1", false),
+        ] {
+            let expected = rejection.clone().filter(|_| matches);
+            assert_eq!(answer(&format!("{options}\n {message}"), BERLIN), expected, "{options}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_matches_only_where_it_says_so() {
+        for list in ["country_codes = DE", "country_codes = \"!DE\"", "continents = \"!EU\"", "asns = \"!1\""]
+        {
+            assert_eq!(answer(list, NOWHERE), None, "{list}");
+            let rejection = "reject delivery from unknown (192.0.2.4) rejected";
+            assert_eq!(answer(&format!("{list}\n match_unknown = 1"), NOWHERE).as_deref(), Some(rejection));
+        }
+    }
+
+    #[test]
+    fn what_was_not_looked_up_never_matches() {
+        for list in ["country_codes = \"!DE\"", "continents = \"!EU\"", "asns = \"!1\""] {
+            let mut bench = Bench::new(&text(&format!("{list}\n match_unknown = 1")));
+            assert_eq!(bench.run(), None, "{list}");
+        }
+    }
+
+    #[test]
+    fn a_mode_decides_and_the_score_counts_once() {
+        for (mode, expected) in [("accept", Some("dunno")), ("dunno", Some("dunno")), ("passive", None)] {
+            let options = format!("country_codes = DE\n score = 3\n mode = {mode}");
+            let mut bench = bench(&options, BERLIN);
+            assert_eq!((bench.run().as_deref(), bench.run().as_deref()), (expected, expected));
+            assert_eq!(bench.session.text("score_detail"), Some("a=3"));
+        }
+    }
+
+    #[test]
+    fn a_user_has_countries_of_his_own() {
+        let mut bench = bench("uc_country_codes = mine\n uc_mode = mode", BERLIN);
+        assert_eq!(bench.run(), None);
+        bench.session.set_user("mine", "!AT");
+        assert!(bench.run().is_some());
+        bench.session.set_user("mode", "passive");
+        assert_eq!(bench.run(), None);
+    }
+
+    #[test]
+    fn mistakes_are_found_at_the_start() {
+        let warnings = Bench::warnings(&text("country_codes = \"DE,UK\""));
+        let warning = "country_codes: `UK` is not the code of a country; did you mean `GB`?";
+        assert!(warnings.len() == 1 && warnings[0].ends_with(warning), "{warnings:?}");
+        for (options, mistake) in [
+            ("", "needs country_codes, continents or asns"),
+            ("country_codes = \"!DE,UK\"", "did you mean `GB`?"),
+            ("continents = Europe", "did you mean `EU`?"),
+            ("asns = Google", "`Google` is no number of an autonomous system"),
+        ] {
+            let mistakes = Bench::mistakes(&text(options));
+            assert!(mistakes.len() == 1 && mistakes[0].contains(mistake), "{mistakes:?}");
+        }
+    }
+}

@@ -141,3 +141,119 @@ impl Files {
         found.map(|found| (found, contents)).map_err(|cause| failed(&cause))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+    use crate::testing::geoip::{asn, country, edition, legacy_countries, legacy_records, mmdb};
+    use std::fs;
+    use tempfile::TempDir;
+
+    fn folder() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let countries = [("192.0.2.0/24", 56)];
+        let networks: [(&str, &[u8]); 1] = [("192.0.2.0/24", b"AS64500 Example")];
+        let germany = [("2001:db8::/32", country("US", "NA")), ("192.0.2.0/24", country("AT", "EU"))];
+        for (name, file) in [
+            ("v4.dat", legacy_countries(edition::COUNTRY, &countries)),
+            ("v6.dat", legacy_countries(edition::COUNTRY_V6, &[("2001:db8::/32", 225)])),
+            ("asn.dat", legacy_records(edition::ASN, &networks)),
+            ("asn6.dat", legacy_records(edition::ASN_V6, &[("2001:db8::/32", b"AS64501 Example")])),
+            ("country.mmdb", mmdb("GeoLite2-Country", true, &germany)),
+            ("asn.mmdb", mmdb("GeoLite2-ASN", true, &[("2001:db8::/32", asn(64_502))])),
+            ("corrupt.dat", b"not a database".to_vec()),
+        ] {
+            fs::write(folder.path().join(name), file).unwrap();
+        }
+        folder
+    }
+
+    fn bench(folder: &TempDir, options: &str) -> Bench {
+        let options = options.replace('$', folder.path().to_str().unwrap());
+        Bench::new(&format!("<Plugin g>\n module = GeoIPLookup\n {options}\n</Plugin>"))
+    }
+
+    /// Country, continent and network of an address, each `None` where it was not looked up.
+    fn ask(bench: &mut Bench, ip: &str) -> [Option<String>; 3] {
+        bench.attribute_again("client_address", ip);
+        assert_eq!(bench.run_fresh(), None);
+        ["result", "continent", "asn"]
+            .map(|what| bench.session.result(&format!("geoip-g-{what}")).map(str::to_owned))
+    }
+
+    fn fields(country: &str, continent: &str, asn: Option<&str>) -> [Option<String>; 3] {
+        [Some(country), Some(continent), asn].map(|field| field.map(str::to_owned))
+    }
+
+    #[test]
+    fn an_old_file_knows_one_version_of_addresses() {
+        let folder = folder();
+        let mut alone = bench(&folder, "database = $/v4.dat");
+        for (ip, expected) in [
+            ("192.0.2.1", fields("DE", "EU", None)),
+            ("::ffff:192.0.2.1", fields("DE", "EU", None)),
+            ("192.0.3.1", fields("", "", None)),
+            ("2001:db8::1", fields("", "", None)),
+            ("unknown", fields("", "", None)),
+            ("", fields("", "", None)),
+        ] {
+            assert_eq!(ask(&mut alone, ip), expected, "{ip}");
+        }
+    }
+
+    #[test]
+    fn several_files_go_together() {
+        let folder = folder();
+        let files = "database = $/v4.dat\n database6 = $/v6.dat\n asn_database = $/asn.dat";
+        let mut bench = bench(&folder, &format!("{files}\n asn_database6 = $/asn6.dat"));
+        assert_eq!(ask(&mut bench, "192.0.2.1"), fields("DE", "EU", Some("64500")));
+        assert_eq!(ask(&mut bench, "2001:db8::1"), fields("US", "NA", Some("64501")));
+        assert_eq!(ask(&mut bench, "192.0.3.1"), fields("", "", Some("")));
+    }
+
+    #[test]
+    fn new_files_know_both() {
+        let folder = folder();
+        let mut bench = bench(&folder, "database = $/country.mmdb\n asn_database = $/asn.mmdb");
+        assert_eq!(ask(&mut bench, "192.0.2.1"), fields("AT", "EU", Some("")));
+        assert_eq!(ask(&mut bench, "2001:db8::1"), fields("US", "NA", Some("64502")));
+    }
+
+    #[test]
+    fn a_mail_is_looked_up_once() {
+        let folder = folder();
+        let mut bench = bench(&folder, "database = $/v4.dat").attribute("client_address", "192.0.2.1");
+        bench.session.set("geoip-g-result", "FR");
+        assert_eq!(bench.run(), None);
+        assert_eq!(bench.session.result("geoip-g-result"), Some("FR"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_fails_the_plugin() {
+        let folder = folder();
+        for (options, cause) in [
+            ("database = $/nosuch.dat", "nosuch.dat: no such file"),
+            ("database = $/corrupt.dat", "corrupt.dat: this is no database of GeoIP"),
+            ("database = $/asn.mmdb", "asn.mmdb: there are no countries in it"),
+            (
+                "database = $/v4.dat\n asn_database = $/v6.dat",
+                "v6.dat: there are no numbers of networks in it",
+            ),
+        ] {
+            let mut bench = bench(&folder, options).attribute("client_address", "192.0.2.1");
+            let error = bench.try_run().unwrap_err();
+            assert!(error.contains(cause), "{error}");
+        }
+        let error = bench(&folder, "").try_run().unwrap_err();
+        assert!(error.contains("no attribute `client_address`"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_fails_leaves_the_other_alone() {
+        let folder = folder();
+        let files = "database = $/nosuch.dat\n asn_database = $/asn.dat\n on_error = continue";
+        assert_eq!(ask(&mut bench(&folder, files), "192.0.2.1"), [None, None, Some("64500".to_owned())]);
+        let files = "database = $/v4.dat\n asn_database = $/nosuch.dat\n on_error = continue";
+        assert_eq!(ask(&mut bench(&folder, files), "192.0.2.1"), fields("DE", "EU", None));
+    }
+}

@@ -10,6 +10,7 @@ mod pickle;
 pub use pickle::Reply;
 
 use super::backend::{BackendError, Breaker, Failure, Probe, call_deadline};
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,13 +18,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// What stands behind a command and a reply.
 const END: &[u8] = b"<F2B_END_COMMAND>";
 
 /// The longest reply that is read; one to a ban has twenty bytes, an error as many as its text.
 const MAX_REPLY_BYTES: usize = 64 << 10;
+
+/// When to try again while the queue of the server is full.
+const TRY_AGAIN: Duration = Duration::from_millis(5);
 
 /// Commands that the server has not replied to. It does them when it wakes up; more than this is too much to
 /// leave to it, and each holds a descriptor.
@@ -87,10 +91,10 @@ impl Fail2Ban {
             return Err(server.breaker.error(Failure::Down(failure)));
         }
         let command = pickle::command(&["set", jail, "banip", &ip.to_string()]);
-        let mut stream = match timeout_at(deadline, send(&server.socket, &command)).await {
+        let mut stream = match timeout_at(deadline, send(&server.socket, &command, unanswered == 0)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(server.failed(&error)),
-            Err(_) => return Err(server.breaker.error(Failure::TimedOut)),
+            Ok(Err(error)) => return Err(server.failed(&error.to_string())),
+            Err(_) => return Err(server.failed("it takes no connections")),
         };
         let mut reply = Vec::new();
         if unanswered == 0
@@ -116,9 +120,9 @@ impl Server {
     }
 
     /// Nobody can connect: whoever asks from now on is told so, until somebody can.
-    fn failed(self: &Arc<Self>, error: &std::io::Error) -> BackendError {
+    fn failed(self: &Arc<Self>, cause: &str) -> BackendError {
         let server = Arc::downgrade(self);
-        self.breaker.failed(&error.to_string(), move || {
+        self.breaker.failed(cause, move || {
             let server = server.clone();
             async move {
                 let Some(server) = server.upgrade() else { return Probe::Dropped };
@@ -153,8 +157,15 @@ impl Server {
     }
 }
 
-async fn send(socket: &Path, command: &[u8]) -> std::io::Result<UnixStream> {
-    let mut stream = UnixStream::connect(socket).await?;
+/// Sends a command over a connection of its own. fail2ban lets one connection wait in its queue, so a second
+/// one that comes at the same time has to try again.
+async fn send(socket: &Path, command: &[u8], patient: bool) -> std::io::Result<UnixStream> {
+    let mut stream = loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && patient => sleep(TRY_AGAIN).await,
+            connected => break connected?,
+        }
+    };
     stream.write_all(command).await?;
     stream.write_all(END).await?;
     Ok(stream)

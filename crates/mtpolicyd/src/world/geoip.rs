@@ -114,11 +114,138 @@ pub fn open(path: &str) -> Arc<DatabaseFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::geoip::{Data, asn, country, edition, legacy_countries, legacy_records, mmdb};
+    use proptest::prelude::*;
+
+    const GERMANY: u8 = 56;
+    const USA: u8 = 225;
+
+    fn lookup(file: &[u8], ip: &str) -> Found {
+        Database::from_bytes(file.to_vec()).unwrap().lookup(ip.parse().unwrap()).unwrap()
+    }
+
+    /// As `DE EU 64500`, with `-` for what is not known.
+    fn found(file: &[u8], ip: &str) -> String {
+        let Found { country, continent, asn } = lookup(file, ip);
+        let code = |code: Option<Code>| code.map_or("-".to_owned(), |code| code.to_string());
+        let number = asn.map_or("-".to_owned(), |asn| asn.to_string());
+        format!("{} {} {number}", code(country), code(continent))
+    }
+
+    fn countries_of_ipv4() -> Vec<u8> {
+        let networks = [("192.0.2.0/24", GERMANY), ("192.0.2.128/25", USA), ("198.51.100.7/32", 252)];
+        legacy_countries(edition::COUNTRY, &networks)
+    }
+
+    fn countries_of_both() -> Vec<u8> {
+        let networks = [("192.0.2.0/24", GERMANY), ("2001:db8::/32", USA)];
+        legacy_countries(edition::COUNTRY_V6, &networks)
+    }
+
+    fn networks() -> Vec<u8> {
+        legacy_records(edition::ASN, &[("192.0.2.0/24", b"AS64500 Example"), ("192.0.3.0/24", b"nonsense")])
+    }
+
+    fn geolite() -> Vec<u8> {
+        mmdb(
+            "GeoLite2-Country",
+            true,
+            &[("192.0.2.0/24", country("DE", "EU")), ("2001:db8::/32", country("US", "NA"))],
+        )
+    }
 
     #[test]
-    fn who_names_a_file_shares_it() {
-        let (one, again, other) = (open("/nosuch/a.mmdb"), open("/nosuch/a.mmdb"), open("/nosuch/b.mmdb"));
-        assert!(Arc::ptr_eq(&one, &again) && !Arc::ptr_eq(&one, &other));
+    fn old_files_have_countries() {
+        let file = countries_of_ipv4();
+        for (ip, expected) in [
+            ("192.0.2.1", "DE EU -"),
+            ("192.0.2.255", "US NA -"),
+            ("::ffff:192.0.2.255", "US NA -"),
+            ("198.51.100.7", "MF NA -"),
+            ("198.51.100.6", "- - -"),
+            ("2001:db8::1", "- - -"),
+            ("::192.0.2.1", "- - -"),
+        ] {
+            assert_eq!(found(&file, ip), expected, "{ip}");
+        }
+    }
+
+    #[test]
+    fn those_for_ipv6_have_both() {
+        let file = countries_of_both();
+        for (ip, expected) in [
+            ("2001:db8::1", "US NA -"),
+            ("2001:db9::1", "- - -"),
+            ("192.0.2.1", "DE EU -"),
+            ("::ffff:192.0.2.1", "DE EU -"),
+        ] {
+            assert_eq!(found(&file, ip), expected, "{ip}");
+        }
+    }
+
+    #[test]
+    fn old_files_have_networks_and_cities() {
+        for (ip, expected) in
+            [("192.0.2.1", "- - 64500"), ("192.0.3.1", "- - -"), ("192.0.4.1", "- - -"), ("::1", "- - -")]
+        {
+            assert_eq!(found(&networks(), ip), expected, "{ip}");
+        }
+        let file = legacy_records(edition::ASN_V6, &[("2001:db8::/32", b"AS64501")]);
+        assert_eq!(found(&file, "2001:db8::1"), "- - 64501");
+        let file = legacy_records(edition::CITY, &[("192.0.2.0/24", &[GERMANY, b'1', b'6', 0, b'B'])]);
+        assert_eq!(found(&file, "192.0.2.1"), "DE EU -");
+        assert_eq!(found(&file, "192.0.3.1"), "- - -");
+    }
+
+    #[test]
+    fn new_files_have_all_of_it() {
+        let file = geolite();
+        for (ip, expected) in [
+            ("192.0.2.1", "DE EU -"),
+            ("::ffff:192.0.2.1", "DE EU -"),
+            ("2001:db8::1", "US NA -"),
+            ("192.0.3.1", "- - -"),
+            ("::1", "- - -"),
+        ] {
+            assert_eq!(found(&file, ip), expected, "{ip}");
+        }
+        let ipv4_only = mmdb("DBIP-Country-Lite", false, &[("192.0.2.0/24", country("DE", "EU"))]);
+        assert_eq!(found(&ipv4_only, "192.0.2.1"), "DE EU -");
+        assert_eq!(found(&ipv4_only, "2001:db8::1"), "- - -");
+        let networks = mmdb("GeoLite2-ASN", true, &[("192.0.2.0/24", asn(64_500))]);
+        assert_eq!(found(&networks, "192.0.2.1"), "- - 64500");
+    }
+
+    #[test]
+    fn providers_put_things_in_other_places() {
+        let text = Data::Text;
+        let registered = Data::Map(vec![("registered_country", Data::Map(vec![("iso_code", text("AT"))]))]);
+        let flat = Data::Map(vec![
+            ("country", text("Austria")),
+            ("country_code", text("AT")),
+            ("continent_code", text("EU")),
+            ("asn", text("AS64502")),
+        ]);
+        let short = Data::Map(vec![("country", text("at")), ("continent", text("EU"))]);
+        for (data, expected) in [(registered, "AT - -"), (flat, "AT EU 64502"), (short, "AT EU -")] {
+            assert_eq!(found(&mmdb("other", true, &[("192.0.2.0/24", data)]), "192.0.2.1"), expected);
+        }
+        let wrong = mmdb("other", true, &[("192.0.2.0/24", Data::Map(vec![("country", Data::Number(1))]))]);
+        let wrong = Database::from_bytes(wrong).unwrap();
+        assert!(wrong.lookup("192.0.2.1".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_file_says_what_it_has() {
+        let contents = |file: &[u8]| {
+            let Contents { countries, asns } = Database::from_bytes(file.to_vec()).unwrap().contents();
+            (countries, asns)
+        };
+        assert_eq!(contents(&countries_of_ipv4()), (true, false));
+        assert_eq!(contents(&networks()), (false, true));
+        assert_eq!(contents(&geolite()), (true, false));
+        assert_eq!(contents(&mmdb("DBIP-ASN-Lite (compat=GeoLite2-ASN)", true, &[])), (false, true));
+        assert_eq!(contents(&mmdb("GeoIP2-Enterprise", true, &[])), (true, true));
     }
 
     #[test]
@@ -126,9 +253,53 @@ mod tests {
         for bytes in [&b""[..], b"hello", &[0xff; 100], &[0; 5000], b"\xab\xcd\xefMaxMind.com"] {
             assert!(Database::from_bytes(bytes.to_vec()).is_err(), "{bytes:?}");
         }
+        let proxies = Database::from_bytes(legacy_countries(8, &[])).unwrap_err();
+        assert!(proxies.starts_with("edition 8 of GeoIP has neither"), "{proxies}");
         let folder = tempfile::tempdir().unwrap();
         assert!(Database::read(folder.path()).is_err(), "a folder is no database");
         let missing = Database::read(&folder.path().join("x")).unwrap_err();
         assert_eq!(missing, "no such file");
+    }
+
+    #[test]
+    fn a_tree_that_leads_nowhere_is_corrupt() {
+        // One node whose records lead to a node that is not there, and to itself.
+        for file in
+            [b"\x09\0\0\x09\0\0\0\0\0\xff\xff\xff\x01".to_vec(), b"\0\0\0\0\0\0\0\xff\xff\xff\x01".to_vec()]
+        {
+            let corrupt = Database::from_bytes(file).unwrap();
+            assert!(corrupt.lookup("192.0.2.1".parse().unwrap()).is_err());
+        }
+    }
+
+    #[test]
+    fn who_names_a_file_shares_it() {
+        let (one, again, other) = (open("/nosuch/a.mmdb"), open("/nosuch/a.mmdb"), open("/nosuch/b.mmdb"));
+        assert!(Arc::ptr_eq(&one, &again) && !Arc::ptr_eq(&one, &other));
+    }
+
+    proptest! {
+        /// Bytes are changed, or the file is cut: an answer or an error, no panic.
+        #[test]
+        fn a_damaged_file_is_survived(
+            which in 0..4_usize,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let files = [countries_of_ipv4(), countries_of_both(), networks(), geolite()];
+            let mut file = files[which].clone();
+            for (place, byte) in changes {
+                let place = place.index(file.len());
+                file[place] = byte;
+            }
+            if let Some(cut) = cut {
+                file.truncate(cut.index(file.len()));
+            }
+            if let Ok(database) = Database::from_bytes(file) {
+                for ip in ["192.0.2.1", "192.0.3.1", "2001:db8::1", "::", "255.255.255.255"] {
+                    let _ = database.lookup(ip.parse().unwrap());
+                }
+            }
+        }
     }
 }
