@@ -87,6 +87,17 @@ impl Chain {
         self.steps.get(step).map(|step| &step.name)
     }
 
+    /// The answer to a request: that of a plugin, or a header where none has an opinion.
+    pub async fn answer(&self, cx: &mut Cx<'_>) -> Result<Option<Outcome>, Error> {
+        let outcome = self.run(cx).await?;
+        let is_open = outcome.as_ref().is_none_or(|outcome| outcome.action.eq_ignore_ascii_case("dunno"));
+        let Some(header) = cx.header.take().filter(|_| is_open) else { return Ok(outcome) };
+        if !cx.session.first_time(&header.mark) {
+            return Ok(outcome);
+        }
+        Ok(Some(Outcome { action: format!("PREPEND {}", header.text), plugin: header.plugin }))
+    }
+
     /// Asks one plugin after the other until one answers.
     pub async fn run(&self, cx: &mut Cx<'_>) -> Result<Option<Outcome>, Error> {
         self.start_lookups(cx);

@@ -25,6 +25,7 @@ pub mod plugin;
 
 pub mod listing;
 pub mod lookups;
+pub mod sender_policy;
 
 pub mod chain;
 

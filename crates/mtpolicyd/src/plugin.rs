@@ -188,6 +188,20 @@ pub struct Cx<'a> {
     pub deadline: Deadline,
     /// Whose turn it is.
     pub turn: Turn,
+    /// A header that the mail gets if the chain ends without another decision.
+    pub header: Option<Header>,
+}
+
+/// A header for the mail. An answer is one action, so there is one of them, and only where the chain has
+/// nothing else to say: to Postfix an added header is no opinion, as `dunno` is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The plugin that adds it.
+    pub plugin: Arc<str>,
+    /// What the session remembers so that the mail gets it once.
+    pub mark: String,
+    /// The header, as `Name: value`.
+    pub text: String,
 }
 
 /// How far the chain has come, for when it is cut off at the deadline.
@@ -238,6 +252,13 @@ impl Cx<'_> {
     /// An attribute that the plugin can't do without.
     pub fn attribute(&self, name: &'static str) -> Result<&[u8], Error> {
         self.request.get(name).ok_or(Error::NoAttribute(name))
+    }
+
+    /// Has a header added at the end of the chain, unless the mail has it or another plugin was first.
+    pub fn add_header(&mut self, header: Header) {
+        if self.header.is_none() && self.session.result(&header.mark).is_none() {
+            self.header = Some(header);
+        }
     }
 
     /// The answer to a DNS question, which may have been asked ahead. A failure is an answer too.

@@ -187,8 +187,9 @@ impl Bench {
                 reservations: &mut Reservations::default(),
                 deadline: Deadline { request: until, backends: until },
                 turn: Turn::default(),
+                header: None,
             };
-            let outcome = self.chain.run(&mut cx).await.map_err(|error| error.to_string())?;
+            let outcome = self.chain.answer(&mut cx).await.map_err(|error| error.to_string())?;
             Ok(outcome.map(|outcome| outcome.action))
         })
     }

@@ -12,6 +12,7 @@ pub mod geoip;
 pub mod keyvalue;
 pub mod ldap;
 pub mod smtp;
+pub mod spf;
 pub mod sql;
 pub mod tls;
 

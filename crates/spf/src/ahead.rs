@@ -18,8 +18,8 @@ use std::net::IpAddr;
 /// evaluation may have.
 pub(crate) async fn look_ahead<R: Resolve>(lookups: &Lookups<'_, R>, request: &Request, settings: &Settings) {
     let mut running = FuturesUnordered::new();
-    if is_domain(&request.domain) {
-        running.push(arrival(Some(request.domain.clone()), lookups.lookup(record_of(&request.domain))));
+    if let Some(domain) = request.record_name() {
+        running.push(arrival(Some(domain.to_owned()), lookups.lookup(record_of(domain))));
     }
     let mut terms_left = settings.limits.terms;
     while let Some((policy_of, answer)) = running.next().await {

@@ -2,6 +2,7 @@
 //!
 //! Knows: addresses, mailboxes. Must not know: records.
 
+use crate::name::is_domain;
 use std::net::IpAddr;
 
 /// The user that is meant where a sender names none (RFC 7208, 4.3).
@@ -49,6 +50,11 @@ impl Request {
         let domain = domain.strip_suffix('.').unwrap_or(domain).to_owned();
         let (client, helo, user) = (client.to_canonical(), helo.to_owned(), user.to_owned());
         Request { client, helo, identity, user, domain }
+    }
+
+    /// The name whose record a check begins with, if there is one that can have a record.
+    pub fn record_name(&self) -> Option<&str> {
+        is_domain(&self.domain).then_some(&self.domain)
     }
 
     /// The sender, or the name of HELO.

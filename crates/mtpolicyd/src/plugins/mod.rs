@@ -33,6 +33,7 @@ plugins! {
     score_action::ScoreAction,
     set_field::SetField,
     smtp_verify::SmtpVerify,
+    spf::Spf,
     sql_list::SqlList,
     sql_user_config::SqlUserConfig,
     stress::Stress,

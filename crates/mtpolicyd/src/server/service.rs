@@ -154,8 +154,9 @@ impl Service {
             reservations: &mut Reservations::new(self.background.clone()),
             deadline,
             turn: Turn::default(),
+            header: None,
         };
-        let outcome = match timeout_at(deadline.request, host.chain.run(&mut cx)).await {
+        let outcome = match timeout_at(deadline.request, host.chain.answer(&mut cx)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => return Err(Failure::of_plugin(error, host)),
             Err(_) => return Err(Failure::too_late(cx.turn, host)),

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["connections", "tasks"],
     &["counters", "limits"],
     &["plugin"],
-    &["listing", "lookups"],
+    &["listing", "lookups", "sender_policy"],
     &["chain"],
     &["plugins"],
     &["settings"],

@@ -1,0 +1,404 @@
+//! `SPF`: may the client send mail for the domain of the sender, and call itself what it does?
+
+mod exemption;
+mod finding;
+mod header;
+#[cfg(test)]
+mod tests;
+
+use crate::fields::{SCORE_FIELD, Template};
+use crate::options::{UserConfig, options};
+use crate::plugin::{Cx, Error, Header, Notes, Plugin, Setup, Verdict};
+use crate::sender_policy::{
+    Checks, DEFAULT_TIME_LIMIT, client_of, helo_of, helo_request, record_of, remember, sender_request,
+};
+use crate::session::Session;
+use crate::value::{Count, Score, Span, Switch, words};
+use crate::world::dns::Question;
+use exemption::{Domains, HeloNames, Networks};
+use finding::Finding;
+use header::HeaderKind;
+use postfix_policy::Request;
+use spf::{Identity, MacroText, Verdict as Spf7208};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+options! {
+    /// Checks the sender and the HELO name of a mail by SPF (Sender Policy Framework, RFC 7208).
+    ///
+    /// The HELO name comes first: a client that may not use it is treated like one that may not use its
+    /// sender; one that may gains nothing by that. Then the sender is checked. A mail without a sender has
+    /// its HELO name only, for which `pass_mode` and `pass_score` count then; without either nothing is
+    /// checked. Clients on this machine are not checked.
+    ///
+    /// The results `none` and `neutral` have no consequences. A plugin's score counts once a mail, whichever
+    /// result has it first. The results hold for all recipients of a mail.
+    ///
+    /// The lookups of a domain's record are made at the same time, and those of the records that it includes
+    /// as soon as they are there; they count against the limits in the order of the record. `lookahead = off`
+    /// makes them one by one.
+    ///
+    /// ```conf
+    /// <Plugin spf>
+    ///   module = "SPF"
+    ///   pass_mode = "passive"
+    ///   pass_score = -10
+    ///   fail_mode = "reject"
+    /// </Plugin>
+    /// ```
+    ///
+    /// A forwarder that does not rewrite senders, and a header for the filters behind Postfix:
+    ///
+    /// ```conf
+    /// <Plugin spf>
+    ///   module = "SPF"
+    ///   whitelist_spf_of = "forwarder.example"
+    ///   softfail_score = 3
+    ///   header = "Received-SPF"
+    ///   hostname = "mx.example.org"
+    /// </Plugin>
+    /// ```
+    pub struct SpfOptions {
+        /// Whether the checks are made.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// What to do if the client may send for the sender: `passive` adds the score, `accept` and `dunno`
+        /// also end the chain with `dunno`.
+        pass_mode: UserConfig<PassMode> = PassMode::Passive,
+        /// Added to the score if the client may send for the sender; mostly less than 0.
+        pass_score: Option<Score>,
+        /// What to do if the client probably may not: `passive`, `accept` and `dunno` as above, `reject`
+        /// rejects the mail.
+        softfail_mode: UserConfig<SoftFailMode> = SoftFailMode::Passive,
+        /// Added if it probably may not.
+        softfail_score: Option<Score>,
+        /// What to do if the client may not: `reject` the mail, or only add the score (`passive`).
+        fail_mode: UserConfig<FailMode> = FailMode::Reject,
+        /// Added if it may not.
+        fail_score: Option<Score>,
+        /// What to do if the name service does not answer, or not in time: `passive` adds the score, `dunno`
+        /// also ends the chain, `defer` and `reject` answer so.
+        temperror_mode: ErrorMode = ErrorMode::Defer,
+        /// Added if the name service does not answer.
+        temperror_score: Option<Score>,
+        /// What to do if what the domain publishes can't be evaluated: mistakes, two records, limits. The
+        /// words are those of `temperror_mode`.
+        permerror_mode: ErrorMode = ErrorMode::Reject,
+        /// Added if the domain's records can't be evaluated.
+        permerror_score: Option<Score>,
+        /// The name of the score, for configurations that keep several.
+        score_field: String = SCORE_FIELD.to_owned(),
+        /// The text of a rejection for `fail` and `softfail`. `%LOCAL_EXPL%` is the reason in our words;
+        /// `%AUTH_EXPL%` is what the domain says about a `fail` (its `exp=`), which is looked up only where it
+        /// is used, or else `default_authority_explanation`. Of each, the first is filled in. What a domain
+        /// says is one line of ASCII, cut after 400 characters.
+        reject_message: Template = "SPF validation failed: %LOCAL_EXPL%",
+        /// The explanation for a domain that has none, with the macros of RFC 7208, section 7.
+        default_authority_explanation: String = "See http://www.%{d}/why/id=%{S};ip=%{I};r=%{R}".to_owned(),
+        /// The name of this host, for the macro `%{r}` in explanations and for `header`. Without it the macro
+        /// is `unknown`.
+        hostname: String = String::new(),
+        /// Clients that are not checked: addresses and networks (`192.0.2.0/24`, `2001:db8::/32`), separated
+        /// by commas or blanks.
+        whitelist: Networks = Networks::default(),
+        /// HELO names of hosts whose failures and errors have no consequences, separated by commas or blanks:
+        /// `mail.example.org` is that name alone, `.example.org` the domain and all names below it. Anybody
+        /// can say such a name, so it counts only for a client that may use it by SPF or, where the name has
+        /// no SPF record, for one of its addresses.
+        whitelist_helo: HeloNames = HeloNames::default(),
+        /// Domains whose mail hosts, by the SPF records of those domains, may send for everybody: forwarders
+        /// that keep the sender. For such a client failures and errors have no consequences. Separated by
+        /// commas or blanks. They are looked up only after a failure or an error.
+        whitelist_spf_of: Domains = Domains::default(),
+        /// Whether the HELO name is checked. Without it a mail without a sender is not checked.
+        check_helo: Switch = Switch::On,
+        /// A header with the result for the mail, `Received-SPF` (RFC 7208) or `Authentication-Results`
+        /// (RFC 8601); needs `hostname`.
+        ///
+        /// An answer to Postfix is one action, so the header waits for the end of the chain: the mail gets it
+        /// if no plugin has decided anything, `dunno` included, and Postfix goes on as after `dunno`. If the
+        /// chain answers otherwise, the header is left to the next recipient of the mail, if there is one.
+        /// With AddScoreHeader in the same chain only one of the two can be added at a time; a `VirtualHost`
+        /// of its own, and a `check_policy_service` of its own, for one of them gives both. A mail gets it
+        /// once where there is a `SessionCache`, else once for each recipient. `Received-SPF` is about the
+        /// sender, or about HELO where there is none; `Authentication-Results` has both. What was not checked
+        /// has no header.
+        header: Option<HeaderKind>,
+        /// How many terms of a domain's records may ask the name service, those that it includes taken
+        /// together. One more is a `permerror`, as for the next two.
+        max_dns_interactive_terms: Count = Count(10),
+        /// How many hosts a domain's MX records may name. Of the names of a client, those beyond are left out
+        /// instead.
+        max_name_lookups_per_term: Count = Count(10),
+        /// How many terms may find nothing in the name service.
+        max_void_dns_lookups: Count = Count(2),
+        /// How long the checks of a mail may take; after that the result is `temperror`. The time that a
+        /// request has ends them sooner.
+        time_limit: Span = DEFAULT_TIME_LIMIT,
+    }
+}
+
+words! {
+    /// What to do with a client that may send.
+    pub enum PassMode {
+        /// Add the score.
+        Passive = "passive",
+        /// End the chain.
+        Accept = "accept",
+        /// End the chain.
+        Dunno = "dunno",
+    } else Passive
+}
+
+words! {
+    /// What to do with one that probably may not.
+    pub enum SoftFailMode {
+        /// Add the score.
+        Passive = "passive",
+        /// End the chain.
+        Accept = "accept",
+        /// End the chain.
+        Dunno = "dunno",
+        /// Reject the mail.
+        Reject = "reject",
+    } else Passive
+}
+
+words! {
+    /// What to do with one that may not.
+    pub enum FailMode {
+        /// Reject the mail.
+        Reject = "reject",
+        /// Add the score.
+        Passive = "passive",
+    } else Passive
+}
+
+words! {
+    /// What to do where there is no result.
+    pub enum ErrorMode {
+        /// Add the score.
+        Passive = "passive",
+        /// End the chain.
+        Dunno = "dunno",
+        /// Have the client try again.
+        Defer = "defer",
+        /// Reject the mail.
+        Reject = "reject",
+    }
+}
+
+/// See the options.
+pub struct Spf {
+    name: Arc<str>,
+    notes: Notes,
+    options: SpfOptions,
+    checks: Checks,
+    default_explanation: MacroText,
+    scored: String,
+    /// The marks of the results in the session, of the HELO name and of the sender.
+    results: [String; 2],
+}
+
+impl Plugin for Spf {
+    const NAME: &'static str = "SPF";
+    type Options = SpfOptions;
+
+    fn new(options: SpfOptions, setup: &mut Setup<'_, '_>) -> Option<Spf> {
+        let mut checks = Checks::new(setup.surroundings.lookahead);
+        checks.limit(
+            options.max_dns_interactive_terms,
+            options.max_name_lookups_per_term,
+            options.max_void_dns_lookups,
+            options.time_limit,
+        );
+        checks.settings.receiver = Some(options.hostname.clone()).filter(|name| !name.is_empty());
+        let refuse =
+            |option, message| setup.section.report().error(setup.section.span_of(option), message, None);
+        let default_explanation = MacroText::explanation(&options.default_authority_explanation)
+            .map_err(|error| {
+                let option = "default_authority_explanation";
+                refuse(option, format!("{option}: {error}"));
+            })
+            .ok();
+        if options.header.is_some() && !header::is_host_name(&options.hostname) {
+            refuse("header", "header: it names this host, so hostname has to be given".to_owned());
+            return None;
+        }
+        let name = setup.name;
+        let results = [format!("{name}-helo-result"), format!("{name}-mfrom-result")];
+        let (scored, name, notes) = (format!("{name}-score"), name.into(), setup.notes());
+        let default_explanation = default_explanation?;
+        Some(Spf { name, notes, options, checks, default_explanation, scored, results })
+    }
+
+    fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
+        if self.options.enabled.get(session) == Switch::Off || self.client(request).is_none() {
+            return Vec::new();
+        }
+        let checks = self.requests(request).into_iter();
+        let unknown = checks.filter(|check| session.result(self.result_field(check.identity)).is_none());
+        unknown.filter_map(|check| record_of(&check)).collect()
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        if self.options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        if self.client(cx.request).is_none() {
+            self.notes.note("the client is local, on the whitelist, or has no address: it is not checked");
+            return Ok(Verdict::Next);
+        }
+        let requests = self.requests(cx.request);
+        let findings = self.findings(&requests, cx).await;
+        let mut verdict = Verdict::Next;
+        for (n, (request, finding)) in requests.iter().zip(&findings).enumerate() {
+            self.notes.note(format_args!("SPF {}: {}, {}", scope(request), finding.verdict, finding.text));
+            let is_last = n + 1 == findings.len();
+            if is_blamed(finding.verdict) && self.is_exempt(&requests, &findings, cx).await {
+                self.notes.note("the client is on a whitelist by its name or as a forwarder");
+                break;
+            }
+            verdict = self.judge(request, finding, is_last, cx);
+            if verdict != Verdict::Next {
+                break;
+            }
+        }
+        if let Some(kind) = self.options.header
+            && let Some(text) = kind.text(&self.options.hostname, &requests, &findings)
+        {
+            cx.add_header(Header { plugin: self.name.clone(), mark: format!("{}-header", self.name), text });
+        }
+        Ok(verdict)
+    }
+}
+
+impl Spf {
+    /// The client, if it is to be checked.
+    fn client(&self, request: &Request) -> Option<IpAddr> {
+        client_of(request).filter(|client| !client.is_loopback() && !self.options.whitelist.contain(*client))
+    }
+
+    /// What is checked, in this order.
+    fn requests(&self, request: &Request) -> Vec<spf::Request> {
+        let helo = helo_request(request).filter(|_| self.options.check_helo == Switch::On);
+        helo.into_iter().chain(sender_request(request)).collect()
+    }
+
+    fn result_field(&self, identity: Identity) -> &str {
+        let [helo, sender] = &self.results;
+        if identity == Identity::Helo { helo } else { sender }
+    }
+
+    /// What is known of each, or is found out now.
+    async fn findings(&self, requests: &[spf::Request], cx: &mut Cx<'_>) -> Vec<Finding> {
+        let known = |request: &spf::Request| {
+            Finding::recall(cx.session.result(self.result_field(request.identity))?, request)
+        };
+        let known: Option<Vec<_>> = requests.iter().map(known).collect();
+        if let Some(findings) = known {
+            return findings;
+        }
+        let outcomes = self.checks.run(cx, requests).await;
+        let mut findings = Vec::new();
+        for (request, outcome) in requests.iter().zip(outcomes) {
+            let mut finding = Finding::of(request, &outcome);
+            if outcome.verdict == Spf7208::Fail && self.options.reject_message.has("%AUTH_EXPL%") {
+                let default = &self.default_explanation;
+                finding.explanation = self.checks.explanation(cx, request, &outcome, default).await;
+            }
+            cx.session.set(self.result_field(request.identity), &finding.kept(request));
+            if request.identity == Identity::MailFrom {
+                remember(cx, request, finding.verdict);
+            }
+            findings.push(finding);
+        }
+        findings
+    }
+
+    /// What comes of a finding. To use a HELO name rightly is worth nothing unless there is nothing else.
+    fn judge(&self, request: &spf::Request, finding: &Finding, is_last: bool, cx: &mut Cx<'_>) -> Verdict {
+        let options = &self.options;
+        match finding.verdict {
+            Spf7208::Pass if is_last => {
+                self.score(options.pass_score.as_ref(), cx);
+                match options.pass_mode.get(cx.session) {
+                    PassMode::Passive => Verdict::Next,
+                    PassMode::Accept | PassMode::Dunno => Verdict::dunno(),
+                }
+            }
+            Spf7208::SoftFail => {
+                self.score(options.softfail_score.as_ref(), cx);
+                match options.softfail_mode.get(cx.session) {
+                    SoftFailMode::Passive => Verdict::Next,
+                    SoftFailMode::Accept | SoftFailMode::Dunno => Verdict::dunno(),
+                    SoftFailMode::Reject => self.rejection(finding),
+                }
+            }
+            Spf7208::Fail => {
+                self.score(options.fail_score.as_ref(), cx);
+                match options.fail_mode.get(cx.session) {
+                    FailMode::Passive => Verdict::Next,
+                    FailMode::Reject => self.rejection(finding),
+                }
+            }
+            Spf7208::TempError => {
+                self.score(options.temperror_score.as_ref(), cx);
+                error_verdict(options.temperror_mode, request, finding)
+            }
+            Spf7208::PermError => {
+                self.score(options.permerror_score.as_ref(), cx);
+                error_verdict(options.permerror_mode, request, finding)
+            }
+            Spf7208::None | Spf7208::Neutral | Spf7208::Pass => Verdict::Next,
+        }
+    }
+
+    fn score(&self, score: Option<&Score>, cx: &mut Cx<'_>) {
+        if let Some(score) = score
+            && cx.session.first_time(&self.scored)
+        {
+            cx.session.add_score(&self.options.score_field, &self.name, score);
+        }
+    }
+
+    fn rejection(&self, finding: &Finding) -> Verdict {
+        let values = [("%LOCAL_EXPL%", &*finding.text), ("%AUTH_EXPL%", &*finding.explanation)];
+        Verdict::Stop(format!("reject {}", self.options.reject_message.fill(&values)))
+    }
+
+    /// Whether failures of the client have no consequences.
+    async fn is_exempt(&self, requests: &[spf::Request], findings: &[Finding], cx: &mut Cx<'_>) -> bool {
+        if let Some(helo) = helo_of(cx.request).filter(|helo| self.options.whitelist_helo.contain(helo)) {
+            let checked =
+                requests.iter().zip(findings).find(|(request, _)| request.identity == Identity::Helo);
+            let verdict = checked.map(|(_, finding)| finding.verdict);
+            if exemption::may_use_name(&helo, verdict, &self.checks, cx).await {
+                return true;
+            }
+        }
+        exemption::sends_for_any(&self.options.whitelist_spf_of, &self.checks, cx).await
+    }
+}
+
+/// Whether a verdict speaks against the client.
+fn is_blamed(verdict: Spf7208) -> bool {
+    matches!(verdict, Spf7208::Fail | Spf7208::SoftFail | Spf7208::TempError | Spf7208::PermError)
+}
+
+/// What is checked, by the word of the original.
+fn scope(request: &spf::Request) -> &'static str {
+    match request.identity {
+        Identity::Helo => "helo",
+        Identity::MailFrom => "mfrom",
+    }
+}
+
+fn error_verdict(mode: ErrorMode, request: &spf::Request, finding: &Finding) -> Verdict {
+    match mode {
+        ErrorMode::Passive => Verdict::Next,
+        ErrorMode::Dunno => Verdict::dunno(),
+        ErrorMode::Defer | ErrorMode::Reject => {
+            Verdict::Stop(format!("{mode} spf {} check failed: {}", scope(request), finding.text))
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! SPF on the bench.

@@ -1,0 +1,145 @@
+//! SPF checks of a mail: made within a request's time, and remembered in its session.
+//!
+//! Knows: SPF, sessions, what a plugin gets. Must not know: any plugin, the chain.
+
+use crate::plugin::Cx;
+use crate::value::{Count, Seconds, Span};
+use crate::world::dns::{Question, RecordType};
+use crate::world::spf::{NameService, ascii_domain};
+use futures_util::future::join_all;
+use postfix_policy::Request;
+use spf::{Limits, Outcome, Settings, Verdict};
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// What the session remembers of the check of the sender, for every plugin that wants to know whether it
+/// passes: the verdict, the client and the sender.
+const SENDER_FIELD: &str = "spf-sender";
+
+/// How long a check may take unless a plugin says otherwise; the RFC wants at least 20 seconds (4.6.4).
+pub const DEFAULT_TIME_LIMIT: Span = Span(Seconds(20));
+
+/// How checks are made.
+#[derive(Clone, Debug)]
+pub struct Checks {
+    /// Limits, and the name of this host.
+    pub settings: Settings,
+    /// How long all checks of one request together may take.
+    pub time_limit: Duration,
+}
+
+impl Checks {
+    /// Checks within the limits of the RFC.
+    pub fn new(look_ahead: bool) -> Checks {
+        let settings = Settings { look_ahead, ..Settings::default() };
+        Checks { settings, time_limit: DEFAULT_TIME_LIMIT.0.duration() }
+    }
+
+    /// Other limits.
+    pub fn limit(&mut self, terms: Count, names: Count, void_terms: Count, time: Span) {
+        let count = |Count(count)| usize::try_from(count).unwrap_or(usize::MAX);
+        self.settings.limits =
+            Limits { terms: count(terms), names: count(names), void_terms: count(void_terms) };
+        self.time_limit = time.0.duration();
+    }
+
+    /// Makes checks, all at the same time. Each has an outcome when the time is over.
+    pub async fn run(&self, cx: &mut Cx<'_>, requests: &[spf::Request]) -> Vec<Outcome> {
+        let deadline = cx.deadline.backends.min(Instant::now() + self.time_limit);
+        let questions: Vec<_> = requests.iter().filter_map(record_of).collect();
+        for question in &questions {
+            cx.ahead.start(&cx.world.dns, question.clone(), deadline);
+        }
+        let mut known = Vec::new();
+        for question in questions {
+            let answer = cx.ahead.answer(&cx.world.dns, &question, deadline).await;
+            known.push((question, answer));
+        }
+        let settings = Settings { now: cx.world.clock.now(), ..self.settings.clone() };
+        let names = NameService::new(&cx.world.dns, known);
+        let checks = requests.iter().map(async |request| {
+            let outcome = timeout_at(deadline, spf::check(&names, request, &settings)).await;
+            outcome.unwrap_or_else(|_| Outcome::too_late(request))
+        });
+        join_all(checks).await
+    }
+
+    /// What a domain says about a failure, or else this text with its macros filled in.
+    pub async fn explanation(
+        &self,
+        cx: &Cx<'_>,
+        request: &spf::Request,
+        outcome: &Outcome,
+        default: &spf::MacroText,
+    ) -> String {
+        let deadline = cx.deadline.backends.min(Instant::now() + self.time_limit);
+        let settings = Settings { now: cx.world.clock.now(), ..self.settings.clone() };
+        let names = NameService::new(&cx.world.dns, Vec::new());
+        let explanation = async {
+            match outcome.explanation(&names, request, &settings).await {
+                Some(explanation) => Some(explanation),
+                None => outcome.default_explanation(default, &names, request, &settings).await,
+            }
+        };
+        timeout_at(deadline, explanation).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// The domain of the sender, if the client may send for it. A mail without a sender has none.
+    pub async fn passing_domain(&self, cx: &mut Cx<'_>) -> Option<String> {
+        let request = sender_request(cx.request)?;
+        let passes = match recall(cx, &request) {
+            Some(passes) => passes,
+            None => {
+                let outcomes = self.run(cx, std::slice::from_ref(&request)).await;
+                let verdict = outcomes.first().map_or(Verdict::TempError, |outcome| outcome.verdict);
+                remember(cx, &request, verdict);
+                verdict == Verdict::Pass
+            }
+        };
+        passes.then(|| request.domain.to_ascii_lowercase())
+    }
+}
+
+/// Notes the verdict about the sender of a mail.
+pub fn remember(cx: &mut Cx<'_>, request: &spf::Request, verdict: Verdict) {
+    cx.session.set(SENDER_FIELD, &format!("{verdict} {} {}", request.client, request.subject()));
+}
+
+/// Whether the sender passes, if that is known.
+fn recall(cx: &Cx<'_>, request: &spf::Request) -> Option<bool> {
+    let (verdict, about) = cx.session.result(SENDER_FIELD)?.split_once(' ')?;
+    let is_same = about == format!("{} {}", request.client, request.subject());
+    is_same.then(|| verdict == Verdict::Pass.to_string())
+}
+
+/// The client of a request, if it has an address.
+pub fn client_of(request: &Request) -> Option<IpAddr> {
+    let address: IpAddr = str::from_utf8(request.get("client_address")?).ok()?.parse().ok()?;
+    Some(address.to_canonical())
+}
+
+/// What the client of a request calls itself, if it does.
+pub fn helo_of(request: &Request) -> Option<String> {
+    let helo = request.get("helo_name").filter(|helo| !helo.is_empty())?;
+    Some(ascii_domain(&String::from_utf8_lossy(helo)))
+}
+
+/// The check of the sender, if the mail has one and comes from somewhere.
+pub fn sender_request(request: &Request) -> Option<spf::Request> {
+    let sender = request.get("sender").filter(|sender| !sender.is_empty())?;
+    let sender = String::from_utf8_lossy(sender);
+    let (user, domain) = sender.rsplit_once('@').unwrap_or(("", &sender));
+    let helo = helo_of(request).unwrap_or_default();
+    Some(spf::Request::mail_from(client_of(request)?, &helo, &format!("{user}@{}", ascii_domain(domain))))
+}
+
+/// The check of what the client calls itself.
+pub fn helo_request(request: &Request) -> Option<spf::Request> {
+    Some(spf::Request::helo(client_of(request)?, &helo_of(request)?))
+}
+
+/// The first lookup of a check.
+pub fn record_of(request: &spf::Request) -> Option<Question> {
+    request.record_name().map(|name| Question::new(name, RecordType::Txt))
+}
