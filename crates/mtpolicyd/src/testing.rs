@@ -141,6 +141,12 @@ impl Bench {
         self
     }
 
+    /// Gives a name a TXT record.
+    pub fn text(mut self, name: &str, text: &str) -> Bench {
+        self.zone = self.zone.text(name, text);
+        self
+    }
+
     /// Adds an answer to a question, proved by DNSSEC or not.
     pub fn answers(mut self, question: Question, answer: Answer, is_proved: bool) -> Bench {
         let zone = self.zone;

@@ -13,12 +13,16 @@ use crate::fields::Scoring;
 use crate::options::{OptionSpec, Options, Repeated, UserConfig, options};
 use crate::pattern::MatchError;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
+use crate::sender_policy::{Checks, record_of, sender_request};
+use crate::session::Session;
 use crate::tasks::{Period, TaskResult, When};
 use crate::value::{Count, Flag, Limit, Seconds, Span, Switch, words};
 use crate::world::backend::{BackendError, Failure};
+use crate::world::dns::Question;
 use awl::{Awl, AwlOptions, domain_of};
 use client::{ClientKey, Clients, IPV6_LONGEST, Prefix};
 use place::read_block;
+use postfix_policy::Request;
 use std::time::Duration;
 use ticket::{Standing, TicketOptions, Tickets};
 use tokio::time::Instant;
@@ -121,9 +125,15 @@ options! {
         /// Whether a client without a ticket is deferred and gets one; `0` asks the next plugin instead.
         create_ticket: Flag = Flag(true),
         /// What stands for the client in tickets and in the auto-whitelist: its address (`ip`), the network
-        /// around its address, as `192.0.2.0/24` (`net`), or what the hosts of a site have in common in their
-        /// names (`name`). Large senders retry from another address. With another key the clients that the
-        /// auto-whitelist knows have to pass the test anew.
+        /// around its address, as `192.0.2.0/24` (`net`), what the hosts of a site have in common in their
+        /// names (`name`), or the domain of the sender, if SPF says that the client may send for it (`spf`).
+        /// Large senders retry from another address. With another key the clients that the auto-whitelist
+        /// knows have to pass the test anew.
+        ///
+        /// By `spf` a sender waits once, whichever host of its domain comes back. Without a pass it is the
+        /// address: for a mail without a sender, a domain without a record, a failure, and while the name
+        /// service does not answer. The check is that of the plugin SPF, if the chain has it before this
+        /// one; without it, it is made here within the limits of the RFC.
         ///
         /// By `name` it is the name that Postfix has verified (`client_name`) without its first label, so
         /// that `mail-ej1-f54.google.com` is `google.com`. The first label stays where nothing else would be
@@ -184,6 +194,7 @@ pub struct Greylist {
     notes: Notes,
     options: GreylistOptions,
     clients: Clients,
+    checks: Checks,
     tickets: Tickets,
     awl: Option<Awl>,
 }
@@ -231,7 +242,8 @@ impl Plugin for Greylist {
         let (tickets, awl) = (tickets?, awl?);
         leave_tasks(setup, &tickets, awl.as_ref());
         let name = setup.name.to_owned();
-        Some(Greylist { name, notes: setup.notes(), options, clients, tickets, awl })
+        let checks = Checks::new(setup.surroundings.lookahead);
+        Some(Greylist { name, notes: setup.notes(), options, clients, checks, tickets, awl })
     }
 
     fn blocks() -> Vec<(&'static str, Vec<OptionSpec>)> {
@@ -239,6 +251,11 @@ impl Plugin for Greylist {
             ("Options of a Ticket block", TicketOptions::specs()),
             ("Options of an AWL block", AwlOptions::specs()),
         ]
+    }
+
+    fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
+        let asks = self.clients.key == ClientKey::Spf && self.options.enabled.get(session) == Switch::On;
+        sender_request(request).filter(|_| asks).as_ref().and_then(record_of).into_iter().collect()
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -253,7 +270,11 @@ impl Plugin for Greylist {
             self.notes.note("client or recipient is on a whitelist");
             return Ok(Verdict::Next);
         }
-        let client = self.clients.key_of(request);
+        let sending_for = match self.clients.key {
+            ClientKey::Spf => self.checks.passing_domain(cx).await,
+            ClientKey::Ip | ClientKey::Net | ClientKey::Name => None,
+        };
+        let client = self.clients.key_of(request, sending_for.as_deref());
         let triplet = Triplet { sender: attribute("sender"), client: &client, recipient };
         let known = self.is_known(&triplet, cx).await;
         if matches!(known, Ok(true)) {

@@ -18,6 +18,8 @@ words! {
         Net = "net",
         /// Its verified name without the part that is the host's own.
         Name = "name",
+        /// The domain of the sender, if SPF lets the client send for it.
+        Spf = "spf",
     }
 }
 
@@ -57,8 +59,9 @@ pub struct Clients {
 const MAX_NAME_BYTES: usize = 39;
 
 impl Clients {
-    /// What stands for the client of a request.
-    pub fn key_of<'a>(&self, request: &'a Request) -> Cow<'a, [u8]> {
+    /// What stands for the client of a request. `sending_for` is the domain of the sender, if the client is
+    /// known to send for it.
+    pub fn key_of<'a>(&self, request: &'a Request, sending_for: Option<&str>) -> Cow<'a, [u8]> {
         let address = request.get("client_address").unwrap_or_default();
         // What is no address stands for itself.
         let Some(ip) = str::from_utf8(address).ok().and_then(|text| text.parse().ok()) else {
@@ -66,6 +69,11 @@ impl Clients {
         };
         match self.key {
             ClientKey::Ip => address.into(),
+            // The sender is part of the triplet too, so a domain that is cut means no other one.
+            ClientKey::Spf => match sending_for.and_then(fitting) {
+                Some(domain) => domain.as_bytes().to_vec().into(),
+                None => address.into(),
+            },
             ClientKey::Net => self.network(ip).into(),
             ClientKey::Name => {
                 let name = request.get("client_name").and_then(|name| str::from_utf8(name).ok());
@@ -167,7 +175,7 @@ mod tests {
         let pairs = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let request = Request::from_pairs(pairs).unwrap();
         let clients = Clients { key, ipv4_prefix: 24, ipv6_prefix: 64 };
-        String::from_utf8(clients.key_of(&request).into_owned()).unwrap()
+        String::from_utf8(clients.key_of(&request, None).into_owned()).unwrap()
     }
 
     #[test]

@@ -359,3 +359,56 @@ fn whitelisted_clients_and_recipients_are_not_tested() {
     let missing = format!("<Plugin g>\nmodule = Greylist\nwhitelist_clients = /nothere\n{MEMORY}</Plugin>");
     assert!(Bench::mistakes(&missing)[0].starts_with("3:21 whitelist_clients: can't read `/nothere`"));
 }
+
+/// A greylist by SPF, perhaps behind the plugin SPF, for a sender whose hosts are 192.0.2.0/24.
+fn by_spf(before: &str, options: &str) -> Bench {
+    let text = format!(
+        "{before}<Plugin g>\n module = Greylist\nclient_key = spf\n{options}\n{MEMORY}</Plugin>\n{PASSED}"
+    );
+    with_mail(Bench::new(&text)).text("example.org", "v=spf1 ip4:192.0.2.0/24 ~all")
+}
+
+const SPF: &str = "<Plugin spf>\n module = SPF\n check_helo = off\n</Plugin>\n";
+
+#[test]
+fn by_spf_any_host_of_the_domain_may_come_back() {
+    for before in ["", SPF] {
+        let mut bench = by_spf(before, "");
+        assert_eq!(ask(&mut bench), DEFERRED);
+        wait(&mut bench, 301);
+        bench.attribute_again("client_address", "198.51.100.1");
+        assert_eq!(ask(&mut bench), DEFERRED, "it is no host of the domain");
+        bench.attribute_again("client_address", "192.0.2.77");
+        assert_eq!(ask(&mut bench), "passed");
+        assert_eq!(ask(&mut bench), DEFERRED, "the ticket is used up");
+        assert_eq!(bench.questions().iter().filter(|asked| *asked == "example.org TXT").count(), 4);
+    }
+}
+
+#[test]
+fn by_spf_the_auto_whitelist_knows_the_domain() {
+    let mut bench = by_spf("", "autowl_threshold = 1");
+    assert_eq!(ask(&mut bench), DEFERRED);
+    wait(&mut bench, 301);
+    assert_eq!(ask(&mut bench), "passed");
+    bench.attribute_again("client_address", "192.0.2.99").attribute_again("recipient", "carol@example.net");
+    assert_eq!(ask(&mut bench), "passed", "another host, another recipient");
+    bench.attribute_again("client_address", "198.51.100.1");
+    assert_eq!(ask(&mut bench), DEFERRED);
+}
+
+#[test]
+fn without_a_pass_it_is_the_address() {
+    for (sender, text) in
+        [("", "v=spf1 +all"), ("alice@example.com", "v=spf1 ?all"), ("alice@example.com", "other")]
+    {
+        let mut bench = by_spf("", "use_autowl = 0").text("example.com", text);
+        bench.attribute_again("sender", sender);
+        assert_eq!(ask(&mut bench), DEFERRED);
+        wait(&mut bench, 301);
+        bench.attribute_again("client_address", "192.0.2.77");
+        assert_eq!(ask(&mut bench), DEFERRED, "{sender} {text}");
+        bench.attribute_again("client_address", "192.0.2.10");
+        assert_eq!(ask(&mut bench), "passed", "{sender} {text}");
+    }
+}
