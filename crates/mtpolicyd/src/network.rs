@@ -45,6 +45,11 @@ impl Network {
         }
     }
 
+    /// The first address of it.
+    pub fn first(&self) -> IpAddr {
+        self.first
+    }
+
     /// Whether an address is in it.
     pub fn contains(&self, ip: IpAddr) -> bool {
         ip.is_ipv4() == self.first.is_ipv4() && Network::around(ip, self.prefix) == *self

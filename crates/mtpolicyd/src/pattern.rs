@@ -136,7 +136,10 @@ impl Pattern {
             return Err(PatternError::whole(format!("the pattern is longer than {PATTERN_MAX_BYTES} bytes")));
         }
         let translation = translate::translate(text)?;
-        let engine = if translation.backtracks { backtracking(&translation)? } else { linear(translation)? };
+        let engine = match translation.backtracks {
+            true => Engine::Backtracking(Box::new(backtracking(&translation)?)),
+            false => linear(translation)?,
+        };
         Ok(Pattern { text: text.to_owned(), engine })
     }
 
@@ -161,11 +164,7 @@ impl Pattern {
                 .as_ref()
                 .map(|regex| regex.is_match(value))
                 .ok_or_else(gave_up),
-            Engine::Backtracking(engine) => {
-                let short = value.len() <= SHORT_VALUE_BYTES;
-                let regex = if short { &engine.short } else { &engine.long };
-                regex.is_match(value).map_err(|_| gave_up())
-            }
+            Engine::Backtracking(engine) => engine.for_value(value).is_match(value).map_err(|_| gave_up()),
         }
     }
 }
@@ -173,6 +172,63 @@ impl Pattern {
 impl std::fmt::Debug for Pattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Pattern").field(&self.text).finish()
+    }
+}
+
+impl Backtracking {
+    fn for_value(&self, value: &[u8]) -> &fancy_regex::Regex {
+        if value.len() <= SHORT_VALUE_BYTES { &self.short } else { &self.long }
+    }
+}
+
+/// A Perl regular expression that also says what its groups have matched. That is dearer.
+#[derive(Clone)]
+pub struct CapturingPattern {
+    text: String,
+    engine: Box<Backtracking>,
+    /// The number in Perl of each group of the translation.
+    numbers: Vec<usize>,
+}
+
+impl CapturingPattern {
+    /// Reads a pattern, as [`Pattern::new`] does.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn new(text: &str) -> Result<CapturingPattern, PatternError> {
+        Pattern::new(text)?;
+        let (translation, numbers) = translate::translate_capturing(text)?;
+        let engine = Box::new(backtracking(&translation)?);
+        Ok(CapturingPattern { text: text.to_owned(), engine, numbers })
+    }
+
+    /// How many groups there are.
+    pub fn groups(&self) -> usize {
+        self.numbers.iter().copied().max().unwrap_or(0)
+    }
+
+    /// What the groups of the first match have, from group 1 on; `None` if there is no match.
+    ///
+    /// # Errors
+    /// When matching takes more turns than it may.
+    pub fn captures(&self, value: &[u8]) -> Result<Option<Vec<Vec<u8>>>, MatchError> {
+        let gave_up = |_| MatchError { pattern: self.text.clone(), value_bytes: value.len() };
+        let found = self.engine.for_value(value).captures(value).map_err(gave_up)?;
+        Ok(found.map(|found| {
+            let mut groups = vec![Vec::new(); self.groups()];
+            for (place, number) in self.numbers.iter().enumerate() {
+                if let Some(part) = found.get(place + 1) {
+                    groups[number - 1] = value[part.start()..part.end()].to_vec();
+                }
+            }
+            groups
+        }))
+    }
+}
+
+impl std::fmt::Debug for CapturingPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("CapturingPattern").field(&self.text).finish()
     }
 }
 
@@ -198,7 +254,7 @@ fn compile(source: &str) -> Result<Regex, regex::Error> {
         .build()
 }
 
-fn backtracking(translation: &Translation) -> Result<Engine, PatternError> {
+fn backtracking(translation: &Translation) -> Result<Backtracking, PatternError> {
     if translation.size > BACKTRACKING_MAX_SIZE {
         let what = format!(
             "the pattern has {} steps, of which a pattern that backtracks may have ",
@@ -221,8 +277,7 @@ fn backtracking(translation: &Translation) -> Result<Engine, PatternError> {
                 other => PatternError::whole(last_line(&other.to_string())),
             })
     };
-    let (short, long) = (build(BACKTRACKS_SHORT)?, build(BACKTRACKS_LONG)?);
-    Ok(Engine::Backtracking(Box::new(Backtracking { short, long })))
+    Ok(Backtracking { short: build(BACKTRACKS_SHORT)?, long: build(BACKTRACKS_LONG)? })
 }
 
 /// Several lines of a crate's message end in the one that names the cause.

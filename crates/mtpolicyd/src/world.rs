@@ -13,6 +13,7 @@ pub mod keyvalue;
 pub mod ldap;
 pub mod smtp;
 pub mod spf;
+pub mod maps;
 pub mod sql;
 pub mod tls;
 

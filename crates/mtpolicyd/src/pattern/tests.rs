@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::perl_rows::{PERL, Verdict};
-use super::{Pattern, PatternList};
+use super::{CapturingPattern, Pattern, PatternList};
 
 fn verdict(pattern: &str, value: &[u8]) -> Verdict {
     match Pattern::new(pattern) {
@@ -178,4 +178,23 @@ fn a_long_list_has_a_bound_of_its_own() {
     let start = Instant::now();
     assert!(PatternList::new(slow).find(&b"ab".repeat(1_000)).is_err());
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn groups_say_what_they_have_matched() {
+    for (pattern, value, groups) in [
+        (r"^(\w+)@(?:mail\.)?(.*)$", "bob@mail.example.org", Some(vec!["bob", "example.org"])),
+        ("(a)|(b)", "xb", Some(vec!["", "b"])),
+        ("(?|a(.)|b(.))", "bz", Some(vec!["z"])),
+        (r"(.)\1(?=c)(c)", "aabbc", Some(vec!["b", "c"])),
+        ("(?i)(?<name>X)", "xx", Some(vec!["x"])),
+        ("a", "a", Some(vec![])),
+        ("(a)", "b", None),
+    ] {
+        let capturing = CapturingPattern::new(pattern).unwrap();
+        let found = capturing.captures(value.as_bytes()).unwrap();
+        let wanted = groups.map(|groups| groups.iter().map(|group| group.as_bytes().to_vec()).collect());
+        assert_eq!(found, wanted, "{pattern}");
+    }
+    assert!(CapturingPattern::new("(").is_err());
 }

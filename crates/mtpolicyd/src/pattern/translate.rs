@@ -53,6 +53,17 @@ pub(super) fn translate(text: &str) -> Result<Translation, PatternError> {
     Ok(Translation { source: done.out, backtracks: done.backtracks, size: done.groups[0].size })
 }
 
+/// Rewrites the pattern for those who want to know what its groups have matched, and says which number each
+/// group that captures has in Perl, where `(?|...)` gives one out twice.
+pub(super) fn translate_capturing(text: &str) -> Result<(Translation, Vec<usize>), PatternError> {
+    let Translator { captures, newline_matters, .. } = Translator::new(text, None).run()?;
+    let numbers = captures.iter().map(|capture| capture.number).collect();
+    let second = Translator { refers: true, newline_matters, ..Translator::new(text, Some(captures)) };
+    let done = second.run()?;
+    let translation = Translation { source: done.out, backtracks: true, size: done.groups[0].size };
+    Ok((translation, numbers))
+}
+
 struct Translator<'p> {
     cursor: Cursor<'p>,
     out: String,
