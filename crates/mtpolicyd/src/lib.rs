@@ -23,6 +23,7 @@ pub mod limits;
 
 pub mod plugin;
 
+pub mod awl;
 pub mod listing;
 pub mod lookups;
 pub mod sender_policy;

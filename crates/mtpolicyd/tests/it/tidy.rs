@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["connections", "tasks"],
     &["counters", "limits"],
     &["plugin"],
-    &["listing", "lookups", "sender_policy"],
+    &["awl", "listing", "lookups", "sender_policy"],
     &["chain"],
     &["plugins"],
     &["settings"],

@@ -333,5 +333,4 @@ fn bracket(text: &str, out: &mut String) -> usize {
 }
 
 #[cfg(test)]
-#[path = "table/tests.rs"]
 mod tests;

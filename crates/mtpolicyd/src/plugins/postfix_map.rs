@@ -1,0 +1,197 @@
+//! `PostfixMap`: is a value in one of Postfix's lookup tables?
+
+mod search;
+
+use crate::fields::Scoring;
+use crate::options::{UserConfig, options};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::value::{Flag, Seconds, Span, Switch};
+use crate::world::maps::{self, Found, Map, MapError, ServiceSettings};
+use search::Search;
+use std::path::PathBuf;
+
+options! {
+    /// Adds to the score (once a mail) or answers when a lookup table of Postfix has a value, or has it not.
+    ///
+    /// `OK` and numbers in the table are a match. Anything else, such as `REJECT` or `DUNNO`, is none: it ends
+    /// the search, so that an entry for an address makes an exception from one for its network.
+    ///
+    /// `db_file` is the path of a file that `postmap hash:FILE` has made, with its `.db`, or the name of any
+    /// table as in Postfix's main.cf. The types are `hash`, `btree`, `lmdb`, `cdb`, `texthash`, `cidr`,
+    /// `regexp`, `pcre`, `socketmap` (`socketmap:inet:HOST:PORT:NAME`, `socketmap:unix:PATH:NAME`) and `proxy`.
+    /// `proxy:TYPE:NAME` has Postfix's proxymap look, in a table of any type that is in its `proxy_read_maps`.
+    /// A table that was rebuilt is used within a second. While postmap writes one, requests wait for it.
+    ///
+    /// A table that can't be read fails the plugin (`on_error`).
+    ///
+    /// Parts of a value are looked up in the order of access(5), in lower case; `cidr`, `regexp`, `pcre` and
+    /// `socketmap` get the whole value only. Addresses of clients: `192.0.2.1`, `192.0.2`, `192.0`, `192`, or
+    /// `2001:db8::1`, `2001:db8`, `2001`. Names of hosts: `mail.example.org`, `example.org`, `org`. Addresses
+    /// of mail: `user+ext@example.org`, `user@example.org`, `example.org`, `org`, `user+ext@`, `user@`; the
+    /// null sender is `<>`.
+    ///
+    /// ```conf
+    /// <Plugin whitelist>
+    ///   module = "PostfixMap"
+    ///   db_file = "/etc/postfix/whitelist.db"
+    ///   match_action = "dunno"
+    /// </Plugin>
+    /// <Plugin bad-senders>
+    ///   module = "PostfixMap"
+    ///   db_file = "lmdb:/etc/postfix/bad_senders"
+    ///   field = "sender"
+    ///   recipient_delimiter = "+"
+    ///   match_action = "reject we have had enough of you"
+    /// </Plugin>
+    /// ```
+    pub struct PostfixMapOptions {
+        /// The table, as described above. A file without a type is looked into as by mtpolicyd 2: for
+        /// `client_address` only, in its own spelling, once a mail.
+        db_file: String,
+        /// Whether the check is made.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// The attribute whose value is looked up; other than `client_address` needs a table with a type.
+        /// Without the attribute nothing happens. What is an address, a name or neither, the attribute says;
+        /// others than Postfix's own are addresses of mail if there is an `@` in their value, else looked up
+        /// whole.
+        field: String = "client_address",
+        /// What separates an extension from a user, as in Postfix; each character by itself.
+        recipient_delimiter: String = "",
+        /// Whether `example.org` in the table matches `mail.example.org` too, as in Postfix by default (`1`);
+        /// otherwise only `.example.org` does (`0`).
+        parent_domain_matches_subdomains: Flag = Flag(true),
+        /// The socket of Postfix's proxymap, for `proxy:`. The daemon needs the right to use it, as a member
+        /// of the group `postfix`.
+        proxymap_socket: String = "/var/spool/postfix/private/proxymap",
+        /// How long `socketmap` and `proxy` may take for one answer; a request's own deadline ends it too.
+        timeout: Span = Span(Seconds(5)),
+        /// The answer to Postfix if there is a match.
+        match_action: Option<String>,
+        /// The answer to Postfix if there is none.
+        not_match_action: Option<String>,
+        /// Added to the score if there is a match.
+        score: Scoring,
+    }
+}
+
+/// See the options.
+pub struct PostfixMap {
+    name: String,
+    notes: Notes,
+    result: String,
+    scored: String,
+    map: Map,
+    search: Search,
+    options: PostfixMapOptions,
+}
+
+/// What the original looks up.
+const CLIENT_ADDRESS: &str = "client_address";
+
+impl Plugin for PostfixMap {
+    const NAME: &'static str = "PostfixMap";
+    type Options = PostfixMapOptions;
+
+    fn new(options: PostfixMapOptions, setup: &mut Setup<'_, '_>) -> Option<PostfixMap> {
+        let actions =
+            [("match_action", &options.match_action), ("not_match_action", &options.not_match_action)];
+        for (option, action) in actions {
+            if let Some(action) = action {
+                setup.check_action(option, action);
+            }
+        }
+        let typed = maps::has_type(&options.db_file);
+        if !typed && options.field != CLIENT_ADDRESS {
+            let help = format!("write `db_file = \"hash:{}\"`", options.db_file);
+            let message = "field: a file without a type is for client_address only";
+            let span = setup.section.span_of("field");
+            setup.section.report().error(span, message, Some(help));
+            return None;
+        }
+        let map = if typed { typed_map(&options, setup)? } else { Map::berkeley(&options.db_file) };
+        let search = match typed {
+            true => Search::of(&options.field, &options.recipient_delimiter, &options),
+            false => Search::Plain,
+        };
+        let name = setup.name.to_owned();
+        let (result, scored) = (format!("{name}-result"), format!("{name}-score"));
+        Some(PostfixMap { notes: setup.notes(), result, scored, map, search, options, name })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        let options = &self.options;
+        if options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        let field = &options.field;
+        let Some(value) = cx.request.get(field) else {
+            self.notes.note(format_args!("the request has no attribute `{field}`"));
+            return Ok(Verdict::Next);
+        };
+        let value = value.to_vec();
+        let matched = self.is_match(&value, cx).await?;
+        let is_not = if matched { "" } else { "not " };
+        self.notes.note(format_args!("{field} {} is {is_not}a match", String::from_utf8_lossy(&value)));
+        if matched {
+            options.score.add_once(cx.session, &self.name, &self.scored);
+        }
+        let action = if matched { &options.match_action } else { &options.not_match_action };
+        Ok(action.clone().map_or(Verdict::Next, Verdict::Stop))
+    }
+}
+
+fn typed_map(options: &PostfixMapOptions, setup: &Setup<'_, '_>) -> Option<Map> {
+    let settings = ServiceSettings {
+        proxymap: PathBuf::from(&options.proxymap_socket),
+        timeout: options.timeout.0.duration(),
+    };
+    match Map::new(&options.db_file, &settings) {
+        Ok(map) => Some(map),
+        Err(why) => {
+            let span = setup.section.span_of("db_file");
+            setup.section.report().error(span, format!("db_file: {why}"), None);
+            None
+        }
+    }
+}
+
+impl PostfixMap {
+    /// Whether the table has the value. The original remembers that for the mail, whose client is the same for
+    /// all recipients.
+    async fn is_match(&self, value: &[u8], cx: &mut Cx<'_>) -> Result<bool, Error> {
+        let remembers = self.search == Search::Plain;
+        if remembers && let Some(known) = cx.session.result(&self.result) {
+            return Ok(known == "1");
+        }
+        let keys = self.search.keys(value, self.map.has_fixed_keys());
+        let keys = keys.map_err(|cause| self.failed(cause.to_owned()))?;
+        let found = self.map.find(keys, self.search.accepts(value), cx.deadline.backends).await;
+        let matched = match found {
+            Ok(Some(Found { key, value })) => {
+                let (key, value) = (String::from_utf8_lossy(&key), String::from_utf8_lossy(&value));
+                self.notes.note(format_args!("{key} is {value}"));
+                is_true(value.as_bytes())
+            }
+            Ok(None) => false,
+            Err(MapError::Backend(error)) => return Err(error.into()),
+            Err(MapError::File(error)) => return Err(self.failed(error.to_string())),
+            Err(MapError::Failed { cause, .. }) => return Err(self.failed(cause)),
+        };
+        if remembers {
+            cx.session.set(&self.result, if matched { "1" } else { "0" });
+        }
+        Ok(matched)
+    }
+
+    fn failed(&self, cause: String) -> Error {
+        Error::Service { service: self.map.name().to_string(), cause }
+    }
+}
+
+/// Which values of a table are a match.
+fn is_true(value: &[u8]) -> bool {
+    value == b"OK" || (!value.is_empty() && value.iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! `SaAwlLookup`: what does SpamAssassin's auto-whitelist know of the sender?
+
+use crate::awl::{self, Entry};
+use crate::options::options;
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::value::{Value, numeric_prefix};
+use crate::world::backend::Secret;
+use crate::world::maps::{Map, MapError};
+use crate::world::sql::{self, Durability, Param, Sql, SqlSettings, Statement};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+options! {
+    /// Looks the sender and the network of the client up in the auto-whitelist of SpamAssassin, the list of
+    /// mean scores that its plugin AWL keeps, for SaAwlAction plugins behind it.
+    ///
+    /// The list is a file of Berkeley DB (`db_file`) or a table in a database (`dsn`, or `db` with the name of a
+    /// `<Connection>`). One that can't be read fails the plugin (`on_error`). The daemon has to be allowed to
+    /// read the file and its folder; amavis keeps it in its home, so that `group = "mtpolicyd amavis"` may be
+    /// needed, and `auto_whitelist_file_mode 0770` in SpamAssassin's local.cf.
+    ///
+    /// ```conf
+    /// <Plugin amavis-awl>
+    ///   module = "SaAwlLookup"
+    ///   db_file = "/var/lib/amavis/.spamassassin/auto-whitelist"
+    /// </Plugin>
+    /// <Plugin spamd-awl>
+    ///   module = "SaAwlLookup"
+    ///   dsn = "dbi:mysql:database=spamassassin;host=127.0.0.1"
+    ///   user = "mtpolicyd"
+    ///   password = "secret"
+    /// </Plugin>
+    /// ```
+    pub struct SaAwlLookupOptions {
+        /// The file. Without it, `dsn` and `db`, it is `/var/lib/amavis/.spamassassin/auto-whitelist`.
+        db_file: Option<String>,
+        /// The database, as `dsn` of a `<Connection>` names it.
+        dsn: Option<String>,
+        /// The user for `dsn`.
+        user: String = "",
+        /// The password for `dsn`.
+        password: String = "",
+        /// The database as the name of a `<Connection>` of module Sql, instead of `dsn`.
+        db: Option<String>,
+        /// The query, whose two `?` are the address and the network. Each row is the number of mails and the
+        /// sum of their scores; several are added up. Before SpamAssassin 4 the column `msgcount` may be called
+        /// `count`.
+        sql_query: AwlQuery = default_query(),
+    }
+}
+
+/// A query for an address and a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwlQuery(Arc<str>);
+
+impl std::fmt::Display for AwlQuery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Value for AwlQuery {
+    const FORM: &'static str = "SQL query with two `?`";
+    fn parse(text: &str) -> Result<Self, String> {
+        match sql::count_parameters(text) {
+            2 => Ok(AwlQuery(text.into())),
+            count => Err(format!("there are {count} `?` in the query instead of 2")),
+        }
+    }
+}
+
+fn default_query() -> AwlQuery {
+    AwlQuery("SELECT msgcount, totscore FROM awl WHERE email = ? AND ip = ?".into())
+}
+
+/// Where amavis keeps the list.
+const DEFAULT_FILE: &str = "/var/lib/amavis/.spamassassin/auto-whitelist";
+
+/// How long a database of its own may take, as that of a `<Connection>`.
+const SQL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections to it at most.
+const SQL_MAX_CONNECTIONS: usize = 10;
+
+/// See the options.
+pub struct SaAwlLookup {
+    notes: Notes,
+    result: String,
+    list: List,
+}
+
+/// Where the list is.
+enum List {
+    File(Map),
+    Sql(Arc<Sql>, AwlQuery),
+}
+
+impl Plugin for SaAwlLookup {
+    const NAME: &'static str = "SaAwlLookup";
+    type Options = SaAwlLookupOptions;
+
+    fn new(options: SaAwlLookupOptions, setup: &mut Setup<'_, '_>) -> Option<SaAwlLookup> {
+        let places = [("db_file", &options.db_file), ("dsn", &options.dsn), ("db", &options.db)];
+        let given: Vec<_> =
+            places.iter().filter(|(_, place)| place.is_some()).map(|(name, _)| *name).collect();
+        if given.len() > 1 {
+            let message = format!("Plugin {} has several lists: {}", setup.name, given.join(", "));
+            setup.section.refuse(message, Some("keep one of them".to_owned()));
+            return None;
+        }
+        let list = match (options.dsn, options.db) {
+            (Some(dsn), _) => {
+                let sql = own_database(dsn, options.user, options.password, setup)?;
+                List::Sql(Arc::new(sql), options.sql_query)
+            }
+            (None, Some(db)) => List::Sql(setup.sql("db", &db)?, options.sql_query),
+            (None, None) => List::File(Map::berkeley(options.db_file.as_deref().unwrap_or(DEFAULT_FILE))),
+        };
+        Some(SaAwlLookup { notes: setup.notes(), result: awl::result_field(setup.name), list })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        if awl::recall(cx.session, &self.result).is_some() {
+            return Ok(Verdict::Next);
+        }
+        let (Some(sender), Some(client)) = (cx.request.get("sender"), cx.request.get("client_address"))
+        else {
+            return Ok(Verdict::Next);
+        };
+        let (sender, client) = (String::from_utf8_lossy(sender), String::from_utf8_lossy(client));
+        let entry = match client.parse() {
+            Ok(ip) => self.list.entry(&sender, ip, cx.deadline.backends).await?,
+            Err(_) => None,
+        };
+        match &entry {
+            Some(Entry { count, score }) => {
+                self.notes.note(format_args!("{sender} from {client}: {count} mails, mean score {score}"));
+            }
+            None => self.notes.note(format_args!("{sender} from {client} is not known")),
+        }
+        awl::remember(cx.session, &self.result, entry.as_ref());
+        Ok(Verdict::Next)
+    }
+}
+
+/// A database of the plugin's own.
+fn own_database(dsn: String, user: String, password: String, setup: &Setup<'_, '_>) -> Option<Sql> {
+    let settings = SqlSettings {
+        dsn,
+        user,
+        password: Secret(password),
+        timeout: SQL_TIMEOUT,
+        max_connections: SQL_MAX_CONNECTIONS,
+        durability: Durability::Full,
+        tls_ca: None,
+    };
+    match Sql::new(&format!("of plugin {}", setup.name), settings) {
+        Ok(sql) => Some(sql),
+        Err(why) => {
+            setup.section.report().error(setup.section.span_of("dsn"), format!("dsn: {why}"), None);
+            None
+        }
+    }
+}
+
+impl List {
+    async fn entry(&self, sender: &str, ip: IpAddr, deadline: Instant) -> Result<Option<Entry>, Error> {
+        let (address, network) = (awl::address_key(sender), awl::network_key(ip));
+        match self {
+            List::File(file) => {
+                let key = format!("{address}|ip={network}");
+                let keys = vec![key.clone().into_bytes(), format!("{key}|totscore").into_bytes()];
+                let failed = |error: MapError| match error {
+                    MapError::Backend(error) => Error::Backend(error),
+                    other => {
+                        Error::Service { service: "auto-whitelist".to_owned(), cause: other.to_string() }
+                    }
+                };
+                match &file.values(keys, deadline).await.map_err(failed)?[..] {
+                    [Some(count), Some(total)] => Ok(Entry::of(count, total)),
+                    _ => Ok(None),
+                }
+            }
+            List::Sql(sql, query) => {
+                let params = vec![Param::text(address.as_bytes()), Param::text(network.as_bytes())];
+                let rows = sql.query(Statement { sql: query.0.clone(), params }, deadline).await?;
+                let column = |row: &[Option<String>], column: usize| {
+                    let text = row.get(column).and_then(Option::as_deref);
+                    text.map_or(0.0, |text| numeric_prefix(text.as_bytes()))
+                };
+                let sum = |number| rows.iter().map(|row| column(row, number)).sum();
+                Ok(Entry::mean(sum(0), sum(1)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
