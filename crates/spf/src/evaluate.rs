@@ -107,7 +107,7 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
         }
         let texts = self.lookups.texts(domain).await;
         let texts = texts.map_err(|failure| {
-            Problem::temporary(format!("the record of {domain} can't be looked up: {failure}"))
+            Problem::temporary(format!("the TXT records can't be looked up: {failure}"))
         })?;
         Record::find(&texts).map_err(|unusable| match unusable {
             Unusable::Several => Problem::permanent("there is more than one SPF record"),

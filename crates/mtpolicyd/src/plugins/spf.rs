@@ -88,9 +88,9 @@ options! {
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD.to_owned(),
         /// The text of a rejection for `fail` and `softfail`. `%LOCAL_EXPL%` is the reason in our words;
-        /// `%AUTH_EXPL%` is what the domain says about a `fail` (its `exp=`), which is looked up only where it
-        /// is used, or else `default_authority_explanation`. Of each, the first is filled in. What a domain
-        /// says is one line of ASCII, cut after 400 characters.
+        /// `%AUTH_EXPL%` is what the domain says about a `fail` (its `exp=`), which is looked up only where
+        /// it is used, or else `default_authority_explanation`. Of each, the first is filled in. What a
+        /// domain says is one line of ASCII, cut after 400 characters.
         reject_message: Template = "SPF validation failed: %LOCAL_EXPL%",
         /// The explanation for a domain that has none, with the macros of RFC 7208, section 7.
         default_authority_explanation: String = "See http://www.%{d}/why/id=%{S};ip=%{I};r=%{R}".to_owned(),

@@ -91,8 +91,8 @@ fn name_of_address(ip: IpAddr) -> String {
     }
 }
 
-/// A domain as the DNS has it: what is not ASCII as A-labels (RFC 5890). What can't be turned into them stays,
-/// and is no domain.
+/// A domain as the DNS has it: what is not ASCII as A-labels (RFC 5890). What can't be turned into them
+/// stays, and is no domain.
 pub fn ascii_domain(domain: &str) -> String {
     if domain.is_ascii() {
         return domain.to_owned();

@@ -21,6 +21,7 @@ mod redis;
 mod reload;
 mod servers;
 mod sessions;
+mod spf;
 mod sql;
 mod support;
 mod tidy;

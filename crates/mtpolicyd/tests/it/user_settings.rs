@@ -84,6 +84,10 @@ const CASES: &[[&str; 6]] = &[
     ["RegexList", "enabled", "key = sender\nregex = .\naction = hold", "off", "hold", QUIET],
     ["RegexList", "score", EXPRESSION, "4", QUIET, SCORE_4],
     ["RegexList", "action", EXPRESSION, "hold", QUIET, "hold"],
+    ["SPF", "enabled", "", "off", "reject SPF validation failed", QUIET],
+    ["SPF", "pass_mode", "", "accept", QUIET, "dunno"],
+    ["SPF", "softfail_mode", "", "reject", QUIET, "reject SPF validation failed"],
+    ["SPF", "fail_mode", "", "passive", "reject SPF validation failed", QUIET],
     ["ScoreAction", "threshold", "threshold = 5\naction = hold", "2", SCORE_3, "hold"],
     ["SqlList", "enabled", "sql_query = \"SELECT ?\"\nmatch_action = hold", "off", "hold", QUIET],
     ["SqlList", "score", "sql_query = \"SELECT ?\"", "4", QUIET, SCORE_4],
@@ -137,16 +141,25 @@ impl Case {
         .replace("$TABLES", &format!("table_prefix = \"{}-\"", self.name()))
     }
 
+    /// Whose mail it is. By SPF each case has a domain of its own.
+    fn sender(&self) -> String {
+        match self.module {
+            "SPF" => format!("a@{}.example", self.option),
+            _ => "a@sender.example".to_owned(),
+        }
+    }
+
     /// The answer to the second mail of a user.
     fn second_answer(&self, daemon: &Daemon, user: &str) -> String {
         let mut client = daemon.connect();
         let mut answer = |number: u8| {
             let answer = client.ask(&format!(
                 "policy_context={name}\ninstance={name}.{user}.{number}\nsasl_username={user}\n\
-                 sender=a@sender.example\nrecipient=b@rcpt.example\nclient_address=192.0.2.4\n\
+                 sender={sender}\nrecipient=b@rcpt.example\nclient_address=192.0.2.4\n\
                  client_name=mail.example\nreverse_client_name=mail.example\nhelo_name=helo.example\n\
                  size=100\nrecipient_count=1\nprotocol_state=RCPT\nstress=yes",
                 name = self.name(),
+                sender = self.sender(),
             ));
             answer.action().to_owned()
         };
@@ -159,11 +172,14 @@ impl Case {
     }
 }
 
-/// Every address is on every list.
+/// Every address is on every list, and the domains for SPF have records.
 fn lists() -> FakeDns {
-    FakeDns::start(|query| match query.name.ends_with("dbl.test") {
-        true => Reply::address([127, 0, 1, 2]),
-        false => Reply::address([127, 0, 0, 2]),
+    FakeDns::start(|query| match &*query.name {
+        "pass_mode.example" => Reply::text("v=spf1 +all"),
+        "softfail_mode.example" => Reply::text("v=spf1 ~all"),
+        "fail_mode.example" | "enabled.example" => Reply::text("v=spf1 -all"),
+        name if name.ends_with("dbl.test") => Reply::address([127, 0, 1, 2]),
+        _ => Reply::address([127, 0, 0, 2]),
     })
 }
 

@@ -114,8 +114,8 @@ impl Value for HeloNames {
     }
 }
 
-/// Whether the client may call itself by this name: its SPF record says so or, where it has none, its address.
-/// The verdict is that of the check, if it was made.
+/// Whether the client may call itself by this name: its SPF record says so or, where it has none, its
+/// address. The verdict is that of the check, if it was made.
 pub async fn may_use_name(helo: &str, verdict: Option<Verdict>, checks: &Checks, cx: &mut Cx<'_>) -> bool {
     let verdict = match (verdict, helo_request(cx.request)) {
         (Some(verdict), _) => verdict,

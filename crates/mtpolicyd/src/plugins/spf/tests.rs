@@ -160,7 +160,8 @@ fn a_name_in_helo_has_to_be_true() {
 fn the_header_waits_for_the_end_of_the_chain() {
     let spf = |options: &str| {
         format!(
-            "<Plugin spf>\n module = SPF\n header = Received-SPF\n hostname = mx.test\n {options}\n</Plugin>\n"
+            "<Plugin spf>\n module = SPF\n header = Received-SPF\n hostname = mx.test\n {options}\n\
+             </Plugin>\n"
         )
     };
     let header = "PREPEND Received-SPF: pass (see RFC 7208) receiver=mx.test; client-ip=192.0.2.10; \
@@ -220,8 +221,8 @@ fn headers_are_well_formed() {
     );
     assert_eq!(
         received("", "", "helo.test"),
-        "PREPEND Received-SPF: fail (see RFC 7208) receiver=mx.test; client-ip=192.0.2.10; helo=\"helo.test\"; \
-         identity=helo; mechanism=\"-all\""
+        "PREPEND Received-SPF: fail (see RFC 7208) receiver=mx.test; client-ip=192.0.2.10; \
+         helo=\"helo.test\"; identity=helo; mechanism=\"-all\""
     );
     assert!(received("v=spf1", "@d.test", "").ends_with("mechanism=default"));
     assert!(received("v=spf1", &format!("{}@d.test", "x".repeat(5000)), &"y".repeat(5000)).len() < 900);
