@@ -3,6 +3,7 @@
 //! Knows: SPF, sessions, what a plugin gets. Must not know: any plugin, the chain.
 
 use crate::plugin::Cx;
+use crate::session::Session;
 use crate::value::{Count, Seconds, Span};
 use crate::world::dns::{Question, RecordType};
 use crate::world::spf::{NameService, ascii_domain};
@@ -44,9 +45,13 @@ impl Checks {
         self.time_limit = time.0.duration();
     }
 
-    /// Makes checks, all at the same time. Each has an outcome when the time is over.
-    pub async fn run(&self, cx: &mut Cx<'_>, requests: &[spf::Request]) -> Vec<Outcome> {
-        let deadline = cx.deadline.backends.min(Instant::now() + self.time_limit);
+    /// When the checks of a request that begin now must have ended.
+    pub fn deadline(&self, cx: &Cx<'_>) -> Instant {
+        cx.deadline.backends.min(Instant::now() + self.time_limit)
+    }
+
+    /// Makes checks, all at the same time. Each has an outcome at the deadline.
+    pub async fn run(&self, cx: &mut Cx<'_>, requests: &[spf::Request], deadline: Instant) -> Vec<Outcome> {
         let questions: Vec<_> = requests.iter().filter_map(record_of).collect();
         for question in &questions {
             cx.ahead.start(&cx.world.dns, question.clone(), deadline);
@@ -72,8 +77,8 @@ impl Checks {
         request: &spf::Request,
         outcome: &Outcome,
         default: &spf::MacroText,
+        deadline: Instant,
     ) -> String {
-        let deadline = cx.deadline.backends.min(Instant::now() + self.time_limit);
         let settings = Settings { now: cx.world.clock.now(), ..self.settings.clone() };
         let names = NameService::new(&cx.world.dns, Vec::new());
         let explanation = async {
@@ -88,10 +93,11 @@ impl Checks {
     /// The domain of the sender, if the client may send for it. A mail without a sender has none.
     pub async fn passing_domain(&self, cx: &mut Cx<'_>) -> Option<String> {
         let request = sender_request(cx.request)?;
-        let passes = match recall(cx, &request) {
+        let passes = match recall(cx.session, &request) {
             Some(passes) => passes,
             None => {
-                let outcomes = self.run(cx, std::slice::from_ref(&request)).await;
+                let deadline = self.deadline(cx);
+                let outcomes = self.run(cx, std::slice::from_ref(&request), deadline).await;
                 let verdict = outcomes.first().map_or(Verdict::TempError, |outcome| outcome.verdict);
                 remember(cx, &request, verdict);
                 verdict == Verdict::Pass
@@ -107,8 +113,8 @@ pub fn remember(cx: &mut Cx<'_>, request: &spf::Request, verdict: Verdict) {
 }
 
 /// Whether the sender passes, if that is known.
-fn recall(cx: &Cx<'_>, request: &spf::Request) -> Option<bool> {
-    let (verdict, about) = cx.session.result(SENDER_FIELD)?.split_once(' ')?;
+fn recall(session: &Session, request: &spf::Request) -> Option<bool> {
+    let (verdict, about) = session.result(SENDER_FIELD)?.split_once(' ')?;
     let is_same = about == format!("{} {}", request.client, request.subject());
     is_same.then(|| verdict == Verdict::Pass.to_string())
 }
@@ -132,6 +138,12 @@ pub fn sender_request(request: &Request) -> Option<spf::Request> {
     let (user, domain) = sender.rsplit_once('@').unwrap_or(("", &sender));
     let helo = helo_of(request).unwrap_or_default();
     Some(spf::Request::mail_from(client_of(request)?, &helo, &format!("{user}@{}", ascii_domain(domain))))
+}
+
+/// The lookup that [`Checks::passing_domain`] will begin with, unless the answer is known.
+pub fn foresee_sender(request: &Request, session: &Session) -> Option<Question> {
+    let check = sender_request(request)?;
+    if recall(session, &check).is_some() { None } else { record_of(&check) }
 }
 
 /// The check of what the client calls itself.

@@ -8,7 +8,7 @@ use crate::expand::Values;
 use crate::lookups::{Lookups, Question};
 use crate::macros::MacroText;
 use crate::name::{is_below, is_domain, is_name};
-use crate::outcome::{Outcome, Step, Verdict};
+use crate::outcome::{Outcome, Step, Verdict, excerpt};
 use crate::record::{Directive, Hosts, Mechanism, Record, Unusable};
 use crate::request::{Request, Settings};
 use crate::resolve::{Failure, Resolve};
@@ -147,7 +147,7 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
         let mut outcome = self.check_host(target.clone()).await;
         self.nesting -= 1;
         if outcome.verdict == Verdict::None {
-            let problem = Problem::permanent(format!("{target} has no SPF record"));
+            let problem = Problem::permanent(format!("{} has no SPF record", excerpt(&target)));
             return broken(domain, Some(&term), problem, Vec::new());
         }
         outcome.trace.insert(0, Step { domain: domain.to_owned(), term: Some(term) });
@@ -183,7 +183,7 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
         match outcome.verdict {
             Verdict::Pass => Match::Yes(outcome.trace),
             Verdict::Fail | Verdict::SoftFail | Verdict::Neutral => Match::No,
-            Verdict::None => Problem::permanent(format!("{target} has no SPF record")).into(),
+            Verdict::None => Problem::permanent(format!("{} has no SPF record", excerpt(&target))).into(),
             verdict @ (Verdict::TempError | Verdict::PermError) => {
                 let text = outcome.problem.unwrap_or_default();
                 Match::Broken(Problem { verdict, text }, outcome.trace)
@@ -212,7 +212,7 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
         };
         let limit = self.settings.limits.names;
         if exchanges.len() > limit {
-            return Problem::permanent(format!("{name} has more than {limit} MX records")).into();
+            return Problem::permanent(format!("{} has more than {limit} MX records", excerpt(&name))).into();
         }
         let client = self.request.client;
         // All at once: which of them has the client does not depend on their order.
@@ -302,7 +302,7 @@ impl Hosts {
 }
 
 fn failed(what: &str, name: &str, failure: &Failure) -> Problem {
-    Problem::temporary(format!("{what} of {name} can't be looked up: {failure}"))
+    Problem::temporary(format!("{what} of {} can't be looked up: {failure}", excerpt(name)))
 }
 
 fn broken(domain: &str, term: Option<&str>, problem: Problem, inner: Vec<Step>) -> Outcome {

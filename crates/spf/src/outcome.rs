@@ -98,29 +98,56 @@ impl Outcome {
         step.term.as_deref()
     }
 
-    /// The result in one line, for people; it begins with the domain.
+    /// The result in one line, for people; it begins with the domain. Long texts of others are cut.
     pub fn describe(&self, request: &Request) -> String {
-        let mut text = String::new();
-        for (n, step) in self.trace.iter().enumerate() {
-            let before = if n == 0 { "" } else { ", " };
-            match &step.term {
-                Some(term) => text.push_str(&format!("{before}{} ({term})", step.domain)),
-                None => text.push_str(&format!("{before}{}", step.domain)),
-            }
-        }
-        let (client, subject) = (request.client, request.subject());
+        let way = self.way();
+        let client = request.client;
+        let subject = excerpt(&request.subject());
         let act = match request.identity {
             Identity::Helo => format!("call itself {subject}"),
             Identity::MailFrom => format!("send mail as {subject}"),
         };
-        let problem = self.problem.as_deref().unwrap_or("unknown problem");
         match self.verdict {
-            Verdict::None => format!("{text}: there is no SPF record"),
-            Verdict::Neutral => format!("{text}: it is not said whether {client} may {act}"),
-            Verdict::Pass => format!("{text}: {client} may {act}"),
-            Verdict::Fail => format!("{text}: {client} may not {act}"),
-            Verdict::SoftFail => format!("{text}: {client} probably may not {act}"),
-            Verdict::TempError | Verdict::PermError => format!("{text}: {problem}"),
+            Verdict::None => format!("{way}: there is no SPF record"),
+            Verdict::Neutral => format!("{way}: it is not said whether {client} may {act}"),
+            Verdict::Pass => format!("{way}: {client} may {act}"),
+            Verdict::Fail => format!("{way}: {client} may not {act}"),
+            Verdict::SoftFail => format!("{way}: {client} probably may not {act}"),
+            Verdict::TempError | Verdict::PermError => {
+                format!("{way}: {}", self.problem.as_deref().unwrap_or("unknown problem"))
+            }
         }
+    }
+
+    /// The terms of the trace; of many the first and the last.
+    fn way(&self) -> String {
+        let mut steps = Vec::new();
+        for (n, step) in self.trace.iter().enumerate() {
+            let is_shown = n == 0 || n + SHOWN_STEPS > self.trace.len();
+            match &step.term {
+                _ if !is_shown => {
+                    if n == 1 {
+                        steps.push("...".to_owned());
+                    }
+                }
+                Some(term) => steps.push(format!("{} ({})", excerpt(&step.domain), excerpt(term))),
+                None => steps.push(excerpt(&step.domain)),
+            }
+        }
+        steps.join(", ")
+    }
+}
+
+/// Of so many steps and more a description shows one less: the first and the last ones.
+const SHOWN_STEPS: usize = 4;
+
+/// The longest text of others in a description, in characters.
+const EXCERPT: usize = 100;
+
+/// The beginning of a text of others.
+pub(crate) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }

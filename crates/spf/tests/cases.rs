@@ -209,13 +209,30 @@ fn the_way_to_a_verdict_is_told() {
         "c.test A 192.0.2.200",
     ];
     let passed = outcome(&Zone::new(&zone), "192.0.2.10", &Settings::default());
-    let told = "d.test (include:b.test), b.test (redirect=c.test), c.test (a/24): 192.0.2.10 may send mail as \
-                joe@d.test";
+    let way = "d.test (include:b.test), b.test (redirect=c.test), c.test (a/24)";
+    let told = format!("{way}: 192.0.2.10 may send mail as joe@d.test");
     assert_eq!(passed.describe(&mail("192.0.2.10")), told);
     assert_eq!(passed.mechanism(), Some("include:b.test"));
     let failed = outcome(&Zone::new(&["d.test TXT v=spf1 foo"]), "192.0.2.10", &Settings::default());
     let told = "d.test: there is no such mechanism: `foo`";
     assert_eq!(failed.describe(&mail("192.0.2.10")), told);
+}
+
+#[test]
+fn a_description_is_short_whatever_others_write() {
+    let long = "x".repeat(5000);
+    let zone = Zone::new(&[&format!("d.test TXT v=spf1 a:{long}.%{{s}} include:{long}.e.test -all")]);
+    let failed = outcome(&zone, "192.0.2.10", &Settings::default());
+    assert_eq!(failed.verdict, Verdict::PermError);
+    assert!(failed.describe(&mail("192.0.2.10")).len() < 500, "{failed:?}");
+    let mut lines: Vec<_> = (0..9).map(|n| format!("i{n}.test TXT v=spf1 include:i{}.test", n + 1)).collect();
+    lines.push("i9.test TXT v=spf1 +all".to_owned());
+    lines.push("d.test TXT v=spf1 include:i0.test".to_owned());
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    let told = outcome(&Zone::new(&lines), "192.0.2.10", &Settings::default()).describe(&mail("192.0.2.10"));
+    let way =
+        "d.test (include:i0.test), ..., i7.test (include:i8.test), i8.test (include:i9.test), i9.test (+all)";
+    assert_eq!(told, format!("{way}: 192.0.2.10 may send mail as joe@d.test"));
 }
 
 /// Terms that do something to a client 192.0.2.10 or to the limits, about a few names.
@@ -271,5 +288,18 @@ proptest! {
             outcome(&zone, "192.0.2.10", &Settings { look_ahead, limits, ..Settings::default() })
         });
         prop_assert_eq!(&outcomes[0], &outcomes[1]);
+    }
+
+    #[test]
+    fn no_text_breaks_the_evaluator(
+        terms in "( [a-z%{}:/=.0-9~?+ü-]{0,20}| (a|mx|exists:|include:|exp=|ptr:)[%{}slipr0-9./:-]{0,20}){0,6}",
+        user in ".{0,20}",
+    ) {
+        let zone = Zone::new(&[&format!("d.test TXT v=spf1{terms}"), "d.test A 192.0.2.10"]);
+        let request = Request::mail_from([192, 0, 2, 10].into(), &user, &format!("{user}@d.test"));
+        let settings = Settings::default();
+        let outcome = zone.wait(check(&zone, &request, &settings));
+        prop_assert!(outcome.describe(&request).chars().count() < 1000);
+        zone.wait(outcome.explanation(&zone, &request, &settings));
     }
 }

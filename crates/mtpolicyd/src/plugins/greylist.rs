@@ -13,7 +13,7 @@ use crate::fields::Scoring;
 use crate::options::{OptionSpec, Options, Repeated, UserConfig, options};
 use crate::pattern::MatchError;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
-use crate::sender_policy::{Checks, record_of, sender_request};
+use crate::sender_policy::{Checks, foresee_sender};
 use crate::session::Session;
 use crate::tasks::{Period, TaskResult, When};
 use crate::value::{Count, Flag, Limit, Seconds, Span, Switch, words};
@@ -255,7 +255,7 @@ impl Plugin for Greylist {
 
     fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
         let asks = self.clients.key == ClientKey::Spf && self.options.enabled.get(session) == Switch::On;
-        sender_request(request).filter(|_| asks).as_ref().and_then(record_of).into_iter().collect()
+        if asks { foresee_sender(request, session).into_iter().collect() } else { Vec::new() }
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {

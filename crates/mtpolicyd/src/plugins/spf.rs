@@ -22,6 +22,7 @@ use postfix_policy::Request;
 use spf::{Identity, MacroText, Verdict as Spf7208};
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 options! {
     /// Checks the sender and the HELO name of a mail by SPF (Sender Policy Framework, RFC 7208).
@@ -249,12 +250,16 @@ impl Plugin for Spf {
             return Ok(Verdict::Next);
         }
         let requests = self.requests(cx.request);
-        let findings = self.findings(&requests, cx).await;
-        let mut verdict = Verdict::Next;
+        let deadline = self.checks.deadline(cx);
+        let findings = self.findings(&requests, cx, deadline).await;
+        let (mut verdict, mut exempt) = (Verdict::Next, None);
         for (n, (request, finding)) in requests.iter().zip(&findings).enumerate() {
             self.notes.note(format_args!("SPF {}: {}, {}", scope(request), finding.verdict, finding.text));
             let is_last = n + 1 == findings.len();
-            if is_blamed(finding.verdict) && self.is_exempt(&requests, &findings, cx).await {
+            if is_blamed(finding.verdict) && exempt.is_none() {
+                exempt = Some(self.is_exempt(&requests, &findings, cx, deadline).await);
+            }
+            if exempt == Some(true) {
                 self.notes.note("the client is on a whitelist by its name or as a forwarder");
                 break;
             }
@@ -290,7 +295,7 @@ impl Spf {
     }
 
     /// What is known of each, or is found out now.
-    async fn findings(&self, requests: &[spf::Request], cx: &mut Cx<'_>) -> Vec<Finding> {
+    async fn findings(&self, requests: &[spf::Request], cx: &mut Cx<'_>, deadline: Instant) -> Vec<Finding> {
         let known = |request: &spf::Request| {
             Finding::recall(cx.session.result(self.result_field(request.identity))?, request)
         };
@@ -298,13 +303,13 @@ impl Spf {
         if let Some(findings) = known {
             return findings;
         }
-        let outcomes = self.checks.run(cx, requests).await;
+        let outcomes = self.checks.run(cx, requests, deadline).await;
         let mut findings = Vec::new();
         for (request, outcome) in requests.iter().zip(outcomes) {
             let mut finding = Finding::of(request, &outcome);
             if outcome.verdict == Spf7208::Fail && self.options.reject_message.has("%AUTH_EXPL%") {
                 let default = &self.default_explanation;
-                finding.explanation = self.checks.explanation(cx, request, &outcome, default).await;
+                finding.explanation = self.checks.explanation(cx, request, &outcome, default, deadline).await;
             }
             cx.session.set(self.result_field(request.identity), &finding.kept(request));
             if request.identity == Identity::MailFrom {
@@ -367,16 +372,22 @@ impl Spf {
     }
 
     /// Whether failures of the client have no consequences.
-    async fn is_exempt(&self, requests: &[spf::Request], findings: &[Finding], cx: &mut Cx<'_>) -> bool {
+    async fn is_exempt(
+        &self,
+        requests: &[spf::Request],
+        findings: &[Finding],
+        cx: &mut Cx<'_>,
+        deadline: Instant,
+    ) -> bool {
         if let Some(helo) = helo_of(cx.request).filter(|helo| self.options.whitelist_helo.contain(helo)) {
             let checked =
                 requests.iter().zip(findings).find(|(request, _)| request.identity == Identity::Helo);
             let verdict = checked.map(|(_, finding)| finding.verdict);
-            if exemption::may_use_name(&helo, verdict, &self.checks, cx).await {
+            if exemption::may_use_name(&helo, verdict, &self.checks, cx, deadline).await {
                 return true;
             }
         }
-        exemption::sends_for_any(&self.options.whitelist_spf_of, &self.checks, cx).await
+        exemption::sends_for_any(&self.options.whitelist_spf_of, &self.checks, cx, deadline).await
     }
 }
 

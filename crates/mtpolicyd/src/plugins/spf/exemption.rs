@@ -11,6 +11,7 @@ use crate::world::spf::ascii_domain;
 use spf::Verdict;
 use std::fmt::Display;
 use std::net::IpAddr;
+use tokio::time::Instant;
 
 /// The most forwarders: each is a check of its own, and they are made at the same time.
 const MAX_FORWARDERS: usize = 20;
@@ -116,11 +117,17 @@ impl Value for HeloNames {
 
 /// Whether the client may call itself by this name: its SPF record says so or, where it has none, its
 /// address. The verdict is that of the check, if it was made.
-pub async fn may_use_name(helo: &str, verdict: Option<Verdict>, checks: &Checks, cx: &mut Cx<'_>) -> bool {
+pub async fn may_use_name(
+    helo: &str,
+    verdict: Option<Verdict>,
+    checks: &Checks,
+    cx: &mut Cx<'_>,
+    deadline: Instant,
+) -> bool {
     let verdict = match (verdict, helo_request(cx.request)) {
         (Some(verdict), _) => verdict,
         (None, Some(request)) => {
-            let outcomes = checks.run(cx, &[request]).await;
+            let outcomes = checks.run(cx, &[request], deadline).await;
             outcomes.first().map_or(Verdict::TempError, |outcome| outcome.verdict)
         }
         (None, None) => return false,
@@ -143,10 +150,10 @@ async fn has_address_of_client(name: &str, cx: &mut Cx<'_>) -> bool {
 }
 
 /// Whether the client is a host of one of these domains, by their SPF records.
-pub async fn sends_for_any(domains: &Domains, checks: &Checks, cx: &mut Cx<'_>) -> bool {
+pub async fn sends_for_any(domains: &Domains, checks: &Checks, cx: &mut Cx<'_>, deadline: Instant) -> bool {
     let Some(client) = client_of(cx.request) else { return false };
     let request = |domain: &String| spf::Request::mail_from(client, domain, domain);
     let requests: Vec<_> = domains.0.iter().map(request).collect();
-    let outcomes = checks.run(cx, &requests).await;
+    let outcomes = checks.run(cx, &requests, deadline).await;
     outcomes.iter().any(|outcome| outcome.verdict == Verdict::Pass)
 }

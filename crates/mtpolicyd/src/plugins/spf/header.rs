@@ -47,7 +47,7 @@ fn write_received(
     finding: &Finding,
 ) -> std::fmt::Result {
     let verdict = finding.verdict;
-    write!(text, "{verdict} (see RFC 7208) receiver={hostname}; client-ip={}", request.client)?;
+    write!(text, "{verdict} receiver={hostname}; client-ip={}", value(&request.client.to_string()))?;
     if request.identity == Identity::MailFrom {
         write!(text, "; envelope-from={}", quoted(&request.subject()))?;
     }
