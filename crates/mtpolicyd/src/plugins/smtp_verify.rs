@@ -15,8 +15,6 @@ use tokio::time::Instant;
 
 mod answers;
 mod flights;
-#[cfg(test)]
-mod tests;
 
 options! {
     /// Asks the mail server of an address, over SMTP, whether it would take the mail (call-out verification).

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mtpolicyd::world::dns::{Ahead, Answer, Dns, DnsSettings, Exchange, Failure, Question, RecordType, Text};
+use mtpolicyd::world::dns::{
+    Ahead, Answer, Association, Dns, DnsSettings, Exchange, Failure, Question, RecordType, Text,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::fake_dns::{FakeDns, Query, Reply, wire_name};
@@ -353,5 +355,46 @@ async fn the_hosts_file_has_no_say() {
     for name in ["ip6-allnodes", "ip6-allrouters", "ip6-loopback"] {
         assert_eq!(dns.lookup(&about(name)).await, Answer::Nothing);
         assert_eq!(server.count(name), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_proved_if_a_server_that_is_believed_says_so() {
+    let tlsa = (52, [&[3, 1, 1][..], &[7; 32]].concat());
+    let key = (61, b"a key".to_vec());
+    let server = FakeDns::start(move |query| {
+        let records = Reply::Records(vec![tlsa.clone(), key.clone(), (1, vec![127, 0, 0, 2])], 60);
+        match &*query.name {
+            "proved.test" if query.wants_proof => Reply::Proved(Box::new(records)),
+            "cut.test" => Reply::Truncated(Box::new(Reply::Proved(Box::new(records)))),
+            "broken.test" => Reply::Code(2),
+            "nothere.test" => Reply::Proved(Box::new(Reply::NoSuchName(Some(60)))),
+            _ => records,
+        }
+    });
+    let association = Association { usage: 3, selector: 1, matching: 1, data: Box::from([7; 32]) };
+    let associations = Answer::Associations(Arc::from([association]));
+    let keys = Answer::Keys(Arc::from([Box::from(*b"a key")]));
+    let failed = Answer::Failed(Failure::Server("Server Failure"));
+    let believing = ask_at(&server);
+    let settings =
+        DnsSettings { servers: vec![server.address()], trust_ad: Some(false), ..DnsSettings::default() };
+    let doubting = Dns::new(&settings).unwrap();
+    assert_eq!((believing.can_prove(), doubting.can_prove()), (true, false));
+    for (name, record_type, answer, is_proved) in [
+        ("proved.test", RecordType::Tlsa, associations.clone(), true),
+        ("proved.test", RecordType::OpenPgpKey, keys, true),
+        ("proved.test", RecordType::A, address([127, 0, 0, 2]), true),
+        ("cut.test", RecordType::Tlsa, associations.clone(), true),
+        ("plain.test", RecordType::Tlsa, associations, false),
+        ("broken.test", RecordType::Tlsa, failed, false),
+        ("nothere.test", RecordType::Tlsa, Answer::Nothing, false),
+        ("no name", RecordType::Tlsa, Answer::Nothing, false),
+    ] {
+        let question = Question::new(name, record_type);
+        let found = believing.lookup_authentic(&question).await;
+        assert_eq!((&found.answer, found.is_proved), (&answer, is_proved), "{name} {record_type}");
+        let doubted = doubting.lookup_authentic(&question).await;
+        assert_eq!((doubted.answer, doubted.is_proved), (answer, false), "{name} {record_type}");
     }
 }

@@ -22,6 +22,8 @@ mod reload;
 mod servers;
 mod sessions;
 mod spf;
+mod smtp_verify;
+mod smtp_verify_route;
 mod sql;
 mod support;
 mod tidy;

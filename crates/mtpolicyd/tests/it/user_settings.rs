@@ -45,6 +45,7 @@ const GREYLIST_WITHOUT_WAITING: &str = "use_autowl = 0\nmin_retry_wait = 0\n<Tic
                                         prefix = other\n</Ticket>";
 const TWO_MAILS: &str = "field = sasl_username\nmetric = count\nthreshold = 2";
 const FEW_MAILS: &str = "field = sasl_username\nmetric = count\nthreshold = 150";
+const NO_MAIL_SERVER: &str = "host = 127.0.0.1\nport = 1\ntemp_fail_action = hold";
 const RBL: &str = "domain = bl.test";
 const DBL: &str = "domain = dbl.test\nhelo_name_mode = passive\nreverse_client_name_mode = passive";
 const DBL_PASSIVE: &str = "domain = dbl.test\nsender_mode = passive\nreverse_client_name_mode = passive\n\
@@ -88,6 +89,7 @@ const CASES: &[[&str; 6]] = &[
     ["SPF", "pass_mode", "", "accept", QUIET, "dunno"],
     ["SPF", "softfail_mode", "", "reject", QUIET, "reject SPF validation failed"],
     ["SPF", "fail_mode", "", "passive", "reject SPF validation failed", QUIET],
+    ["SMTPVerify", "enabled", NO_MAIL_SERVER, "off", "hold", QUIET],
     ["ScoreAction", "threshold", "threshold = 5\naction = hold", "2", SCORE_3, "hold"],
     ["SqlList", "enabled", "sql_query = \"SELECT ?\"\nmatch_action = hold", "off", "hold", QUIET],
     ["SqlList", "score", "sql_query = \"SELECT ?\"", "4", QUIET, SCORE_4],

@@ -17,6 +17,9 @@ const CNAME: u16 = 5;
 const SOA: u16 = 6;
 const TXT: u16 = 16;
 
+/// The flag AD, in the second byte of the flags (RFC 4035 section 3.2.3).
+const AUTHENTIC: u8 = 0x20;
+
 /// How long a TCP client may take to send its question.
 const TCP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -29,6 +32,8 @@ pub struct Query {
     pub record_type: u16,
     /// Whether it came over TCP.
     pub tcp: bool,
+    /// Whether it says that it understands the flag AD.
+    pub wants_proof: bool,
     id: u16,
     /// The question section as it was sent.
     question: Vec<u8>,
@@ -53,6 +58,8 @@ pub enum Reply {
     NoData(Option<u32>),
     /// An error: 2 is SERVFAIL, 5 is REFUSED.
     Code(u8),
+    /// With the flag AD, as from a server that has validated it.
+    Proved(Box<Reply>),
     /// Cut over UDP; whole over TCP.
     Truncated(Box<Reply>),
     /// Under another id.
@@ -222,7 +229,9 @@ fn read_query(packet: &[u8], tcp: bool) -> Option<Query> {
     }
     let record_type = u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?]);
     let question = packet.get(12..at + 4)?.to_vec();
-    Some(Query { name: labels.join(".").to_ascii_lowercase(), record_type, tcp, id, question })
+    let wants_proof = packet.get(3)? & AUTHENTIC != 0;
+    let name = labels.join(".").to_ascii_lowercase();
+    Some(Query { name, record_type, tcp, wants_proof, id, question })
 }
 
 /// The messages that make up a reply, each with its delay.
@@ -240,6 +249,11 @@ fn messages(query: &Query, reply: &Reply) -> Vec<(Duration, Vec<u8>)> {
             let mut question = wire_name("another.test");
             question.extend_from_slice(&query.question[query.question.len() - 4..]);
             messages(&Query { question, ..query.clone() }, reply)
+        }
+        Reply::Proved(reply) => {
+            let mut messages = messages(query, reply);
+            messages.iter_mut().for_each(|(_, message)| message[3] |= AUTHENTIC);
+            messages
         }
         Reply::Truncated(whole) if query.tcp => messages(query, whole),
         Reply::Truncated(_) => now(message(query, 0x0200, &[], &[])),

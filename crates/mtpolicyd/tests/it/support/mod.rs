@@ -5,6 +5,7 @@
 pub mod client;
 pub mod daemon;
 pub mod fake_dns;
+pub mod fake_smtp;
 pub mod postfix;
 pub mod servers;
 

@@ -30,6 +30,7 @@ retry unix - - n - - error
 virtual unix - n n - - virtual
 proxymap unix - - n - - proxymap
 anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 ";
 
@@ -85,6 +86,11 @@ impl Postfix {
     /// As on Debian, smtpd is confined to the queue's folder: a relative UNIX socket lies below
     /// [`Postfix::queue`].
     pub fn start(restrictions: &str) -> Postfix {
+        Postfix::start_with(restrictions, "")
+    }
+
+    /// The same, with more lines of `main.cf`, which go before those here.
+    pub fn start_with(restrictions: &str, more: &str) -> Postfix {
         let folder = tempfile::tempdir().expect("there is room for a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("the folder is ours");
         let postfix = Postfix { folder, port: free_port() };
@@ -93,7 +99,12 @@ impl Postfix {
         }
         chown("postfix", &postfix.path("data"));
         chown(&NOBODY.to_string(), &postfix.path("mail"));
-        fs::write(postfix.path("config/main.cf"), postfix.settings(restrictions)).expect("it is writable");
+        let names: Vec<_> =
+            more.lines().filter_map(|line| line.split_once('=').map(|(name, _)| name)).collect();
+        let settings = postfix.settings(restrictions);
+        let kept = settings.lines().filter(|line| !names.iter().any(|name| line.starts_with(name)));
+        let settings: String = kept.chain(more.lines()).flat_map(|line| [line, "\n"]).collect();
+        fs::write(postfix.path("config/main.cf"), settings).expect("it is writable");
         let chrooted = format!("127.0.0.1:{} inet n - y - - smtpd\n", postfix.port);
         fs::write(postfix.path("config/master.cf"), chrooted + SERVICES).expect("it is writable");
         let output = postfix.run("start");
@@ -114,6 +125,11 @@ impl Postfix {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Where smtpd listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The queue's folder.
