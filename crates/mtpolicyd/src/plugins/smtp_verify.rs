@@ -36,12 +36,11 @@ options! {
     ///
     /// Some things are not asked, and count neither as success nor as failure: what the server that is being
     /// asked wants to know from us about the same address, requests whose HELO is our own, domains whose
-    /// mail this machine takes, domains that are addresses, and whatever goes beyond `max_concurrent` and
-    /// `max_per_minute`.
+    /// mail this machine takes, domains that are addresses, and what goes beyond `max_per_minute`.
     ///
     /// TLS is used where a server offers it, whatever its certificate is, and left out for an hour where it
     /// does not work. With `check_tlsa` a server with TLSA records has to encrypt, with a certificate that
-    /// they name (RFC 7672); else the next one is asked.
+    /// they name (RFC 7672), or else the next one is asked.
     ///
     /// ```conf
     /// <Plugin recipient-check>
@@ -109,7 +108,7 @@ options! {
         score_field: String = SCORE_FIELD,
         /// The name to greet servers with. Without it the name of this machine; many servers want a full one.
         helo_name: Option<String>,
-        /// Whether connections are encrypted where the server can.
+        /// Whether connections are encrypted where the server can. Without it TLSA records ask for nothing.
         starttls: Switch = Switch::On,
         /// How long a mail waits for the answer; then it is a temporary failure.
         timeout: Span = Span(Seconds(10)),

@@ -2,6 +2,8 @@
 //!
 //! Knows: the options of the plugin, the DNS. Must not know: how the plugin asks.
 
+use crate::support::daemon::Site;
+use crate::support::fake_dns::{FakeDns, Reply, wire_name};
 use crate::support::fake_smtp::{FakeSmtp, Say, friendly};
 use crate::support::postfix::{Postfix, postfix_or_leaves_out};
 use crate::support::servers::certificates::Certificates;
@@ -116,7 +118,7 @@ fn this_machine_does_not_ask_itself() {
         .mx("ours.test", &[(10, "us.test")], false)
         .a("us.test", [127, 0, 0, 1], false)
         .mx("backup.test", &[(10, "dead.test"), (20, "us.test"), (30, "other.test")], false)
-        // No machine has this address (RFC 5737), so that connecting ends by the plugin's time limit at the latest.
+        // No machine has this address (RFC 5737), so connecting ends by a time limit at the latest.
         .a("dead.test", [192, 0, 2, 1], false)
         .a("other.test", [127, 0, 0, 1], false);
     assert_eq!(bench.answer("a@ours.test"), "");
@@ -259,4 +261,38 @@ fn tlsa_records_ask_for_encryption() {
     let expected = "defer mx.test: it does not encrypt, though its TLSA records ask for it";
     assert_eq!(bench.answer("a@x.test"), expected);
     assert_eq!(server.count("MAIL"), 0);
+}
+
+#[test]
+fn a_daemon_believes_a_name_server_of_its_machine() {
+    let server = FakeSmtp::start(friendly);
+    let tlsa_name = format!("_{}._tcp.mx.test", server.port());
+    let name_server = FakeDns::start(move |query| {
+        let record = |number: u16, data: Vec<u8>| Reply::Records(vec![(number, data)], 60);
+        let proved = |reply| if query.wants_proof { Reply::Proved(Box::new(reply)) } else { reply };
+        match (&*query.name, query.record_type) {
+            ("x.test", 15) => proved(record(15, [&[0, 10][..], &wire_name("mx.test")].concat())),
+            ("mx.test", 1) => proved(record(1, vec![127, 0, 0, 1])),
+            (name, 52) if name == tlsa_name => proved(record(52, [&[3, 1, 1][..], &[7; 32]].concat())),
+            _ => Reply::NoData(Some(60)),
+        }
+    });
+    let asked = |more: &str| {
+        let mut site = Site::new();
+        site.replace("$DNS", name_server.address());
+        site.replace("$SMTP", server.port());
+        site.configure(&format!(
+            "port = \"127.0.0.1:$PORT\"\n<Dns>\nservers = \"$DNS\"\n{more}\n</Dns>\n\
+             <VirtualHost $PORT>\nname = v\n<Plugin v>\nmodule = SMTPVerify\nport = $SMTP\n\
+             {OWN}check_tlsa = on\n{ACTIONS}</Plugin>\n</VirtualHost>"
+        ));
+        let daemon = site.start();
+        let answer = daemon.ask("sender=unknown@x.test\nrecipient=r@us.test\ninstance=1");
+        (answer.action().to_owned(), daemon.log())
+    };
+    let (answer, _) = asked("");
+    assert_eq!(answer, "defer mx.test: it does not encrypt, though its TLSA records ask for it");
+    let (answer, log) = asked("trust_ad = off");
+    assert_eq!(answer, "reject 5.1.1 no such user");
+    assert!(log.contains("trust_ad"), "{log}");
 }

@@ -125,24 +125,35 @@ impl Answers {
     }
 
     /// Remembers the answer to a message, unless it is none.
-    pub async fn remember(&self, message: &Message, known: &Known, clock: &Clock, deadline: Instant) {
-        let (lifetime, for_all) = match &known.findings.judgement {
-            Judgement::Accepted => (self.lifetimes.positive, true),
-            Judgement::Refused(Refusal { is_permanent, for_all_senders, .. }) => {
-                let lifetimes = self.lifetimes;
-                (if *is_permanent { lifetimes.negative } else { lifetimes.temporary }, *for_all_senders)
-            }
-            Judgement::Unknown(_) => return,
-        };
-        let [for_all_senders, for_sender] = keys(message);
-        let key = if for_all { for_all_senders } else { for_sender };
-        self.known.insert(key.clone(), Remembered { known: known.clone(), lifetime }).await;
+    pub async fn remember(&self, message: &Message, known: &Known) {
+        if let Some((key, lifetime)) = self.place_of(message, known) {
+            self.known.insert(key, Remembered { known: known.clone(), lifetime }).await;
+        }
+    }
+
+    /// Has the store remember it too.
+    pub async fn share(&self, message: &Message, known: &Known, clock: &Clock, deadline: Instant) {
         let Some(store) = &self.store else { return };
+        let Some((key, lifetime)) = self.place_of(message, known) else { return };
         let until = clock.now().saturating_add_unsigned(lifetime.as_secs());
         if let Err(error) = store.set(&self.stored_key(&key), &encode(known, until), lifetime, deadline).await
         {
             self.complain(&error);
         }
+    }
+
+    /// Whose answer it is, and how long it holds.
+    fn place_of(&self, message: &Message, known: &Known) -> Option<(Key, Duration)> {
+        let Lifetimes { positive, negative, temporary } = self.lifetimes;
+        let (lifetime, for_all) = match &known.findings.judgement {
+            Judgement::Accepted => (positive, true),
+            Judgement::Refused(Refusal { is_permanent, for_all_senders, .. }) => {
+                (if *is_permanent { negative } else { temporary }, *for_all_senders)
+            }
+            Judgement::Unknown(_) => return None,
+        };
+        let [for_all_senders, for_sender] = keys(message);
+        Some((if for_all { for_all_senders } else { for_sender }, lifetime))
     }
 
     fn stored_key(&self, Key { recipient, sender }: &Key) -> Vec<u8> {

@@ -121,11 +121,13 @@ impl Verifier {
         tokio::spawn(async move {
             let verifier = &landing.0;
             let known = verifier.find_out(&message, &peers, &world).await;
-            let until = Instant::now() + STORE_LIMIT;
-            verifier.answers.remember(&message, &known, &world.clock, until).await;
+            verifier.answers.remember(&message, &known).await;
+            let verifier = verifier.clone();
             // The next one finds it remembered, so it must be off the list before the others go on.
             drop(landing);
-            let _ = landed.send(Some(known));
+            let _ = landed.send(Some(known.clone()));
+            let until = Instant::now() + STORE_LIMIT;
+            verifier.answers.share(&message, &known, &world.clock, until).await;
         });
         Some(flight)
     }

@@ -100,3 +100,20 @@ impl Resolver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_servers_of_this_machine_are_believed_unasked() {
+        let believed = |servers: &[&str], trust_ad| {
+            let servers: Vec<_> =
+                servers.iter().map(|ip| NameServerConfig::udp_and_tcp(ip.parse().unwrap())).collect();
+            Upstream::new(&servers, ResolverOpts::default(), trust_ad).unwrap().is_believed
+        };
+        assert!(believed(&["127.0.0.53"], None) && believed(&["127.0.0.1", "::1"], None));
+        assert!(!believed(&["127.0.0.1", "192.0.2.1"], None) && !believed(&["192.0.2.1"], None));
+        assert!(believed(&["192.0.2.1"], Some(true)) && !believed(&["::1"], Some(false)));
+    }
+}

@@ -5,7 +5,7 @@
 
 use super::dialogue::Conversation;
 use moka::future::Cache;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +44,8 @@ pub struct Limits {
 /// On which terms a connection was opened: only on the same ones is it used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
+    /// The name of the server.
+    pub host: Arc<str>,
     /// The name that was said.
     pub helo: Arc<str>,
     /// Whether it was to be encrypted if possible.
@@ -53,23 +55,20 @@ pub struct Terms {
 }
 
 /// A connection that nobody uses.
-pub struct Kept {
-    /// It.
-    pub conversation: Conversation,
-    /// Whose it is.
-    pub peer: IpAddr,
+struct Kept {
+    conversation: Conversation,
     terms: Terms,
     number: usize,
 }
 
 /// All servers.
 pub struct Destinations {
-    known: Cache<Arc<str>, Arc<Destination>>,
+    known: Cache<SocketAddr, Arc<Destination>>,
     permits: Semaphore,
     kept: Arc<AtomicUsize>,
 }
 
-/// One server, by its name or address and port.
+/// One server, by its address and port: anybody can give it many names, or have others ask it by them.
 #[derive(Default)]
 pub struct Destination {
     state: Mutex<State>,
@@ -101,11 +100,10 @@ impl Default for Destinations {
 }
 
 impl Destinations {
-    /// The server at `host:port`.
-    pub async fn of(&self, host: &str, port: u16) -> Arc<Destination> {
-        let key = format!("{}:{port}", host.to_ascii_lowercase());
+    /// The server at an address.
+    pub async fn of(&self, address: SocketAddr) -> Arc<Destination> {
         let new = async { Arc::new(Destination { all_kept: self.kept.clone(), ..Destination::default() }) };
-        self.known.get_with(key.into(), new).await
+        self.known.get_with(address, new).await
     }
 
     /// Waits until the server may be asked; `None` if it has been asked too often.
@@ -160,15 +158,15 @@ impl Destination {
     }
 
     /// A connection that was kept, opened on the same terms.
-    pub fn take(&self, terms: &Terms) -> Option<Kept> {
+    pub fn take(&self, terms: &Terms) -> Option<Conversation> {
         let mut state = self.lock();
         let at = state.kept.iter().position(|kept| kept.terms == *terms)?;
         self.all_kept.fetch_sub(1, Ordering::Relaxed);
-        Some(state.kept.swap_remove(at))
+        Some(state.kept.swap_remove(at).conversation)
     }
 
     /// Keeps a connection for a moment, if there is room, and says good-bye after it.
-    pub fn keep(self: &Arc<Self>, conversation: Conversation, peer: IpAddr, terms: Terms) {
+    pub fn keep(self: &Arc<Self>, conversation: Conversation, terms: Terms) {
         let kept_before = self.all_kept.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
         if kept_before >= MAX_KEPT || state.kept.len() >= MAX_KEPT_OF_ONE {
@@ -179,7 +177,7 @@ impl Destination {
         }
         state.numbered += 1;
         let number = state.numbered;
-        state.kept.push(Kept { conversation, peer, terms, number });
+        state.kept.push(Kept { conversation, terms, number });
         drop(state);
         let destination = self.clone();
         tokio::spawn(async move {
@@ -209,8 +207,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_comes_too_often_is_sent_away() {
         let destinations = Destinations::default();
-        let mx = destinations.of("MX.test", 25).await;
-        assert!(Arc::ptr_eq(&mx, &destinations.of("mx.test", 25).await));
+        let mx = destinations.of(([192, 0, 2, 1], 25).into()).await;
+        assert!(Arc::ptr_eq(&mx, &destinations.of(([192, 0, 2, 1], 25).into()).await));
         let limits = Limits { at_once: 2, a_minute: Some(3) };
         for _ in 0..3 {
             assert!(destinations.enter(&mx, limits).await.is_some());
@@ -224,7 +222,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn others_wait_for_room() {
         let destinations = Destinations::default();
-        let mx = destinations.of("mx.test", 25).await;
+        let mx = destinations.of(([192, 0, 2, 1], 25).into()).await;
         let limits = Limits { at_once: 2, a_minute: None };
         let first = destinations.enter(&mx, limits).await;
         let _second = destinations.enter(&mx, limits).await;

@@ -1,6 +1,6 @@
 //! One question to the servers of a domain: would they take a message?
 //!
-//! Knows: routes, destinations, dialogues, in this order. Must not know: who asks, what becomes of the answer.
+//! Knows: routes, destinations, dialogues, in this order. Must not know: who asks, what an answer is for.
 
 use super::destination::{Destination, Destinations, Limits, Terms};
 use super::dialogue::{Conversation, Encryption, Judgement, Message, NotOpen};
@@ -48,7 +48,7 @@ pub struct Manner {
 pub struct Findings {
     /// Whether the message would be taken.
     pub judgement: Judgement,
-    /// Whether the size of the message was part of the question.
+    /// Whether the server looks at sizes, so that another size may have another answer.
     pub by_size: bool,
     /// Whether the server that answered offers to encrypt.
     pub starttls: Option<bool>,
@@ -195,33 +195,39 @@ struct Server<'a> {
 impl Server<'_> {
     async fn ask(&self, addresses: &[IpAddr]) -> Attempt {
         let Probe { destinations, manner, peers, .. } = self.probe;
-        let destination = destinations.of(self.name, manner.port).await;
-        let Some(_visit) = destinations.enter(&destination, manner.limits).await else {
-            return Attempt::TooOften;
+        let terms = Terms {
+            host: self.name.into(),
+            helo: manner.helo.clone(),
+            encrypts: manner.encrypts,
+            by_dane: manner.tlsa,
         };
-        let terms = Terms { helo: manner.helo.clone(), encrypts: manner.encrypts, by_dane: manner.tlsa };
-        // It may have been closed meanwhile, which says nothing about a new one.
-        if let Some(kept) = destination.take(&terms) {
-            peers.add(kept.peer);
-            if let Ok(findings) = self.judge(kept.conversation, kept.peer, &terms, &destination).await {
+        let (mut failure, mut starttls) = (None, None);
+        for &address in addresses.iter().take(MAX_ADDRESSES) {
+            let destination = destinations.of(SocketAddr::new(address, manner.port)).await;
+            let Some(_visit) = destinations.enter(&destination, manner.limits).await else { continue };
+            peers.add(address);
+            // It may have been closed meanwhile, which says nothing about a new one.
+            if let Some(kept) = destination.take(&terms)
+                && let Ok(findings) = self.judge(kept, &terms, &destination).await
+            {
                 return Attempt::Answered(findings);
             }
-        }
-        let (mut why, mut starttls) = (String::new(), None);
-        for &address in addresses.iter().take(MAX_ADDRESSES) {
-            peers.add(address);
-            match self.open(address, &destination).await {
+            let lost = match self.open(address, &destination).await {
                 Ok(conversation) => {
-                    let offers_tls = conversation.offers_tls;
-                    match self.judge(conversation, address, &terms, &destination).await {
+                    starttls = Some(conversation.offers_tls);
+                    match self.judge(conversation, &terms, &destination).await {
                         Ok(findings) => return Attempt::Answered(findings),
-                        Err(lost) => (why, starttls) = (lost.0, Some(offers_tls)),
+                        Err(lost) => lost,
                     }
                 }
-                Err(lost) => why = lost.0,
-            }
+                Err(lost) => lost,
+            };
+            failure = Some(lost);
         }
-        Attempt::Failed { why, starttls, tlsa: self.tlsa }
+        match failure {
+            Some(Lost(why)) => Attempt::Failed { why, starttls, tlsa: self.tlsa },
+            None => Attempt::TooOften,
+        }
     }
 
     /// A conversation with that address: without TLS where it does not work.
@@ -261,7 +267,6 @@ impl Server<'_> {
     async fn judge(
         &self,
         mut conversation: Conversation,
-        peer: IpAddr,
         terms: &Terms,
         destination: &Arc<Destination>,
     ) -> Result<Findings, Lost> {
@@ -269,11 +274,11 @@ impl Server<'_> {
         let judgement = conversation.judge(message).await?;
         let findings = Findings {
             judgement,
-            by_size: message.size.is_some() && conversation.looks_at_sizes(),
+            by_size: conversation.looks_at_sizes(),
             starttls: Some(conversation.offers_tls),
             tlsa: self.tlsa,
         };
-        destination.keep(conversation, peer, terms.clone());
+        destination.keep(conversation, terms.clone());
         Ok(findings)
     }
 }

@@ -156,6 +156,25 @@ fn enhanced(text: &str) -> Option<(Status, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Bytes that look like replies often enough.
+    const REPLIES: &str =
+        "((250|550|421|[0-9]{3})[- ]?(5\\.1\\.1|[a-z\\x00-\\x1f \\u{80}ü]{0,9})?\r?\n|[0-9\n-]){0,9}";
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_a_short_line_or_nothing(bytes in REPLIES) {
+            let mut rest = bytes.as_bytes();
+            while let Ok(Some((reply, length))) = Reply::parse(rest) {
+                prop_assert!(0 < length && length <= rest.len());
+                prop_assert_eq!(Reply::parse(&rest[..length - 1]), Ok(None));
+                prop_assert!(!reply.text().contains(char::is_control));
+                prop_assert!((200..600).contains(&reply.code));
+                rest = &rest[length..];
+            }
+        }
+    }
 
     fn reply(text: &str) -> Reply {
         let (reply, length) = Reply::parse(text.as_bytes()).unwrap().unwrap();

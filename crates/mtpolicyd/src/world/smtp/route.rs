@@ -1,10 +1,11 @@
-//! Which servers take the mail of a domain (RFC 5321 section 5.1, RFC 7505), and which of them this machine is.
+//! Which servers take the mail of a domain (RFC 5321 section 5.1, RFC 7505), and which of them is this
+//! machine.
 //!
 //! Knows: the DNS, the addresses of this machine. Must not know: SMTP.
 
 use super::dialogue::Refusal;
 use crate::world::dns::{Answer, Association, Authentic, Dns, Question, RecordType};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// How many servers of a domain are asked at most, and how many addresses of one.
@@ -138,8 +139,28 @@ impl OwnAddresses {
     }
 }
 
-impl Default for OwnAddresses {
-    fn default() -> OwnAddresses {
-        OwnAddresses(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_to_an_own_address_ends_here() {
+        let own = OwnAddresses(vec![IpAddr::from([192, 0, 2, 1])]);
+        for (address, is_own) in [
+            ("192.0.2.1", true),
+            ("::ffff:192.0.2.1", true),
+            ("127.0.0.2", true),
+            ("::1", true),
+            ("0.0.0.1", true),
+            ("::", true),
+            ("224.0.0.1", true),
+            ("255.255.255.255", true),
+            ("192.0.2.2", false),
+            ("10.0.0.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(own.has(address.parse().unwrap()), is_own, "{address}");
+        }
+        assert!(OwnAddresses::now().0.iter().any(IpAddr::is_loopback), "the interfaces are read");
     }
 }
