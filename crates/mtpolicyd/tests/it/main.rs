@@ -9,6 +9,8 @@ mod dialogues;
 mod dns;
 mod example_cluster;
 mod examples;
+mod fail2ban;
+mod geoip;
 mod greylist;
 mod keyvalue;
 mod ldap;

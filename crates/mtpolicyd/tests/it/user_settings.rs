@@ -7,6 +7,7 @@ use crate::support::daemon::{Daemon, Site};
 use crate::support::fake_dns::{FakeDns, Reply};
 use crate::support::servers::slapd::{self, SUFFIX, TOP};
 use mtpolicyd::plugins::KINDS;
+use mtpolicyd::testing::geoip::{country, mmdb};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::thread::sleep;
@@ -40,6 +41,8 @@ const ANY_SENDER: &str = "key = sender\nre_match = .";
 const EXPRESSION: &str = "key = sender\nregex = .";
 const LISTED: &str = "result_from = bl\nre_match = .";
 const ONE_AN_HOUR: &str = "key = sasl_username\nlimit = 1/1h";
+const GERMAN: &str = "result_from = geo\ncountry_codes = DE";
+const GERMAN_PASSIVE: &str = "result_from = geo\ncountry_codes = DE\nmode = passive";
 const GREYLIST: &str = "use_autowl = 0\n<Ticket>\nmodule = Memory\n</Ticket>";
 const GREYLIST_WITHOUT_WAITING: &str = "use_autowl = 0\nmin_retry_wait = 0\n<Ticket>\nmodule = Memory\n\
                                         prefix = other\n</Ticket>";
@@ -62,6 +65,11 @@ const CASES: &[[&str; 6]] = &[
     ["DBL", "sender_mode", DBL, "passive", "reject sender rejected", "PREPEND X-MtScore: YES score=8.5"],
     ["DBL", "helo_name_mode", DBL_PASSIVE, "reject", QUIET, "reject helo_name rejected"],
     ["DBL", "reverse_client_name_mode", DBL_PASSIVE, "reject", QUIET, "reject reverse_client_name rejected"],
+    ["Fail2Ban", "enabled", "socket = /nosuch/sock\non_error = defer", "off", "defer", QUIET],
+    ["GeoIPAction", "enabled", GERMAN, "off", "reject delivery from DE", QUIET],
+    ["GeoIPAction", "country_codes", GERMAN, "AT, CH", "reject delivery from DE", QUIET],
+    ["GeoIPAction", "mode", GERMAN, "passive", "reject delivery from DE", QUIET],
+    ["GeoIPAction", "score", GERMAN_PASSIVE, "4", QUIET, SCORE_4],
     ["Greylist", "enabled", GREYLIST, "off", "defer greylisting is active", QUIET],
     ["Greylist", "score", GREYLIST_WITHOUT_WAITING, "4", QUIET, SCORE_4],
     ["Honeypot", "enabled", "recipients = b@rcpt.example\nstore = memory", "off", "reject trapped", QUIET],
@@ -121,6 +129,7 @@ impl Case {
                 "<Plugin c>\nmodule = Condition\nkey = sender\nre_match = .\nscore = 3\n</Plugin>"
             }
             "RBLAction" => "<Plugin bl>\nmodule = RBL\ndomain = bl.test\nmode = passive\n</Plugin>",
+            "GeoIPAction" => "<Plugin geo>\nmodule = GeoIPLookup\ndatabase = \"$DIR/geo.mmdb\"\n</Plugin>",
             "Quota" => "<Plugin a>\nmodule = Accounting\nfields = sasl_username\n$TABLES\n</Plugin>",
             _ => "",
         };
@@ -188,6 +197,8 @@ fn lists() -> FakeDns {
 /// Asks a daemon whose hosts begin with this plugin.
 fn every_case_holds(mut site: Site, connection: &str, settings: &str) {
     let lists = lists();
+    let germany = mmdb("GeoLite2-Country", true, &[("192.0.2.0/24", country("DE", "EU"))]);
+    std::fs::write(site.path("geo.mmdb"), germany).unwrap();
     site.replace("$DNS", lists.address());
     let mut configuration = format!(
         "port = \"127.0.0.1:$PORT\"\nvhost_by_policy_context = 1\n<Dns>\nservers = \"$DNS\"\n</Dns>\n\

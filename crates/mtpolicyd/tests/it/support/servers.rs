@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod certificates;
+pub mod fail2ban;
 pub mod mariadb;
 pub mod memcached;
 pub mod postgres;
