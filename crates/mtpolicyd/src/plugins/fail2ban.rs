@@ -9,14 +9,13 @@ use std::net::IpAddr;
 options! {
     /// Has the client banned by fail2ban, whose firewall rules then keep it away.
     ///
-    /// It stands inside a plugin that finds out who deserves it, and bans once a mail. The daemon needs write
-    /// access to the socket of fail2ban; `chgrp mtpolicyd` and `chmod g+rw` do it, in a file
-    /// `ExecStartPost` of fail2ban's unit, since the socket is made anew at each start. The jail has to exist
-    /// there; it needs no filter or log of its own.
+    /// It stands inside a plugin that finds out who deserves it, and bans once a mail. The jail has to exist
+    /// in fail2ban. The daemon needs write access to the socket, which fail2ban makes anew at each start, for
+    /// root alone: `chgrp mtpolicyd` and `chmod g+rwx` in an `ExecStartPost=` of its unit do it.
     ///
-    /// Addresses of the machine itself (127.0.0.0/8, ::1) are never banned. A jail that does not exist, or a
-    /// fail2ban that is not running, fails the plugin; while it runs but does not reply in time, bans are left
-    /// to it, and mail goes on without waiting.
+    /// Addresses of the machine itself (127.0.0.0/8, ::1) are never banned. A jail that does not exist fails
+    /// the plugin, and so does a fail2ban that is not running. While it runs but does not reply in time, bans
+    /// are left to it, and mail goes on without waiting.
     ///
     /// ```conf
     /// <Plugin ban-the-worst>

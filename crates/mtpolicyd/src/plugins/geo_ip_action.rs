@@ -13,10 +13,10 @@ options! {
     /// Acts on the country, the continent or the network operator that a GeoIPLookup plugin before it has
     /// found.
     ///
-    /// At least one of `country_codes`, `continents` and `asns` is needed; where there are several, all have to
-    /// match. A list that begins with `!` means everything but what it names. A client of which the database
-    /// knows nothing (a private address, a new network) matches no list, also not one with `!`, unless
-    /// `match_unknown` says so; and where the lookup was not made or has failed, nothing happens at all.
+    /// At least one of `country_codes`, `continents` and `asns` is needed; where there are several, all have
+    /// to match. A list that begins with `!` means everything but what it names. A client of which the
+    /// database knows nothing (a private address, a new network) matches no list, also not one with `!`,
+    /// unless `match_unknown` says so. Where the lookup was not made or has failed, nothing happens at all.
     ///
     /// The score counts once a mail.
     ///
@@ -46,9 +46,9 @@ options! {
         result_from: String,
         /// Whether the check is made.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The countries that match, by their codes of two letters (ISO 3166-1): `DE, AT`, or `!DE, AT` for all
-        /// others. Databases also have `EU` and `AP` for regions, and old ones `A1` for anonymous proxies, `A2`
-        /// for satellites, `O1` for others.
+        /// The countries that match, by their codes of two letters (ISO 3166-1): `DE, AT`, or `!DE, AT` for
+        /// all others. Some databases also have `EU` and `AP` for regions, and old ones `A1` for anonymous
+        /// proxies, `A2` for satellites, `O1` for others.
         country_codes: OptionalUserConfig<Choice<Country>>,
         /// The continents that match. A database without continents knows none.
         continents: Option<Choice<Continent>>,
@@ -56,12 +56,12 @@ options! {
         asns: Option<Choice<Asn>>,
         /// Whether a client of which the database knows nothing matches (`1`) or not (`0`).
         match_unknown: Flag = Flag(false),
-        /// What to do if the client matches: `reject` the mail, `accept` it (end the chain with `dunno`, which is
-        /// the same in another word), or only add the score (`passive`).
+        /// What to do if the client matches: `reject` the mail; `accept` it, which ends the chain with
+        /// `dunno` and may be written so; or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
         /// The text of the rejection. `%CC%` is the code of the country, `%CONTINENT%` that of the continent,
-        /// `%ASN%` the network (`AS15169`), each `unknown` where that is so, and `%IP%` the address of the client;
-        /// of each, the first is filled in.
+        /// `%ASN%` the network (`AS15169`), each `unknown` where that is so, and `%IP%` the address of the
+        /// client; of each, the first is filled in.
         reject_message: Template = "delivery from %CC% (%IP%) rejected",
         /// Added to the score if the client matches.
         score: Scoring,

@@ -27,14 +27,14 @@ options! {
     /// </Plugin>
     /// ```
     pub struct GeoIpLookupOptions {
-        /// The file that knows countries. An old one knows either IPv4 or IPv6 addresses, in `GeoIPv6.dat` both;
-        /// a new one knows both.
+        /// The file that knows countries. The old `GeoIP.dat` knows IPv4 addresses only, `GeoIPv6.dat` and
+        /// new files know both.
         database: String = "/usr/share/GeoIP/GeoIP.dat",
         /// Another file for clients with IPv6 addresses, such as `/usr/share/GeoIP/GeoIPv6.dat`. Without it
         /// `database` is asked for them, too: an old one for IPv4 finds nothing.
         database6: Option<String>,
-        /// The file that knows autonomous systems: `GeoLite2-ASN.mmdb` or the old `GeoIPASNum.dat`. Without it
-        /// `database` is asked, if it knows them.
+        /// The file that knows autonomous systems: `GeoLite2-ASN.mmdb` or the old `GeoIPASNum.dat`. Without
+        /// it `database` is asked, if it knows them.
         asn_database: Option<String>,
         /// Another file for autonomous systems of clients with IPv6 addresses.
         asn_database6: Option<String>,

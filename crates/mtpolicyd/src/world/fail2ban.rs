@@ -1,7 +1,7 @@
 //! fail2ban, asked over its UNIX socket to ban an address.
 //!
-//! A command is a list of strings and its reply a pair of a code and a value, both as Python's pickle and with
-//! an end mark behind them. Each command has a connection of its own.
+//! A command is a list of strings and its reply a pair of a code and a value, both as Python's pickle and
+//! with an end mark behind them. Each command has a connection of its own.
 //!
 //! Knows: the protocol, deadlines, whether the server is alive. Must not know: why an address is banned.
 
@@ -13,6 +13,7 @@ use super::backend::{BackendError, Breaker, Failure, Probe, call_deadline};
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -94,7 +95,8 @@ impl Fail2Ban {
         let mut stream = match timeout_at(deadline, send(&server.socket, &command, unanswered == 0)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(server.failed(&error.to_string())),
-            Err(_) => return Err(server.failed("it takes no connections")),
+            // Its queue is full, or the request had no time left.
+            Err(_) => return Err(server.breaker.suspect(server.probe())),
         };
         let mut reply = Vec::new();
         if unanswered == 0
@@ -121,20 +123,27 @@ impl Server {
 
     /// Nobody can connect: whoever asks from now on is told so, until somebody can.
     fn failed(self: &Arc<Self>, cause: &str) -> BackendError {
+        self.breaker.failed(cause, self.probe())
+    }
+
+    /// Tries whether somebody can connect. Nothing is sent.
+    fn probe(
+        self: &Arc<Self>,
+    ) -> impl FnMut() -> Pin<Box<dyn Future<Output = Probe> + Send>> + Send + 'static {
         let server = Arc::downgrade(self);
-        self.breaker.failed(cause, move || {
+        move || {
             let server = server.clone();
-            async move {
+            Box::pin(async move {
                 let Some(server) = server.upgrade() else { return Probe::Dropped };
-                match UnixStream::connect(&server.socket).await {
+                match connect(&server.socket, true).await {
                     Ok(_) => Probe::Alive,
                     Err(_) => Probe::Dead,
                 }
-            }
-        })
+            })
+        }
     }
 
-    /// Waits in the background for a reply that is late, so that a ban that failed is not lost without a word.
+    /// Waits in the background for a reply that is late, so that no ban fails without a word.
     fn listen_on(self: &Arc<Self>, mut stream: UnixStream, mut reply: Vec<u8>) {
         let connection = self.breaker.connection();
         if self.unanswered.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -157,15 +166,20 @@ impl Server {
     }
 }
 
-/// Sends a command over a connection of its own. fail2ban lets one connection wait in its queue, so a second
-/// one that comes at the same time has to try again.
-async fn send(socket: &Path, command: &[u8], patient: bool) -> std::io::Result<UnixStream> {
-    let mut stream = loop {
+/// Connects. fail2ban lets one connection wait in its queue, so another one that comes at the same time has
+/// to try again.
+async fn connect(socket: &Path, patient: bool) -> std::io::Result<UnixStream> {
+    loop {
         match UnixStream::connect(socket).await {
             Err(error) if error.kind() == ErrorKind::WouldBlock && patient => sleep(TRY_AGAIN).await,
-            connected => break connected?,
+            connected => return connected,
         }
-    };
+    }
+}
+
+/// Sends a command over a connection of its own.
+async fn send(socket: &Path, command: &[u8], patient: bool) -> std::io::Result<UnixStream> {
+    let mut stream = connect(socket, patient).await?;
     stream.write_all(command).await?;
     stream.write_all(END).await?;
     Ok(stream)

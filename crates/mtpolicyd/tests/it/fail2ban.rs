@@ -12,8 +12,8 @@ fn daemon(server: &Server, jail: &str, options: &str) -> Daemon {
     let socket = server.path("fail2ban.sock").display().to_string();
     let site = Site::with(&format!(
         "port = \"127.0.0.1:$PORT\"\n<VirtualHost $PORT>\nname = host\n<Plugin ban>\nmodule = Fail2Ban\n\
-         socket = \"{socket}\"\njail = {jail}\nlog_level = 0\n{options}\n</Plugin>\n<Plugin end>\nmodule = Action\n\
-         action = end\n</Plugin>\n</VirtualHost>\n"
+         socket = \"{socket}\"\njail = {jail}\nlog_level = 0\n{options}\n</Plugin>\n<Plugin end>\n\
+         module = Action\naction = end\n</Plugin>\n</VirtualHost>\n"
     ));
     site.start()
 }

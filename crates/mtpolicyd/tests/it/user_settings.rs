@@ -198,7 +198,7 @@ fn lists() -> FakeDns {
 fn every_case_holds(mut site: Site, connection: &str, settings: &str) {
     let lists = lists();
     let germany = mmdb("GeoLite2-Country", true, &[("192.0.2.0/24", country("DE", "EU"))]);
-    std::fs::write(site.path("geo.mmdb"), germany).unwrap();
+    std::fs::write(site.path("geo.mmdb"), germany).expect("the folder is writable");
     site.replace("$DNS", lists.address());
     let mut configuration = format!(
         "port = \"127.0.0.1:$PORT\"\nvhost_by_policy_context = 1\n<Dns>\nservers = \"$DNS\"\n</Dns>\n\

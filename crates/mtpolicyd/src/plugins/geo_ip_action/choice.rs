@@ -109,8 +109,8 @@ impl Display for Continent {
     }
 }
 impl Choosable for Continent {
-    const FORM: &'static str = "`AF`, `AN`, `AS`, `EU`, `NA`, `OC`, `SA`, separated by commas; `!` before them \
-                                means all but those";
+    const FORM: &'static str = "`AF`, `AN`, `AS`, `EU`, `NA`, `OC`, `SA`, separated by commas; `!` before \
+                                them means all but those";
     const MAY_BE_ODD: bool = false;
     fn read(word: &str) -> (Option<Self>, Option<String>) {
         let code: Option<Code> = word.parse().ok();

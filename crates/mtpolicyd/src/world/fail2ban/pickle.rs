@@ -6,8 +6,8 @@
 //!
 //! Knows: the instructions. Must not know: sockets.
 
-/// A list of strings as protocol 2 has it, which all versions of fail2ban read. A string has 255 bytes of ASCII
-/// at most.
+/// A list of strings as protocol 2 has it, which all versions of fail2ban read. A string has 255 bytes of
+/// ASCII at most.
 pub fn command(words: &[&str]) -> Vec<u8> {
     // The protocol; an empty list, which is number 0 of what may be mentioned again; what goes into it.
     let mut pickle = b"\x80\x02]q\x00(".to_vec();

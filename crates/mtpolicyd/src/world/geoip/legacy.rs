@@ -1,6 +1,6 @@
 //! MaxMind's legacy format, `GeoIP.dat`: a binary tree over the bits of the address. A node is a pair of
-//! records, for the bits 0 and 1; a record is the number of the next node, or, counted from the number of nodes
-//! up, what is known of the network. The last bytes of the file say which edition it is.
+//! records, for the bits 0 and 1. A record is the number of the next node; from a certain number on it says
+//! what is known of the network. The last bytes of the file tell which edition it is.
 //!
 //! Knows: the bytes. Must not know: files.
 
