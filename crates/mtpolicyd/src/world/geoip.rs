@@ -245,6 +245,7 @@ mod tests {
         assert_eq!(contents(&networks()), (false, true));
         assert_eq!(contents(&geolite()), (true, false));
         assert_eq!(contents(&mmdb("DBIP-ASN-Lite (compat=GeoLite2-ASN)", true, &[])), (false, true));
+        assert_eq!(contents(&mmdb("asn-country ipvAll", true, &[])), (true, true));
         assert_eq!(contents(&mmdb("GeoIP2-Enterprise", true, &[])), (true, true));
     }
 

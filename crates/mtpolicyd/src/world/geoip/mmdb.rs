@@ -58,10 +58,10 @@ impl Mmdb {
 
     /// What it can say, by the name of its kind; one that does not tell may have both.
     pub fn contents(&self) -> Contents {
-        let kind = &self.reader.metadata().database_type;
-        let asns_only = kind.contains("ASN");
-        let countries_only = kind.contains("Country") || kind.contains("City");
-        Contents { countries: !asns_only, asns: asns_only || !countries_only }
+        let kind = self.reader.metadata().database_type.to_ascii_lowercase();
+        let asns = kind.contains("asn");
+        let countries = kind.contains("country") || kind.contains("city");
+        Contents { countries: countries || !asns, asns: asns || !countries }
     }
 
     /// What it says of an address, or what is corrupt.
