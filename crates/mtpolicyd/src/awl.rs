@@ -33,8 +33,8 @@ pub fn address_key(sender: &str) -> String {
     sender.to_lowercase().replace(['\0', ';', '\'', '"', '!', '|'], "_")
 }
 
-/// The network of a client, as SpamAssassin keeps it unless told otherwise: half of an IPv4 address, 48 bits of
-/// one of IPv6.
+/// The network of a client, as SpamAssassin keeps it unless told otherwise: half of an IPv4 address, 48
+/// bits of one of IPv6.
 pub fn network_key(ip: IpAddr) -> String {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {

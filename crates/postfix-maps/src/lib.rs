@@ -7,9 +7,10 @@
 //! - [`text`]: the logical lines of a table that people write.
 //! - [`socketmap`] and [`proxymap`]: what table services are asked and answer.
 //!
-//! Files are only read, and of an indexed one only the pages that a key needs: a million entries cost no more
-//! memory than ten. Whatever is in a file or a reply, the end is an answer or an [`Error`], within bounds that
-//! [`limits`] names. Locks, deadlines and the order in which parts of an address are tried are for the caller.
+//! Files are only read, and of an indexed one only the pages that a key needs: a million entries cost no
+//! more memory than ten. Whatever is in a file or a reply, the end is an answer or an [`Error`], within
+//! bounds that [`limits`] names. Locks, deadlines and the order in which parts of an address are tried are
+//! for the caller.
 //!
 //! ```no_run
 //! use postfix_maps::berkeley::Database;

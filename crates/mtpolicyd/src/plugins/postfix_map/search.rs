@@ -32,7 +32,8 @@ pub(super) enum Parents {
 /// What may separate an extension from a user.
 type Delimiters = String;
 
-/// The most keys of one value: a name of a host has 127 labels at most, and both parts of an address are keys.
+/// The most keys of one value: a name of a host has 127 labels at most, and both parts of an address are
+/// keys.
 const MAX_KEYS: usize = 136;
 
 /// What Postfix looks up for the null sender.

@@ -1,9 +1,9 @@
 //! Indexed files: Berkeley DB, LMDB, CDB.
 //!
-//! postmap writes the first two in place, with a lock of the whole file: flock for Berkeley DB, fcntl for LMDB.
-//! A lookup takes that lock for reading, and opens the file anew, so that it reads whatever is current, at a
-//! few reads a key. SpamAssassin takes no lock that others can see; there a file that has changed meanwhile,
-//! or that makes no sense, is read again.
+//! postmap writes the first two in place, with a lock of the whole file: flock for Berkeley DB, fcntl for
+//! LMDB. A lookup takes that lock for reading, and opens the file anew, so that it reads whatever is
+//! current, at a few reads a key. SpamAssassin takes no lock that others can see; there a file that has
+//! changed meanwhile, or that makes no sense, is read again.
 //!
 //! Knows: files, locks, formats. Must not know: what is looked up.
 

@@ -11,6 +11,7 @@ use crate::network::Network;
 use crate::pattern::{CapturingPattern, Pattern};
 use postfix_maps::text::{Line, is_blank, key_and_value, logical_lines};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -114,10 +115,11 @@ fn hash(lines: &[Line], warn: Warn<'_>) -> HashMap<Box<str>, Box<str>> {
     let mut entries = HashMap::new();
     for line in lines {
         match key_and_value(&line.text) {
-            Some((key, value)) => {
-                // Keys are folded, as those that are looked up; of several the last counts.
-                entries.insert(key.to_lowercase().into(), value.into());
-            }
+            // Keys are folded, as those that are looked up.
+            Some((key, value)) => match entries.entry(key.to_lowercase().into_boxed_str()) {
+                Entry::Vacant(place) => drop(place.insert(value.into())),
+                Entry::Occupied(_) => warn(line.number, "the key is there already"),
+            },
             None => warn(line.number, "a line is a key, a blank and a value"),
         }
     }
@@ -142,10 +144,10 @@ fn parse_test(text: &str, kind: TextKind) -> Result<(Test, &str), Flaw> {
 
 fn parse_rule(text: &str, kind: TextKind) -> Result<Rule, Flaw> {
     let (pattern, value) = parse_pattern(text, kind)?;
-    if value.is_empty() {
-        return Err(passed_over("the pattern has no value"));
-    }
     if kind == TextKind::Cidr {
+        if value.is_empty() {
+            return Err(passed_over("the network has no value"));
+        }
         return Ok(Rule { test: pattern.test()?, answer: Answer::Text(value.as_bytes().into()) });
     }
     let answer = Answer::parse(value).map_err(Flaw::PassedOver)?;

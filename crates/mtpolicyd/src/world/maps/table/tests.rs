@@ -21,8 +21,8 @@ fn check(kind: TextKind, text: &str, passed_over: &[usize], cases: &[(&str, Opti
 }
 
 #[test]
-fn keys_are_folded_and_the_last_counts() {
-    check(TextKind::Hash, "A@b OK\nalone\na@B\n REJECT\n", &[2], &[("a@b", Some("REJECT")), ("A@b", None)]);
+fn keys_are_folded_and_the_first_counts() {
+    check(TextKind::Hash, "A@b OK\nalone\na@B\n REJECT\n", &[2, 3], &[("a@b", Some("OK")), ("A@b", None)]);
 }
 
 #[test]

@@ -1,0 +1,31 @@
+//! No file makes a reader of tables panic or go on for ever: Berkeley DB, LMDB, CDB.
+//!
+//! The first byte says how long the key is that the input begins with; the rest is the file.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use postfix_maps::berkeley::Database;
+use postfix_maps::cdb::Cdb;
+use postfix_maps::lmdb::Lmdb;
+use postfix_maps::text::{key_and_value, logical_lines};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&length, rest)) = data.split_first() else { return };
+    let (key, file) = rest.split_at(usize::from(length).min(rest.len()));
+    if let Ok(database) = Database::open(file) {
+        let _ = database.get(key);
+        let _ = database.for_each(|key, value| drop((key.len(), value.len())));
+    }
+    if let Ok(database) = Lmdb::open(file) {
+        let _ = database.get(key);
+        let _ = database.for_each(|key, value| drop((key.len(), value.len())));
+    }
+    if let Ok(database) = Cdb::open(file) {
+        let _ = database.get(key);
+        let _ = database.for_each(|key, value| drop((key.len(), value.len())));
+    }
+    for line in logical_lines(&String::from_utf8_lossy(file)) {
+        let _ = key_and_value(&line.text);
+    }
+});
