@@ -59,8 +59,8 @@ impl<'a, S: ReadAt + ?Sized> Lmdb<'a, S> {
     /// When it is no file of LMDB, or of a machine with other numbers.
     pub fn open(source: &'a S) -> Result<Self, Error> {
         let first = meta(source, 0)?;
-        let second = meta(source, first.page_size as u64).ok();
-        let meta = second.filter(|second| second.transaction > first.transaction).unwrap_or(first);
+        let second = meta(source, first.page_size as u64)?;
+        let meta = if second.transaction > first.transaction { second } else { first };
         if meta.flags & OTHER_ORDER != 0 {
             return Err(Error::Unsupported("the keys of the database are ordered otherwise"));
         }

@@ -3,6 +3,8 @@
 //!
 //! Knows: postmap(1), DB_File, the library's tables. Must not know: how a table is read.
 
+#![allow(clippy::unwrap_used, reason = "what a test shares with others is a test too")]
+
 use crate::support::daemon::Daemon;
 use crate::support::postfix::{Postfix, postfix_or_leaves_out};
 use crate::support::{PATIENCE, eventually};
@@ -69,7 +71,7 @@ impl Reader {
         // postmap folds keys where the table has fixed ones, and so does who asks for a part of an address.
         let key = if self.map.has_fixed_keys() { key.to_lowercase() } else { key.to_owned() };
         let found = self.map.find(vec![key.into_bytes()], |_| true, Instant::now() + PATIENCE);
-        let found = self.runtime.block_on(async { found.await }).map_err(|error| error.to_string())?;
+        let found = self.runtime.block_on(found).map_err(|error| error.to_string())?;
         Ok(found.map(|found| String::from_utf8(found.value).unwrap()))
     }
 }

@@ -93,9 +93,13 @@ impl<'a, S: ReadAt + ?Sized> Pages<'a, S> {
     pub fn overflow(&self, first: u32, length: u32) -> Result<Vec<u8>, Error> {
         let length = usize::try_from(length).ok().filter(|length| *length <= ITEM_MAX_BYTES);
         let length = length.ok_or(Error::Corrupt("an item is longer than a mebibyte"))?;
-        let (mut item, mut next) = (Vec::new(), first);
         // All pages but the last are full.
-        for _ in 0..=length / (self.size - self.header) {
+        let full = length / (self.size - self.header);
+        if full >= self.count as usize {
+            return Err(Error::Corrupt("an item is longer than the file"));
+        }
+        let (mut item, mut next) = (Vec::new(), first);
+        for _ in 0..=full {
             if item.len() == length {
                 break;
             }

@@ -39,9 +39,12 @@ trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 type Stream = Box<dyn Duplex>;
 
+/// The value of a key if there is one, or why the service can't say.
+type Answer = Result<Option<Vec<u8>>, String>;
+
 /// What became of a question.
 enum Asked {
-    Answered(Result<Option<Vec<u8>>, String>),
+    Answered(Answer),
     /// The connection ended before the first byte of an answer.
     HungUp(String),
     Broken(String),
@@ -77,7 +80,7 @@ impl Service {
 
     /// The value, or what the service says instead; the outer error is that it can't be asked. A connection
     /// that failed, or was given up in the middle, is dropped.
-    async fn ask(&self, key: &[u8]) -> Result<Result<Option<Vec<u8>>, String>, String> {
+    async fn ask(&self, key: &[u8]) -> Result<Answer, String> {
         let question = match &self.protocol {
             Protocol::Socketmap(map) => socketmap::request(map, key),
             Protocol::Proxymap(table) => match proxymap::request(table, key) {
@@ -129,7 +132,7 @@ impl Service {
     }
 
     /// What has come so far: the bounds of an answer are those of its protocol.
-    fn read(&self, answer: &[u8]) -> Result<Option<Result<Option<Vec<u8>>, String>>, String> {
+    fn read(&self, answer: &[u8]) -> Result<Option<Answer>, String> {
         Ok(match self.protocol {
             Protocol::Socketmap(_) => {
                 let reply = socketmap::reply(answer).map_err(|error| error.to_string())?;
