@@ -4,8 +4,7 @@
 use crate::limits::PROXYMAP_REPLY_MAX_BYTES;
 use std::fmt;
 
-/// Opens a table without the rights of root, locks it for reading, and folds keys to lower case where the
-/// type of the table does so.
+/// Has the table locked while it is read, and keys folded to lower case where its type does so.
 const FLAGS: &str = "16448";
 
 /// What the server says of a key.
@@ -95,5 +94,42 @@ fn meaning(status: Option<&[u8]>, value: Option<&[u8]>) -> Result<Reply, ReplyEr
         (Some(b"4"), _) => Ok(Reply::Failed("the table is not in proxy_read_maps of Postfix")),
         (Some(b"5"), _) => Ok(Reply::Failed("the table is not what it should be")),
         _ => Err(ReplyError("the reply has no known status")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each part with a NUL behind it.
+    fn bytes(parts: &[&str]) -> Vec<u8> {
+        parts.iter().flat_map(|part| [part.as_bytes(), b"\0"].concat()).collect()
+    }
+
+    #[test]
+    fn a_question_is_a_list_of_attributes() {
+        let question = bytes(&["request", "lookup", "table", "hash:map", "flags", "16448", "key", "a@b", ""]);
+        assert_eq!(request("hash:map", b"a@b"), Some(question));
+        assert_eq!(request("hash:map", &bytes(&["a"])), None);
+    }
+
+    #[test]
+    fn replies_are_read_once_they_are_whole() {
+        let whole = bytes(&["protocol", "proxymap_protocol", "", "status", "0", "value", "OK then", ""]);
+        for end in 0..whole.len() {
+            assert_eq!(reply(&whole[..end]), Ok(None), "{end}");
+        }
+        assert_eq!(reply(&whole), Ok(Some(Reply::Found(b"OK then".to_vec()))));
+        assert_eq!(reply(&bytes(&["status", "1", "value", "", ""])), Ok(Some(Reply::NotFound)));
+        assert!(matches!(reply(&bytes(&["status", "4", "value", "", ""])), Ok(Some(Reply::Failed(_)))));
+    }
+
+    #[test]
+    fn other_bytes_are_no_reply() {
+        assert!(reply(&bytes(&["protocol", "cleanup_protocol", ""])).is_err());
+        assert!(reply(&bytes(&["status", "77", "value", "x", ""])).is_err());
+        assert!(reply(&bytes(&["status", "0", ""])).is_err());
+        assert!(reply(&bytes(&["a"; 2 * MAX_ATTRIBUTES])).is_err());
+        assert!(reply(&vec![b'x'; PROXYMAP_REPLY_MAX_BYTES + 1]).is_err());
     }
 }

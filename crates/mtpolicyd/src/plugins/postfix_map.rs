@@ -61,8 +61,9 @@ options! {
         /// Whether `example.org` in the table matches `mail.example.org` too, as in Postfix by default (`1`);
         /// otherwise only `.example.org` does (`0`).
         parent_domain_matches_subdomains: Flag = Flag(true),
-        /// The socket of Postfix's proxymap, for `proxy:`. The daemon needs the right to use it, as a member
-        /// of the group `postfix`.
+        /// The socket of Postfix's proxymap, for `proxy:`. The folder of this one is open to the user
+        /// `postfix` only; the line `policymap unix n - n - - proxymap` in master.cf has another one made,
+        /// `/var/spool/postfix/public/policymap`, for the group `postdrop`.
         proxymap_socket: String = "/var/spool/postfix/private/proxymap",
         /// How long `socketmap` and `proxy` may take for one answer; a request's own deadline ends it too.
         timeout: Span = Span(Seconds(5)),

@@ -5,7 +5,8 @@ use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Value, numeric_prefix};
 use crate::world::backend::Secret;
-use crate::world::maps::{Map, MapError};
+use crate::world::file::FileError;
+use crate::world::maps::indexed::{Format, Indexed};
 use crate::world::sql::{self, Durability, Param, Sql, SqlSettings, Statement};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -95,7 +96,7 @@ pub struct SaAwlLookup {
 
 /// Where the list is.
 enum List {
-    File(Map),
+    File(Indexed),
     Sql(Arc<Sql>, AwlQuery),
 }
 
@@ -118,7 +119,10 @@ impl Plugin for SaAwlLookup {
                 List::Sql(Arc::new(sql), options.sql_query)
             }
             (None, Some(db)) => List::Sql(setup.sql("db", &db)?, options.sql_query),
-            (None, None) => List::File(Map::berkeley(options.db_file.as_deref().unwrap_or(DEFAULT_FILE))),
+            (None, None) => {
+                let file = options.db_file.as_deref().unwrap_or(DEFAULT_FILE);
+                List::File(Indexed::new(file, Format::Berkeley))
+            }
         };
         Some(SaAwlLookup { notes: setup.notes(), result: awl::result_field(setup.name), list })
     }
@@ -174,11 +178,9 @@ impl List {
             List::File(file) => {
                 let key = format!("{address}|ip={network}");
                 let keys = vec![key.clone().into_bytes(), format!("{key}|totscore").into_bytes()];
-                let failed = |error: MapError| match error {
-                    MapError::Backend(error) => Error::Backend(error),
-                    other => {
-                        Error::Service { service: "auto-whitelist".to_owned(), cause: other.to_string() }
-                    }
+                let failed = |error: FileError| Error::Service {
+                    service: "auto-whitelist".to_owned(),
+                    cause: error.to_string(),
                 };
                 match &file.values(keys, deadline).await.map_err(failed)?[..] {
                     [Some(count), Some(total)] => Ok(Entry::of(count, total)),

@@ -2,7 +2,7 @@
 //!
 //! Knows: the types, deadlines. Must not know: what is looked up, or in which order.
 
-mod indexed;
+pub mod indexed;
 mod rules;
 mod service;
 mod table;
@@ -171,18 +171,6 @@ impl Map {
                 }
                 Ok(None)
             }
-        }
-    }
-
-    /// The values of several keys, in one version of the table. Of files only.
-    pub async fn values(
-        &self,
-        keys: Vec<Vec<u8>>,
-        deadline: Instant,
-    ) -> Result<Vec<Option<Vec<u8>>>, MapError> {
-        match &self.kind {
-            Kind::Indexed(indexed) => indexed.values(keys, deadline).await.map_err(MapError::File),
-            _ => Err(self.failed("several keys at once are for indexed files".to_owned())),
         }
     }
 

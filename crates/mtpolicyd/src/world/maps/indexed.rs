@@ -29,7 +29,7 @@ const TRIES: usize = 10;
 
 /// What kind of file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub enum Format {
     /// Berkeley DB, hash or btree: the file says which.
     Berkeley,
     /// LMDB.
@@ -39,7 +39,7 @@ pub(super) enum Format {
 }
 
 /// A file by its path.
-pub(super) struct Indexed {
+pub struct Indexed {
     path: Arc<Path>,
     format: Format,
 }
@@ -55,6 +55,7 @@ enum Trouble {
 }
 
 impl Indexed {
+    /// A file of that format. Nothing is opened yet.
     pub fn new(path: impl AsRef<Path>, format: Format) -> Indexed {
         Indexed { path: path.as_ref().into(), format }
     }

@@ -177,6 +177,8 @@ impl Parsed {
             Parsed::Network { negated, network } => Test::Network { negated, network },
             Parsed::Pattern { negated, pattern } => {
                 let pattern = Pattern::new(&pattern).map_err(|error| Flaw::Fatal(error.to_string()))?;
+                // It is compiled when it is asked first: now, not while a request waits for all of them.
+                let _ = pattern.is_match(b"");
                 Test::Pattern { negated, pattern: Box::new(pattern) }
             }
         })
