@@ -7,7 +7,9 @@ use crate::options::{Field, OptionSpec, OptionalUserConfig, Presence, Section, s
 use crate::pattern::Pattern;
 use crate::session::Session;
 use crate::value::{Score, Value, nearest, numeric_prefix};
+use crate::world::backend::Secret;
 use crate::world::dnslist::{ReturnCodes, ReturnCodesError};
+use crate::world::http::Url;
 use postfix_policy::Request;
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -172,6 +174,29 @@ impl Value for ReturnCodes {
     const FORM: &'static str = "addresses, ranges and networks, separated by commas";
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|error: ReturnCodesError| error.to_string())
+    }
+}
+
+impl Value for Secret {
+    const FORM: &'static str = "text that nobody else may read";
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.contains(char::is_control) {
+            return Err("it has a line break or another control character".to_owned());
+        }
+        Ok(Secret(text.to_owned()))
+    }
+    fn is_secret(text: &str) -> bool {
+        !text.is_empty()
+    }
+}
+
+impl Value for Url {
+    const FORM: &'static str = "URL that begins with `http://` or `https://`";
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+    fn is_secret(text: &str) -> bool {
+        text.parse().map_or(text.contains('@'), |url: Url| url.has_user())
     }
 }
 

@@ -70,6 +70,7 @@ pub fn spec<T: Value>(name: &str, presence: Presence, doc: &'static str) -> Opti
 
 impl<T: Value> Field for T {
     fn take(section: &mut Section<'_>, name: &str, default: Option<T>) -> Option<T> {
+        section.hide_secrets::<T>(name);
         match section.take(name) {
             Some(entry) => section.parse(entry),
             None if default.is_some() => default,
@@ -86,6 +87,7 @@ impl<T: Value> Field for T {
 
 impl<T: Value> Field for Option<T> {
     fn take(section: &mut Section<'_>, name: &str, _: Option<Self>) -> Option<Self> {
+        section.hide_secrets::<T>(name);
         match section.take(name) {
             Some(entry) => section.parse(entry).map(Some),
             None => Some(None),
@@ -105,6 +107,7 @@ pub struct Repeated<T>(pub Vec<T>);
 
 impl<T: Value> Field for Repeated<T> {
     fn take(section: &mut Section<'_>, name: &str, _: Option<Self>) -> Option<Self> {
+        section.hide_secrets::<T>(name);
         let entries = section.take_all(name);
         entries.into_iter().map(|entry| section.parse(entry)).collect::<Option<_>>().map(Repeated)
     }

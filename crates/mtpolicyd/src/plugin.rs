@@ -12,6 +12,7 @@ use crate::world::World;
 use crate::world::backend::BackendError;
 use crate::world::dns::{Ahead, Answer, Question};
 use crate::world::dnslist::DnsList;
+use crate::world::http::{HttpService, HttpSettings};
 use crate::world::keyvalue::Store;
 use crate::world::ldap::Ldap;
 use crate::world::sql::Sql;
@@ -81,6 +82,30 @@ impl Setup<'_, '_> {
     /// message suggests one of that module.
     pub fn store(&self, option: &str, name: &str, suggested: Module) -> Option<Store> {
         self.surroundings.connections.store(name, option, suggested, self.section)
+    }
+
+    /// The service that the options describe, or `None` after the mistake was reported at the option that its
+    /// text begins with.
+    pub fn http(&self, settings: HttpSettings) -> Option<HttpService> {
+        let url = &settings.url;
+        if settings.tls_ca.is_some() && !url.is_encrypted() {
+            self.warn("tls_ca", "tls_ca: has no effect without `https://`".to_owned());
+        }
+        let stays_here = url.is_encrypted() || url.is_local() || settings.socket_path.is_some();
+        for (option, is_given) in [("token", settings.token.is_some()), ("url", url.has_user())] {
+            if is_given && !stays_here {
+                let message = format!("{option}: the secret goes over the network without encryption");
+                self.warn(option, message);
+            }
+        }
+        match HttpService::new(settings) {
+            Ok(service) => Some(service),
+            Err(why) => {
+                let option = why.split([':', ' ']).next().unwrap_or_default();
+                self.section.report().error(self.section.span_of(option), why.clone(), None);
+                None
+            }
+        }
     }
 
     /// Leaves work that no request asks for.

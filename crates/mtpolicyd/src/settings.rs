@@ -106,14 +106,15 @@ impl Settings {
         also: impl FnOnce(&Block) -> T,
     ) -> Result<(Settings, Messages, T), Messages> {
         let document = config_general::load(path, &Limits::default())
-            .map_err(|failure| Messages::new(failure.sources, failure.diagnostics))?;
+            .map_err(|failure| Messages::new(failure.sources, failure.diagnostics, Vec::new()))?;
         let report = Report::default();
         let settings = Settings::from_root(&document.root, earlier, &report);
-        secrets::check(&document.root, &document.sources, &report);
+        let hidden = report.secrets();
+        secrets::check(&document.root, &document.sources, &hidden, &report);
         let also = also(&document.root);
         let mut diagnostics = document.diagnostics;
         diagnostics.extend(report.into_diagnostics());
-        let messages = Messages::new(document.sources, diagnostics);
+        let messages = Messages::new(document.sources, diagnostics, hidden);
         match settings.filter(|_| !messages.has_errors()) {
             Some(settings) => Ok((settings, messages, also)),
             None => Err(messages),

@@ -11,6 +11,10 @@ pub trait Value: Sized + Clone + Display {
     const FORM: &'static str;
     /// The value, or what is wrong with the text.
     fn parse(text: &str) -> Result<Self, String>;
+    /// Whether the text must not be seen in a log.
+    fn is_secret(_text: &str) -> bool {
+        false
+    }
     /// What a user's setting says; `None` if it can't be read, so that the configured value holds.
     fn of_user(text: &str) -> Option<Self> {
         Self::parse(text).ok()

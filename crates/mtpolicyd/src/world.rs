@@ -4,16 +4,20 @@
 
 pub mod backend;
 pub mod clock;
+pub mod ctipd;
 pub mod dns;
 pub mod dnslist;
 pub mod fail2ban;
 pub mod file;
 pub mod geoip;
+pub mod http;
+pub mod json;
 pub mod keyvalue;
 pub mod ldap;
+pub mod lookup_service;
+pub mod maps;
 pub mod smtp;
 pub mod spf;
-pub mod maps;
 pub mod sql;
 pub mod tls;
 

@@ -16,6 +16,8 @@ pub struct Report(RefCell<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
+    /// Where secrets stand, each from its key to the end of its value.
+    secrets: Vec<Span>,
     diagnostics: Vec<Diagnostic>,
     errors: usize,
     warnings: usize,
@@ -30,6 +32,11 @@ impl Report {
     /// Notes a surprise: the configuration works, but perhaps not as meant.
     pub fn warning(&self, span: Span, message: impl Into<String>, help: Option<String>) {
         self.note(Severity::Warning, span, || (message.into(), help));
+    }
+
+    /// The places of the secrets of the file, each from its key to the end of its value.
+    pub fn secrets(&self) -> Vec<Span> {
+        self.0.borrow().secrets.clone()
     }
 
     /// Notes what the function says, which is only asked if it will be kept.
@@ -48,7 +55,7 @@ impl Report {
 
     /// What was noted, and how much more there is.
     pub fn into_diagnostics(self) -> Vec<Diagnostic> {
-        let Kept { mut diagnostics, errors, warnings } = self.0.into_inner();
+        let Kept { mut diagnostics, errors, warnings, .. } = self.0.into_inner();
         for (severity, count) in [(Severity::Error, errors), (Severity::Warning, warnings)] {
             if let Some(more) = count.checked_sub(MAX_KEPT).filter(|more| *more > 0) {
                 let message = format!("and {more} more {severity}s");
@@ -118,6 +125,14 @@ impl<'a> Section<'a> {
     pub fn take_all(&mut self, name: &str) -> Vec<&'a Entry> {
         self.asked.push(name.to_owned());
         self.take_where(|key| key == name)
+    }
+
+    /// Notes where an option of this type has a secret, so that the line is never shown.
+    pub fn hide_secrets<T: Value>(&self, name: &str) {
+        let given = self.block.entries().filter(|entry| entry.key == name);
+        let secret = given.filter(|entry| entry.value.as_deref().is_some_and(T::is_secret));
+        let places = secret.map(|entry| Span { end: entry.value_span.end, ..entry.key_span });
+        self.report.0.borrow_mut().secrets.extend(places);
     }
 
     /// Takes the options with certain names.

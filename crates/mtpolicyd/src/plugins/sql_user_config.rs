@@ -3,9 +3,8 @@
 use crate::lookups::{Complaints, Query};
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
-use crate::value::perl_number;
+use crate::world::json::{read_object, scalar_text};
 use crate::world::sql::Sql;
-use serde_json::Value;
 use std::sync::Arc;
 
 options! {
@@ -85,7 +84,7 @@ impl Plugin for SqlUserConfig {
             self.notes.note(format_args!("{user} has no settings"));
             return Ok(Verdict::Next);
         };
-        let settings = match read(&json) {
+        let settings = match read_object(json.as_bytes(), MAX_JSON_BYTES) {
             Ok(settings) => settings,
             Err(why) => {
                 self.complaints.complain(format_args!("settings of {user}: {why}"));
@@ -93,7 +92,7 @@ impl Plugin for SqlUserConfig {
             }
         };
         for (name, value) in settings {
-            match setting(&value) {
+            match scalar_text(&value) {
                 Some(text) => cx.session.set_user(&name, &text),
                 None if value.is_null() => {}
                 None => self.notes.note(format_args!("settings of {user}: `{name}` is nested; left out")),
@@ -103,32 +102,8 @@ impl Plugin for SqlUserConfig {
     }
 }
 
-fn read(json: &str) -> Result<serde_json::Map<String, Value>, String> {
-    if json.len() > MAX_JSON_BYTES {
-        return Err(format!("they are longer than {MAX_JSON_BYTES} bytes"));
-    }
-    match serde_json::from_str(json) {
-        Ok(Value::Object(settings)) => Ok(settings),
-        Ok(_) => Err("this is no JSON object".to_owned()),
-        // The message shows nothing of the text.
-        Err(error) => Err(format!("this is no JSON: {error}")),
-    }
-}
-
-/// A value as the text that Perl shows for it.
-fn setting(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(truth) => Some(if *truth { "1" } else { "0" }.to_owned()),
-        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
-        Value::Number(number) => number.as_f64().map(perl_number),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::setting;
     use crate::session::Session;
     use crate::testing::Bench;
     use tempfile::NamedTempFile;
@@ -173,7 +148,6 @@ mod tests {
         for name in ["null", "list", "map"] {
             assert_eq!(session.text(name), None, "{name}");
         }
-        assert_eq!(setting(&serde_json::Value::Null), None);
     }
 
     #[test]

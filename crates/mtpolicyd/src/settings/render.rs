@@ -15,12 +15,14 @@ const SECRET_OPTIONS: [&str; 3] = ["password", "sentinel_password", "dsn"];
 pub struct Messages {
     sources: Sources,
     diagnostics: Vec<Diagnostic>,
+    /// Where secrets stand.
+    secrets: Vec<Span>,
 }
 
 impl Messages {
-    pub(super) fn new(sources: Sources, mut diagnostics: Vec<Diagnostic>) -> Messages {
+    pub(super) fn new(sources: Sources, mut diagnostics: Vec<Diagnostic>, secrets: Vec<Span>) -> Messages {
         diagnostics.sort_by_key(|diagnostic| diagnostic.span);
-        Messages { sources, diagnostics }
+        Messages { sources, diagnostics, secrets }
     }
 
     /// Whether anything of it is a mistake.
@@ -61,7 +63,11 @@ impl Messages {
         let text = &self.sources.get(span.source).text;
         let from = text[..span.start as usize].rfind('\n').map_or(0, |before| before + 1);
         let line = text[from..].trim_start();
-        SECRET_OPTIONS.iter().any(|option| line.starts_with(option))
+        let behind = text[span.end as usize..].find('\n').map_or(text.len(), |end| span.end as usize + end);
+        let overlaps = |secret: &Span| {
+            secret.source == span.source && secret.start as usize <= behind && from <= secret.end as usize
+        };
+        SECRET_OPTIONS.iter().any(|option| line.starts_with(option)) || self.secrets.iter().any(overlaps)
     }
 
     fn place(&self, span: Span) -> String {

@@ -3,27 +3,41 @@
 //! Knows: which options are secret, the rights of files. Must not know: what a connection is.
 
 use crate::options::Report;
-use config_general::{Block, Sources};
+use config_general::{Block, Sources, Span};
 use std::os::unix::fs::PermissionsExt;
 
 /// The right of everybody else to read.
 const OTHERS_READ: u32 = 0o004;
 
-/// Warns of every password in a file that others can read.
-pub(super) fn check(root: &Block, sources: &Sources, report: &Report) {
+/// Warns of every password in a file that others can read. The places of other secrets are given.
+pub(super) fn check(root: &Block, sources: &Sources, secrets: &[Span], report: &Report) {
+    for secret in secrets {
+        let path = &sources.get(secret.source).path;
+        if readable_by_others(path) {
+            warn(*secret, "secret", path, report);
+        }
+    }
+    check_passwords(root, sources, secrets, report);
+}
+
+fn check_passwords(root: &Block, sources: &Sources, secrets: &[Span], report: &Report) {
     for block in root.blocks() {
-        check(block, sources, report);
+        check_passwords(block, sources, secrets, report);
         for entry in block.entries() {
             let is_set = entry.value.as_deref().is_some_and(|value| !value.is_empty());
+            let is_told = secrets.iter().any(|secret| secret.start == entry.key_span.start);
             let path = &sources.get(entry.value_span.source).path;
-            if entry.key.ends_with("password") && is_set && readable_by_others(path) {
-                let message = format!("this password is readable by every user: {}", path.display());
-                let help = "let only root and the group of the daemon read the file: \
-                            chown root:mtpolicyd, chmod 640";
-                report.warning(entry.key_span, message, Some(help.to_owned()));
+            if entry.key.ends_with("password") && is_set && !is_told && readable_by_others(path) {
+                warn(entry.key_span, "password", path, report);
             }
         }
     }
+}
+
+fn warn(span: Span, what: &str, path: &std::path::Path, report: &Report) {
+    let message = format!("this {what} is readable by every user: {}", path.display());
+    let help = "let only root and the group of the daemon read the file: chown root:mtpolicyd, chmod 640";
+    report.warning(span, message, Some(help.to_owned()));
 }
 
 fn readable_by_others(path: &std::path::Path) -> bool {
@@ -50,6 +64,35 @@ mod tests {
             assert_eq!(text.contains("readable by every user"), warned, "{text}");
             assert!(!text.contains("hunter2"), "{text}");
             assert!(messages.lines().all(|(_, line)| !line.contains("hunter2")), "{text}");
+        }
+    }
+
+    #[test]
+    fn so_is_a_secret_of_a_plugin_and_its_line_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mtpolicyd.conf");
+        for (option, warnings) in [
+            ("module = CtIpRep\nkey = hunter2", 1),
+            ("module = CtIpRep\nkey = <<END\nhunter2\nhunter2\nEND", 0),
+            ("module = CtIpRep\nkey = hunter2\nkey = hunter2", 0),
+            ("module = HttpLookup\nurl = \"http://me:hunter2@127.0.0.1/\"", 1),
+            ("module = HttpLookup\nurl = \"http://me:hunter2@127.0.0.1:0/\"", 0),
+            ("module = RegexList\nkey = sender\nregex = .", 0),
+        ] {
+            let text = format!(
+                "<VirtualHost 12345>\nname = test\n<Plugin a>\n{option}\n</Plugin>\n</VirtualHost>\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            let messages = match Settings::load(&path, None) {
+                Ok((_, messages)) => messages,
+                Err(messages) => messages,
+            };
+            let text = messages.to_string();
+            assert!(!text.contains("hunter2"), "{text}");
+            assert!(messages.lines().all(|(_, line)| !line.contains("hunter2")), "{text}");
+            if !messages.has_errors() {
+                assert_eq!(text.matches("readable by every user").count(), warnings, "{text}");
+            }
         }
     }
 }

@@ -168,6 +168,12 @@ pub fn call_deadline(request: Instant, limit: Duration) -> Instant {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(pub String);
 
+impl std::fmt::Display for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("(not shown)")
