@@ -26,6 +26,10 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
+#[cfg(test)]
+#[path = "../tests/it/support/fake_http.rs"]
+pub mod fake_http;
+
 /// A chain, the next request to it, and what is around it.
 pub struct Bench {
     chain: Chain,

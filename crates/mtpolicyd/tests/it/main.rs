@@ -12,6 +12,7 @@ mod examples;
 mod fail2ban;
 mod geoip;
 mod greylist;
+mod http;
 mod keyvalue;
 mod ldap;
 mod manual;

@@ -3,7 +3,7 @@
 //! Knows: `support::servers`. Must not know: the daemon.
 
 use crate::support::servers::certificates::Certificates;
-use crate::support::servers::{Server, mariadb, memcached, postgres, redis, slapd};
+use crate::support::servers::{Server, mariadb, memcached, nginx, postgres, redis, slapd};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
@@ -42,6 +42,12 @@ fn stores_can_be_handled() {
 #[test]
 fn a_directory_can_be_handled() {
     can_be_handled(slapd::start(slapd::TOP, Some(&Certificates::new()), ""));
+}
+
+#[test]
+fn a_web_server_can_be_handled() {
+    can_be_handled(nginx::start(None, ""));
+    can_be_handled(nginx::start(Some(&Certificates::new()), ""));
 }
 
 #[test]

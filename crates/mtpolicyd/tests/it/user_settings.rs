@@ -5,6 +5,7 @@
 
 use crate::support::daemon::{Daemon, Site};
 use crate::support::fake_dns::{FakeDns, Reply};
+use crate::support::fake_http::{FakeHttp, Say};
 use crate::support::servers::slapd::{self, SUFFIX, TOP};
 use mtpolicyd::plugins::KINDS;
 use mtpolicyd::testing::geoip::{country, mmdb};
@@ -38,6 +39,9 @@ const SPAM_3: &str = "PREPEND X-MtScore: YES score=3 [c=3]";
 const SCORE_1: &str = "PREPEND X-MtScore: NO score=1 [p=1]";
 const SCORE_4: &str = "PREPEND X-MtScore: NO score=4 [p=4]";
 
+const PERMFAIL: &str = "url = \"http://$HTTP/permfail\"";
+const TEMPFAIL: &str = "url = \"http://$HTTP/tempfail\"";
+const LOOKUP: &str = "url = \"http://$HTTP/lookup\"";
 const ANY_SENDER: &str = "key = sender\nre_match = .";
 const EXPRESSION: &str = "key = sender\nregex = .";
 const LISTED: &str = "result_from = bl\nre_match = .";
@@ -65,6 +69,9 @@ const CASES: &[[&str; 6]] = &[
     ["AddScoreHeader", "spam_score", "", "2", SCORE_3, SPAM_3],
     ["Condition", "score", ANY_SENDER, "4", QUIET, SCORE_4],
     ["Condition", "action", ANY_SENDER, "hold", QUIET, "hold"],
+    ["CtIpRep", "enabled", PERMFAIL, "off", "reject 550 delivery", QUIET],
+    ["CtIpRep", "permfail_mode", PERMFAIL, "defer", "reject 550 delivery", "defer 450 delivery"],
+    ["CtIpRep", "tempfail_mode", TEMPFAIL, "passive", "defer 450 delivery", QUIET],
     ["DBL", "enabled", DBL, "off", "reject sender rejected", QUIET],
     ["DBL", "sender_mode", DBL, "passive", "reject sender rejected", "PREPEND X-MtScore: YES score=8.5"],
     ["DBL", "helo_name_mode", DBL_PASSIVE, "reject", QUIET, "reject helo_name rejected"],
@@ -80,6 +87,8 @@ const CASES: &[[&str; 6]] = &[
     ["Honeypot", "score", "recipients = b@rcpt.example\nstore = memory\nmode = passive", "4", QUIET, SCORE_4],
     ["PostfixMap", "enabled", MAP, "off", "hold", QUIET],
     ["PostfixMap", "score", "db_file = \"cidr:$DIR/map\"", "4", QUIET, SCORE_4],
+    ["HttpLookup", "enabled", LOOKUP, "off", "hold", QUIET],
+    ["HttpLookup", "mode", LOOKUP, "passive", "hold", QUIET],
     ["Quota", "enabled", TWO_MAILS, "off", "defer smtp", QUIET],
     ["Quota", "field", TWO_MAILS, "nothere", "defer smtp", QUIET],
     ["Quota", "metric", FEW_MAILS, "size", QUIET, "defer smtp"],
@@ -203,6 +212,14 @@ fn lists() -> FakeDns {
     })
 }
 
+/// A service for CtIpRep, which says what its path says, and for HttpLookup.
+fn services() -> FakeHttp {
+    FakeHttp::start(|asked| match asked.path.trim_start_matches('/') {
+        "lookup" => Say::json("{\"action\": \"hold\"}"),
+        action => Say::Json(format!("x-ctch-dm-action:{action}\r\n")),
+    })
+}
+
 /// Asks a daemon whose hosts begin with this plugin.
 fn every_case_holds(mut site: Site, connection: &str, settings: &str) {
     let lists = lists();
@@ -211,6 +228,8 @@ fn every_case_holds(mut site: Site, connection: &str, settings: &str) {
     fs::write(site.path("map"), "192.0.2.0/24 OK\n").unwrap();
     fs::write(site.path("map"), "192.0.2.0/24 OK\n").expect("the folder is ours");
     site.replace("$DNS", lists.address());
+    let services = services();
+    site.replace("$HTTP", services.address());
     let mut configuration = format!(
         "port = \"127.0.0.1:$PORT\"\nvhost_by_policy_context = 1\n<Dns>\nservers = \"$DNS\"\n</Dns>\n\
          <Connection db>\nmodule = Sql\ndsn = \"dbi:SQLite:dbname=$DIR/db\"\n</Connection>\n{connection}\n"

@@ -6,6 +6,7 @@ pub mod client;
 pub mod daemon;
 pub mod fake_dns;
 pub mod fake_smtp;
+pub mod fake_http;
 pub mod postfix;
 pub mod servers;
 

@@ -8,7 +8,9 @@ pub mod certificates;
 pub mod fail2ban;
 pub mod mariadb;
 pub mod memcached;
+pub mod nginx;
 pub mod postgres;
+pub mod python;
 pub mod redis;
 pub mod slapd;
 

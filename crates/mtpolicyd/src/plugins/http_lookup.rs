@@ -1,0 +1,225 @@
+//! `HttpLookup`: what does a service of the administrator's say about this mail?
+
+mod answers;
+mod attributes;
+
+use crate::fields::SCORE_FIELD;
+use crate::options::{UserConfig, options};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::value::{Score, Seconds, Span, Switch, words};
+use crate::world::backend::{BackendError, Secret, call_deadline};
+use crate::world::http::{HttpService, HttpSettings, Post, Url};
+use crate::world::lookup_service::{LookupAnswer, MAX_ANSWER_BYTES};
+use answers::{Answers, Known};
+use attributes::Attributes;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+options! {
+    /// Asks a service of your own about the mail, over HTTP or HTTPS.
+    ///
+    /// Attributes of the request go there as a JSON object, by POST:
+    ///
+    /// ```json
+    /// {"client_address": "192.0.2.1", "recipient": "bob@example.net", "sender": "alice@example.org"}
+    /// ```
+    ///
+    /// The service answers with status 200 and a JSON object, in which every member may be left out or
+    /// `null`:
+    ///
+    /// ```json
+    /// {"action": "reject not today", "score": 2.5, "user": {"spf_mode": "passive", "limit": 50}}
+    /// ```
+    ///
+    /// `action`, a string, is what Postfix is told; it ends the chain. Without one the next plugin goes on.
+    ///
+    /// `score`, a number, is added to the score, once a mail: where recipients have different answers, the
+    /// first that has a score counts.
+    ///
+    /// `user` has settings for the `uc_` options of the plugins after it and for `session:NAME` in a
+    /// Condition: strings, numbers, truth values (`1`, `0`). None of them takes the place of a score or of
+    /// what a plugin has found.
+    ///
+    /// Status 204 means that the service has nothing to say. Everything else is an error, and `on_error`
+    /// decides: another status (404 too, since that is how a wrong path looks), text that is no such object,
+    /// a member of another type, an answer of more than 64 KiB, silence. Nothing of such an answer is used.
+    /// Members with other names are passed over, with a warning.
+    ///
+    /// An answer is used again for `cache_ttl`, or for less where the service says so (`Cache-Control:
+    /// max-age=10` or `no-store`). Requests that ask the same at the same time share one question.
+    ///
+    /// ```conf
+    /// <Plugin lookup>
+    ///   module = "HttpLookup"
+    ///   url = "http://127.0.0.1:8081/mail"
+    ///   attributes = "client_address, sender, recipient"
+    ///   timeout = 2
+    ///   on_error = "continue"
+    /// </Plugin>
+    /// ```
+    pub struct HttpLookupOptions {
+        /// Where the service is. `http://USER:PASSWORD@HOST/` logs in there. Redirections are not followed.
+        url: Url,
+        /// Whether the service is asked.
+        enabled: UserConfig<Switch> = Switch::On,
+        /// Whether `action` is obeyed (`active`) or only noted in the log (`passive`). Score and settings
+        /// count in any case.
+        mode: UserConfig<Mode> = Mode::Active,
+        /// The attributes that are sent, separated by commas, or `*` for all of the request. Those that
+        /// Postfix did not send are left out.
+        attributes: Attributes = Attributes::named(&DEFAULT_ATTRIBUTES),
+        /// The attributes on which the answer depends, where it is not all that are sent. Requests that have
+        /// the same values in them have the same answer.
+        cache_key: Option<Attributes>,
+        /// How long an answer is used again, one with nothing in it too; `0` for not at all. Failures are not
+        /// kept.
+        cache_ttl: Seconds = Seconds(300),
+        /// The name of the score, for configurations that keep several.
+        score_field: String = SCORE_FIELD,
+        /// A token for the service, sent as `Authorization: Bearer TOKEN`.
+        token: Option<Secret>,
+        /// The path of a UNIX socket to connect to, whatever host the URL names.
+        socket_path: Option<String>,
+        /// How long the service may take, connecting included. The deadline of the request holds in any case.
+        timeout: Span = Span(Seconds(5)),
+        /// A file of certificates (PEM) of authorities to trust with `https://`, beside those of the system.
+        tls_ca: Option<String>,
+    }
+}
+
+/// What says who sends what to whom, and is the same for the whole mail.
+const DEFAULT_ATTRIBUTES: [&str; 6] =
+    ["client_address", "client_name", "helo_name", "sender", "recipient", "sasl_username"];
+
+words! {
+    /// Whether the action of the service is obeyed.
+    pub enum Mode {
+        /// It is.
+        Active = "active",
+        /// It is only noted.
+        Passive = "passive",
+    } else Passive
+}
+
+/// How many different members that nobody knows are warned of, each once.
+const MAX_WARNED: usize = 20;
+
+/// See the options.
+pub struct HttpLookup {
+    name: String,
+    notes: Notes,
+    options: HttpLookupOptions,
+    service: HttpService,
+    answers: Answers,
+    scored: String,
+    /// The unknown members that were warned of.
+    warned: Mutex<BTreeSet<String>>,
+}
+
+impl Plugin for HttpLookup {
+    const NAME: &'static str = "HttpLookup";
+    type Options = HttpLookupOptions;
+
+    fn new(options: HttpLookupOptions, setup: &mut Setup<'_, '_>) -> Option<HttpLookup> {
+        options.attributes.check("attributes", setup);
+        if let Some(key) = &options.cache_key {
+            key.check("cache_key", setup);
+        } else if options.attributes.is_all() && options.cache_ttl.0 > 0 {
+            let why = "no answer is used for another mail, since `instance` is different; name a `cache_key`";
+            setup.warn("attributes", format!("attributes: {why}"));
+        }
+        if options.token.as_ref().is_some_and(|token| token.0.trim().is_empty()) {
+            let span = setup.section.span_of("token");
+            setup.section.report().error(span, "token: it is empty", None);
+            return None;
+        }
+        let service = setup.http(HttpSettings {
+            url: options.url.clone(),
+            socket_path: options.socket_path.as_ref().map(PathBuf::from),
+            token: options.token.clone(),
+            tls_ca: options.tls_ca.clone(),
+            timeout: options.timeout.0.duration(),
+            max_answer_bytes: MAX_ANSWER_BYTES,
+        })?;
+        let (name, notes) = (setup.name.to_owned(), setup.notes());
+        let (scored, answers, warned) = (format!("{name}-score"), Answers::default(), Mutex::default());
+        Some(HttpLookup { name, notes, options, service, answers, scored, warned })
+    }
+
+    async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        let options = &self.options;
+        if options.enabled.get(cx.session) == Switch::Off {
+            return Ok(Verdict::Next);
+        }
+        let key = options.cache_key.as_ref().unwrap_or(&options.attributes).key(cx.request);
+        let body = options.attributes.to_json(cx.request);
+        let deadline = cx.deadline.backends;
+        let found = self.answers.get(key, self.ask(body, deadline));
+        // Whoever waits for the question of another has no more time than if it had asked.
+        let found = timeout_at(call_deadline(deadline, options.timeout.0.duration()), found).await;
+        let known = found.unwrap_or_else(|_| Err(self.service.timed_out()))?;
+        let Some(answer) = known.answer.as_deref() else {
+            self.notes.note("the service has nothing to say");
+            return Ok(Verdict::Next);
+        };
+        for (name, text) in &answer.user {
+            cx.session.set_user(name, text);
+        }
+        let score = answer.score.filter(|score| *score != 0.0);
+        if let Some(score) = score.filter(|_| cx.session.first_time(&self.scored)) {
+            cx.session.add_score(&options.score_field, &self.name, &Score::from(score));
+        }
+        let mode = options.mode.get(cx.session);
+        self.note(answer, mode);
+        Ok(match &answer.action {
+            Some(action) if mode == Mode::Active => Verdict::Stop(action.clone()),
+            _ => Verdict::Next,
+        })
+    }
+}
+
+impl HttpLookup {
+    async fn ask(&self, body: Vec<u8>, deadline: Instant) -> Result<Known, BackendError> {
+        const JSON: &str = "application/json";
+        let answer = self.service.post(Post { content_type: JSON, accept: JSON, body }, deadline).await?;
+        let kept: Duration = self.options.cache_ttl.duration();
+        let ttl = answer.max_age.map_or(kept, |bound| kept.min(bound));
+        match answer.status {
+            200 => {
+                let read = LookupAnswer::read(&answer.body);
+                let answer = read.map_err(|why| self.service.refuse(format!("the answer is bad: {why}")))?;
+                self.warn_of_unknown(&answer.unknown);
+                Ok(Known::new(Some(answer), ttl))
+            }
+            204 => Ok(Known::new(None, ttl)),
+            status => Err(self.service.refuse(format!("the answer has status {status}"))),
+        }
+    }
+
+    fn note(&self, answer: &LookupAnswer, mode: Mode) {
+        let action = match (&answer.action, mode) {
+            (None, _) => "no action".to_owned(),
+            (Some(action), Mode::Active) => format!("`{action}`"),
+            (Some(action), Mode::Passive) => format!("`{action}`, which is not obeyed (passive)"),
+        };
+        let score = answer.score.map(|score| format!(", score {score}")).unwrap_or_default();
+        let settings = answer.user.len();
+        self.notes.note(format_args!("the service says {action}{score}, {settings} settings"));
+    }
+
+    fn warn_of_unknown(&self, names: &[String]) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in names {
+            if warned.len() < MAX_WARNED && warned.insert(name.clone()) {
+                let plugin = &self.name;
+                tracing::warn!("{plugin}: the answer has `{name}`, which means nothing here (said once)");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
