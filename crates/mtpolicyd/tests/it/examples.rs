@@ -5,7 +5,7 @@
 use crate::support::daemon::{PROGRAM, Site, errors_of, run};
 use crate::support::fake_dns::{FakeDns, Reply};
 use crate::support::servers::certificates::Certificates;
-use crate::support::servers::slapd;
+use crate::support::servers::{python, slapd};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -147,4 +147,34 @@ fn ldap() {
     // Without the directory nobody has chosen anything.
     directory.stop();
     assert_eq!(ask("192.0.2.1", "strict@example.org"), CLEAN);
+}
+
+#[test]
+fn http_lookup() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/http-lookup");
+    let folder = fs::canonicalize(folder).unwrap();
+    let mut service = python::start(&folder.join("service.py"), &folder.join("choices.json"));
+    let site = Site::new();
+    let port = format!(":{}/", service.port);
+    configured(&site, "http-lookup/mtpolicyd.conf", &[(":8081/", &port)]);
+    let daemon = site.start();
+    let ask = |sender: &str, recipient: &str| {
+        let (instance, head) = (instance(), "protocol_state=RCPT\nhelo_name=[192.0.2.1]");
+        daemon.ask(&format!("{head}\nsender={sender}\nrecipient={recipient}\ninstance={instance}")).action()
+    };
+    const KNOWN: &str = "PREPEND X-MtScore: NO score=-1 [choices=-5, helo-is-an-address=4]";
+    const MARKED: &str = "PREPEND X-MtScore: YES score=4 [helo-is-an-address=4]";
+    for (sender, recipient, answer) in [
+        ("pest@example.org", "bob@example.net", "reject this recipient takes no mail from you"),
+        ("alice@example.org", "bob@example.net", KNOWN),
+        ("alice@example.org", "Carol@example.net", "reject this looks like spam"),
+        ("alice@example.org", "nobody@example.net", MARKED),
+    ] {
+        assert_eq!(ask(sender, recipient), answer, "{sender} {recipient}\n{}", daemon.log());
+        let readme = example("http-lookup/README.md", &[]);
+        assert!(answer == MARKED || readme.contains(answer), "the page says so: {answer}");
+    }
+    service.stop();
+    assert_eq!(ask("alice@example.org", "bob@example.net"), KNOWN, "it is known still");
+    assert_eq!(ask("dave@example.org", "carol@example.net"), MARKED);
 }
