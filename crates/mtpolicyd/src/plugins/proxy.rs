@@ -50,7 +50,7 @@ impl crate::value::Value for HostPort {
     const FORM: &'static str = "`HOST:PORT`";
     fn parse(text: &str) -> Result<Self, String> {
         let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-        let port = port.and_then(|(_, port)| port.parse::<u16>().ok());
+        let port = port.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port > 0);
         port.map(|_| HostPort(text.to_owned())).ok_or_else(|| format!("`{text}` has no port"))
     }
 }
@@ -209,7 +209,10 @@ mod tests {
     fn one_address_is_needed() {
         let mistakes = Bench::mistakes("<Plugin p>\n module = Proxy\n</Plugin>");
         assert_eq!(mistakes, ["1:1 Plugin p needs a host or a socket_path"]);
-        let mistakes = Bench::mistakes("<Plugin p>\n module = Proxy\n host = nowhere\n</Plugin>");
-        assert_eq!(mistakes, ["3:9 host: `nowhere` has no port"]);
+        for host in ["nowhere", "nowhere:0", ":10023"] {
+            let mistakes =
+                Bench::mistakes(&format!("<Plugin p>\n module = Proxy\n host = {host}\n</Plugin>"));
+            assert_eq!(mistakes, [format!("3:9 host: `{host}` has no port")]);
+        }
     }
 }
