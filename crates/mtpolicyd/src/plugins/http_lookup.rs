@@ -45,8 +45,8 @@ options! {
     ///
     /// Status 204 means that the service has nothing to say. Everything else is an error, and `on_error`
     /// decides: another status (404 too, since that is how a wrong path looks), text that is no such object,
-    /// a member of another type, an answer of more than 64 KiB, silence. Nothing of such an answer is used.
-    /// Members with other names are passed over, with a warning.
+    /// a member of another type, an action of more than 2048 bytes, an answer of more than 64 KiB, silence.
+    /// Nothing of such an answer is used. Members with other names are passed over, with a warning.
     ///
     /// An answer is used again for `cache_ttl`, or for less where the service says so (`Cache-Control:
     /// max-age=10` or `no-store`). Requests that ask the same at the same time share one question.
@@ -156,10 +156,9 @@ impl Plugin for HttpLookup {
         }
         let key = options.cache_key.as_ref().unwrap_or(&options.attributes).key(cx.request);
         let body = options.attributes.to_json(cx.request);
-        let deadline = cx.deadline.backends;
-        let found = self.answers.get(key, self.ask(body, deadline));
         // Whoever waits for the question of another has no more time than if it had asked.
-        let found = timeout_at(call_deadline(deadline, options.timeout.0.duration()), found).await;
+        let until = call_deadline(cx.deadline.backends, options.timeout.0.duration());
+        let found = timeout_at(until, self.answers.get(key, self.ask(body, until))).await;
         let known = found.unwrap_or_else(|_| Err(self.service.timed_out()))?;
         let Some(answer) = known.answer.as_deref() else {
             self.notes.note("the service has nothing to say");

@@ -127,7 +127,7 @@ impl HttpService {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Trouble::Useless(why))) => Err(self.refuse(why)),
             Ok(Err(Trouble::Unreachable(cause))) => Err(self.breaker.failed(&cause, self.probe())),
-            Err(_) => Err(self.breaker.suspect(self.probe())),
+            Err(_) => Err(self.timed_out()),
         }
     }
 
@@ -136,9 +136,9 @@ impl HttpService {
         self.breaker.error(Failure::Refused(why))
     }
 
-    /// Nobody has waited long enough for an answer.
+    /// Whoever waited for an answer waits no more: the service is tried, and is dead if it is silent again.
     pub fn timed_out(&self) -> BackendError {
-        self.breaker.error(Failure::TimedOut)
+        self.breaker.suspect(self.probe())
     }
 
     /// Tries whether the service says anything at all, if only that it does not know such a request.

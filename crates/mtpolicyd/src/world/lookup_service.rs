@@ -9,6 +9,9 @@ use serde_json::Value;
 /// every request.
 pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 
+/// The longest action, in bytes: Postfix breaks longer lines (`line_length_limit`).
+const MAX_ACTION_BYTES: usize = 2048;
+
 /// How many members that nobody knows are named.
 const MAX_UNKNOWN: usize = 10;
 
@@ -35,6 +38,9 @@ impl LookupAnswer {
         for (name, value) in read_object(body, MAX_ANSWER_BYTES)? {
             match (name.as_str(), value) {
                 (_, Value::Null) => {}
+                ("action", Value::String(action)) if action.len() > MAX_ACTION_BYTES => {
+                    return Err(format!("`action` is longer than {MAX_ACTION_BYTES} bytes"));
+                }
                 ("action", Value::String(action)) => {
                     // For Postfix an empty action is a permission, which nobody means by it.
                     answer.action = Some(action).filter(|action| !action.trim().is_empty());
@@ -111,6 +117,8 @@ mod tests {
             let error = read(body).unwrap_err();
             assert!(error.starts_with(why), "{body}: {error}");
         }
+        assert!(read(&format!("{{\"action\": \"{}\"}}", "x".repeat(MAX_ACTION_BYTES))).is_ok());
+        assert!(read(&format!("{{\"action\": \"{}\"}}", "x".repeat(MAX_ACTION_BYTES + 1))).is_err());
         assert!(LookupAnswer::read(b"{\"action\": \"\xff\"}").is_err());
         assert!(read(&"[".repeat(MAX_ANSWER_BYTES)).is_err());
         assert!(read(&format!("{{\"action\": \"{}\"}}", "x".repeat(MAX_ANSWER_BYTES))).is_err());

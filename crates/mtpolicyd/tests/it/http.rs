@@ -230,6 +230,21 @@ fn a_question_that_is_given_up_is_asked_by_the_next() {
 }
 
 #[test]
+fn a_silent_service_costs_few_requests_their_time() {
+    let server = FakeHttp::start(|_| Say::Silence);
+    let daemon = daemon(&server, "url = \"http://$HTTP/\"\ntimeout = 1\non_error = continue");
+    let start = std::time::Instant::now();
+    assert_eq!(daemon.ask("instance=1\nsender=a").action(), "dunno");
+    assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
+    daemon.logged(&format!("connection http://{} is down: no answer in time", server.address()));
+    let asked = server.asked().len();
+    for number in 0..20 {
+        assert_eq!(daemon.ask(&format!("instance=2\nsender={number}")).action(), "dunno");
+    }
+    assert_eq!(server.asked().len(), asked, "nobody asks a service that is known to be dead");
+}
+
+#[test]
 fn no_secret_reaches_the_log() {
     let server = FakeHttp::start(|asked| match asked.body.contains("bad") {
         true => Say::Status(500),
