@@ -1,0 +1,15 @@
+//! No answer of ctipd makes its reader panic, and what it says of a wrong one is short.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mtpolicyd::world::ctipd::{Reputation, read};
+
+fuzz_target!(|body: &[u8]| match read(body) {
+    // Bytes that are no UTF-8 become three each.
+    Ok(reply) => {
+        assert!(reply.reference.len() <= 3 * body.len() && !reply.reference.contains('\n'));
+        assert_eq!(Reputation::of_word(reply.reputation.word()), Some(reply.reputation));
+    }
+    Err(why) => assert!(why.chars().count() < 120),
+});
