@@ -76,6 +76,8 @@ pub struct FakeHttp {
 struct Shared {
     asked: Mutex<Vec<Asked>>,
     connections: AtomicUsize,
+    /// How many of them this side has closed.
+    closed: AtomicUsize,
     ended: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
     say: Box<dyn Fn(&Asked) -> Say + Send + Sync>,
@@ -94,6 +96,7 @@ impl FakeHttp {
         let shared = Arc::new(Shared {
             asked: Mutex::default(),
             connections: AtomicUsize::new(0),
+            closed: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             open: Mutex::default(),
             say: Box::new(say),
@@ -128,6 +131,11 @@ impl FakeHttp {
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
+
+    /// How many connections it has closed so far.
+    pub fn closed(&self) -> usize {
+        self.shared.closed.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for FakeHttp {
@@ -157,6 +165,7 @@ impl Shared {
         }
         // Others hold it too.
         let _ = closer.shutdown(Shutdown::Both);
+        self.closed.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether the connection stays open; `None` when the client is gone.
