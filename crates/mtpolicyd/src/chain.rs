@@ -198,10 +198,6 @@ fn report_repeated_names(blocks: &[&Block], report: &Report) {
     }
 }
 
-/// Modules of the original that are not built yet, so that the message can say so.
-const LATER_MODULES: &[&str] =
-    &["CtIpRep", "Fail2Ban", "GeoIPAction", "GeoIPLookup", "PostfixMap", "SPF", "SaAwlAction", "SaAwlLookup"];
-
 /// The options of every plugin and the kind that `module` names, or `None` after the mistake was reported.
 fn read_kind(
     section: &mut Section<'_>,
@@ -218,13 +214,7 @@ fn read_kind(
 fn report_unknown_module(section: &Section<'_>, module: &str, surroundings: Surroundings<'_>) {
     let span = section.span_of("module");
     let name = section.name();
-    if LATER_MODULES.contains(&module) {
-        let message = format!("plugin `{name}`: the module {module} is not part of this version yet");
-        let help = "remove the block, or keep the Perl daemon until a version has it".to_owned();
-        section.report().error(span, message, Some(help));
-        return;
-    }
-    let known = surroundings.kinds.iter().map(|kind| kind.name).chain(LATER_MODULES.iter().copied());
+    let known = surroundings.kinds.iter().map(|kind| kind.name);
     let help = nearest(module, known).map(|name| format!("did you mean `{name}`?"));
     section.report().error(span, format!("plugin `{name}`: there is no module `{module}`"), help);
 }

@@ -5,8 +5,8 @@
 pub mod client;
 pub mod daemon;
 pub mod fake_dns;
-pub mod fake_smtp;
 pub mod fake_http;
+pub mod fake_smtp;
 pub mod postfix;
 pub mod servers;
 
