@@ -208,10 +208,10 @@ impl Plugin for SmtpVerify {
             self.complaints.complain(why);
         }
         let address = message.recipient.to_string();
-        let client =
+        let client: Option<IpAddr> =
             cx.request.get("client_address").and_then(|ip| std::str::from_utf8(ip).ok()?.parse().ok());
         let until = cx.deadline.backends.min(Instant::now() + self.options.timeout.0.duration());
-        let known = self.verifier.ask(message, client.map(|ip: IpAddr| ip), cx.world, until).await;
+        let known = self.verifier.ask(message, client, cx.world, until).await;
         match &known.findings.judgement {
             Judgement::Accepted => self.notes.note(format_args!("{address} is taken")),
             Judgement::Refused(refusal) => {

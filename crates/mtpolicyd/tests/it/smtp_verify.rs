@@ -107,7 +107,7 @@ fn what_is_no_answer_about_the_recipient_is_temporary() {
             "the mail server does not answer in time",
         ),
         ("a refused hello", "HELO", Say::Lines("550 5.7.1 no"), "127.0.0.1: 5.7.1 no"),
-        ("a refused sender", "MAIL", Say::Lines("550 5.7.1 no"), "5.7.1 no"),
+        ("a refused sender", "MAIL", Say::Lines("550 5.7.1 no"), "4.7.1 no"),
         ("an early end", "MAIL", Say::Lines("421 4.3.2 bye"), "127.0.0.1: 4.3.2 bye"),
         ("a late end", "RCPT", Say::Last("421 4.7.0 bye"), "127.0.0.1: 4.7.0 bye"),
         ("greylisting", "RCPT", Say::Lines("450 4.2.0 Greylisted"), "4.2.0 Greylisted"),

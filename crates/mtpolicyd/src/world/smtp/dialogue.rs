@@ -145,8 +145,7 @@ impl Conversation {
         if !reply.is_success() {
             // A server that does not want mail from this sender, or from us, says nothing of the recipient.
             let is_permanent = size.is_some() && reply.is_permanent() && is_of_size(&reply);
-            let refusal = Refusal { is_permanent, for_all_senders: false, message: reply.text() };
-            return Ok(Judgement::Refused(refusal));
+            return Ok(Judgement::Refused(refusal(&reply, is_permanent, false)));
         }
         let reply = self.link.command(&format!("RCPT TO:{}", message.recipient.path())).await?;
         if reply.is_success() {
@@ -154,7 +153,7 @@ impl Conversation {
         }
         let is_permanent = reply.is_permanent();
         let for_all_senders = is_permanent && is_of_address(&reply);
-        Ok(Judgement::Refused(Refusal { is_permanent, for_all_senders, message: reply.text() }))
+        Ok(Judgement::Refused(refusal(&reply, is_permanent, for_all_senders)))
     }
 
     /// Says good-bye.
@@ -171,6 +170,15 @@ async fn hello(link: &mut Link, helo: &str) -> Result<Capabilities, Lost> {
     }
     success(link.command(&format!("HELO {helo}")).await?)?;
     Ok(Capabilities::default())
+}
+
+/// What a reply says; the class of its enhanced code is that of what it counts as.
+fn refusal(reply: &Reply, is_permanent: bool, for_all_senders: bool) -> Refusal {
+    let mut message = reply.text();
+    if !is_permanent && matches!(reply.status(), Some(Status(5, ..))) {
+        message.replace_range(..1, "4");
+    }
+    Refusal { is_permanent, for_all_senders, message }
 }
 
 fn success(reply: Reply) -> Result<(), Lost> {

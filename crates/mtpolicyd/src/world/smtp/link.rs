@@ -27,6 +27,9 @@ const REPLY_LIMIT: Duration = Duration::from_secs(40);
 /// How long a good-bye may take; nobody waits for it.
 const QUIT_LIMIT: Duration = Duration::from_secs(2);
 
+/// After how many bytes without an end of line it is looked whether the line is too long.
+const MAX_UNREAD: usize = 4_096;
+
 /// A connection that can't be used any more, and why, in words for a log line or a reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -74,10 +77,16 @@ impl Link {
     }
 
     async fn read_reply(&mut self) -> Result<Reply, Lost> {
+        let mut looked_at = 0;
         loop {
-            if let Some((reply, length)) = Reply::parse(&self.received).map_err(Lost::because)? {
-                self.received.advance(length);
-                return Ok(reply);
+            let new = &self.received[looked_at..];
+            // A server that sends byte by byte must not have its reply read again for each.
+            if new.contains(&b'\n') || new.len() >= MAX_UNREAD {
+                if let Some((reply, length)) = Reply::parse(&self.received).map_err(Lost::because)? {
+                    self.received.advance(length);
+                    return Ok(reply);
+                }
+                looked_at = self.received.len();
             }
             let read = match &mut self.stream {
                 Stream::Plain(stream) => stream.read_buf(&mut self.received).await,
