@@ -26,8 +26,9 @@ const MAX_PROBES: usize = 200;
 const MAX_KEPT: usize = 100;
 const MAX_KEPT_OF_ONE: usize = 2;
 
-/// How long a connection is kept for the next recipient of a mail: as long as Postfix keeps one.
-const KEPT: Duration = Duration::from_secs(2);
+/// How long a connection is kept for the next recipient of a mail, which comes within milliseconds unless
+/// something else of its chain is slow.
+const KEPT: Duration = Duration::from_secs(5);
 
 /// The span that probes are counted in.
 const MINUTE: Duration = Duration::from_secs(60);
