@@ -64,11 +64,11 @@ impl Plugin for Fail2Ban {
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        let client = cx.attribute("client_address")?;
-        let ip = std::str::from_utf8(client).ok().and_then(|client| client.parse::<IpAddr>().ok());
         if self.options.enabled.get(cx.session) == Switch::Off || cx.session.result(&self.mark).is_some() {
             return Ok(Verdict::Next);
         }
+        let client = cx.attribute("client_address")?;
+        let ip = std::str::from_utf8(client).ok().and_then(|client| client.parse::<IpAddr>().ok());
         // Postfix says `unknown` of a client that has none.
         let Some(ip) = ip.map(|ip| ip.to_canonical()) else { return Ok(Verdict::Next) };
         if ip.is_loopback() || ip.is_unspecified() {

@@ -4,6 +4,7 @@
 
 use crate::support::daemon::{Daemon, Site, run};
 use crate::support::eventually;
+use crate::support::servers::program as program_of;
 use mtpolicyd::testing::geoip::{country, mmdb};
 use mtpolicyd::world::geoip::Database;
 use std::fs;
@@ -24,20 +25,21 @@ fn numbers() -> impl Iterator<Item = u64> {
 }
 
 /// What the program of the package `geoip-bin` says of an address; `None` where it finds nothing.
-fn oracle(program: &str, file: &Path, ip: IpAddr) -> Option<String> {
+fn oracle(program: &Path, file: &Path, ip: IpAddr) -> Option<String> {
     let output = run(Command::new(program).arg("-f").arg(file).arg(ip.to_string()), b"");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let country = said.split_once(": ").unwrap_or_else(|| panic!("{program} says `{said}`")).1;
+    let country = said.split_once(": ").unwrap_or_else(|| panic!("{} says `{said}`", program.display())).1;
     (!country.starts_with("IP Address not found")).then(|| country[..2].to_owned())
 }
 
 fn agrees(program: &str, file: &str, addresses: impl Iterator<Item = IpAddr>) {
+    let program = program_of(program, "geoip-bin");
     let file = Path::new(FOLDER).join(file);
     let database = Database::read(&file).expect("install the Debian package geoip-database");
     let mut known = 0;
     for ip in addresses {
         let found = database.lookup(ip).expect("the file is whole").country.map(|code| code.to_string());
-        assert_eq!(found, oracle(program, &file, ip), "{ip}");
+        assert_eq!(found, oracle(&program, &file, ip), "{ip}");
         known += usize::from(found.is_some());
     }
     assert!(known > 20, "only {known} addresses have a country");
