@@ -143,8 +143,8 @@ impl Map {
         self.fixed
     }
 
-    /// The first of the keys that has a value which is accepted. All keys are looked up in one version of the
-    /// table.
+    /// The first of the keys that has a value which is accepted. In a file all keys are looked up in the same
+    /// version of it.
     pub async fn find(
         &self,
         keys: Vec<Vec<u8>>,

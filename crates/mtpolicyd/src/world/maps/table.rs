@@ -19,6 +19,9 @@ use std::path::Path;
 /// The largest table that is read: some million lines. Larger ones are what indexed files are for.
 const TABLE_MAX_BYTES: u64 = 64 << 20;
 
+/// How many lines that are passed over the log shows.
+const WARNINGS_MAX: usize = 10;
+
 /// The types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TextKind {
@@ -56,9 +59,17 @@ impl Table {
             return Err("it is being written".to_owned());
         }
         let text = String::from_utf8(bytes).map_err(|_| "the table is no text in UTF-8".to_owned())?;
-        Table::parse(&text, kind, &mut |line, what| {
-            tracing::warn!("{}, line {line}: {what}; the line is passed over", path.display());
-        })
+        let (path, mut passed_over) = (path.display(), 0_usize);
+        let table = Table::parse(&text, kind, &mut |line, what| {
+            passed_over += 1;
+            if passed_over <= WARNINGS_MAX {
+                tracing::warn!("{path}, line {line}: {what}; the line is passed over");
+            }
+        });
+        if passed_over > WARNINGS_MAX {
+            tracing::warn!("{path}: {passed_over} lines in all are passed over");
+        }
+        table
     }
 
     /// Reads a text; `warn` gets the lines that are passed over.
