@@ -111,10 +111,7 @@ impl Plugin for PostfixMap {
             return None;
         }
         let map = if typed { typed_map(&options, setup)? } else { Map::berkeley(&options.db_file) };
-        let search = match typed {
-            true => Search::of(&options.field, &options.recipient_delimiter, &options),
-            false => Search::Plain,
-        };
+        let search = if typed { Search::of(&options) } else { Search::Plain };
         let name = setup.name.to_owned();
         let (result, scored) = (format!("{name}-result"), format!("{name}-score"));
         Some(PostfixMap { notes: setup.notes(), result, scored, map, search, options, name })

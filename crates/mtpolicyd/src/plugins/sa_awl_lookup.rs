@@ -21,8 +21,8 @@ options! {
     ///
     /// The list is a file of Berkeley DB (`db_file`) or a table in a database (`dsn`, or `db` with the name
     /// of a `<Connection>`). One that can't be read fails the plugin (`on_error`). The daemon has to be
-    /// allowed to read the file and its folder; amavis keeps it in its home, so that `group = "mtpolicyd
-    /// amavis"` may be needed, and `auto_whitelist_file_mode 0770` in SpamAssassin's local.cf.
+    /// allowed to read the file and its folder. With amavis that may take `group = "mtpolicyd amavis"`, and
+    /// `auto_whitelist_file_mode 0770` in SpamAssassin's local.cf.
     ///
     /// ```conf
     /// <Plugin amavis-awl>
@@ -112,6 +112,13 @@ impl Plugin for SaAwlLookup {
             let message = format!("Plugin {} has several lists: {}", setup.name, given.join(", "));
             setup.section.refuse(message, Some("keep one of them".to_owned()));
             return None;
+        }
+        let is_set = [("user", !options.user.is_empty()), ("password", !options.password.is_empty())];
+        for (option, _) in is_set.iter().filter(|(_, set)| *set && options.dsn.is_none()) {
+            setup.warn(option, format!("{option}: has no effect without `dsn`"));
+        }
+        if options.dsn.is_none() && options.db.is_none() && options.sql_query != default_query() {
+            setup.warn("sql_query", "sql_query: has no effect without a database".to_owned());
         }
         let list = match (options.dsn, options.db) {
             (Some(dsn), _) => {

@@ -32,26 +32,26 @@ pub(super) enum Parents {
 /// What may separate an extension from a user.
 type Delimiters = String;
 
-/// The most keys of one value: a name of a host has 127 labels at most, and both parts of an address are
-/// keys.
-const MAX_KEYS: usize = 136;
+/// The most keys of a name or an address: a name of a host has 127 labels at most.
+const MAX_KEYS: usize = 128;
 
 /// What Postfix looks up for the null sender.
 const NULL_SENDER: &[u8] = b"<>";
 
 impl Search {
     /// How the values of an attribute are looked up.
-    pub fn of(field: &str, delimiters: &str, options: &PostfixMapOptions) -> Search {
-        let parents =
-            if options.parent_domain_matches_subdomains.0 { Parents::Bare } else { Parents::Dotted };
-        match field {
+    pub fn of(options: &PostfixMapOptions) -> Search {
+        let delimiters = || options.recipient_delimiter.clone();
+        let bare = options.parent_domain_matches_subdomains.0;
+        let parents = if bare { Parents::Bare } else { Parents::Dotted };
+        match &*options.field {
             "client_address" | "server_address" => Search::Address,
             "client_name" | "reverse_client_name" | "helo_name" => Search::Name(parents),
-            "sender" | "recipient" => Search::Mail(delimiters.to_owned(), parents),
+            "sender" | "recipient" => Search::Mail(delimiters(), parents),
             "ccert_subject" | "ccert_issuer" | "ccert_fingerprint" | "ccert_pubkey_fingerprint" => {
                 Search::Whole
             }
-            _ => Search::MailOrWhole(delimiters.to_owned(), parents),
+            _ => Search::MailOrWhole(delimiters(), parents),
         }
     }
 
@@ -69,7 +69,9 @@ impl Search {
             Search::MailOrWhole(..) | Search::Whole => vec![folded(value, fixed)],
         };
         keys.retain(|key| !key.is_empty());
-        keys.truncate(if fixed { MAX_KEYS } else { 1 });
+        if !fixed {
+            keys.truncate(1);
+        }
         Ok(keys)
     }
 
@@ -143,18 +145,12 @@ fn name_keys(value: &[u8], parents: Parents) -> Vec<Vec<u8>> {
         return keys;
     }
     let mut rest = name;
-    // The first byte is part of the first label, a dot too.
-    while let Some(dot) = rest.iter().skip(1).position(|byte| *byte == b'.').map(|dot| dot + 1) {
-        match parents {
-            Parents::Bare => {
-                rest = &rest[dot + 1..];
-                keys.push(rest.to_vec());
-            }
-            Parents::Dotted => {
-                rest = &rest[dot..];
-                keys.push(rest.to_vec());
-            }
-        }
+    while keys.len() < MAX_KEYS {
+        // The first byte is part of the first label, a dot too.
+        let Some(before) = rest.iter().skip(1).position(|byte| *byte == b'.') else { break };
+        let dot = before + 1;
+        rest = if parents == Parents::Bare { &rest[dot + 1..] } else { &rest[dot..] };
+        keys.push(rest.to_vec());
     }
     keys
 }

@@ -74,3 +74,11 @@ fn there_is_one_list() {
     );
     assert!(mistakes(" db = nothere")[0].contains("there is no <Connection nothere>"));
 }
+
+#[test]
+fn options_for_another_list_are_noticed() {
+    let text = "<Plugin l>\n module = SaAwlLookup\n user = u\n sql_query = \"SELECT ?, ?\"\n</Plugin>";
+    let expected =
+        ["3:9 user: has no effect without `dsn`", "4:14 sql_query: has no effect without a database"];
+    assert_eq!(Bench::warnings(text), expected);
+}

@@ -9,7 +9,6 @@
 
 use super::Found;
 use crate::world::file::FileError;
-use nix::errno::Errno;
 use postfix_maps::berkeley::Database;
 use postfix_maps::cdb::Cdb;
 use postfix_maps::lmdb::Lmdb;
@@ -179,6 +178,7 @@ fn lock(file: &File, format: Format) -> Result<(), Trouble> {
 /// thread closes the file.
 #[cfg(target_os = "linux")]
 fn record_lock_is_held(file: &File) -> bool {
+    use nix::errno::Errno;
     use nix::fcntl::{FcntlArg, fcntl};
     use nix::libc;
     let lock = libc::flock {
