@@ -225,7 +225,6 @@ fn every_case_holds(mut site: Site, connection: &str, settings: &str) {
     let lists = lists();
     let germany = mmdb("GeoLite2-Country", true, &[("192.0.2.0/24", country("DE", "EU"))]);
     std::fs::write(site.path("geo.mmdb"), germany).expect("the folder is writable");
-    fs::write(site.path("map"), "192.0.2.0/24 OK\n").unwrap();
     fs::write(site.path("map"), "192.0.2.0/24 OK\n").expect("the folder is ours");
     site.replace("$DNS", lists.address());
     let services = services();
