@@ -26,6 +26,9 @@ const WAIT: Duration = Duration::from_millis(20);
 /// How often a file without a lock is read that makes no sense: who writes without one takes milliseconds.
 const TRIES: usize = 10;
 
+/// How long ago the last write was by somebody who may still write.
+const RECENT: Duration = Duration::from_secs(1);
+
 /// What kind of file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -75,24 +78,33 @@ impl Indexed {
             }
             Ok(None)
         };
-        self.look(look, deadline).await
+        self.look(look, deadline).await.map(|(found, _)| found)
     }
 
-    /// The value of each key.
+    /// The value of each key. That there is none is looked at twice if the file was written to a moment ago,
+    /// perhaps by somebody who takes no lock and is just moving the key from one page to another.
     pub async fn values(
         &self,
         keys: Vec<Vec<u8>>,
         deadline: Instant,
     ) -> Result<Vec<Option<Vec<u8>>>, FileError> {
-        self.look(move |get: &Get<'_>| keys.iter().map(|key| get(key)).collect(), deadline).await
+        let keys: Arc<[Vec<u8>]> = keys.into();
+        let look = move |get: &Get<'_>| keys.iter().map(|key| get(key)).collect::<Result<Vec<_>, _>>();
+        let (values, is_recent): (Vec<_>, bool) = self.look(look.clone(), deadline).await?;
+        if is_recent && values.iter().any(Option::is_none) && Instant::now() + WAIT < deadline {
+            sleep(WAIT).await;
+            return Ok(self.look(look, deadline).await?.0);
+        }
+        Ok(values)
     }
 
-    /// Looks until the file was whole and did not change, off the runtime.
+    /// Looks until the file was whole and did not change, off the runtime. Says too whether it was written to
+    /// a moment ago.
     async fn look<T: Send + 'static>(
         &self,
         look: impl Fn(&Get<'_>) -> Result<T, Error> + Send + Sync + 'static,
         deadline: Instant,
-    ) -> Result<T, FileError> {
+    ) -> Result<(T, bool), FileError> {
         let look = Arc::new(look);
         let unusable = |cause: String| FileError::Unusable { path: self.path.clone(), cause: cause.into() };
         let mut broken = 0;
@@ -128,7 +140,7 @@ fn look_once<T>(
     path: &Path,
     format: Format,
     look: &dyn Fn(&Get<'_>) -> Result<T, Error>,
-) -> Result<T, Trouble> {
+) -> Result<(T, bool), Trouble> {
     let unusable = |error: io::Error| Trouble::Unusable(crate::world::file::plain(&error));
     let file = File::open(path).map_err(unusable)?;
     lock(&file, format)?;
@@ -143,7 +155,7 @@ fn look_once<T>(
     // With the file the lock goes.
     let after = Version::of(&file.metadata().map_err(unusable)?);
     match found {
-        Ok(found) if after == before => Ok(found),
+        Ok(found) if after == before => Ok((found, after.is_recent())),
         Ok(_) => Err(Trouble::Broken("it changes all the time".to_owned())),
         Err(error) if error.may_pass() => Err(Trouble::Broken(error.to_string())),
         Err(error) => Err(Trouble::Unusable(error.to_string())),
@@ -160,6 +172,11 @@ struct Version {
 impl Version {
     fn of(metadata: &Metadata) -> Version {
         Version { length: metadata.len(), modified: metadata.modified().ok() }
+    }
+
+    fn is_recent(&self) -> bool {
+        // A time ahead of the clock counts as now.
+        self.modified.is_none_or(|modified| modified.elapsed().unwrap_or_default() < RECENT)
     }
 }
 
