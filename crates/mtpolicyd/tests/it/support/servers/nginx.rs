@@ -36,9 +36,9 @@ pub fn start_on(host: &str, certificates: Option<&Certificates>, server: &str) -
     let mut hosts = vec!["127.0.0.1", host];
     hosts.dedup();
     let listen: String = hosts.iter().map(|host| format!("listen {host}:{port}{encrypted};\n")).collect();
-    let user = if super::is_root() { "user root;\n" } else { "" };
+    // One process: a worker would outlive a master that is killed, and go on listening.
     let configuration = format!(
-        "{user}daemon off;\npid {path}/pid;\nerror_log {path}/errors;\nworker_processes 1;\n\
+        "daemon off;\nmaster_process off;\npid {path}/pid;\nerror_log {path}/errors;\n\
          events {{ worker_connections 512; }}\nhttp {{\n\
          log_format connections '$request_method $connection';\n\
          access_log {path}/access connections;\n{temporary}{files}\nserver {{\n{listen}{server}\n}}\n}}\n"
