@@ -183,11 +183,46 @@ fn a_service_is_asked_over_one_connection() {
     assert!(said.contains("none of OK, NOTFOUND"), "{said}");
 }
 
+/// What fails next, until it is that.
+fn fails_at_last(bench: &mut Bench, failure: &str) -> bool {
+    (0..60).any(|_| bench.try_run().is_err_and(|said| said.ends_with(failure)))
+}
+
 #[test]
-fn a_silent_service_fails_the_plugin_in_time() {
+fn a_silent_service_is_found_dead() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let map = format!("socketmap:inet:{}:map", silent.local_addr().unwrap());
     let mut bench = bench(&map, "timeout = 1").attribute("client_address", "10.0.0.1");
     let said = bench.try_run().unwrap_err();
     assert!(said.ends_with("no answer in time"), "{said}");
+    assert!(fails_at_last(&mut bench, "down: no answer in time"), "requests don't wait for it for ever");
+}
+
+#[test]
+fn a_service_that_hangs_up_is_dead_until_it_answers() {
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(10));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let map = format!("socketmap:inet:{}:map", listener.local_addr().unwrap());
+    let questions = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = questions.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut buffer = [0; 100];
+            let count = stream.read(&mut buffer).unwrap();
+            let mut seen = seen.lock().unwrap();
+            seen.push(String::from_utf8_lossy(&buffer[..count]).into_owned());
+            if seen.len() > 3 {
+                let _ = stream.write_all(b"5:OK OK,");
+            }
+        }
+    });
+    let mut bench = bench(&map, "").attribute("client_address", "10.0.0.1");
+    let is_back = (0..6000).any(|_| {
+        pause();
+        bench.try_run().is_ok_and(|said| said.as_deref() == Some("yes"))
+    });
+    assert!(is_back);
+    let probe = "13:map mtpolicyd,";
+    let asked = ["12:map 10.0.0.1,", probe, probe, probe, "12:map 10.0.0.1,"];
+    assert_eq!(*questions.lock().unwrap(), asked, "that it takes a connection does not make it alive");
 }

@@ -18,6 +18,9 @@ const MAX_IDLE: usize = 8;
 /// How much is read at once.
 const READ_BYTES: usize = 4096;
 
+/// What a service is asked to find out whether it answers: no table needs to have it.
+const PROBE_KEY: &[u8] = b"mtpolicyd";
+
 /// How a service is spoken to.
 pub(super) enum Protocol {
     /// The map of that name, at a socketmap server.
@@ -164,18 +167,20 @@ impl Service {
         }
     }
 
-    /// Finds out whether somebody listens.
+    /// Finds out whether the service answers, whatever it says. Idle connections are closed before: a server
+    /// with one place would wait for a question on them.
     fn probe(
         self: &Arc<Self>,
     ) -> impl FnMut() -> std::pin::Pin<Box<dyn Future<Output = Probe> + Send>> + Send + 'static {
         let service = Arc::downgrade(self);
         move || {
-            let endpoint = service.upgrade().map(|service| service.endpoint.clone());
+            let service = service.clone();
             Box::pin(async move {
-                match endpoint {
-                    None => Probe::Dropped,
-                    Some(endpoint) if connect(&endpoint).await.is_ok() => Probe::Alive,
-                    Some(_) => Probe::Dead,
+                let Some(service) = service.upgrade() else { return Probe::Dropped };
+                while service.take_idle().is_some() {}
+                match service.ask(PROBE_KEY).await {
+                    Ok(_) => Probe::Alive,
+                    Err(_) => Probe::Dead,
                 }
             })
         }
