@@ -6,6 +6,7 @@ pub mod indexed;
 mod rules;
 mod service;
 mod table;
+mod threads;
 
 use super::backend::BackendError;
 use super::file::{CachedFile, FileError};
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use table::{Table, TextKind};
+use threads::{Lost, Threads};
 use tokio::time::Instant;
 
 /// A lookup table. Nothing is opened before it is asked.
@@ -28,7 +30,7 @@ pub struct Map {
 
 enum Kind {
     Indexed(Indexed),
-    Text(Arc<CachedFile<Table>>),
+    Text(Arc<CachedFile<Table>>, Threads),
     Service(Arc<Service>),
 }
 
@@ -91,7 +93,10 @@ impl Map {
         if rest.is_empty() {
             return Err(format!("`{name}` names no table; write `TYPE:NAME`"));
         }
-        let text = |kind| Kind::Text(CachedFile::new(rest, move |path| Table::read(path, kind)));
+        let text = |kind| {
+            let file = CachedFile::new(rest, move |path| Table::read(path, kind));
+            Kind::Text(file, Threads::new())
+        };
         let indexed = |format, suffix| Kind::Indexed(Indexed::new(with_suffix(rest, suffix), format));
         let service = |protocol, endpoint| {
             let service = Service::new(name, endpoint, protocol, settings.timeout)?;
@@ -153,15 +158,17 @@ impl Map {
     ) -> Result<Option<Found>, MapError> {
         match &self.kind {
             Kind::Indexed(indexed) => indexed.find(keys, accept, deadline).await.map_err(MapError::File),
-            Kind::Text(file) => {
+            Kind::Text(file, threads) => {
                 let table = file.get(deadline).await?;
-                for key in keys {
-                    let value = table.get(&key).map_err(|cause| self.failed(cause))?;
-                    if let Some(value) = value.filter(|value| accept(value)) {
-                        return Ok(Some(Found { key, value }));
-                    }
+                if table.is_quick() {
+                    return table.find(keys, accept, deadline.into()).map_err(|cause| self.failed(cause));
                 }
-                Ok(None)
+                let search = move || table.find(keys, accept, deadline.into());
+                match threads.run(search, deadline).await {
+                    Ok(found) => found.map_err(|cause| self.failed(cause)),
+                    Err(Lost::TimedOut) => Err(self.failed("not searched in time".to_owned())),
+                    Err(Lost::Failed) => Err(self.failed("the search failed".to_owned())),
+                }
             }
             Kind::Service(service) => {
                 for key in keys {

@@ -8,6 +8,7 @@
 //! Knows: files, locks, formats. Must not know: what is looked up.
 
 use super::Found;
+use super::threads::{Lost, Threads};
 use crate::world::file::FileError;
 use postfix_maps::berkeley::Database;
 use postfix_maps::cdb::Cdb;
@@ -18,7 +19,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 /// How long to leave a file alone that another program writes.
 const WAIT: Duration = Duration::from_millis(20);
@@ -44,6 +45,7 @@ pub enum Format {
 pub struct Indexed {
     path: Arc<Path>,
     format: Format,
+    threads: Threads,
 }
 
 /// Why a lookup ends without an answer.
@@ -59,7 +61,7 @@ enum Trouble {
 impl Indexed {
     /// A file of that format. Nothing is opened yet.
     pub fn new(path: impl AsRef<Path>, format: Format) -> Indexed {
-        Indexed { path: path.as_ref().into(), format }
+        Indexed { path: path.as_ref().into(), format, threads: Threads::new() }
     }
 
     /// The first key with a value that is accepted.
@@ -110,11 +112,13 @@ impl Indexed {
         let mut broken = 0;
         loop {
             let (path, format, look) = (self.path.clone(), self.format, look.clone());
-            let once = tokio::task::spawn_blocking(move || look_once(&path, format, &*look));
-            let Ok(once) = timeout_at(deadline, once).await else {
-                return Err(FileError::TimedOut(self.path.clone()));
+            let once = self.threads.run(move || look_once(&path, format, &*look), deadline).await;
+            let once = match once {
+                Ok(once) => once,
+                Err(Lost::TimedOut) => return Err(FileError::TimedOut(self.path.clone())),
+                Err(Lost::Failed) => Err(Trouble::Unusable("the reader failed".to_owned())),
             };
-            match once.unwrap_or_else(|_| Err(Trouble::Unusable("the reader failed".to_owned()))) {
+            match once {
                 Ok(found) => return Ok(found),
                 Err(Trouble::Unusable(cause)) => return Err(unusable(cause)),
                 Err(Trouble::Broken(cause)) => {

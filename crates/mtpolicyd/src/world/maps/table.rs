@@ -6,15 +6,18 @@
 //!
 //! Knows: the syntax of each type. Must not know: what is looked up.
 
+use super::Found;
 use super::rules::{Answer, Rule, Rules, Test};
 use crate::network::Network;
 use crate::pattern::{CapturingPattern, Pattern};
 use postfix_maps::text::{Line, is_blank, key_and_value, logical_lines};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::time::Instant;
 
 /// The largest table that is read: some million lines. Larger ones are what indexed files are for.
 const TABLE_MAX_BYTES: u64 = 64 << 20;
@@ -58,9 +61,8 @@ impl Table {
         if after.len() != before.len() || after.modified().ok() != before.modified().ok() {
             return Err("it is being written".to_owned());
         }
-        let text = String::from_utf8(bytes).map_err(|_| "the table is no text in UTF-8".to_owned())?;
         let (path, mut passed_over) = (path.display(), 0_usize);
-        let table = Table::parse(&text, kind, &mut |line, what| {
+        let table = Table::parse(&bytes, kind, &mut |line, what| {
             passed_over += 1;
             if passed_over <= WARNINGS_MAX {
                 tracing::warn!("{path}, line {line}: {what}; the line is passed over");
@@ -72,9 +74,14 @@ impl Table {
         table
     }
 
-    /// Reads a text; `warn` gets the lines that are passed over.
-    pub fn parse(text: &str, kind: TextKind, warn: Warn<'_>) -> Result<Table, String> {
-        let lines = logical_lines(text);
+    /// Reads a text; `warn` gets the lines that are passed over. Other encodings than UTF-8 are no matter in a
+    /// comment.
+    pub fn parse(bytes: &[u8], kind: TextKind, warn: Warn<'_>) -> Result<Table, String> {
+        let text = String::from_utf8_lossy(bytes);
+        let mut lines = logical_lines(&text);
+        if matches!(text, Cow::Owned(_)) {
+            lines = lines_in_utf8(lines, kind, warn)?;
+        }
         if kind == TextKind::Hash {
             return Ok(Table::Hash(hash(&lines, warn)));
         }
@@ -94,15 +101,34 @@ impl Table {
         Ok(Table::Rules(rules))
     }
 
-    /// The value of a key.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    /// Whether a search takes no time to speak of. Lines that are tried one after the other do.
+    pub fn is_quick(&self) -> bool {
+        matches!(self, Table::Hash(_))
+    }
+
+    /// The first of the keys that has a value which is accepted.
+    pub fn find(
+        &self,
+        keys: Vec<Vec<u8>>,
+        accept: fn(&[u8]) -> bool,
+        deadline: Instant,
+    ) -> Result<Option<Found>, String> {
+        for key in keys {
+            if let Some(value) = self.get(&key, deadline)?.filter(|value| accept(value)) {
+                return Ok(Some(Found { key, value }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, String> {
         match self {
             Table::Hash(entries) => {
                 let key = std::str::from_utf8(key).ok();
                 let value = key.and_then(|key| entries.get(key));
                 Ok(value.map(|value| value.as_bytes().to_vec()))
             }
-            Table::Rules(rules) => rules.get(key),
+            Table::Rules(rules) => rules.get(key, deadline),
         }
     }
 }
@@ -116,6 +142,21 @@ enum Flaw {
     PassedOver(String),
     /// Postfix reads it, we can't.
     Fatal(String),
+}
+
+/// The lines of a text that is not all in UTF-8, without those that are not. Postfix passes over them too
+/// where they are keys and networks, and reads patterns as bytes.
+fn lines_in_utf8(lines: Vec<Line>, kind: TextKind, warn: Warn<'_>) -> Result<Vec<Line>, String> {
+    const WHAT: &str = "this is no text in UTF-8";
+    let (other, lines): (Vec<_>, Vec<_>) =
+        lines.into_iter().partition(|line| line.text.contains(char::REPLACEMENT_CHARACTER));
+    match (other.first(), kind) {
+        (Some(line), TextKind::Regexp | TextKind::Pcre) => Err(format!("line {}: {WHAT}", line.number)),
+        _ => {
+            other.iter().for_each(|line| warn(line.number, WHAT));
+            Ok(lines)
+        }
+    }
 }
 
 fn passed_over(what: impl Into<String>) -> Flaw {

@@ -4,9 +4,13 @@
 
 use super::*;
 
+fn later() -> Instant {
+    Instant::now() + std::time::Duration::from_secs(60)
+}
+
 fn table(kind: TextKind, text: &str) -> (Table, Vec<usize>) {
     let mut passed_over = Vec::new();
-    let table = Table::parse(text, kind, &mut |line, _| passed_over.push(line));
+    let table = Table::parse(text.as_bytes(), kind, &mut |line, _| passed_over.push(line));
     (table.unwrap(), passed_over)
 }
 
@@ -15,7 +19,7 @@ fn check(kind: TextKind, text: &str, passed_over: &[usize], cases: &[(&str, Opti
     let (table, lines) = table(kind, text);
     assert_eq!(lines, passed_over);
     for (key, value) in cases {
-        let found = table.get(key.as_bytes()).unwrap();
+        let found = table.get(key.as_bytes(), later()).unwrap();
         assert_eq!(found.as_deref(), value.map(str::as_bytes), "{key}");
     }
 }
@@ -62,7 +66,7 @@ fn a_pattern_that_we_lack_fails_the_table() {
     for (kind, text) in
         [(TextKind::Pcre, "/a/ x\n/(?R)/ x"), (TextKind::Pcre, "/a/U x"), (TextKind::Regexp, "/a\\(b/x x")]
     {
-        let failed = Table::parse(text, kind, &mut |_, _| panic!("it fails the table")).err();
+        let failed = Table::parse(text.as_bytes(), kind, &mut |_, _| panic!("it fails the table")).err();
         let line = text.lines().count();
         assert!(failed.as_ref().is_some_and(|why| why.starts_with(&format!("line {line}: "))), "{failed:?}");
     }
@@ -82,4 +86,25 @@ fn posix_expressions_are_read_as_such() {
         ("yx", Some("no bracket")),
     ];
     check(TextKind::Regexp, text, &[], &cases);
+}
+
+#[test]
+fn only_lines_in_other_encodings_are_lost() {
+    let text = b"# f\xfcr M\xfcller\na@b OK\nm\xfcller@b OK\nc@b OK\n";
+    let mut lines = Vec::new();
+    let table = Table::parse(text, TextKind::Hash, &mut |line, _| lines.push(line)).unwrap();
+    assert_eq!(lines, [3]);
+    let keys = ["x", "c@b"].map(|key| key.as_bytes().to_vec()).to_vec();
+    let found = table.find(keys, |_| true, later()).unwrap().unwrap();
+    assert_eq!((&*found.key, &*found.value), (b"c@b".as_slice(), b"OK".as_slice()));
+    let pattern = b"# \xfc\n/a/ 1\n/\xfc/ 2\n";
+    let failed = Table::parse(pattern, TextKind::Pcre, &mut |_, _| panic!("it fails the table")).err();
+    assert_eq!(failed.as_deref(), Some("line 3: this is no text in UTF-8"));
+}
+
+#[test]
+fn lines_are_not_tried_after_the_deadline() {
+    let (table, _) = table(TextKind::Pcre, "/a/ x");
+    let past = Instant::now().checked_sub(std::time::Duration::from_secs(1)).unwrap();
+    assert_eq!(table.get(b"a", past), Err("the lines take too long for this key".to_owned()));
 }
