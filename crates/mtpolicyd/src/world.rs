@@ -1,4 +1,4 @@
-//! The outside: what answers questions, each as an enum of the real one and a fake one for tests.
+//! The outside: what answers questions. DNS and the clock are enums of the real one and a fake one for tests.
 //!
 //! Knows: protocols. Must not know: sessions, options, plugins.
 
