@@ -6,7 +6,7 @@
 use crate::options::{Field, OptionSpec, OptionalUserConfig, Presence, Section, spec};
 use crate::pattern::Pattern;
 use crate::session::Session;
-use crate::value::{Score, Value, nearest, numeric_prefix};
+use crate::value::{Score, Value, nearest, numeric_prefix, words};
 use crate::world::backend::Secret;
 use crate::world::dnslist::{ReturnCodes, ReturnCodesError};
 use crate::world::http::Url;
@@ -104,6 +104,20 @@ impl Field for Scoring {
     fn absent() -> Option<Self> {
         OptionalUserConfig::absent().map(|score| Scoring { score, field: SCORE_FIELD.to_owned() })
     }
+}
+
+words! {
+    /// What a plugin does that acts on what another one has found.
+    pub enum Mode {
+        /// Reject the mail.
+        Reject = "reject",
+        /// End the chain without an opinion.
+        Accept = "accept",
+        /// The same.
+        Dunno = "dunno",
+        /// Only add the score.
+        Passive = "passive",
+    } else Passive
 }
 
 /// The score that is meant where none is named.

@@ -138,6 +138,15 @@ impl Setup<'_, '_> {
         }
     }
 
+    /// The same for the two actions of a plugin that looks something up.
+    pub fn check_match_actions(&self, matched: Option<&String>, not_matched: Option<&String>) {
+        for (option, action) in [("match_action", matched), ("not_match_action", not_matched)] {
+            if let Some(action) = action {
+                self.check_action(option, action);
+            }
+        }
+    }
+
     /// The same for an action that users may override.
     pub fn check_actions(&self, option: &str, action: &OptionalUserConfig<String>) {
         if let Some(action) = action.configured() {

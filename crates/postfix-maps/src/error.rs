@@ -49,3 +49,15 @@ impl From<Error> for io::Error {
         }
     }
 }
+
+/// The bytes that came from a service are no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyError(pub(crate) &'static str);
+
+impl fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for ReplyError {}

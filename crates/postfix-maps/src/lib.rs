@@ -31,5 +31,5 @@ mod read_at;
 pub mod socketmap;
 pub mod text;
 
-pub use error::Error;
+pub use error::{Error, ReplyError};
 pub use read_at::ReadAt;

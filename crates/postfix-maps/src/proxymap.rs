@@ -1,8 +1,8 @@
 //! The protocol of Postfix's proxymap(8): names and values, each with a NUL behind it, and a NUL more at the
 //! end.
 
+use crate::ReplyError;
 use crate::limits::PROXYMAP_REPLY_MAX_BYTES;
-use std::fmt;
 
 /// Has the table locked while it is read, and keys folded to lower case where its type does so.
 const FLAGS: &str = "16448";
@@ -17,18 +17,6 @@ pub enum Reply {
     /// It can't say, or does not want to.
     Failed(&'static str),
 }
-
-/// The bytes that came are no reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplyError(&'static str);
-
-impl fmt::Display for ReplyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for ReplyError {}
 
 /// The question for a key of a table, such as `hash:/etc/postfix/access`. A key with a NUL in it can't be
 /// asked for.

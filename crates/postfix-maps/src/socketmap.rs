@@ -1,7 +1,7 @@
 //! The socketmap protocol (socketmap_table(5)): a question and an answer, each as a netstring.
 
+use crate::ReplyError;
 use crate::limits::SOCKETMAP_REPLY_MAX_BYTES;
-use std::fmt;
 
 /// Digits of the longest length that a reply may have.
 const LENGTH_MAX_DIGITS: usize = 6;
@@ -16,18 +16,6 @@ pub enum Reply {
     /// It can't say: `TEMP`, `TIMEOUT` or `PERM`, and why.
     Failed(String),
 }
-
-/// The bytes that came are no reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplyError(&'static str);
-
-impl fmt::Display for ReplyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for ReplyError {}
 
 /// The question for a key of a map.
 pub fn request(map: &str, key: &[u8]) -> Vec<u8> {

@@ -3,11 +3,11 @@
 mod choice;
 
 use self::choice::{Asn, Choice, Choosable, Continent, Country};
-use crate::fields::{Scoring, Template, printable};
+use crate::fields::{Mode, Scoring, Template, printable};
 use crate::options::{OptionalUserConfig, UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
-use crate::value::{Flag, Switch, words};
+use crate::value::{Flag, Switch};
 
 options! {
     /// Acts on the country, the continent or the network operator that a GeoIPLookup plugin before it has
@@ -66,20 +66,6 @@ options! {
         /// Added to the score if the client matches.
         score: Scoring,
     }
-}
-
-words! {
-    /// What to do with a client that matches.
-    pub enum Mode {
-        /// Reject the mail.
-        Reject = "reject",
-        /// End the chain without an opinion.
-        Accept = "accept",
-        /// The same.
-        Dunno = "dunno",
-        /// Only add the score.
-        Passive = "passive",
-    } else Passive
 }
 
 /// See the options.

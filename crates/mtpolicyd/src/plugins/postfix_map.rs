@@ -95,13 +95,7 @@ impl Plugin for PostfixMap {
     type Options = PostfixMapOptions;
 
     fn new(options: PostfixMapOptions, setup: &mut Setup<'_, '_>) -> Option<PostfixMap> {
-        let actions =
-            [("match_action", &options.match_action), ("not_match_action", &options.not_match_action)];
-        for (option, action) in actions {
-            if let Some(action) = action {
-                setup.check_action(option, action);
-            }
-        }
+        setup.check_match_actions(options.match_action.as_ref(), options.not_match_action.as_ref());
         let typed = maps::has_type(&options.db_file);
         if !typed && options.field != CLIENT_ADDRESS {
             let help = format!("write `db_file = \"hash:{}\"`", options.db_file);

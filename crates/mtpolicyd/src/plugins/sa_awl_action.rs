@@ -1,7 +1,7 @@
 //! `SaAwlAction`: acts on what SpamAssassin's auto-whitelist knows of the sender.
 
 use crate::awl;
-use crate::fields::{SCORE_FIELD, Template, printable};
+use crate::fields::{Mode, SCORE_FIELD, Template, printable};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Integer, Score, Switch, perl_number, words};
@@ -54,20 +54,6 @@ options! {
         /// Whether the mean score has to be at least (`gt`) or at most (`lt`) the threshold.
         r#match: Comparison = Comparison::AtLeast,
     }
-}
-
-words! {
-    /// What to do if the mean score matches.
-    pub enum Mode {
-        /// Reject the mail.
-        Reject = "reject",
-        /// End the chain without an opinion.
-        Accept = "accept",
-        /// The same.
-        Dunno = "dunno",
-        /// Only add the score.
-        Passive = "passive",
-    } else Passive
 }
 
 words! {

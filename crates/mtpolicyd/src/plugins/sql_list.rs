@@ -66,13 +66,7 @@ impl Plugin for SqlList {
     type Options = SqlListOptions;
 
     fn new(options: SqlListOptions, setup: &mut Setup<'_, '_>) -> Option<SqlList> {
-        let actions =
-            [("match_action", &options.match_action), ("not_match_action", &options.not_match_action)];
-        for (option, action) in actions {
-            if let Some(action) = action {
-                setup.check_action(option, action);
-            }
-        }
+        setup.check_match_actions(options.match_action.as_ref(), options.not_match_action.as_ref());
         let sql = setup.sql("db", &options.db)?;
         options.sql_query.check("sql_query", setup);
         if sql.dialect() != Dialect::MySql && options.sql_query == default_query() {
