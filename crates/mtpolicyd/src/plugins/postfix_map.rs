@@ -13,17 +13,18 @@ use std::path::PathBuf;
 options! {
     /// Adds to the score (once a mail) or answers when a lookup table of Postfix has a value, or has it not.
     ///
-    /// `OK` and numbers in the table are a match. Anything else, such as `REJECT` or `DUNNO`, is none: it
-    /// ends the search, so that an entry for an address makes an exception from one for its network.
+    /// `OK`, in capital letters, and numbers in the table are a match. Anything else, such as `REJECT` or
+    /// `DUNNO`, is none: it ends the search, so that an entry for an address makes an exception from one for its network.
     ///
     /// `db_file` is the path of a file that `postmap hash:FILE` has made, with its `.db`, or the name of
     /// any table as in Postfix's main.cf. The types are `hash`, `btree`, `lmdb`, `cdb`, `texthash`, `cidr`,
     /// `regexp`, `pcre`, `socketmap` (`socketmap:inet:HOST:PORT:NAME`, `socketmap:unix:PATH:NAME`) and
     /// `proxy`. `proxy:TYPE:NAME` has Postfix's proxymap look, in a table of any type that is in its
     /// `proxy_read_maps`. A table that was rebuilt is used within a second. While postmap writes one,
-    /// requests wait for it.
+    /// requests wait for it; one that people write is best put in place with mv(1), as Postfix advises.
     ///
-    /// A table that can't be read fails the plugin (`on_error`).
+    /// A table that can't be read, and a service that does not answer, fails the plugin (`on_error`). A
+    /// service that is known to be dead is not waited for until it answers again.
     ///
     /// Parts of a value are looked up in the order of access(5), in lower case; `cidr`, `regexp`, `pcre` and
     /// `socketmap` get the whole value only. Addresses of clients: `192.0.2.1`, `192.0.2`, `192.0`, `192`, or
@@ -56,7 +57,8 @@ options! {
         /// others than Postfix's own are addresses of mail if there is an `@` in their value, else looked up
         /// whole.
         field: String = "client_address",
-        /// What separates an extension from a user, as in Postfix; each character by itself.
+        /// What separates an extension from a user, as in Postfix: `+`. Of several characters each does by
+        /// itself; without any, addresses have no extension.
         recipient_delimiter: String = "",
         /// Whether `example.org` in the table matches `mail.example.org` too, as in Postfix by default (`1`);
         /// otherwise only `.example.org` does (`0`).

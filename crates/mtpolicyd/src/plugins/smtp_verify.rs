@@ -67,14 +67,14 @@ options! {
         host: Option<String>,
         /// The port to ask on.
         port: Limit = Limit(25),
-        /// Whether it is looked up if the server has TLSA records. They count if DNSSEC proves them, and the
+        /// Whether to look up if the server has TLSA records. They count if DNSSEC proves them, and the
         /// way to the server: a validating name server is needed that is believed (see `trust_ad` of the
         /// `<Dns>` block). A domain without MX records has none.
         check_tlsa: Switch = Switch::Off,
-        /// Whether it is looked up if the address has an OPENPGPKEY record that DNSSEC proves (RFC 7929), for
+        /// Whether to look up if the address has an OPENPGPKEY record that DNSSEC proves (RFC 7929), for
         /// which the same is needed.
         check_openpgp: Switch = Switch::Off,
-        /// The attribute with the address that MAIL FROM names. The null sender stands for one that is empty.
+        /// The attribute with the address that MAIL FROM names. If it is empty, that is the null sender.
         sender_field: String = "recipient",
         /// An address for MAIL FROM instead of that of an attribute.
         sender: Option<String>,
@@ -96,11 +96,13 @@ options! {
         has_starttls_score: Option<Score>,
         /// Added to the score if it does not.
         no_starttls_score: Option<Score>,
-        /// Added to the score if there are TLSA records, with `check_tlsa`.
+        /// Added to the score if there are TLSA records, with `check_tlsa`. What can't be looked up has
+        /// neither this score nor the next.
         has_tlsa_score: Option<Score>,
         /// Added to the score if there are none.
         no_tlsa_score: Option<Score>,
-        /// Added to the score if there is an OPENPGPKEY record, with `check_openpgp`.
+        /// Added to the score if there is an OPENPGPKEY record, with `check_openpgp`; here too what can't be
+        /// looked up has neither.
         has_openpgp_score: Option<Score>,
         /// Added to the score if there is none.
         no_openpgp_score: Option<Score>,
@@ -112,15 +114,18 @@ options! {
         starttls: Switch = Switch::On,
         /// How long a mail waits for the answer; then it is a temporary failure.
         timeout: Span = Span(Seconds(10)),
-        /// How long it is remembered that an address is taken. A mailbox may be full before.
+        /// How long it is remembered that a server takes mail for an address; that a mailbox is gone or full
+        /// may be noticed so much later.
         positive_expire: Span = Span(Seconds(7 * 86_400)),
         /// How long a permanent failure is remembered.
         negative_expire: Span = Span(Seconds(3 * 3_600)),
-        /// How long a temporary failure is remembered. Less than the pause before a mail comes again.
+        /// How long a temporary failure is remembered. It should be shorter than the pause after which a mail
+        /// comes again, which is five minutes for Postfix.
         temporary_expire: Span = Span(Seconds(120)),
         /// How many answers are remembered at most.
         cache_size: Limit = Limit(100_000),
-        /// A connection that keeps the answers too, for other daemons and for after a restart.
+        /// The name of a `<Connection>` that keeps the answers too, for other daemons and for after a restart:
+        /// of any module but Ldap.
         store: Option<String>,
         /// How many questions a server is asked at once; others wait.
         max_concurrent: Limit = Limit(5),

@@ -62,29 +62,29 @@ options! {
     pub struct SpfOptions {
         /// Whether the checks are made.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do if the client may send for the sender: `passive` adds the score, `accept` and `dunno`
-        /// also end the chain with `dunno`.
+        /// What to do if the client may send for the sender (`pass`): `passive` adds the score, `accept` and
+        /// `dunno` also end the chain with `dunno`.
         pass_mode: UserConfig<PassMode> = PassMode::Passive,
         /// Added to the score if the client may send for the sender; mostly less than 0.
         pass_score: Option<Score>,
-        /// What to do if the client probably may not: `passive`, `accept` and `dunno` as above, `reject`
-        /// rejects the mail.
+        /// What to do if the client probably may not (`softfail`): `passive`, `accept` and `dunno` as above,
+        /// `reject` rejects the mail.
         softfail_mode: UserConfig<SoftFailMode> = SoftFailMode::Passive,
-        /// Added if it probably may not.
+        /// Added to the score if it probably may not.
         softfail_score: Option<Score>,
-        /// What to do if the client may not: `reject` the mail, or only add the score (`passive`).
+        /// What to do if the client may not (`fail`): `reject` the mail, or only add the score (`passive`).
         fail_mode: UserConfig<FailMode> = FailMode::Reject,
-        /// Added if it may not.
+        /// Added to the score if it may not.
         fail_score: Option<Score>,
         /// What to do if the name service does not answer, or not in time: `passive` adds the score, `dunno`
         /// also ends the chain, `defer` and `reject` answer so.
         temperror_mode: ErrorMode = ErrorMode::Defer,
-        /// Added if the name service does not answer.
+        /// Added to the score if the name service does not answer.
         temperror_score: Option<Score>,
         /// What to do if what the domain publishes can't be evaluated: mistakes, two records, limits. The
         /// words are those of `temperror_mode`.
         permerror_mode: ErrorMode = ErrorMode::Reject,
-        /// Added if the domain's records can't be evaluated.
+        /// Added to the score if the domain's records can't be evaluated.
         permerror_score: Option<Score>,
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD.to_owned(),
