@@ -161,7 +161,10 @@ fn look_once<T>(
     match found {
         Ok(found) if after == before => Ok((found, after.is_recent())),
         Ok(_) => Err(Trouble::Broken("it changes all the time".to_owned())),
-        Err(error) if error.may_pass() => Err(Trouble::Broken(error.to_string())),
+        // Nobody is writing what has been so for a while.
+        Err(error) if error.may_pass() && (after != before || after.is_recent()) => {
+            Err(Trouble::Broken(error.to_string()))
+        }
         Err(error) => Err(Trouble::Unusable(error.to_string())),
     }
 }
@@ -254,4 +257,25 @@ fn with_or_without_nul(data: &impl Lookup, key: &[u8]) -> Result<Option<Vec<u8>>
         }
         value
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_file_is_read_again_only_while_it_may_be_written() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(10_000).unwrap();
+        let indexed = Indexed::new(file.path(), Format::Berkeley);
+        let mut waited = Vec::new();
+        for age in [Duration::ZERO, Duration::from_secs(60)] {
+            file.as_file().set_modified(SystemTime::now() - age).unwrap();
+            let begun = Instant::now();
+            let found = indexed.find(vec![b"x".to_vec()], |_| true, begun + Duration::from_secs(60)).await;
+            assert!(matches!(found, Err(FileError::Unusable { .. })), "{found:?}");
+            waited.push(begun.elapsed() >= WAIT);
+        }
+        assert_eq!(waited, [true, false]);
+    }
 }
