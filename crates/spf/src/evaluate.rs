@@ -163,6 +163,9 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
                 if let Err(problem) = self.count_term() {
                     return problem.into();
                 }
+                if asking.domain().is_some_and(|spec| self.wants_ascii_user(spec)) {
+                    return Match::No;
+                }
                 match asking {
                     Mechanism::Include(spec) => self.include(domain, spec).await,
                     Mechanism::A(hosts) => self.a(domain, hosts).await,
@@ -193,6 +196,9 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
 
     async fn a(&mut self, domain: &str, hosts: &Hosts) -> Match {
         let name = self.name(domain, hosts.domain.as_ref()).await;
+        if !is_name(&name) {
+            return Match::No;
+        }
         match self.addresses(&name).await {
             Ok(addresses) => {
                 self.count_void(addresses.is_empty(), hosts.hold(self.request.client, &addresses))
@@ -204,7 +210,7 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
     async fn mx(&mut self, domain: &str, hosts: &Hosts) -> Match {
         let name = self.name(domain, hosts.domain.as_ref()).await;
         if !is_name(&name) {
-            return self.count_void(true, false);
+            return Match::No;
         }
         let exchanges = match self.lookups.names(Question::Exchanges(name.clone())).await {
             Ok(exchanges) => exchanges,
@@ -235,7 +241,7 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
     async fn exists(&mut self, domain: &str, spec: &MacroText) -> Match {
         let name = self.name(domain, Some(spec)).await;
         if !is_name(&name) {
-            return self.count_void(true, false);
+            return Match::No;
         }
         // Of IPv4, whatever the client has.
         match self.lookups.addresses(&name, IpAddr::from([0, 0, 0, 0])).await {
@@ -273,6 +279,11 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
         found.map_err(|failure| failed("the addresses", name, &failure))
     }
 
+    /// Whether a term means a name with the user in it, who is not in ASCII. It matches nothing (RFC 8616, 4).
+    fn wants_ascii_user(&self, spec: &MacroText) -> bool {
+        !self.request.user.is_ascii() && (spec.has('l') || spec.has('s'))
+    }
+
     fn count_term(&mut self) -> Result<(), Problem> {
         self.terms += 1;
         let limit = self.settings.limits.terms;
@@ -282,7 +293,7 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
         Err(Problem::permanent(format!("the records have more than {limit} terms that ask the name service")))
     }
 
-    /// Counts a term that found nothing.
+    /// Counts a term that found nothing. One that could not ask, for want of a name, is none of them.
     fn count_void(&mut self, void: bool, matches: bool) -> Match {
         self.void_terms += usize::from(void);
         let limit = self.settings.limits.void_terms;

@@ -41,6 +41,18 @@ pub(crate) enum Mechanism {
     Exists(MacroText),
 }
 
+impl Mechanism {
+    /// The domain that it names.
+    pub(crate) fn domain(&self) -> Option<&MacroText> {
+        match self {
+            Mechanism::Include(spec) | Mechanism::Exists(spec) => Some(spec),
+            Mechanism::A(hosts) | Mechanism::Mx(hosts) => hosts.domain.as_ref(),
+            Mechanism::Ptr(spec) => spec.as_ref(),
+            Mechanism::All | Mechanism::Ip(..) => None,
+        }
+    }
+}
+
 /// The hosts of a domain, `None` that of the record, and the networks around their addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hosts {

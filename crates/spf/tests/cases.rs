@@ -91,6 +91,28 @@ fn odd_users_are_users() {
 }
 
 #[test]
+fn a_user_that_makes_no_name_matches_nothing_and_breaks_nothing() {
+    let zone = [
+        "d.test TXT v=spf1 exists:%{l}.a.test exists:%{l}.b.test a:%{l}.c.test mx:%{l}.e.test ip4:192.0.2.10 -all",
+        "i.test TXT v=spf1 include:%{l}.i.test ip4:192.0.2.10 -all",
+    ];
+    let verdict = |sender: &str| {
+        let (zone, request) =
+            (Zone::new(&zone), Request::mail_from([192, 0, 2, 10].into(), "h.test", sender));
+        zone.wait(check(&zone, &request, &Settings::default())).verdict
+    };
+    for user in ["a..b", ".", "j\u{f6}rg", &"x".repeat(64)] {
+        assert_eq!(verdict(&format!("{user}@d.test")), Verdict::Pass, "{user}");
+    }
+    // These names can be asked for, and there is nothing.
+    for user in ["joe", "a b", "a\"b"] {
+        assert_eq!(verdict(&format!("{user}@d.test")), Verdict::PermError, "{user}");
+    }
+    assert_eq!(verdict("j\u{f6}rg@i.test"), Verdict::Pass);
+    assert_eq!(verdict("joe@i.test"), Verdict::PermError);
+}
+
+#[test]
 fn every_limit_can_be_set() {
     let zone = [
         "d.test TXT v=spf1 a:n1.test a:n2.test mx:m.test -all",
