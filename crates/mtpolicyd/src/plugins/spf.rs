@@ -15,7 +15,7 @@ use crate::sender_policy::{
 use crate::session::Session;
 use crate::value::{Count, Score, Span, Switch, words};
 use crate::world::dns::Question;
-use exemption::{Domains, HeloNames, Networks};
+use exemption::{Domains, Exemption, HeloNames, Networks};
 use finding::Finding;
 use header::HeaderKind;
 use postfix_policy::Request;
@@ -104,11 +104,13 @@ options! {
         /// HELO names of hosts whose failures and errors have no consequences, separated by commas or blanks:
         /// `mail.example.org` is that name alone, `.example.org` the domain and all names below it. Anybody
         /// can say such a name, so it counts only for a client that may use it by SPF or, where the name has
-        /// no SPF record, for one of its addresses.
+        /// no SPF record, for one of its addresses. Where the name service does not say so, the result is
+        /// `temperror` instead of a failure.
         whitelist_helo: HeloNames = HeloNames::default(),
         /// Domains whose mail hosts, by the SPF records of those domains, may send for everybody: forwarders
         /// that keep the sender. For such a client failures and errors have no consequences. Separated by
-        /// commas or blanks. They are looked up only after a failure or an error.
+        /// commas or blanks. They are looked up only after a failure or an error; where that can't be done
+        /// now, the result is `temperror` instead.
         whitelist_spf_of: Domains = Domains::default(),
         /// Whether the HELO name is checked. Without it a mail without a sender is not checked.
         check_helo: Switch = Switch::On,
@@ -259,11 +261,18 @@ impl Plugin for Spf {
             if is_blamed(finding.verdict) && exempt.is_none() {
                 exempt = Some(self.is_exempt(&requests, &findings, cx, deadline).await);
             }
-            if exempt == Some(true) {
-                self.notes.note("the client is on a whitelist by its name or as a forwarder");
-                break;
-            }
-            verdict = self.judge(request, finding, is_last, cx);
+            verdict = match exempt {
+                Some(Exemption::Yes) => {
+                    self.notes.note("the client is on a whitelist by its name or as a forwarder");
+                    break;
+                }
+                // It may be one of those that nothing is held against.
+                Some(Exemption::Unknown) if is_blamed(finding.verdict) => {
+                    let undecided = finding.undecided("the whitelists can't be looked up");
+                    self.judge(request, &undecided, is_last, cx)
+                }
+                _ => self.judge(request, finding, is_last, cx),
+            };
             if verdict != Verdict::Next {
                 break;
             }
@@ -378,16 +387,19 @@ impl Spf {
         findings: &[Finding],
         cx: &mut Cx<'_>,
         deadline: Instant,
-    ) -> bool {
+    ) -> Exemption {
+        let mut exemption = Exemption::No;
         if let Some(helo) = helo_of(cx.request).filter(|helo| self.options.whitelist_helo.contain(helo)) {
             let checked =
                 requests.iter().zip(findings).find(|(request, _)| request.identity == Identity::Helo);
             let verdict = checked.map(|(_, finding)| finding.verdict);
-            if exemption::may_use_name(&helo, verdict, &self.checks, cx, deadline).await {
-                return true;
-            }
+            exemption = exemption::may_use_name(&helo, verdict, &self.checks, cx, deadline).await;
         }
-        exemption::sends_for_any(&self.options.whitelist_spf_of, &self.checks, cx, deadline).await
+        if exemption == Exemption::Yes {
+            return exemption;
+        }
+        let domains = &self.options.whitelist_spf_of;
+        exemption.or(exemption::sends_for_any(domains, &self.checks, cx, deadline).await)
     }
 }
 

@@ -115,6 +115,36 @@ impl Value for HeloNames {
     }
 }
 
+/// Whether a client is one of those whose failures have no consequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exemption {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+    /// The name service does not say.
+    Unknown,
+}
+
+impl Exemption {
+    fn of(verdict: Verdict) -> Exemption {
+        match verdict {
+            Verdict::Pass => Exemption::Yes,
+            Verdict::TempError => Exemption::Unknown,
+            _ => Exemption::No,
+        }
+    }
+
+    /// That of two lists: one is enough.
+    pub fn or(self, other: Exemption) -> Exemption {
+        match (self, other) {
+            (Exemption::Yes, _) | (_, Exemption::Yes) => Exemption::Yes,
+            (Exemption::Unknown, _) | (_, Exemption::Unknown) => Exemption::Unknown,
+            (Exemption::No, Exemption::No) => Exemption::No,
+        }
+    }
+}
+
 /// Whether the client may call itself by this name: its SPF record says so or, where it has none, its
 /// address. The verdict is that of the check, if it was made.
 pub async fn may_use_name(
@@ -123,37 +153,44 @@ pub async fn may_use_name(
     checks: &Checks,
     cx: &mut Cx<'_>,
     deadline: Instant,
-) -> bool {
+) -> Exemption {
     let verdict = match (verdict, helo_request(cx.request)) {
         (Some(verdict), _) => verdict,
         (None, Some(request)) => {
             let outcomes = checks.run(cx, &[request], deadline).await;
             outcomes.first().map_or(Verdict::TempError, |outcome| outcome.verdict)
         }
-        (None, None) => return false,
+        (None, None) => return Exemption::No,
     };
     match verdict {
-        Verdict::Pass => true,
-        Verdict::None => has_address_of_client(helo, cx).await,
-        _ => false,
+        Verdict::None => has_address_of_client(helo, cx, deadline).await,
+        verdict => Exemption::of(verdict),
     }
 }
 
-async fn has_address_of_client(name: &str, cx: &mut Cx<'_>) -> bool {
-    let Some(client) = client_of(cx.request) else { return false };
+async fn has_address_of_client(name: &str, cx: &mut Cx<'_>, deadline: Instant) -> Exemption {
+    let Some(client) = client_of(cx.request) else { return Exemption::No };
     let record_type = if client.is_ipv4() { RecordType::A } else { RecordType::Aaaa };
-    match (cx.dns(&Question::new(name, record_type)).await, client) {
+    let answer = cx.ahead.answer(&cx.world.dns, &Question::new(name, record_type), deadline).await;
+    let has = match (answer, client) {
+        (Answer::Failed(_), _) => return Exemption::Unknown,
         (Answer::Addresses(addresses), IpAddr::V4(client)) => addresses.contains(&client),
         (Answer::Ipv6Addresses(addresses), IpAddr::V6(client)) => addresses.contains(&client),
         _ => false,
-    }
+    };
+    if has { Exemption::Yes } else { Exemption::No }
 }
 
 /// Whether the client is a host of one of these domains, by their SPF records.
-pub async fn sends_for_any(domains: &Domains, checks: &Checks, cx: &mut Cx<'_>, deadline: Instant) -> bool {
-    let Some(client) = client_of(cx.request) else { return false };
+pub async fn sends_for_any(
+    domains: &Domains,
+    checks: &Checks,
+    cx: &mut Cx<'_>,
+    deadline: Instant,
+) -> Exemption {
+    let Some(client) = client_of(cx.request) else { return Exemption::No };
     let request = |domain: &String| spf::Request::mail_from(client, domain, domain);
     let requests: Vec<_> = domains.0.iter().map(request).collect();
     let outcomes = checks.run(cx, &requests, deadline).await;
-    outcomes.iter().any(|outcome| outcome.verdict == Verdict::Pass)
+    outcomes.iter().fold(Exemption::No, |exemption, outcome| exemption.or(Exemption::of(outcome.verdict)))
 }

@@ -5,6 +5,9 @@
 use serde_json::{Value, json};
 use spf::{Outcome, Request, Verdict};
 
+/// How much of a term is kept: a header has no room for more, and a record has some 64 KiB.
+const MAX_TERM_CHARS: usize = 200;
+
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -27,9 +30,18 @@ impl Finding {
             verdict: outcome.verdict,
             text: outcome.describe(request),
             explanation: String::new(),
-            mechanism: outcome.mechanism().map(str::to_owned),
+            mechanism: outcome.mechanism().map(|term| term.chars().take(MAX_TERM_CHARS).collect()),
             problem: outcome.problem.clone(),
         }
+    }
+
+    /// That nobody knows now whether this counts, and why.
+    pub fn undecided(&self, why: &str) -> Finding {
+        if self.verdict == Verdict::TempError {
+            return self.clone();
+        }
+        let text = format!("{why}, and without them: {}", self.text);
+        Finding { verdict: Verdict::TempError, text, ..self.clone() }
     }
 
     /// As it is kept, together with what it is about.

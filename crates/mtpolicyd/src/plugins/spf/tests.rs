@@ -157,6 +157,44 @@ fn a_name_in_helo_has_to_be_true() {
 }
 
 #[test]
+fn a_whitelist_that_can_not_be_looked_up_rejects_nobody() {
+    let why = "the whitelists can't be looked up, and without them: d.test (-all): 192.0.2.10 may not send";
+    let deferred = format!("defer spf mfrom check failed: {why}");
+    let starts = |answer: Option<String>, expected: &str| {
+        assert!(answer.as_ref().is_some_and(|answer| answer.starts_with(expected)), "{answer:?}");
+    };
+    for options in
+        ["whitelist_spf_of = \"f.test, down.test\"", "whitelist_helo = down.test\n check_helo = off"]
+    {
+        let mut bench = bench(options, "v=spf1 -all").dns_fails("down.test").text("f.test", "v=spf1 -all");
+        if options.contains("helo") {
+            bench.attribute_again("helo_name", "down.test");
+        }
+        starts(bench.run(), &deferred);
+        // Another forwarder, or a sender with nothing against it, need no whitelist.
+        let mut bench = self::bench(options, "v=spf1 ip4:192.0.2.10 -all").dns_fails("down.test");
+        assert_eq!(bench.run().as_deref(), Some("end"), "{options}");
+    }
+    let other = "whitelist_spf_of = \"down.test, f.test\"";
+    let mut bench = bench(other, "v=spf1 -all").dns_fails("down.test").text("f.test", "v=spf1 +all");
+    assert_eq!(bench.run().as_deref(), Some("end"));
+    let passive =
+        "whitelist_spf_of = down.test\n temperror_mode = passive\n temperror_score = 1\n fail_score = 9";
+    let mut bench = self::bench(passive, "v=spf1 -all").dns_fails("down.test");
+    assert_eq!((bench.run().as_deref(), bench.session.text("score_detail")), (Some("end"), Some("spf=1")));
+}
+
+#[test]
+fn a_long_term_is_not_kept_as_a_whole() {
+    let record = format!("v=spf1 -exists:{}%{{d}}", "x.".repeat(20_000));
+    let name = format!("{}d.test", "x.".repeat(123));
+    let mut bench = bench("fail_mode = passive", &record).listed(&name, "127.0.0.2", "");
+    bench.run();
+    let kept = bench.session.result("spf-mfrom-result").map(str::to_owned);
+    assert!(kept.as_ref().is_some_and(|kept| kept.contains("fail") && kept.len() < 2_000), "{kept:?}");
+}
+
+#[test]
 fn the_header_waits_for_the_end_of_the_chain() {
     let spf = |options: &str| {
         format!(
