@@ -125,6 +125,42 @@ fn a_header_is_in_the_delivered_mail() {
     assert!(mail.contains("\nX-MtScore: YES score=7.5 [helo=7.5]\n"), "{mail}");
 }
 
+#[test]
+fn the_result_of_spf_is_in_the_delivered_mail() {
+    if !postfix_or_leaves_out("the header of SPF in a delivered mail") {
+        return;
+    }
+    let dns = FakeDns::start(|query| match (query.name.as_str(), query.record_type) {
+        ("example.test", 16) => Reply::text("v=spf1 ip4:192.0.2.4 exists:%{l}.users.%{d} -all"),
+        ("a b.users.example.test", 1) => Reply::address([127, 0, 0, 2]),
+        _ => Reply::NoSuchName(Some(60)),
+    });
+    let spf =
+        host("<Plugin spf>\n module = SPF\n header = Received-SPF\n hostname = mx.rcpt.test\n</Plugin>");
+    let cache = "<SessionCache>\n module = Memory\n</SessionCache>";
+    let (_daemon, postfix) =
+        daemon_and_postfix(&format!("<Dns>\n servers = {}\n</Dns>\n{cache}\n{spf}", dns.address()));
+    let mut client = postfix.connect().unwrap();
+    client.claim_address("192.0.2.4").unwrap();
+    client.send_from("sender@example.test", &["one", "two"], "checked").unwrap();
+    let mail = postfix.delivered("checked");
+    let header = "Received-SPF: pass receiver=mx.rcpt.test; client-ip=192.0.2.4; \
+                  envelope-from=\"sender@example.test\"; helo=\"client.test\"; identity=mailfrom; \
+                  mechanism=\"ip4:192.0.2.4\"";
+    assert_eq!(mail.matches("Received-SPF:").count(), 1, "{mail}");
+    assert!(mail.contains(&format!("\n{header}\n")), "{mail}");
+
+    let mut client = postfix.connect().unwrap();
+    client.claim_address("192.0.2.5").unwrap();
+    let seen = refusal(&mut client, "somebody");
+    assert!(seen.code == 554 && seen.text.contains("192.0.2.5 may not send mail as"), "{}", seen.text);
+    client.send_from("\"a b\"@example.test", &["somebody"], "odd user").unwrap();
+    let mail = postfix.delivered("odd user");
+    // Postfix hands the user over without its quotes.
+    assert!(mail.contains("envelope-from=\"a b@example.test\""), "{mail}");
+    assert!(mail.contains("mechanism=\"exists:%{l}.users.%{d}\""), "{mail}");
+}
+
 /// Two entries of one Postfix with different contexts, and a daemon with one listener, whose key is `key`.
 fn two_contexts(site: Site, port: &str, key: &str, postfix: &Postfix) {
     let host = |name: &str, action: &str| {

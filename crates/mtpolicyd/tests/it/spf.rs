@@ -38,6 +38,8 @@ fn world(query: &Query) -> Reply {
         }
         ("i9.test", TXT) => Reply::text("v=spf1 ip4:192.0.2.10 -all"),
         (name, TXT) if name.len() == "i0.test".len() && name.starts_with('i') => Reply::text("v=spf1 ?all"),
+        ("odd.test", TXT) => Reply::text("v=spf1 exists:%{l}.u.%{d} -all"),
+        ("a b.u.odd.test", A) => Reply::address([127, 0, 0, 2]),
         ("down.test", _) => Reply::Code(2),
         ("silent.test", _) => Reply::Silence,
         _ => Reply::NoSuchName(Some(60)),
@@ -49,7 +51,8 @@ fn start(plugins: &str) -> (FakeDns, Daemon) {
     let mut site = Site::new();
     site.replace("$DNS", server.address());
     site.configure(&format!(
-        "port = \"127.0.0.1:$PORT\"\nlog_level = 4\n<Dns>\nservers = \"$DNS\"\n</Dns>\n<SessionCache>\n\
+        "port = \"127.0.0.1:$PORT\"\nlog_level = 4\n<Dns>\nservers = \"$DNS\"\n</Dns>\n\
+         <SessionCache>\n\
          module = Memory\n</SessionCache>\n<VirtualHost $PORT>\nname = incoming\n{plugins}\n</VirtualHost>\n"
     ));
     (server, site.start())
@@ -74,6 +77,8 @@ fn every_kind_of_record_is_read() {
     assert_eq!(answer("192.0.2.10", "joe@ptr.test"), "dunno");
     assert_eq!(answer("192.0.2.10", "joe@long.test"), "dunno");
     assert_eq!(answer("192.0.2.10", "joe@ten.test"), "dunno");
+    assert_eq!(answer("192.0.2.10", "a b@odd.test"), "dunno");
+    assert!(answer("192.0.2.10", "a c@odd.test").starts_with("reject "));
     assert_eq!(answer("192.0.2.10", "joe@nobody.test"), "end");
     let two = "reject spf mfrom check failed: two.test: there is more than one SPF record";
     assert_eq!(answer("192.0.2.10", "joe@two.test"), two);

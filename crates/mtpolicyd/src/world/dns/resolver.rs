@@ -221,15 +221,18 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
     server
 }
 
-/// The name as labels, or `None` if it is none: empty or overlong labels, more than 255 bytes, blanks or
-/// control characters. Everything else is asked as it stands, for a label may hold any byte (RFC 2181 section
-/// 11); what is not ASCII is turned into A-labels (RFC 5890).
+/// The name as labels, or `None` if it is none: empty or overlong labels, more than 255 bytes, control
+/// characters. Everything else is asked as it stands, blanks too, for a label may hold any byte (RFC 2181
+/// section 11), and SPF makes labels of users; what is not ASCII is turned into A-labels (RFC 5890).
 pub(super) fn wire_name(name: &str) -> Option<Name> {
     let name = name.strip_suffix('.').unwrap_or(name);
-    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+    if name.is_empty() || name.contains(char::is_control) {
         return None;
     }
     if !name.is_ascii() {
+        if name.contains(char::is_whitespace) {
+            return None;
+        }
         let mut name = Name::from_utf8(name).ok()?;
         name.set_fqdn(true);
         return Some(name);

@@ -235,8 +235,15 @@ impl Smtp {
 
     /// Sends a mail to a user of [`DOMAIN`]; after a refusal the next one may follow on the same connection.
     pub fn send(&mut self, user: &str, subject: &str) -> Result<(), Refusal> {
-        self.command("MAIL FROM:<sender@example.test>")?;
-        let accepted = self.command(&format!("RCPT TO:<{user}@{DOMAIN}>")).and_then(|_| self.command("DATA"));
+        self.send_from("sender@example.test", &[user], subject)
+    }
+
+    /// Sends a mail of this sender to users of [`DOMAIN`].
+    pub fn send_from(&mut self, sender: &str, users: &[&str], subject: &str) -> Result<(), Refusal> {
+        self.command(&format!("MAIL FROM:<{sender}>"))?;
+        let mut recipients = users.iter().map(|user| format!("RCPT TO:<{user}@{DOMAIN}>"));
+        let accepted = recipients.try_for_each(|recipient| self.command(&recipient).map(drop));
+        let accepted = accepted.and_then(|()| self.command("DATA"));
         if let Err(refusal) = accepted {
             // Whether the connection still works shows with the next mail.
             let _ = self.command("RSET");
