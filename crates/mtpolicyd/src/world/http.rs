@@ -122,8 +122,12 @@ impl HttpService {
     ///
     /// [`Failure::Refused`] is an answer that is none, or too long; the service is not taken for dead.
     pub async fn post(&self, post: Post, deadline: Instant) -> Result<HttpAnswer, BackendError> {
-        self.breaker.check()?;
-        match timeout_at(call_deadline(deadline, self.timeout), self.peer.post(post)).await {
+        self.breaker.admit()?;
+        let answered = timeout_at(call_deadline(deadline, self.timeout), self.peer.post(post)).await;
+        if matches!(answered, Ok(Ok(_) | Err(Trouble::Useless(_)))) {
+            self.breaker.answered();
+        }
+        match answered {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Trouble::Useless(why))) => Err(self.refuse(why)),
             Ok(Err(Trouble::Unreachable(cause))) => Err(self.breaker.failed(&cause, self.probe())),
@@ -141,7 +145,8 @@ impl HttpService {
         self.breaker.suspect(self.probe())
     }
 
-    /// Tries whether the service says anything at all, if only that it does not know such a request.
+    /// Tries whether the service says anything at all, if only that it does not know such a request. One that
+    /// is silent about it is found alive by a question that is let through (`Breaker::admit`).
     fn probe(&self) -> impl FnMut() -> Pin<Box<dyn Future<Output = Probe> + Send>> + Send + 'static {
         let peer = Arc::downgrade(&self.peer);
         move || {

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 /// How soon a service that is back is in use again.
-const BACK_WITHIN: Duration = Duration::from_secs(10);
+const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 const OK: &str = "location / { return 200 '{}'; }\n";
 
@@ -182,6 +182,22 @@ async fn a_frozen_server_costs_one_request_its_time() {
     is_back(&service).await;
 }
 
+#[tokio::test]
+async fn a_service_that_knows_nothing_but_its_questions_is_found_back() {
+    let first = AtomicBool::new(true);
+    let server = FakeHttp::start(move |asked| {
+        let is_slow = asked.method == "POST" && first.swap(false, Ordering::SeqCst);
+        if is_slow || asked.method == "HEAD" { Say::Silence } else { Say::json("{}") }
+    });
+    let url = format!("http://{}/", server.address());
+    let settings = HttpSettings { timeout: Duration::from_millis(500), ..settings(url) };
+    let service = HttpService::new(settings).unwrap();
+    assert_eq!(ask(&service).await.unwrap_err().failure, Failure::TimedOut);
+    // Nobody asks until the trial has failed, which so is believed.
+    sleep(Duration::from_millis(1500)).await;
+    is_back(&service).await;
+}
+
 /// A daemon that asks this server.
 fn daemon(server: &FakeHttp, options: &str) -> Daemon {
     let mut site = Site::new();
@@ -244,7 +260,8 @@ fn a_silent_service_costs_few_requests_their_time() {
     for number in 0..20 {
         assert_eq!(daemon.ask(&format!("instance=2\nsender={number}")).action(), "dunno");
     }
-    assert_eq!(server.asked().len(), asked, "nobody asks a service that is known to be dead");
+    // One request in five seconds is let through, which a slow machine may come to.
+    assert!(server.asked().len() <= asked + 2, "nobody asks a service that is known to be dead");
 }
 
 #[test]
