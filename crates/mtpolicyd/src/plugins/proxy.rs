@@ -3,10 +3,13 @@
 use crate::options::options;
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::value::{Flag, Seconds, Span};
+use crate::world::backend::{Breaker, call_deadline};
 use postfix_policy::Request;
 use postfix_policy::client::{ClientError, Connection, Endpoint};
+use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 options! {
@@ -14,6 +17,9 @@ options! {
     ///
     /// The first `action=` of its answer counts, as it does for Postfix. A daemon that can't be reached,
     /// answers too late or without an action fails the plugin; `on_error` says what becomes of the request.
+    ///
+    /// One that is silent is not asked for a while: requests fail at once then, but for one every five
+    /// seconds, which finds out whether it answers again.
     ///
     /// ```conf
     /// <Plugin ask-postgrey>
@@ -58,9 +64,14 @@ impl crate::value::Value for HostPort {
 /// Connections kept open at most; each is idle, so this bounds descriptors, not concurrency.
 const MAX_IDLE: usize = 32;
 
+/// Silence for so long says something about the other daemon, where a request has no time for its whole
+/// `timeout`.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// See the options.
 pub struct Proxy {
     endpoint: Endpoint,
+    breaker: Arc<Breaker>,
     options: ProxyOptions,
     idle: Mutex<Vec<Connection>>,
 }
@@ -86,33 +97,51 @@ impl Plugin for Proxy {
                 return None;
             }
         };
-        Some(Proxy { endpoint, options, idle: Mutex::default() })
+        let breaker = Breaker::new(&endpoint.to_string());
+        Some(Proxy { endpoint, breaker, options, idle: Mutex::default() })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        let own = Instant::now() + self.options.timeout.0.duration();
-        let asked = timeout_at(own.min(cx.deadline.backends), self.ask(cx.request)).await;
-        let failed = |cause| Error::Service { service: self.endpoint.to_string(), cause };
-        match asked {
-            Ok(Ok(action)) => Ok(Verdict::Stop(action)),
-            Ok(Err(cause)) => Err(failed(cause)),
-            Err(_) => Err(failed("no answer in time".to_owned())),
+        self.breaker.admit()?;
+        let begun = Instant::now();
+        let limit = self.options.timeout.0.duration();
+        match timeout_at(call_deadline(cx.deadline.backends, limit), self.ask(cx.request)).await {
+            Ok(Ok(action)) => {
+                self.breaker.answered();
+                Ok(Verdict::Stop(action))
+            }
+            // The system has waited for it in vain.
+            Ok(Err(ClientError::Io(error)))
+                if matches!(error.kind(), ErrorKind::HostUnreachable | ErrorKind::TimedOut) =>
+            {
+                Err(self.breaker.silent(begun, &error.to_string()).into())
+            }
+            Ok(Err(error)) => Err(self.failed(error.to_string())),
+            Err(_) if begun.elapsed() >= limit.min(SILENCE) => {
+                Err(self.breaker.silent(begun, "no answer in time").into())
+            }
+            // The rest of the request's time was short, which is not its fault.
+            Err(_) => Err(self.failed("no answer in time".to_owned())),
         }
     }
 }
 
 impl Proxy {
+    fn failed(&self, cause: String) -> Error {
+        Error::Service { service: self.endpoint.to_string(), cause }
+    }
+
     /// The action of the other daemon. A connection that failed, or was given up in the middle, is dropped.
-    async fn ask(&self, request: &Request) -> Result<String, String> {
+    async fn ask(&self, request: &Request) -> Result<String, ClientError> {
         if let Some(kept) = self.take_idle() {
             match self.exchange(kept, request).await {
                 // It was closed meanwhile, which says nothing about a new one.
                 Err(error) if error.is_hang_up() => {}
-                answered => return answered.map_err(|error| error.to_string()),
+                answered => return answered,
             }
         }
-        let connection = Connection::open(&self.endpoint).await.map_err(|error| error.to_string())?;
-        self.exchange(connection, request).await.map_err(|error| error.to_string())
+        let connection = Connection::open(&self.endpoint).await?;
+        self.exchange(connection, request).await
     }
 
     async fn exchange(&self, mut connection: Connection, request: &Request) -> Result<String, ClientError> {
@@ -147,6 +176,7 @@ mod tests {
     use std::net::TcpListener;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
 
     /// A daemon that answers each connection with these replies and then closes it, and counts connections.
     fn upstream(replies: &'static [&'static str]) -> (String, Arc<AtomicUsize>) {
@@ -203,6 +233,32 @@ mod tests {
         let failure = bench(&address, "timeout = 1").try_run().unwrap_err();
         assert!(failure.ends_with("no answer in time"), "{failure}");
         assert!(bench(&host, "").try_run().is_err());
+    }
+
+    #[test]
+    fn a_silent_daemon_costs_one_request_its_time_until_it_answers_again() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        let mut bench = bench(&address.to_string(), "timeout = 1");
+        let begun = Instant::now();
+        assert!(bench.try_run().unwrap_err().ends_with("no answer in time"));
+        assert!(begun.elapsed() >= Duration::from_millis(900));
+        let failure = bench.try_run().unwrap_err();
+        assert!(failure.contains("down: no answer in time"), "{failure}");
+        // What it did not accept is closed with it.
+        drop(silent);
+        let awake = TcpListener::bind(address).unwrap();
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = awake.accept().unwrap();
+            stream.write_all(b"action=ok\n\n").unwrap();
+            stream
+        });
+        let until = Instant::now() + Duration::from_secs(60);
+        while bench.try_run().as_ref().map(Option::as_deref) != Ok(Some("ok")) {
+            assert!(Instant::now() < until, "nobody is let through");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        answering.join().unwrap();
     }
 
     #[test]
