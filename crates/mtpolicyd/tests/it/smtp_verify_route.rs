@@ -264,6 +264,29 @@ fn tlsa_records_ask_for_encryption() {
 }
 
 #[test]
+fn a_connection_that_is_not_proved_is_not_used_for_who_asks_for_proof() {
+    let server = FakeSmtp::start(friendly);
+    let name = format!("_{}._tcp.mx.test", server.port());
+    let association = Association { usage: 3, selector: 1, matching: 1, data: Box::from([0; 32]) };
+    let mut bench = bench(server.port(), &format!("{OWN}check_tlsa = on"))
+        .mx("open.test", &[(10, "mx.test")], false)
+        .mx("x.test", &[(10, "mx.test")], true)
+        .a("mx.test", [127, 0, 0, 1], true)
+        .tlsa(&name, association, true);
+    assert_eq!(bench.answer("a@open.test"), "");
+    let expected = "defer mx.test: it does not encrypt, though its TLSA records ask for it";
+    assert_eq!(bench.answer("a@x.test"), expected);
+}
+
+#[test]
+fn a_domain_whose_first_servers_have_no_address_may_have_others() {
+    let hosts = ["1.test", "2.test", "3.test", "4.test", "5.test", "6.test"];
+    let hosts: Vec<_> = (1..).zip(hosts).collect();
+    let mut bench = bench(25, OWN).mx("x.test", &hosts, false);
+    assert_eq!(bench.answer("a@x.test"), "defer the first 5 mail servers of x.test have no address");
+}
+
+#[test]
 fn a_daemon_believes_a_name_server_of_its_machine() {
     let server = FakeSmtp::start(friendly);
     let tlsa_name = format!("_{}._tcp.mx.test", server.port());

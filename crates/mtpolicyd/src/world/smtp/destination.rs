@@ -4,14 +4,16 @@
 //! Knows: limits, times. Must not know: what is said to a server.
 
 use super::dialogue::Conversation;
+use crate::world::dns::Association;
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How many servers are remembered: those of some hours of a busy site.
 const MAX_DESTINATIONS: u64 = 10_000;
@@ -19,8 +21,13 @@ const MAX_DESTINATIONS: u64 = 10_000;
 /// How long a server is remembered after it was asked; TLS that fails is not tried again for so long.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 
-/// How many servers may be asked at once: each takes a file descriptor.
-const MAX_PROBES: usize = 200;
+/// How many servers may be asked at once, each of which takes a file descriptor; and how many beside them that
+/// are slow, so that tarpits do not take the place of all others.
+const MAX_PROBES: usize = 100;
+const MAX_SLOW: usize = 100;
+
+/// Who takes longer is slow: so long a mail waits.
+const PROMPT: Duration = Duration::from_secs(10);
 
 /// How many connections are kept, of all and of one server.
 const MAX_KEPT: usize = 100;
@@ -51,8 +58,8 @@ pub struct Terms {
     pub helo: Arc<str>,
     /// Whether it was to be encrypted if possible.
     pub encrypts: bool,
-    /// Whether TLSA records were looked at.
-    pub by_dane: bool,
+    /// The TLSA records that its certificate had to be named by.
+    pub associations: Vec<Association>,
 }
 
 /// A connection that nobody uses.
@@ -65,7 +72,8 @@ struct Kept {
 /// All servers.
 pub struct Destinations {
     known: Cache<SocketAddr, Arc<Destination>>,
-    permits: Semaphore,
+    places: Semaphore,
+    slow_places: Semaphore,
     kept: Arc<AtomicUsize>,
 }
 
@@ -90,13 +98,17 @@ struct State {
 /// One who asks a server; when it is dropped there is room for another.
 pub struct Visit<'a> {
     destination: &'a Destination,
-    permit: Option<SemaphorePermit<'a>>,
+    destinations: &'a Destinations,
+    place: Option<SemaphorePermit<'a>>,
 }
 
 impl Default for Destinations {
     fn default() -> Destinations {
-        let known = Cache::builder().max_capacity(MAX_DESTINATIONS).time_to_idle(REMEMBERED).build();
-        Destinations { known, permits: Semaphore::new(MAX_PROBES), kept: Arc::default() }
+        let known = Cache::builder().max_capacity(MAX_DESTINATIONS).time_to_idle(REMEMBERED);
+        // The default policy would refuse what is new once it is full, and so know nothing of how often it is asked.
+        let known = known.eviction_policy(EvictionPolicy::lru()).build();
+        let (places, slow_places) = (Semaphore::new(MAX_PROBES), Semaphore::new(MAX_SLOW));
+        Destinations { known, places, slow_places, kept: Arc::default() }
     }
 }
 
@@ -117,16 +129,32 @@ impl Destinations {
             }
             left.await;
         }
-        let mut visit = Visit { destination, permit: None };
+        Some(Visit { destination, destinations: self, place: None })
+    }
+}
+
+impl Visit<'_> {
+    /// Waits until there is room for one more beside all servers that are being asked.
+    pub async fn begin(&mut self) {
         // The semaphore is never closed.
-        visit.permit = self.permits.acquire().await.ok();
-        Some(visit)
+        self.place = self.destinations.places.acquire().await.ok();
+    }
+
+    /// Asks. A server that is slow leaves its place to others and goes on in one for slow ones; without such
+    /// a place the question is given up: `None`.
+    pub async fn ask<T>(mut self, question: impl Future<Output = T>) -> Option<T> {
+        let mut question = pin!(question);
+        if let Ok(answer) = timeout(PROMPT, question.as_mut()).await {
+            return Some(answer);
+        }
+        self.place = Some(self.destinations.slow_places.try_acquire().ok()?);
+        Some(question.await)
     }
 }
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        self.permit = None;
+        self.place = None;
         self.destination.lock().inside -= 1;
         self.destination.left.notify_waiters();
     }
@@ -233,5 +261,52 @@ mod tests {
         assert!(third.is_some());
         drop(third);
         assert_eq!(mx.lock().inside, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tarpits_leave_room_for_others() {
+        let destinations = Arc::new(Destinations::default());
+        let limits = Limits { at_once: 1, a_minute: None };
+        let tarpits = (0..2 * (MAX_PROBES + MAX_SLOW)).map(|number| {
+            let destinations = destinations.clone();
+            tokio::spawn(async move {
+                let [.., high, low] = number.to_be_bytes();
+                let tarpit = destinations.of(([192, 0, high, low], 25).into()).await;
+                let mut visit = destinations.enter(&tarpit, limits).await.unwrap();
+                visit.begin().await;
+                visit.ask(std::future::pending::<()>()).await
+            })
+        });
+        let tarpits: Vec<_> = tarpits.collect();
+        sleep(Duration::from_millis(1)).await;
+        let mx = destinations.of(([198, 51, 100, 1], 25).into()).await;
+        let mut visit = destinations.enter(&mx, limits).await.unwrap();
+        let begun = Instant::now();
+        visit.begin().await;
+        assert_eq!(visit.ask(async { 7 }).await, Some(7));
+        assert!(begun.elapsed() <= 4 * PROMPT, "{:?}", begun.elapsed());
+        sleep(2 * PROMPT).await;
+        let going_on = tarpits.iter().filter(|tarpit| !tarpit.is_finished()).count();
+        assert_eq!((going_on, destinations.places.available_permits()), (MAX_SLOW, MAX_PROBES));
+        tarpits.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test]
+    async fn a_new_server_is_remembered_however_many_there_are() {
+        let destinations = Destinations::default();
+        let address = |number: u64| {
+            let [.., a, b, c] = number.to_be_bytes();
+            SocketAddr::from(([10, a, b, c], 25))
+        };
+        for number in 0..MAX_DESTINATIONS {
+            for _ in 0..3 {
+                destinations.of(address(number)).await;
+            }
+        }
+        for number in MAX_DESTINATIONS..MAX_DESTINATIONS + 100 {
+            let new = destinations.of(address(number)).await;
+            destinations.known.run_pending_tasks().await;
+            assert!(Arc::ptr_eq(&new, &destinations.of(address(number)).await), "{number}");
+        }
     }
 }

@@ -5,13 +5,14 @@
 use super::destination::{Destination, Destinations, Limits, Terms};
 use super::dialogue::{Conversation, Encryption, Judgement, Message, NotOpen};
 use super::link::Lost;
-use super::route::{Host, MAX_ADDRESSES, Names, OwnAddresses, permanent, temporary};
+use super::route::{Host, MAX_ADDRESSES, MAX_HOSTS, Names, OwnAddresses, permanent, temporary};
 use crate::world::dns::{Association, Dns};
 use crate::world::tls::dane::Dane;
 use crate::world::tls::{Verification, client_config_with};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Which servers are asked.
@@ -58,16 +59,25 @@ pub struct Findings {
 
 /// The servers that are being asked at the moment, by address.
 #[derive(Debug, Default)]
-pub struct Peers(Mutex<Vec<IpAddr>>);
+pub struct Peers {
+    addresses: Mutex<Vec<IpAddr>>,
+    /// Whether the question waits since too many others are being asked.
+    waits: AtomicBool,
+}
 
 impl Peers {
     /// Whether this one is.
     pub fn has(&self, address: IpAddr) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&address.to_canonical())
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).contains(&address.to_canonical())
+    }
+
+    /// Whether none is at the moment, since this machine asks too many others. That is not their failure.
+    pub fn are_waited_for(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     fn add(&self, address: IpAddr) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(address.to_canonical());
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).push(address.to_canonical());
     }
 }
 
@@ -153,6 +163,11 @@ impl Probe<'_> {
                 Route::Host(name) => {
                     return Findings::only(Judgement::Refused(temporary(format!("{name} has no address"))));
                 }
+                // Those that were left out may have one.
+                Route::Exchanges { .. } if hosts.len() >= MAX_HOSTS => {
+                    let message = format!("the first {MAX_HOSTS} mail servers of {domain} have no address");
+                    return Findings::only(Judgement::Refused(temporary(message)));
+                }
                 Route::Exchanges { .. } => format!("5.1.2 there is no mail server for {domain}"),
             };
             Findings::only(Judgement::Refused(permanent(message)))
@@ -184,6 +199,12 @@ impl Probe<'_> {
     }
 }
 
+/// Why a server has not answered, and whether it offers to encrypt, as far as that is known.
+struct Unanswered {
+    why: String,
+    starttls: Option<bool>,
+}
+
 /// One server while it is asked.
 struct Server<'a> {
     probe: &'a Probe<'a>,
@@ -195,39 +216,47 @@ struct Server<'a> {
 impl Server<'_> {
     async fn ask(&self, addresses: &[IpAddr]) -> Attempt {
         let Probe { destinations, manner, peers, .. } = self.probe;
+        let mut failure = None;
+        for &address in addresses.iter().take(MAX_ADDRESSES) {
+            let destination = destinations.of(SocketAddr::new(address, manner.port)).await;
+            let Some(mut visit) = destinations.enter(&destination, manner.limits).await else { continue };
+            peers.waits.store(true, Ordering::Relaxed);
+            visit.begin().await;
+            peers.waits.store(false, Ordering::Relaxed);
+            peers.add(address);
+            match visit.ask(self.ask_at(address, &destination)).await {
+                Some(Ok(findings)) => return Attempt::Answered(findings),
+                Some(Err(lost)) => failure = Some(lost),
+                None => {
+                    let why = "it is slow, as are too many others".to_owned();
+                    failure = Some(Unanswered { why, starttls: None });
+                }
+            }
+        }
+        match failure {
+            Some(Unanswered { why, starttls }) => Attempt::Failed { why, starttls, tlsa: self.tlsa },
+            None => Attempt::TooOften,
+        }
+    }
+
+    async fn ask_at(&self, address: IpAddr, destination: &Arc<Destination>) -> Result<Findings, Unanswered> {
+        let manner = self.probe.manner;
         let terms = Terms {
             host: self.name.into(),
             helo: manner.helo.clone(),
             encrypts: manner.encrypts,
-            by_dane: manner.tlsa,
+            associations: self.associations.clone(),
         };
-        let (mut failure, mut starttls) = (None, None);
-        for &address in addresses.iter().take(MAX_ADDRESSES) {
-            let destination = destinations.of(SocketAddr::new(address, manner.port)).await;
-            let Some(_visit) = destinations.enter(&destination, manner.limits).await else { continue };
-            peers.add(address);
-            // It may have been closed meanwhile, which says nothing about a new one.
-            if let Some(kept) = destination.take(&terms)
-                && let Ok(findings) = self.judge(kept, &terms, &destination).await
-            {
-                return Attempt::Answered(findings);
-            }
-            let lost = match self.open(address, &destination).await {
-                Ok(conversation) => {
-                    starttls = Some(conversation.offers_tls);
-                    match self.judge(conversation, &terms, &destination).await {
-                        Ok(findings) => return Attempt::Answered(findings),
-                        Err(lost) => lost,
-                    }
-                }
-                Err(lost) => lost,
-            };
-            failure = Some(lost);
+        // It may have been closed meanwhile, which says nothing about a new one.
+        if let Some(kept) = destination.take(&terms)
+            && let Ok(findings) = self.judge(kept, &terms, destination).await
+        {
+            return Ok(findings);
         }
-        match failure {
-            Some(Lost(why)) => Attempt::Failed { why, starttls, tlsa: self.tlsa },
-            None => Attempt::TooOften,
-        }
+        let unanswered = |starttls| move |Lost(why)| Unanswered { why, starttls };
+        let conversation = self.open(address, destination).await.map_err(unanswered(None))?;
+        let starttls = Some(conversation.offers_tls);
+        self.judge(conversation, &terms, destination).await.map_err(unanswered(starttls))
     }
 
     /// A conversation with that address: without TLS where it does not work.
