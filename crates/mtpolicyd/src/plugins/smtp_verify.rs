@@ -8,8 +8,7 @@ use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Count, Limit, Score, Seconds, Span, Switch};
 use crate::world::smtp::{Judgement, Limits, Mailbox, Manner, Message, Route};
 use answers::{Answers, Known};
-use flights::{Flights, Verifier};
-use std::net::IpAddr;
+use flights::{Client, Flights, Verifier};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -35,8 +34,9 @@ options! {
     /// its answer is there when the mail comes again.
     ///
     /// Some things are not asked, and count neither as success nor as failure: what the server that is being
-    /// asked wants to know from us about the same address, requests whose HELO is our own, domains whose
-    /// mail this machine takes, domains that are addresses, and what goes beyond `max_per_minute`.
+    /// asked wants to know from us about the same address, nor a question of ours that comes back to us;
+    /// domains whose mail this machine takes, domains that are addresses, and what goes beyond
+    /// `max_per_minute` or waits for its turn while many servers are slow.
     ///
     /// TLS is used where a server offers it, whatever its certificate is, and left out for an hour where it
     /// does not work. With `check_tlsa` a server with TLSA records has to encrypt, with a certificate that
@@ -203,18 +203,17 @@ impl Plugin for SmtpVerify {
             return Ok(Verdict::Next);
         }
         let Some(message) = self.message(cx) else { return Ok(Verdict::Next) };
-        let helo = cx.request.get("helo_name").unwrap_or_default();
-        if helo.eq_ignore_ascii_case(self.verifier.manner.helo.as_bytes()) {
-            self.notes.note("this is a question of our own, which is not answered by another");
-            return Ok(Verdict::Next);
-        }
         if (self.verifier.manner.tlsa || self.verifier.openpgp) && !cx.world.dns.can_prove() {
             let why = "check_tlsa and check_openpgp need name servers that are believed, see trust_ad";
             self.complaints.complain(why);
         }
         let address = message.recipient.to_string();
-        let client: Option<IpAddr> =
-            cx.request.get("client_address").and_then(|ip| std::str::from_utf8(ip).ok()?.parse().ok());
+        let ip = cx.request.get("client_address").and_then(|ip| std::str::from_utf8(ip).ok());
+        let helo = cx.request.get("helo_name").unwrap_or_default();
+        let client = Client {
+            address: ip.and_then(|ip| ip.parse().ok()),
+            has_our_name: helo.eq_ignore_ascii_case(self.verifier.manner.helo.as_bytes()),
+        };
         let until = cx.deadline.backends.min(Instant::now() + self.options.timeout.0.duration());
         let known = self.verifier.ask(message, client, cx.world, until).await;
         match &known.findings.judgement {

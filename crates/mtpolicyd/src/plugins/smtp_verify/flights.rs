@@ -66,12 +66,21 @@ impl Flights {
     }
 }
 
+/// Who sends the mail that is verified.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The address.
+    pub address: Option<IpAddr>,
+    /// Whether the client calls itself what this daemon calls itself when it asks. Anybody may.
+    pub has_our_name: bool,
+}
+
 impl Verifier {
-    /// What is known of a message, or found out until the deadline. `client` is who sends it.
+    /// What is known of a message, or found out until the deadline.
     pub async fn ask(
         self: &Arc<Self>,
         message: Message,
-        client: Option<IpAddr>,
+        client: Client,
         world: &World,
         deadline: Instant,
     ) -> Known {
@@ -83,18 +92,21 @@ impl Verifier {
             return known;
         }
         loop {
-            let Some(mut flight) = self.join(&message, world) else {
+            let Some((mut flight, is_new)) = self.join(&message, world) else {
                 return unknown("too many addresses are being verified");
             };
             // Its server wants to know whether we would take mail, before it says whether it would.
-            if client.is_some_and(|client| flight.peers.has(client)) {
+            if client.address.is_some_and(|address| flight.peers.has(address)) {
                 return unknown("its server asks us about this address at the moment");
+            }
+            if client.has_our_name && !is_new {
+                return unknown("this is a question of our own, which is on its way");
             }
             let landed = match timeout_at(deadline, flight.answer.wait_for(Option::is_some)).await {
                 Ok(Ok(known)) => known.clone(),
                 // The daemon is ending.
                 Ok(Err(_)) => return unknown("the verification was stopped"),
-                Err(_) => return too_late(),
+                Err(_) => return too_late(&flight.peers),
             };
             if let Some(known) = landed.filter(|known| known.holds_for(&message, &flight.asked)) {
                 return known;
@@ -102,12 +114,13 @@ impl Verifier {
         }
     }
 
-    /// The question about an address that is on its way, or else this one; `None` if too many are.
-    fn join(self: &Arc<Self>, message: &Arc<Message>, world: &World) -> Option<Flight> {
+    /// The question about an address that is on its way, or else this one, which is new; `None` if too many
+    /// are.
+    fn join(self: &Arc<Self>, message: &Arc<Message>, world: &World) -> Option<(Flight, bool)> {
         let address = message.recipient.to_string();
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&address) {
-            return Some(flight.clone());
+            return Some((flight.clone(), false));
         }
         if flights.len() >= MAX_FLIGHTS {
             return None;
@@ -129,14 +142,14 @@ impl Verifier {
             let until = Instant::now() + STORE_LIMIT;
             verifier.answers.share(&message, &known, &world.clock, until).await;
         });
-        Some(flight)
+        Some((flight, true))
     }
 
     async fn find_out(&self, message: &Message, peers: &Peers, world: &World) -> Known {
         let (dns, destinations) = (&*world.dns, &*world.smtp);
         let probe = Probe { dns, destinations, manner: &self.manner, message, peers };
         let probed =
-            async { timeout(PROBE_LIMIT, probe.run()).await.unwrap_or_else(|_| too_late().findings) };
+            async { timeout(PROBE_LIMIT, probe.run()).await.unwrap_or_else(|_| too_late(peers).findings) };
         let key = async { if self.openpgp { has_key(dns, &message.recipient).await } else { None } };
         let (findings, openpgp) = tokio::join!(probed, key);
         Known { findings, openpgp, size: message.size }
@@ -178,7 +191,10 @@ fn unknown(why: &str) -> Known {
     known(Judgement::Unknown(why.to_owned()))
 }
 
-fn too_late() -> Known {
+fn too_late(peers: &Peers) -> Known {
+    if peers.are_waited_for() {
+        return unknown("too many servers are being asked");
+    }
     let message = "the mail server does not answer in time".to_owned();
     known(Judgement::Refused(Refusal { is_permanent: false, for_all_senders: true, message }))
 }
