@@ -3,7 +3,7 @@
 //! Knows: which options are secret, the rights of files. Must not know: what a connection is.
 
 use crate::options::Report;
-use config_general::{Block, Sources, Span};
+use config_general::{Block, Entry, Sources, Span};
 use std::os::unix::fs::PermissionsExt;
 
 /// The right of everybody else to read.
@@ -27,11 +27,19 @@ fn check_passwords(root: &Block, sources: &Sources, secrets: &[Span], report: &R
             let is_set = entry.value.as_deref().is_some_and(|value| !value.is_empty());
             let is_told = secrets.iter().any(|secret| secret.start == entry.key_span.start);
             let path = &sources.get(entry.value_span.source).path;
-            if entry.key.ends_with("password") && is_set && !is_told && readable_by_others(path) {
+            let is_password = entry.key.ends_with("password") || entry.key == "dsn" && has_password(entry);
+            if is_password && is_set && !is_told && readable_by_others(path) {
                 warn(entry.key_span, "password", path, report);
             }
         }
     }
+}
+
+/// Whether there is a password in a data source: as a name of Perl's DBI, or in a URL.
+fn has_password(entry: &Entry) -> bool {
+    let source = entry.value.as_deref().unwrap_or_default();
+    let login = source.split_once("://").and_then(|(_, rest)| Some(rest.rsplit_once('@')?.0));
+    source.contains("password=") || login.is_some_and(|login| login.contains(':'))
 }
 
 fn warn(span: Span, what: &str, path: &std::path::Path, report: &Report) {
@@ -64,6 +72,31 @@ mod tests {
             assert_eq!(text.contains("readable by every user"), warned, "{text}");
             assert!(!text.contains("hunter2"), "{text}");
             assert!(messages.lines().all(|(_, line)| !line.contains("hunter2")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_data_source_may_have_a_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mtpolicyd.conf");
+        for (dsn, warnings) in [
+            ("dbi:Pg:dbname=x;host=127.0.0.1;user=me;password=hunter2", 1),
+            ("postgres://me:hunter2@127.0.0.1/x", 1),
+            ("postgres://me@127.0.0.1:5432/x", 0),
+            ("dbi:Pg:dbname=x", 0),
+        ] {
+            let text = format!(
+                "<Connection db>\nmodule = Sql\ndsn = \"{dsn}\"\n</Connection>\n<VirtualHost 12345>\n\
+                 name = test\n<Plugin a>\nmodule = Action\naction = dunno\n</Plugin>\n</VirtualHost>\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            let messages = match Settings::load(&path, None) {
+                Ok((_, messages)) => messages,
+                Err(messages) => messages,
+            };
+            let text = messages.to_string();
+            assert_eq!(text.matches("readable by every user").count(), warnings, "{dsn}: {text}");
+            assert!(!text.contains("hunter2"), "{text}");
         }
     }
 
