@@ -53,7 +53,11 @@ pub fn question(ip: IpAddr, key: Option<&str>) -> String {
 pub fn read(body: &[u8]) -> Result<Reply, String> {
     let value = |name: &str| {
         let lines = body.split_inclusive(|byte| *byte == b'\n');
-        let mut values = lines.filter_map(|line| line.strip_suffix(b"\r\n")?.strip_prefix(name.as_bytes()));
+        let mut values = lines.filter_map(|line| {
+            // The last one may have no line feed.
+            let line = line.strip_suffix(b"\n").unwrap_or(line).strip_suffix(b"\r")?;
+            line.strip_prefix(name.as_bytes())
+        });
         values.next().map(String::from_utf8_lossy)
     };
     let action = value("x-ctch-dm-action:").ok_or("the answer has no action")?;
@@ -84,6 +88,7 @@ mod tests {
         assert_eq!(reply, Reply { reputation: Reputation::PermFail, reference: "a b".to_owned() });
         let reply = read(b"x-ctch-dm-action:accept\r\nx-ctch-dm-action:permfail\r\n").unwrap();
         assert_eq!(reply, Reply { reputation: Reputation::Accept, reference: String::new() });
+        assert_eq!(read(b"x-ctch-dm-action:permfail\r").unwrap().reputation, Reputation::PermFail);
         let odd = read(b"x-ctch-refid:\xff\r\nx-ctch-dm-action:tempfail\r\n").unwrap();
         assert_eq!((odd.reputation, odd.reference.as_str()), (Reputation::TempFail, "\u{fffd}"));
     }
