@@ -16,6 +16,7 @@ pub mod fields;
 pub mod options;
 
 pub mod connections;
+pub mod kept;
 pub mod tasks;
 
 pub mod counters;

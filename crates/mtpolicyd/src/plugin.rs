@@ -4,6 +4,7 @@
 
 use crate::connections::{Connections, Module};
 use crate::counters::Reservations;
+use crate::kept::Kept;
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
 use crate::pattern::MatchError;
 use crate::session::Session;
@@ -108,6 +109,15 @@ impl Setup<'_, '_> {
         }
     }
 
+    /// What the plugin has found out before a reload under the same settings, or else what is made for it.
+    pub fn kept<S, F>(&self, settings: S, make: impl FnOnce(&S) -> F) -> F
+    where
+        S: PartialEq + Send + Sync + 'static,
+        F: Clone + Send + Sync + 'static,
+    {
+        self.surroundings.kept.take_over(self.name, settings, make)
+    }
+
     /// Leaves work that no request asks for.
     pub fn task<F>(&self, when: When, run: impl Fn(World) -> F + Send + Sync + 'static)
     where
@@ -190,6 +200,8 @@ pub struct Surroundings<'a> {
     pub connections: &'a Connections,
     /// Where plugins leave work that no request asks for.
     pub tasks: &'a Tasks,
+    /// Where plugins leave what a reload shall not lose.
+    pub kept: &'a Kept,
 }
 
 crate::value::words! {

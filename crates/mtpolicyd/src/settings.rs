@@ -15,6 +15,7 @@ pub use sessions::option_specs as session_option_specs;
 
 use crate::address::ListenAddress;
 use crate::connections::Connections;
+use crate::kept::{Keepsake, Kept};
 use crate::options::{Options, Report, Section};
 use crate::plugin::{OnError, Surroundings};
 use crate::plugins::KINDS;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub connections: Connections,
     /// What plugins want done without a request.
     pub tasks: Vec<Task>,
+    /// What plugins have found out.
+    pub kept: Vec<Keepsake>,
 }
 
 /// Where sessions are kept.
@@ -84,10 +87,10 @@ impl Settings {
     /// Reads a configuration file: the settings with what was noticed about them, or what is wrong with the
     /// file.
     ///
-    /// Connections of earlier settings stay open where nothing about them has changed.
+    /// Connections of earlier settings stay open where nothing about them has changed, and plugins remember
+    /// what they have found out.
     pub fn load(path: &Path, earlier: Option<&Settings>) -> Result<(Settings, Messages), Messages> {
-        let connections = earlier.map(|earlier| &earlier.connections);
-        Settings::load_with(path, connections, |_| ()).map(|(settings, messages, ())| (settings, messages))
+        Settings::load_with(path, earlier, |_| ()).map(|(settings, messages, ())| (settings, messages))
     }
 
     /// The virtual hosts of a configuration file, with everything included and no surprise left: in the
@@ -102,7 +105,7 @@ impl Settings {
 
     fn load_with<T>(
         path: &Path,
-        earlier: Option<&Connections>,
+        earlier: Option<&Settings>,
         also: impl FnOnce(&Block) -> T,
     ) -> Result<(Settings, Messages, T), Messages> {
         let document = config_general::load(path, &Limits::default())
@@ -121,20 +124,21 @@ impl Settings {
         }
     }
 
-    fn from_root(root: &Block, earlier: Option<&Connections>, report: &Report) -> Option<Settings> {
+    fn from_root(root: &Block, earlier: Option<&Settings>, report: &Report) -> Option<Settings> {
         let mut section = Section::new(root, report);
         globals::refuse_removed_options(&mut section);
         let globals = Globals::read(&mut section);
         globals::notice_prefork_options(&mut section);
         let addresses = globals.as_ref().and_then(|globals| globals.addresses(&section));
         let dns = one_block(&mut section, "Dns").map_or(Some(DnsSettings::default()), globals::read_dns);
-        let connections = Connections::read(&mut section, earlier);
+        let connections = Connections::read(&mut section, earlier.map(|earlier| &earlier.connections));
         let (known, tasks) = (&connections, Tasks::default());
+        let kept = earlier.map(|earlier| Kept::after(&earlier.kept)).unwrap_or_default();
         let sessions = match one_block(&mut section, "SessionCache") {
             Some(block) => sessions::read(block, known),
             None => Some(SessionSettings::None),
         };
-        let around = default_surroundings(known, &tasks);
+        let around = default_surroundings(known, &tasks, &kept);
         let surroundings = globals.as_ref().map_or(around, |globals| globals.surroundings(around));
         let blocks = section.take_blocks("VirtualHost");
         if let (Some(globals), Some(addresses)) = (&globals, &addresses) {
@@ -150,6 +154,7 @@ impl Settings {
             dns: dns?,
             connections: connections.whole()?,
             tasks: tasks.into_list(),
+            kept: kept.into_list(),
         })
     }
 
@@ -161,9 +166,13 @@ impl Settings {
     }
 }
 
-fn default_surroundings<'a>(connections: &'a Connections, tasks: &'a Tasks) -> Surroundings<'a> {
+fn default_surroundings<'a>(
+    connections: &'a Connections,
+    tasks: &'a Tasks,
+    kept: &'a Kept,
+) -> Surroundings<'a> {
     let on_error = Some(OnError::Close);
-    Surroundings { kinds: KINDS, on_error, lookahead: true, log_level: 4, depth: 0, connections, tasks }
+    Surroundings { kinds: KINDS, on_error, lookahead: true, log_level: 4, depth: 0, connections, tasks, kept }
 }
 
 /// The only block of a kind; a second one is a mistake.

@@ -7,6 +7,7 @@ pub mod geoip;
 use crate::chain::Chain;
 use crate::connections::Connections;
 use crate::counters::Reservations;
+use crate::kept::Kept;
 use crate::options::{Report, Section};
 use crate::plugin::{Cx, Deadline, OnError, Surroundings, Turn};
 use crate::plugins::KINDS;
@@ -228,6 +229,7 @@ fn read(text: &str) -> (Option<(Chain, Vec<Task>)>, Said) {
         depth: 0,
         connections: &connections,
         tasks: &tasks,
+        kept: &Kept::default(),
     };
     let chain = Chain::from_section(&mut section, surroundings);
     section.finish();

@@ -49,7 +49,8 @@ options! {
     /// Nothing of such an answer is used. Members with other names are passed over, with a warning.
     ///
     /// An answer is used again for `cache_ttl`, or for less where the service says so (`Cache-Control:
-    /// max-age=10` or `no-store`). Requests that ask the same at the same time share one question.
+    /// max-age=10` or `no-store`), also after a reload that leaves the plugin as it is. Requests that ask the
+    /// same at the same time share one question.
     ///
     /// ```conf
     /// <Plugin lookup>
@@ -136,16 +137,19 @@ impl Plugin for HttpLookup {
             setup.section.report().error(span, "token: it is empty", None);
             return None;
         }
-        let service = setup.http(HttpSettings {
+        let settings = HttpSettings {
             url: options.url.clone(),
             socket_path: options.socket_path.as_ref().map(PathBuf::from),
             token: options.token.clone(),
             tls_ca: options.tls_ca.clone(),
             timeout: options.timeout.0.duration(),
             max_answer_bytes: MAX_ANSWER_BYTES,
-        })?;
+        };
+        let service = setup.http(settings.clone())?;
+        let question = (settings, options.attributes.clone(), options.cache_key.clone(), options.cache_ttl);
+        let answers = setup.kept(question, |_| Answers::default());
         let (name, notes) = (setup.name.to_owned(), setup.notes());
-        let (scored, answers, warned) = (format!("{name}-score"), Answers::default(), Mutex::default());
+        let (scored, warned) = (format!("{name}-score"), Mutex::default());
         Some(HttpLookup { name, notes, options, service, answers, scored, warned })
     }
 

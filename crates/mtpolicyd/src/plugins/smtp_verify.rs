@@ -31,7 +31,8 @@ options! {
     /// Answers are remembered: that an address is taken, for all senders and mails that are not larger; that
     /// it is not, for all senders where the server says by its enhanced code that there is no such mailbox
     /// (5.1.1 and others), else for this sender. A question takes what it takes in the background, so that
-    /// its answer is there when the mail comes again.
+    /// its answer is there when the mail comes again. A reload loses no answer, unless whom or how to ask, or
+    /// for how long to remember, has changed.
     ///
     /// Some things are not asked, and count neither as success nor as failure: what the server that is being
     /// asked wants to know from us about the same address, nor a question of ours that comes back to us;
@@ -191,9 +192,9 @@ impl Plugin for SmtpVerify {
             setup.expire_hourly(store);
         }
         let manner = manner(&options, port?, helo?);
-        let (name, notes, complaints) = (setup.name.to_owned(), setup.notes(), Complaints::of(setup.name));
-        let answers = Answers::new(&name, &options, store);
         let openpgp = options.check_openpgp == Switch::On;
+        let (name, notes, complaints) = (setup.name.to_owned(), setup.notes(), Complaints::of(setup.name));
+        let answers = Answers::new(setup, &options, &manner, store);
         let verifier = Arc::new(Verifier { manner, openpgp, answers, flights: Flights::default() });
         Some(SmtpVerify { name, notes, complaints, options, sender: sender?, verifier })
     }

@@ -99,8 +99,8 @@ impl Breaker {
         }
     }
 
-    /// The same, but for one call from time to time, which finds out what a try can't: for backends that can't
-    /// be tried, or may not answer that. Who makes the call says how it went: [`Breaker::answered`].
+    /// The same, but for one call from time to time, which finds out what a try can't: for backends that
+    /// can't be tried, or may not answer that. If it went well, [`Breaker::answered`] has to be told.
     pub fn admit(&self) -> Result<(), BackendError> {
         let mut state = self.lock();
         let Some(cause) = state.down.clone() else { return Ok(()) };
@@ -118,8 +118,8 @@ impl Breaker {
         self.revive(&mut state);
     }
 
-    /// A backend that can't be tried has said nothing to a call that began then: it is dead if nobody else had
-    /// an answer since, until a call that is let through has one.
+    /// A backend that can't be tried has said nothing to a call that began then: it is dead if nobody else
+    /// had an answer since, until a call that is let through has one.
     pub fn silent(&self, begun: Instant, cause: &str) -> BackendError {
         let mut state = self.lock();
         if state.has_answered_since(begun) {

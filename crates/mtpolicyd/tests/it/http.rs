@@ -235,6 +235,19 @@ fn requests_that_ask_the_same_share_one_question() {
 }
 
 #[test]
+fn answers_outlive_a_reload() {
+    let server = FakeHttp::start(|_| Say::json("{\"action\": \"hold\"}"));
+    let options = "url = \"http://$HTTP/\"\nattributes = \"sender\"";
+    let daemon = daemon(&server, options);
+    for (more, asked) in [("", 1), ("\nmode = passive", 1), ("\ncache_key = \"sender\"", 2)] {
+        daemon.reload(&configuration(&format!("{options}{more}")));
+        let expected = if more.contains("passive") { "dunno" } else { "hold" };
+        assert_eq!(daemon.ask("instance=1\nsender=a").action(), expected);
+        assert_eq!(server.asked().len(), asked, "{more}");
+    }
+}
+
+#[test]
 fn a_question_that_is_given_up_is_asked_by_the_next() {
     let first = AtomicBool::new(true);
     let server = FakeHttp::start(move |_| match first.swap(false, Ordering::SeqCst) {

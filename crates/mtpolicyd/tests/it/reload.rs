@@ -15,19 +15,6 @@ fn answering(action: &str) -> String {
     )
 }
 
-/// Writes another configuration, and waits until the daemon has looked at it.
-fn reload(daemon: &Daemon, text: &str) {
-    daemon.site.configure(text);
-    hang_up(daemon);
-}
-
-fn hang_up(daemon: &Daemon) {
-    let looked = || daemon.log().lines().filter(|line| line.contains("reloaded")).count();
-    let before = looked();
-    daemon.signal("HUP");
-    eventually("the daemon looks at the new file", || (looked() > before).then_some(()));
-}
-
 #[test]
 fn a_good_file_is_used_and_no_connection_is_dropped() {
     let daemon = Daemon::start(&answering("first"));
@@ -35,7 +22,7 @@ fn a_good_file_is_used_and_no_connection_is_dropped() {
     assert_eq!(open.ask("a=b").action(), "first");
     let mut half = daemon.connect();
     half.send_raw(b"request=smtpd_access_policy\n").unwrap();
-    reload(&daemon, &answering("second"));
+    daemon.reload(&answering("second"));
     assert_eq!(open.ask("a=b").action(), "second");
     half.send_raw(b"\n").unwrap();
     assert_eq!(half.answer().action(), "second");
@@ -60,7 +47,7 @@ fn under_load_no_answer_is_lost() {
         };
         let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
         for n in 1..=RELOADS {
-            reload(&daemon, &answering(&format!("OK {n}")));
+            daemon.reload(&answering(&format!("OK {n}")));
         }
         asking.store(false, std::sync::atomic::Ordering::Relaxed);
         clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<usize>>()
@@ -74,7 +61,7 @@ fn a_bad_file_changes_nothing_and_is_explained() {
     let mut daemon = Daemon::start(&answering("first"));
     let mut open = daemon.connect();
     assert_eq!(open.ask("a=b").action(), "first");
-    reload(&daemon, &answering("second").replace("module =", "modul =").replace("name =", "nam ="));
+    daemon.reload(&answering("second").replace("module =", "modul =").replace("name =", "nam ="));
     let config = daemon.site.config().display().to_string();
     let mistake = daemon.logged("Plugin answer needs the option `module`");
     assert!(mistake.contains(&format!("{config}:4:")), "{mistake}");
@@ -84,7 +71,7 @@ fn a_bad_file_changes_nothing_and_is_explained() {
     assert_eq!(open.ask("a=b").action(), "first");
     assert_eq!(daemon.ask("a=b").action(), "first");
 
-    reload(&daemon, &answering("third"));
+    daemon.reload(&answering("third"));
     assert_eq!(open.ask("a=b").action(), "third");
     drop(open);
     assert!(daemon.terminate().success());
@@ -94,13 +81,13 @@ fn a_bad_file_changes_nothing_and_is_explained() {
 fn a_file_that_is_gone_changes_nothing() {
     let daemon = Daemon::start(&answering("first"));
     fs::remove_file(daemon.site.config()).unwrap();
-    hang_up(&daemon);
+    daemon.hang_up();
     assert!(daemon.logged("mtpolicyd.conf").contains("No such file"), "{}", daemon.log());
     daemon.logged("not reloaded: the old configuration stays in use");
     assert_eq!(daemon.ask("a=b").action(), "first");
 
     fs::create_dir(daemon.site.config()).unwrap();
-    hang_up(&daemon);
+    daemon.hang_up();
     assert_eq!(daemon.ask("a=b").action(), "first");
 }
 
@@ -112,11 +99,11 @@ fn a_changed_port_is_followed() {
     assert_eq!(open.ask("a=b").action(), "first");
     let both = answering("both").replace("127.0.0.1:$PORT", "127.0.0.1:$PORT, 127.0.0.1:$OTHER")
         + &answering("new").replace("$PORT", "$OTHER").split_off("port = \"127.0.0.1:$OTHER\"\n".len());
-    reload(&daemon, &both);
+    daemon.reload(&both);
     assert_eq!(daemon.connect_to(new).ask("a=b").action(), "new");
     assert_eq!(daemon.connect_to(old).ask("a=b").action(), "both");
 
-    reload(&daemon, &answering("new").replace("$PORT", "$OTHER"));
+    daemon.reload(&answering("new").replace("$PORT", "$OTHER"));
     eventually("the old port is closed", || Client::tcp(loopback(old)).is_err().then_some(()));
     assert_eq!(daemon.connect_to(new).ask("a=b").action(), "new");
 }
@@ -124,9 +111,9 @@ fn a_changed_port_is_followed() {
 #[test]
 fn an_address_may_grow_and_shrink_on_its_port() {
     let daemon = Daemon::start(&answering("first"));
-    reload(&daemon, &answering("second").replace("127.0.0.1:$PORT", "*:$PORT"));
+    daemon.reload(&answering("second").replace("127.0.0.1:$PORT", "*:$PORT"));
     assert_eq!(daemon.ask("a=b").action(), "second");
-    reload(&daemon, &answering("third"));
+    daemon.reload(&answering("third"));
     assert_eq!(daemon.ask("a=b").action(), "third");
 }
 
@@ -135,7 +122,7 @@ fn a_port_that_is_taken_changes_nothing() {
     let daemon = Daemon::start(&answering("first"));
     let _taken = std::net::TcpListener::bind(loopback(daemon.site.other_port)).unwrap();
     let second = answering("second").replace("$PORT", "$OTHER");
-    reload(&daemon, &second);
+    daemon.reload(&second);
     daemon.logged(&format!("not reloaded: cannot listen on 127.0.0.1:{}", daemon.site.other_port));
     assert_eq!(daemon.ask("a=b").action(), "first");
 }
@@ -143,7 +130,7 @@ fn a_port_that_is_taken_changes_nothing() {
 #[test]
 fn a_changed_user_needs_a_restart() {
     let daemon = Daemon::start(&answering("first"));
-    reload(&daemon, &format!("user = nobody\ngroup = nogroup\n{}", answering("second")));
+    daemon.reload(&format!("user = nobody\ngroup = nogroup\n{}", answering("second")));
     let refusal = daemon.logged("not reloaded");
     assert!(refusal.contains("a changed user and group needs a restart"), "{refusal}");
     assert_eq!(daemon.ask("a=b").action(), "first");
@@ -176,7 +163,7 @@ fn sessions_in_memory_survive() {
     let text = |known: &str| REMEMBERING.replace("$KNOWN", known);
     let daemon = Daemon::start(&text("reject old"));
     assert_eq!(daemon.ask("instance=a.1").action(), "dunno");
-    reload(&daemon, &text("reject new"));
+    daemon.reload(&text("reject new"));
     assert_eq!(daemon.ask("instance=a.1").action(), "reject new");
     assert_eq!(daemon.ask("instance=a.2").action(), "dunno");
 }

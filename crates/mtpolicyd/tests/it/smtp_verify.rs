@@ -224,11 +224,47 @@ fn a_store_shares_what_is_known() {
         assert_eq!(answer(&mut new(), recipient), first);
         assert_eq!(server.count(&format!("RCPT TO:<{recipient}>")), 1);
     }
+    // An answer that leaves out what is wanted now is none.
+    let more = Bench::new(&text.replace("store = s", "store = s\ncheck_tlsa = on"));
+    assert_eq!(answer(&mut more.attribute("sender", "a@y"), "unknown@x.test"), "reject 5.1.1 no such user");
+    assert_eq!(server.count("RCPT TO:<unknown@x.test>"), 2);
     // Without its store it asks the server.
     let broken = text.replace(&folder.path().display().to_string(), "/nothere");
     let mut broken = Bench::new(&broken).attribute("sender", "a@y");
     assert_eq!(answer(&mut broken, "unknown@x.test"), "reject 5.1.1 no such user");
-    assert_eq!(server.count("RCPT TO:<unknown@x.test>"), 2);
+    assert_eq!(server.count("RCPT TO:<unknown@x.test>"), 3);
+}
+
+#[test]
+fn what_is_known_outlives_a_reload() {
+    let server = FakeSmtp::start(friendly);
+    let asked = |daemon: &Daemon| {
+        let question = "sender=a@y\nrecipient=unknown@x.test\ninstance=1";
+        (daemon.ask(question).action().to_owned(), server.count("RCPT"))
+    };
+    let daemon = daemon(&server, ACTIONS);
+    assert_eq!(asked(&daemon), ("reject 5.1.1 no such user".to_owned(), 1));
+    daemon.reload(&daemon_text(&plugin(&server, "perm_fail_action = hold")));
+    assert_eq!(asked(&daemon), ("hold".to_owned(), 1));
+    daemon.reload(&daemon_text(&plugin(&server, "perm_fail_action = hold\nstarttls = off")));
+    assert_eq!(asked(&daemon), ("hold".to_owned(), 2));
+}
+
+#[test]
+fn a_full_memory_takes_what_is_new() {
+    let server = FakeSmtp::start(friendly);
+    let mut bench = bench(&server, "cache_size = 2");
+    for _ in 0..5 {
+        for recipient in ["a@x.test", "b@x.test"] {
+            answer(&mut bench, recipient);
+        }
+    }
+    for _ in 0..2 {
+        answer(&mut bench, "unknown@x.test");
+        // It is tidied up a moment later.
+        sleep(Duration::from_millis(500));
+    }
+    assert_eq!((server.count("RCPT TO:<a@"), server.count("RCPT TO:<unknown@")), (1, 1));
 }
 
 #[test]
@@ -325,11 +361,11 @@ fn our_own_name_spares_nobody_the_question() {
 
 /// A daemon with this plugin, and an action behind it.
 fn daemon(server: &FakeSmtp, options: &str) -> Daemon {
-    let plugin = plugin(server, options);
-    Site::with(&format!(
-        "port = \"127.0.0.1:$PORT\"\n<VirtualHost $PORT>\nname = v\n{plugin}\n</VirtualHost>"
-    ))
-    .start()
+    Site::with(&daemon_text(&plugin(server, options))).start()
+}
+
+fn daemon_text(plugin: &str) -> String {
+    format!("port = \"127.0.0.1:$PORT\"\n<VirtualHost $PORT>\nname = v\n{plugin}\n</VirtualHost>")
 }
 
 #[test]
@@ -357,14 +393,14 @@ fn gets_its_answer_at_once(client: &'static str) {
     let server = FakeSmtp::start(move |line| match line.split(' ').next() {
         Some("RCPT") => {
             let back = format!("sender=a@y\nrecipient=b@x.test\n{client}\ninstance=back");
-            let answer = asked.get().unwrap().ask(&back);
+            let answer = asked.get().expect("it runs").ask(&back);
             if answer.action() == "dunno" { Say::Lines("550 5.1.1 no") } else { Say::Lines("450 4.0.0 ?") }
         }
         _ => friendly(line),
     });
     assert!(daemon.set(self::daemon(&server, ACTIONS)).is_ok());
     let question = "sender=a@y\nrecipient=b@x.test\nclient_address=192.0.2.4\ninstance=first";
-    assert_eq!(daemon.get().unwrap().ask(question).action(), "reject 5.1.1 no");
+    assert_eq!(daemon.get().expect("it runs").ask(question).action(), "reject 5.1.1 no");
     assert_eq!(server.count("RCPT"), 1);
 }
 

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["address", "log", "network", "pattern", "value", "world"],
     &["session"],
     &["options", "fields"],
-    &["connections", "tasks"],
+    &["connections", "kept", "tasks"],
     &["counters", "limits"],
     &["plugin"],
     &["awl", "listing", "lookups", "sender_policy"],

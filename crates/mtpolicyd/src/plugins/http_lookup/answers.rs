@@ -37,7 +37,8 @@ impl Known {
     }
 }
 
-/// The answers that are known.
+/// The answers that are known; a clone knows the same.
+#[derive(Clone)]
 pub struct Answers(Cache<Key, Known>);
 
 impl Default for Answers {

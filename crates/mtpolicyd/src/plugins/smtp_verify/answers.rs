@@ -4,15 +4,23 @@
 
 use super::SmtpVerifyOptions;
 use crate::lookups::Complaints;
+use crate::plugin::Setup;
+use crate::value::Switch;
 use crate::world::backend::BackendError;
 use crate::world::clock::Clock;
 use crate::world::keyvalue::Store;
-use crate::world::smtp::{Findings, Judgement, Message, Refusal};
+use crate::world::smtp::{Findings, Judgement, Manner, Message, Refusal};
 use moka::Expiry;
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// How much of a digest is part of a key: enough for the configurations of one site.
+const DIGEST_BYTES: usize = 8;
 
 /// What was found out about an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +54,7 @@ impl Known {
 }
 
 /// How long answers hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lifetimes {
     positive: Duration,
     negative: Duration,
@@ -78,14 +86,27 @@ struct Remembered {
 
 impl Answers {
     /// None yet.
-    pub fn new(plugin: &str, options: &SmtpVerifyOptions, store: Option<Store>) -> Answers {
+    pub fn new(
+        setup: &Setup<'_, '_>,
+        options: &SmtpVerifyOptions,
+        manner: &Manner,
+        store: Option<Store>,
+    ) -> Answers {
         let lifetimes = Lifetimes {
             positive: options.positive_expire.0.duration(),
             negative: options.negative_expire.0.duration(),
             temporary: options.temporary_expire.0.duration(),
         };
-        let known = Cache::builder().max_capacity(options.cache_size.0).expire_after(ByLifetime).build();
-        let (prefix, complaints) = (format!("smtpverify,{plugin}"), Complaints::of(plugin));
+        let openpgp = options.check_openpgp == Switch::On;
+        let settings = (manner.clone(), openpgp, lifetimes, options.cache_size.0);
+        let known = setup.kept(settings, |(.., size)| {
+            let known = Cache::builder().max_capacity(*size).expire_after(ByLifetime);
+            // The default policy would refuse what is new once it is full.
+            known.eviction_policy(EvictionPolicy::lru()).build()
+        });
+        let question = digest(manner, openpgp);
+        let prefix = format!("smtpverify,{},{question}", setup.name);
+        let complaints = Complaints::of(setup.name);
         Answers { known, lifetimes, store, prefix, complaints }
     }
 
@@ -165,6 +186,18 @@ impl Answers {
     fn complain(&self, error: &BackendError) {
         self.complaints.complain(format_args!("answers are not shared: {error}"));
     }
+}
+
+/// What stands for whom and what is asked: answers of other servers, and those that leave out what is wanted
+/// now, are none. The name that is said is left out, since daemons that share answers have different ones.
+fn digest(manner: &Manner, openpgp: bool) -> String {
+    let Manner { route, port, helo: _, encrypts, tlsa, limits: _ } = manner;
+    let question = format!("{route:?} {port} {encrypts} {tlsa} {openpgp}");
+    let mut digest = String::new();
+    for byte in &Sha256::digest(question)[..DIGEST_BYTES] {
+        let _ = write!(digest, "{byte:02x}");
+    }
+    digest
 }
 
 /// Where the answer to a message may be: that for all senders, then that for its own.

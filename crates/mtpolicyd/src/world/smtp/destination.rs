@@ -21,8 +21,8 @@ const MAX_DESTINATIONS: u64 = 10_000;
 /// How long a server is remembered after it was asked; TLS that fails is not tried again for so long.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 
-/// How many servers may be asked at once, each of which takes a file descriptor; and how many beside them that
-/// are slow, so that tarpits do not take the place of all others.
+/// How many servers may be asked at once, each of which takes a file descriptor; and how many that are slow
+/// beside them, so that tarpits do not take the place of all others.
 const MAX_PROBES: usize = 100;
 const MAX_SLOW: usize = 100;
 
@@ -105,7 +105,8 @@ pub struct Visit<'a> {
 impl Default for Destinations {
     fn default() -> Destinations {
         let known = Cache::builder().max_capacity(MAX_DESTINATIONS).time_to_idle(REMEMBERED);
-        // The default policy would refuse what is new once it is full, and so know nothing of how often it is asked.
+        // The default policy would refuse what is new once it is full, and nobody would count how often that
+        // is asked.
         let known = known.eviction_policy(EvictionPolicy::lru()).build();
         let (places, slow_places) = (Semaphore::new(MAX_PROBES), Semaphore::new(MAX_SLOW));
         Destinations { known, places, slow_places, kept: Arc::default() }

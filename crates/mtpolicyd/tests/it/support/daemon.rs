@@ -165,6 +165,22 @@ impl Daemon {
         signal(self.id(), name);
     }
 
+    /// Writes another configuration, and waits until the daemon has looked at it.
+    #[track_caller]
+    pub fn reload(&self, text: &str) {
+        self.site.configure(text);
+        self.hang_up();
+    }
+
+    /// Has it read its file again, and waits until it has.
+    #[track_caller]
+    pub fn hang_up(&self) {
+        let looked = || self.log().lines().filter(|line| line.contains("reloaded")).count();
+        let before = looked();
+        self.signal("HUP");
+        eventually("the daemon looks at the new file", || (looked() > before).then_some(()));
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         read_lossy(&self.site.path("log"))
