@@ -14,7 +14,8 @@ options! {
     /// Adds to the score (once a mail) or answers when a lookup table of Postfix has a value, or has it not.
     ///
     /// `OK`, in capital letters, and numbers in the table are a match. Anything else, such as `REJECT` or
-    /// `DUNNO`, is none: it ends the search, so that an entry for an address makes an exception from one for its network.
+    /// `DUNNO`, is none: it ends the search, so that an entry for an address makes an exception from one for
+    /// its network.
     ///
     /// `db_file` is the path of a file that `postmap hash:FILE` has made, with its `.db`, or the name of
     /// any table as in Postfix's main.cf. The types are `hash`, `btree`, `lmdb`, `cdb`, `texthash`, `cidr`,

@@ -125,8 +125,8 @@ options! {
         temporary_expire: Span = Span(Seconds(120)),
         /// How many answers are remembered at most.
         cache_size: Limit = Limit(100_000),
-        /// The name of a `<Connection>` that keeps the answers too, for other daemons and for after a restart:
-        /// of any module but Ldap.
+        /// The name of a `<Connection>` of any module but Ldap that keeps the answers too, for other daemons
+        /// and for after a restart.
         store: Option<String>,
         /// How many questions a server is asked at once; others wait.
         max_concurrent: Limit = Limit(5),

@@ -74,8 +74,7 @@ impl Table {
         table
     }
 
-    /// Reads a text; `warn` gets the lines that are passed over. Other encodings than UTF-8 are no matter in a
-    /// comment.
+    /// Reads a text; `warn` gets the lines that are passed over. A comment may be in any encoding.
     pub fn parse(bytes: &[u8], kind: TextKind, warn: Warn<'_>) -> Result<Table, String> {
         let text = String::from_utf8_lossy(bytes);
         let mut lines = logical_lines(&text);
