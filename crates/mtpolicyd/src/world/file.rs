@@ -9,10 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 use tokio::time::{Instant, timeout_at};
 
 /// How long what was read is used before the file is looked at again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a successor may take to be read before requests go on with what was read before it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a file could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,14 +37,12 @@ pub enum FileError {
 
 /// A file as it was read last. It is opened at the first use, since it may be built after the start, looked
 /// at once a second, and read again when it was replaced or changed; nothing of that blocks the runtime.
-/// While its successor can't be read (half written, wrong owner), what was read before stays in use, and the
-/// log says so.
+/// While its successor can't be read (half written, wrong owner, a server of files that is silent), what was
+/// read before stays in use, and the log says so.
 pub struct CachedFile<T> {
     path: Arc<Path>,
     read: Box<Read<T>>,
     state: Mutex<State<T>>,
-    /// Held by whoever looks at the file.
-    looking: tokio::sync::Mutex<()>,
 }
 
 type Read<T> = dyn Fn(&Path) -> Result<T, String> + Send + Sync;
@@ -50,6 +53,16 @@ struct State<T> {
     /// Why the version that is there can't be read.
     cause: Option<Arc<str>>,
     looked: Option<Instant>,
+    /// Somebody is looking at it: one task, however many requests wait.
+    looking: Option<Looking>,
+}
+
+struct Looking {
+    done: Shared<BoxFuture<'static, ()>>,
+    /// From when on what was read before is used.
+    patience_ends: Instant,
+    /// Whether the log says that it takes long.
+    told: bool,
 }
 
 /// What changes when a file is replaced or rewritten.
@@ -67,14 +80,9 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
         path: impl Into<PathBuf>,
         read: impl Fn(&Path) -> Result<T, String> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let state = Mutex::new(State { current: None, cause: None, looked: None });
+        let state = Mutex::new(State { current: None, cause: None, looked: None, looking: None });
         let path: PathBuf = path.into();
-        Arc::new(Self {
-            path: path.into(),
-            read: Box::new(read),
-            state,
-            looking: tokio::sync::Mutex::default(),
-        })
+        Arc::new(Self { path: path.into(), read: Box::new(read), state })
     }
 
     /// Which file it is.
@@ -87,25 +95,48 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
         if let Some(result) = self.known() {
             return result;
         }
-        let file = Arc::clone(self);
-        // A task of its own, so that a request that gives up does not throw away what was read.
-        let looked = tokio::spawn(async move {
-            let guard = file.looking.lock().await;
-            if file.known().is_none() {
-                let reader = Arc::clone(&file);
-                // A reader that panics is a file that can't be read.
-                let read = tokio::task::spawn_blocking(move || reader.look()).await;
-                let read = read.unwrap_or_else(|_| Some((None, Err("the reader failed".to_owned()))));
-                file.keep(read);
-            }
-            drop(guard);
-            file.result()
-        });
-        match timeout_at(deadline, looked).await {
-            Ok(Ok(result)) => result,
-            // The daemon stops, or the request has waited long enough.
-            Ok(Err(_)) | Err(_) => Err(FileError::TimedOut(Arc::clone(&self.path))),
+        let (done, until) = {
+            let mut state = self.lock();
+            let looking = state.looking.get_or_insert_with(|| self.start_looking());
+            let (done, patience_ends) = (looking.done.clone(), looking.patience_ends);
+            (done, if state.current.is_some() { deadline.min(patience_ends) } else { deadline })
+        };
+        match timeout_at(until, done).await {
+            Ok(()) => self.result(),
+            Err(_) => self.read_before().ok_or_else(|| FileError::TimedOut(Arc::clone(&self.path))),
         }
+    }
+
+    /// Looks at the file in a task of its own, so that a request that gives up does not throw away what was
+    /// read.
+    fn start_looking(self: &Arc<Self>) -> Looking {
+        let file = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let reader = Arc::clone(&file);
+            // A reader that panics is a file that can't be read.
+            let read = tokio::task::spawn_blocking(move || reader.look()).await;
+            file.keep(read.unwrap_or_else(|_| Some((None, Err("the reader failed".to_owned())))));
+        });
+        Looking {
+            done: task.map(drop).boxed().shared(),
+            patience_ends: Instant::now() + PATIENCE,
+            told: false,
+        }
+    }
+
+    /// What was read before, while the file takes longer than a request can wait.
+    fn read_before(&self) -> Option<Arc<T>> {
+        let mut state = self.lock();
+        let (_, current) = state.current.as_ref()?;
+        let current = Arc::clone(current);
+        if let Some(looking) = &mut state.looking
+            && Instant::now() >= looking.patience_ends
+            && !std::mem::replace(&mut looking.told, true)
+        {
+            let path = self.path.display();
+            tracing::error!("{path}: it takes long to read; what was read before is used on");
+        }
+        Some(current)
     }
 
     /// What was found not long ago.
@@ -138,6 +169,7 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
     fn keep(&self, read: Option<(Option<Version>, Result<T, String>)>) {
         let mut state = self.lock();
         state.looked = Some(Instant::now());
+        state.looking = None;
         match read {
             None => state.cause = None,
             Some((Some(version), Ok(value))) => {
@@ -187,6 +219,7 @@ pub(super) fn plain(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(10)
@@ -238,5 +271,33 @@ mod tests {
         let early = Instant::now() + Duration::from_millis(20);
         assert!(matches!(file.get(early).await, Err(FileError::TimedOut(_))));
         assert_eq!(*file.get(soon()).await.unwrap(), "slow", "it was read for whoever comes next");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_hangs_costs_no_request_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("map");
+        fs::write(&path, "one").unwrap();
+        let (release, hangs) = std::sync::mpsc::channel();
+        let (hangs, reads) = (Mutex::new(hangs), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&reads);
+        let file = CachedFile::new(&path, move |path| {
+            if counted.fetch_add(1, Ordering::Relaxed) > 0 {
+                hangs.lock().unwrap().recv().unwrap();
+            }
+            text(path)
+        });
+        assert_eq!(*file.get(soon()).await.unwrap(), "one");
+        fs::write(&path, "another").unwrap();
+        later().await;
+        for _ in 0..20 {
+            assert_eq!(*file.get(soon()).await.unwrap(), "one");
+        }
+        assert_eq!(reads.load(Ordering::Relaxed), 2, "one task waits for all");
+        release.send(()).unwrap();
+        let until = soon();
+        while *file.get(soon()).await.unwrap() != "another" {
+            assert!(Instant::now() < until);
+        }
     }
 }
