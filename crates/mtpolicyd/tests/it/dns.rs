@@ -313,6 +313,7 @@ async fn names_may_hold_anything() {
         "\"'(;).test",
         "localhost.dbl.test",
         "one",
+        "a b.test",
     ] {
         assert_eq!(asked_as(name).await.as_deref(), Some(name));
     }
@@ -330,7 +331,6 @@ async fn names_may_hold_anything() {
         "..",
         "a..test",
         ".test",
-        "a b.test",
         "a\tb.test",
         "a\0b.test",
         "a\nb.test",
@@ -389,7 +389,7 @@ async fn an_answer_is_proved_if_a_server_that_is_believed_says_so() {
         ("plain.test", RecordType::Tlsa, associations, false),
         ("broken.test", RecordType::Tlsa, failed, false),
         ("nothere.test", RecordType::Tlsa, Answer::Nothing, false),
-        ("no name", RecordType::Tlsa, Answer::Nothing, false),
+        ("no..name", RecordType::Tlsa, Answer::Nothing, false),
     ] {
         let question = Question::new(name, record_type);
         let found = believing.lookup_authentic(&question).await;
