@@ -279,7 +279,7 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
         found.map_err(|failure| failed("the addresses", name, &failure))
     }
 
-    /// Whether a term means a name with the user in it, who is not in ASCII. It matches nothing (RFC 8616, 4).
+    /// Whether a term has the user in its name, who is not in ASCII: it matches nothing (RFC 8616, 4).
     fn wants_ascii_user(&self, spec: &MacroText) -> bool {
         !self.request.user.is_ascii() && (spec.has('l') || spec.has('s'))
     }

@@ -38,6 +38,7 @@ fn world(query: &Query) -> Reply {
         }
         ("i9.test", TXT) => Reply::text("v=spf1 ip4:192.0.2.10 -all"),
         (name, TXT) if name.len() == "i0.test".len() && name.starts_with('i') => Reply::text("v=spf1 ?all"),
+        ("mute.test", TXT) => Reply::text("v=spf1 -all exp=silent.test"),
         ("odd.test", TXT) => Reply::text("v=spf1 exists:%{l}.u.%{d} -all"),
         ("a b.u.odd.test", A) => Reply::address([127, 0, 0, 2]),
         ("down.test", _) => Reply::Code(2),
@@ -47,11 +48,15 @@ fn world(query: &Query) -> Reply {
 }
 
 fn start(plugins: &str) -> (FakeDns, Daemon) {
+    start_with("", plugins)
+}
+
+fn start_with(globals: &str, plugins: &str) -> (FakeDns, Daemon) {
     let server = FakeDns::start(world);
     let mut site = Site::new();
     site.replace("$DNS", server.address());
     site.configure(&format!(
-        "port = \"127.0.0.1:$PORT\"\nlog_level = 4\n<Dns>\nservers = \"$DNS\"\n</Dns>\n\
+        "port = \"127.0.0.1:$PORT\"\nlog_level = 4\n{globals}\n<Dns>\nservers = \"$DNS\"\n</Dns>\n\
          <SessionCache>\n\
          module = Memory\n</SessionCache>\n<VirtualHost $PORT>\nname = incoming\n{plugins}\n</VirtualHost>\n"
     ));
@@ -100,6 +105,26 @@ fn a_server_that_says_nothing_costs_the_time_limit_once_a_mail() {
     let again = ask(&daemon, "m", "192.0.2.10", "joe@silent.test");
     assert!(again.starts_with("defer spf "), "{again}");
     assert!(server.count("silent.test") - asked <= 1, "only what was sent before is repeated");
+}
+
+#[test]
+fn an_explanation_that_does_not_come_in_time_is_the_default() {
+    let (_server, daemon) = start(
+        "<Plugin spf>\nmodule = SPF\ntime_limit = 1\nreject_message = \"%AUTH_EXPL%\"\n\
+         default_authority_explanation = \"%{i} may not\"\n</Plugin>",
+    );
+    assert_eq!(ask(&daemon, "m", "192.0.2.10", "joe@mute.test"), "reject 192.0.2.10 may not");
+}
+
+#[test]
+fn greylisting_goes_on_while_the_name_service_says_nothing() {
+    let (_server, daemon) = start_with(
+        "request_timeout = 4\n<Connection db>\nmodule = Sql\n\
+         dsn = \"dbi:SQLite:dbname=$DIR/db\"\n</Connection>",
+        "<Plugin g>\nmodule = Greylist\nclient_key = spf\nuse_autowl = 0\n<Ticket>\n\
+         module = Sql\n</Ticket>\n</Plugin>",
+    );
+    assert_eq!(ask(&daemon, "1", "192.0.2.10", "joe@silent.test"), "defer greylisting is active");
 }
 
 #[test]
