@@ -259,7 +259,7 @@ fn a_full_memory_takes_what_is_new() {
             answer(&mut bench, recipient);
         }
     }
-    for _ in 0..2 {
+    for _ in 0..3 {
         answer(&mut bench, "unknown@x.test");
         // It is tidied up a moment later.
         sleep(Duration::from_millis(500));

@@ -299,10 +299,8 @@ mod tests {
             let [.., a, b, c] = number.to_be_bytes();
             SocketAddr::from(([10, a, b, c], 25))
         };
-        for number in 0..MAX_DESTINATIONS {
-            for _ in 0..3 {
-                destinations.of(address(number)).await;
-            }
+        for number in (0..4).flat_map(|_| 0..MAX_DESTINATIONS) {
+            destinations.of(address(number)).await;
         }
         for number in MAX_DESTINATIONS..MAX_DESTINATIONS + 100 {
             let new = destinations.of(address(number)).await;
