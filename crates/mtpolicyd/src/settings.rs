@@ -112,8 +112,7 @@ impl Settings {
             .map_err(|failure| Messages::new(failure.sources, failure.diagnostics, Vec::new()))?;
         let report = Report::default();
         let settings = Settings::from_root(&document.root, earlier, &report);
-        let hidden = report.secrets();
-        secrets::check(&document.root, &document.sources, &hidden, &report);
+        let hidden = secrets::check(&document.root, &document.sources, report.secrets(), &report);
         let also = also(&document.root);
         let mut diagnostics = document.diagnostics;
         diagnostics.extend(report.into_diagnostics());

@@ -9,29 +9,31 @@ use std::os::unix::fs::PermissionsExt;
 /// The right of everybody else to read.
 const OTHERS_READ: u32 = 0o004;
 
-/// Warns of every password in a file that others can read. The places of other secrets are given.
-pub(super) fn check(root: &Block, sources: &Sources, secrets: &[Span], report: &Report) {
-    for secret in secrets {
-        let path = &sources.get(secret.source).path;
-        if readable_by_others(path) {
-            warn(*secret, "secret", path, report);
-        }
-    }
-    check_passwords(root, sources, secrets, report);
-}
-
-fn check_passwords(root: &Block, sources: &Sources, secrets: &[Span], report: &Report) {
-    for block in root.blocks() {
-        check_passwords(block, sources, secrets, report);
-        for entry in block.entries() {
-            let is_set = entry.value.as_deref().is_some_and(|value| !value.is_empty());
-            let is_told = secrets.iter().any(|secret| secret.start == entry.key_span.start);
-            let path = &sources.get(entry.value_span.source).path;
-            let is_password = entry.key.ends_with("password") || entry.key == "dsn" && has_password(entry);
-            if is_password && is_set && !is_told && readable_by_others(path) {
-                warn(entry.key_span, "password", path, report);
+/// The places of all secrets of a file, each from its key to the end of its value: those that the types of
+/// options have told, and passwords. Warns of every one in a file that others can read.
+pub(super) fn check(root: &Block, sources: &Sources, told: Vec<Span>, report: &Report) -> Vec<Span> {
+    let mut passwords = Vec::new();
+    find_passwords(root, &mut passwords);
+    passwords.retain(|password| told.iter().all(|secret| secret.start != password.start));
+    for (what, spans) in [("secret", &told), ("password", &passwords)] {
+        for span in spans {
+            let path = &sources.get(span.source).path;
+            if readable_by_others(path) {
+                warn(*span, what, path, report);
             }
         }
+    }
+    [told, passwords].concat()
+}
+
+fn find_passwords(root: &Block, found: &mut Vec<Span>) {
+    for block in root.blocks() {
+        find_passwords(block, found);
+        let passwords = block.entries().filter(|entry| {
+            let is_set = entry.value.as_deref().is_some_and(|value| !value.is_empty());
+            is_set && (entry.key.ends_with("password") || entry.key == "dsn" && has_password(entry))
+        });
+        found.extend(passwords.map(|entry| Span { end: entry.value_span.end, ..entry.key_span }));
     }
 }
 
@@ -110,6 +112,7 @@ mod tests {
             ("module = CtIpRep\nkey = hunter2\nkey = hunter2", 0),
             ("module = HttpLookup\nurl = \"http://me:hunter2@127.0.0.1/\"", 1),
             ("module = HttpLookup\nurl = \"http://me:hunter2@127.0.0.1:0/\"", 0),
+            ("module = SaAwlLookup\ndb_file = /x\npassword = <<END\nhunter2\nhunter2\nEND", 1),
             ("module = RegexList\nkey = sender\nregex = .", 0),
         ] {
             let text = format!(
