@@ -5,6 +5,7 @@
 //!
 //! - [`Decoder`] finds [`Request`]s in the bytes of a connection, whatever way they were cut into reads.
 //! - [`Reply`] is an answer that Postfix can't misread: exactly one line of printable UTF-8.
+//! - [`refuses`] tells whether a message passes with an action.
 //! - [`check_action`] says beforehand what Postfix would make of an action's text.
 //! - `client` (with the feature of that name) asks other policy servers.
 //!
@@ -25,6 +26,7 @@
 //! # Ok::<(), postfix_policy::ProtocolError>(())
 //! ```
 
+mod action;
 #[cfg(feature = "client")]
 pub mod client;
 mod decoder;
@@ -33,6 +35,7 @@ pub mod limits;
 mod reply;
 mod request;
 
+pub use action::{MAX_HEADER_BYTES, MAX_OTHER_ACTION_BYTES, MAX_REPLY_ACTION_BYTES, refuses};
 pub use decoder::Decoder;
 pub use error::ProtocolError;
 pub use reply::{Reply, ReplyWarning, check_action};

@@ -20,8 +20,8 @@ pub const MAX_ATTRIBUTES: usize = 2048;
 
 /// Bytes in one answer of another policy server, its final empty line included.
 ///
-/// Postfix shows an SMTP client no more than 510 bytes of a reply. The rest is room for the list of
-/// restrictions or the attributes for debugging that a server may add.
+/// Room for a list of restrictions or the attributes for debugging that a server may add; Postfix itself has
+/// no bound here. What is passed on is cut by [`Reply`](crate::Reply).
 #[cfg(feature = "client")]
 pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 

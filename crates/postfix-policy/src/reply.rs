@@ -5,8 +5,13 @@ use std::fmt;
 
 use bytes::BufMut;
 
+use crate::action::{MAX_OTHER_ACTION_BYTES, MAX_REPLY_ACTION_BYTES, limit_of};
+
 /// The action that has no opinion: Postfix goes on with its next restriction.
 const DUNNO: &str = "dunno";
+
+/// The action in place of one that is too long and can't be cut: it may have been a refusal.
+const TOO_LONG: &str = "defer 4.3.0 the policy check failed, please try again later";
 
 /// Actions that mean nothing without the text behind them, by access(5).
 const NEEDS_ARGUMENT: [&str; 4] = ["PREPEND", "FILTER", "REDIRECT", "BCC"];
@@ -26,15 +31,31 @@ impl Reply {
     /// Makes an action safe to send.
     ///
     /// Line breaks and control characters become blanks, bytes that are no UTF-8 become U+FFFD. An empty
-    /// action and bare digits become `dunno`, with a [`warning`](Reply::warning). Everything else passes
-    /// unchanged, blanks at both ends included: it may name a restriction class.
+    /// action and bare digits become `dunno`, with a [`warning`](Reply::warning). A text for an SMTP client
+    /// is cut after [`MAX_REPLY_ACTION_BYTES`], a header after [`MAX_HEADER_BYTES`](crate::MAX_HEADER_BYTES),
+    /// at a character's end; any other action over [`MAX_OTHER_ACTION_BYTES`] becomes a deferral, with a
+    /// warning.
+    /// Everything else passes unchanged, blanks at both ends included: it may name a restriction class.
     pub fn new(action: impl AsRef<[u8]>) -> Reply {
         let text = String::from_utf8_lossy(action.as_ref());
         let text =
             if text.contains(is_unprintable) { text.replace(is_unprintable, " ") } else { text.into_owned() };
         match permission_by_mistake(&text) {
             Some(warning) => Reply { action: Cow::Borrowed(DUNNO), warning: Some(warning) },
-            None => Reply { action: Cow::Owned(text), warning: None },
+            None if text.len() <= MAX_REPLY_ACTION_BYTES => Reply { action: Cow::Owned(text), warning: None },
+            None => Reply::shortened(text),
+        }
+    }
+
+    fn shortened(mut text: String) -> Reply {
+        match limit_of(&text) {
+            Some(limit) => {
+                let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+                text.truncate(end.unwrap_or_default());
+                Reply { action: Cow::Owned(text), warning: None }
+            }
+            None if text.len() <= MAX_OTHER_ACTION_BYTES => Reply { action: Cow::Owned(text), warning: None },
+            None => Reply { action: Cow::Borrowed(TOO_LONG), warning: Some(ReplyWarning::TooLong) },
         }
     }
 
@@ -76,6 +97,8 @@ pub enum ReplyWarning {
     NoArgument,
     /// A first word with a colon: Postfix looks for a table of that name.
     LooksLikeTable,
+    /// Longer than any action needs, and of a kind that can't be cut. Answered as a deferral.
+    TooLong,
 }
 
 impl fmt::Display for ReplyWarning {
@@ -89,6 +112,7 @@ impl fmt::Display for ReplyWarning {
             ReplyWarning::NoErrorCode => "Postfix knows only numbers from 400 to 599 as actions",
             ReplyWarning::NoArgument => "Postfix ignores this action without a text behind it",
             ReplyWarning::LooksLikeTable => "Postfix takes a first word with a colon for a lookup table",
+            ReplyWarning::TooLong => "the action is too long, the message is deferred instead",
         })
     }
 }
@@ -190,6 +214,24 @@ mod tests {
         }
         assert_eq!(Reply::new("reject").warning(), None);
         assert_eq!(Reply::dunno(), Reply::new("dunno"));
+    }
+
+    #[test]
+    fn an_answer_has_a_length() {
+        let long = "\u{e9}".repeat(5_000);
+        for (before, limit) in
+            [("reject ", 512), ("550 5.7.1 ", 512), ("defer_if_permit ", 512), ("PREPEND X-A: ", 8 + 998)]
+        {
+            let reply = Reply::new(format!("{before}{long}"));
+            assert!(reply.as_str().starts_with(&format!("{before}\u{e9}")), "{before}");
+            assert!((limit - 1..=limit).contains(&reply.as_str().len()), "{before}");
+            assert_eq!(reply.warning(), None);
+        }
+        let class = format!("class{}", ", class".repeat(500));
+        assert_eq!(action(&class), class);
+        let reply = Reply::new(format!("REDIRECT {long}"));
+        assert_eq!((reply.as_str(), reply.warning()), (TOO_LONG, Some(ReplyWarning::TooLong)));
+        assert!(crate::refuses(TOO_LONG));
     }
 
     #[test]
