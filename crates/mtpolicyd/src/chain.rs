@@ -3,7 +3,9 @@
 //! Knows: what a plugin is. Must not know: any plugin.
 
 use crate::options::{Options, Report, Section, options};
-use crate::plugin::{Cx, Error, Kind, Link, OnError, Setup, Surroundings, Turn, Verdict};
+use crate::plugin::{
+    BadRequest, Cx, Error, Kind, Link, OnBadRequest, OnError, Setup, Surroundings, Turn, Undecided, Verdict,
+};
 use crate::value::{Integer, Switch, nearest};
 use config_general::Block;
 use std::collections::BTreeMap;
@@ -14,11 +16,16 @@ options! {
     pub struct StepOptions {
         /// Which check it is: one of the modules described in this manual.
         module: String,
-        /// What happens when the plugin fails: `close` ends the connection without an answer, so that Postfix
-        /// tries again and then runs its `default_action`; `continue` skips the plugin; `defer` defers the
-        /// mail; `dunno` answers without an opinion. Without it the setting of the virtual host holds, then
-        /// the global one.
+        /// What happens when something that the plugin needs does not work, such as a database that is down:
+        /// `close` ends the connection without an answer, so that Postfix tries again and then runs its
+        /// `default_action`; `continue` skips the plugin; `defer` defers the message; `dunno` answers without
+        /// an opinion. If it is not set, the setting of the virtual host applies, then the global one.
         on_error: Option<OnError>,
+        /// What happens when the request itself keeps the plugin from finding out, for example with a value
+        /// that a pattern takes too long to search or that a database refuses. The other plugins always run.
+        /// Then `defer` defers the message unless one of them refuses it; `continue` ignores the failure. If
+        /// it is not set, the setting of the virtual host applies, then the global one.
+        on_bad_request: Option<OnBadRequest>,
         /// Whether the lookups of this plugin may start before its turn. Without it the setting of the
         /// virtual host holds, then the global one.
         lookahead: Option<Switch>,
@@ -41,9 +48,13 @@ struct Step {
     name: Arc<str>,
     /// `None` where the plugin around it says it.
     on_error: Option<OnError>,
+    on_bad_request: OnBadRequest,
     lookahead: bool,
     plugin: Box<dyn Link>,
 }
+
+/// The action that defers a message because a check failed.
+pub const DEFERRED: &str = "defer 4.3.0 the policy check failed, please try again later";
 
 /// What the chain as a whole says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,9 +98,14 @@ impl Chain {
         self.steps.get(step).map(|step| &step.name)
     }
 
-    /// The answer to a request: that of a plugin, or a header where none has an opinion.
+    /// The answer to a request: that of a plugin, a deferral if a check could not find out and no plugin
+    /// refuses the message, or a header if no plugin has an opinion.
     pub async fn answer(&self, cx: &mut Cx<'_>) -> Result<Option<Outcome>, Error> {
         let outcome = self.run(cx).await?;
+        let is_refused = outcome.as_ref().is_some_and(|outcome| postfix_policy::refuses(&outcome.action));
+        if let Some(Undecided { plugin, .. }) = cx.undecided.as_ref().filter(|_| !is_refused) {
+            return Ok(Some(Outcome { action: DEFERRED.to_owned(), plugin: plugin.clone() }));
+        }
         let is_open = outcome.as_ref().is_none_or(|outcome| outcome.action.eq_ignore_ascii_case("dunno"));
         let Some(header) = cx.header.take().filter(|_| is_open) else { return Ok(outcome) };
         if !cx.session.first_time(&header.mark) {
@@ -113,6 +129,7 @@ impl Chain {
             match step.plugin.run(cx).await {
                 Ok(Verdict::Next) => {}
                 Ok(Verdict::Stop(action)) => return Ok(Some(Outcome { action, plugin: step.name.clone() })),
+                Err(Error::Request(cause)) => step.note_undecided(&cause, cx),
                 Err(cause) => match step.on_error_of(&cause) {
                     Some(OnError::Continue) => {
                         let name = &step.name;
@@ -163,18 +180,33 @@ impl Step {
             return None;
         };
         let on_error = options.on_error.or(surroundings.on_error);
+        let on_bad_request = options.on_bad_request.unwrap_or(surroundings.on_bad_request);
         let lookahead = options.lookahead.map_or(surroundings.lookahead, |switch| switch == Switch::On);
         let log_level = options.log_level.0;
         // A plugin that says it says it for those inside; otherwise they have it from where it has it.
         let for_inside = if options.on_error.is_some() { None } else { surroundings.on_error };
-        let inside = Surroundings { on_error: for_inside, lookahead, log_level, ..surroundings };
+        let inside =
+            Surroundings { on_error: for_inside, on_bad_request, lookahead, log_level, ..surroundings };
         let plugin = (kind.make)(&mut section, inside);
         if plugin.is_none() && section.has_more("Plugin") {
             Chain::from_section(&mut section, inside);
         }
         let name = section.name().into();
         section.finish();
-        Some(Step { name, on_error, lookahead, plugin: plugin? })
+        Some(Step { name, on_error, on_bad_request, lookahead, plugin: plugin? })
+    }
+
+    /// The request itself kept the plugin from finding out: the chain goes on, and its end remembers it.
+    fn note_undecided(&self, cause: &BadRequest, cx: &mut Cx<'_>) {
+        let plugin = &self.name;
+        if self.on_bad_request == OnBadRequest::Continue {
+            tracing::warn!("plugin {plugin} could not decide: {cause}; skipped (on_bad_request = continue)");
+            return;
+        }
+        tracing::warn!("plugin {plugin} could not decide: {cause}; the message can't pass, only be refused");
+        if cx.undecided.is_none() {
+            cx.undecided = Some(Undecided { plugin: plugin.clone(), cause: cause.to_string() });
+        }
     }
 
     /// What becomes of the request: the innermost plugin that says it decides.
@@ -218,3 +250,6 @@ fn report_unknown_module(section: &Section<'_>, module: &str, surroundings: Surr
     let help = nearest(module, known).map(|name| format!("did you mean `{name}`?"));
     section.report().error(span, format!("plugin `{name}`: there is no module `{module}`"), help);
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,15 +2,17 @@
 //!
 //! Knows: options, sessions, the world. Must not know: any plugin, the chain, the server.
 
+mod error;
+
+pub use error::{BadRequest, Error, OnBadRequest, OnError, Outage, Undecided};
+
 use crate::connections::{Connections, Module};
 use crate::counters::Reservations;
 use crate::kept::Kept;
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
-use crate::pattern::MatchError;
 use crate::session::Session;
 use crate::tasks::{Period, TaskResult, Tasks, When};
 use crate::world::World;
-use crate::world::backend::BackendError;
 use crate::world::dns::{Ahead, Answer, Question};
 use crate::world::dnslist::DnsList;
 use crate::world::http::{HttpService, HttpSettings};
@@ -188,8 +190,10 @@ impl Setup<'_, '_> {
 pub struct Surroundings<'a> {
     /// The plugins there are.
     pub kinds: &'static [Kind],
-    /// What a failing plugin does to the request; `None` inside a plugin that says it for all in its block.
+    /// What an outage does to the request; `None` inside a plugin that says it for all in its block.
     pub on_error: Option<OnError>,
+    /// What becomes of a request whose own content makes a plugin fail.
+    pub on_bad_request: OnBadRequest,
     /// Whether lookups start before their plugin's turn.
     pub lookahead: bool,
     /// The level at which the plugin notes what it finds.
@@ -202,20 +206,6 @@ pub struct Surroundings<'a> {
     pub tasks: &'a Tasks,
     /// Where plugins leave what a reload shall not lose.
     pub kept: &'a Kept,
-}
-
-crate::value::words! {
-    /// What a failing plugin does to the request.
-    pub enum OnError {
-        /// The connection is closed without an answer; Postfix tries again, then runs its default action.
-        Close = "close",
-        /// The plugin is skipped.
-        Continue = "continue",
-        /// The mail is deferred.
-        Defer = "defer",
-        /// Postfix is told that there is no opinion.
-        Dunno = "dunno",
-    }
 }
 
 /// What a plugin gets for each request.
@@ -236,6 +226,9 @@ pub struct Cx<'a> {
     pub turn: Turn,
     /// A header that the mail gets if the chain ends without another decision.
     pub header: Option<Header>,
+    /// The first check that could not find out, for a reason within the request: the message does not pass
+    /// unless `on_bad_request` says so.
+    pub undecided: Option<Undecided>,
 }
 
 /// A header for the mail. An answer is one action, so there is one of them, and only where the chain has
@@ -294,10 +287,18 @@ pub struct Deadline {
     pub backends: Instant,
 }
 
+impl Deadline {
+    /// When whatever waits for servers that strangers choose must have ended: half of what is left. A name
+    /// server or mail server that is slow on purpose must not keep the plugins behind it from answering.
+    pub fn for_strangers(&self, now: Instant) -> Instant {
+        now + self.backends.saturating_duration_since(now) / 2
+    }
+}
+
 impl Cx<'_> {
     /// An attribute that the plugin can't do without.
     pub fn attribute(&self, name: &'static str) -> Result<&[u8], Error> {
-        self.request.get(name).ok_or(Error::NoAttribute(name))
+        self.request.get(name).ok_or(Error::no_attribute(name))
     }
 
     /// Has a header added at the end of the chain, unless the mail has it or another plugin was first.
@@ -348,38 +349,6 @@ impl Verdict {
     pub fn dunno() -> Verdict {
         Verdict::Stop("dunno".to_owned())
     }
-}
-
-/// Why a plugin could not say anything.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Postfix did not send what the check is about.
-    #[error("the request has no attribute `{0}`")]
-    NoAttribute(&'static str),
-    /// A pattern took more work than it may.
-    #[error(transparent)]
-    Pattern(#[from] MatchError),
-    /// A connection of the configuration failed.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    /// Another service failed.
-    #[error("{service}: {cause}")]
-    Service {
-        /// Which one.
-        service: String,
-        /// What happened.
-        cause: String,
-    },
-    /// A nested plugin failed.
-    #[error("plugin {plugin} failed: {cause}")]
-    In {
-        /// The plugin.
-        plugin: Arc<str>,
-        /// What its failing does to the request, unless that is for the plugin around it to say.
-        on_error: Option<OnError>,
-        /// Why it failed.
-        cause: Box<Error>,
-    },
 }
 
 /// A plugin as the chain holds it. Written once, so that plugins can use plain `async fn`.

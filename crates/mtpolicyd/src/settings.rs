@@ -17,7 +17,7 @@ use crate::address::ListenAddress;
 use crate::connections::Connections;
 use crate::kept::{Keepsake, Kept};
 use crate::options::{Options, Report, Section};
-use crate::plugin::{OnError, Surroundings};
+use crate::plugin::{OnBadRequest, OnError, Surroundings};
 use crate::plugins::KINDS;
 use crate::session::cache::SharedOptions;
 use crate::tasks::{Task, Tasks};
@@ -170,8 +170,17 @@ fn default_surroundings<'a>(
     tasks: &'a Tasks,
     kept: &'a Kept,
 ) -> Surroundings<'a> {
-    let on_error = Some(OnError::Close);
-    Surroundings { kinds: KINDS, on_error, lookahead: true, log_level: 4, depth: 0, connections, tasks, kept }
+    Surroundings {
+        kinds: KINDS,
+        on_error: Some(OnError::Close),
+        on_bad_request: OnBadRequest::Defer,
+        lookahead: true,
+        log_level: 4,
+        depth: 0,
+        connections,
+        tasks,
+        kept,
+    }
 }
 
 /// The only block of a kind; a second one is a mistake.

@@ -9,7 +9,7 @@ use crate::connections::Connections;
 use crate::counters::Reservations;
 use crate::kept::Kept;
 use crate::options::{Report, Section};
-use crate::plugin::{Cx, Deadline, OnError, Surroundings, Turn};
+use crate::plugin::{Cx, Deadline, Kind, OnBadRequest, OnError, Surroundings, Turn};
 use crate::plugins::KINDS;
 use crate::session::Session;
 use crate::tasks::{Task, TaskResult, Tasks, When};
@@ -48,7 +48,12 @@ pub struct Bench {
 impl Bench {
     /// A chain from the text of its plugin blocks, and of the connections that they name.
     pub fn new(text: &str) -> Bench {
-        let (read, messages) = read(text);
+        Bench::with_kinds(text, KINDS)
+    }
+
+    /// The same with other kinds of plugins than those of the daemon.
+    pub fn with_kinds(text: &str, kinds: &'static [Kind]) -> Bench {
+        let (read, messages) = read(text, kinds);
         let (chain, tasks) = read.unwrap_or_else(|| panic!("{messages:?}"));
         // A worker of its own, so that what was begun in the background goes on between the requests.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -110,7 +115,7 @@ impl Bench {
 
     /// What is wrong with a configuration, as `line:column message`.
     pub fn mistakes(text: &str) -> Vec<String> {
-        let (chain, messages) = read(text);
+        let (chain, messages) = read(text, KINDS);
         assert!(chain.is_none(), "the configuration is refused");
         messages
             .into_iter()
@@ -121,7 +126,7 @@ impl Bench {
 
     /// What is noticed about a configuration that works.
     pub fn warnings(text: &str) -> Vec<String> {
-        let (chain, messages) = read(text);
+        let (chain, messages) = read(text, KINDS);
         assert!(chain.is_some(), "the configuration is accepted: {messages:?}");
         messages.into_iter().map(|(_, text)| text).collect()
     }
@@ -199,6 +204,7 @@ impl Bench {
                 deadline: Deadline { request: until, backends: until },
                 turn: Turn::default(),
                 header: None,
+                undecided: None,
             };
             let outcome = self.chain.answer(&mut cx).await.map_err(|error| error.to_string())?;
             Ok(outcome.map(|outcome| outcome.action))
@@ -213,7 +219,7 @@ const BEGINNING: i64 = 1_764_000_000;
 type Said = Vec<(Severity, String)>;
 
 /// The chain with its tasks, if it is accepted, and what was said about it.
-fn read(text: &str) -> (Option<(Chain, Vec<Task>)>, Said) {
+fn read(text: &str, kinds: &'static [Kind]) -> (Option<(Chain, Vec<Task>)>, Said) {
     let document = config_general::parse(Path::new("bench"), text.as_bytes(), &Limits::default());
     let Document { root, sources, .. } =
         document.unwrap_or_else(|failure| panic!("{:?}", failure.diagnostics));
@@ -222,8 +228,9 @@ fn read(text: &str) -> (Option<(Chain, Vec<Task>)>, Said) {
     let connections = Connections::read(&mut section, None);
     let tasks = Tasks::default();
     let surroundings = Surroundings {
-        kinds: KINDS,
+        kinds,
         on_error: Some(OnError::Close),
+        on_bad_request: OnBadRequest::Defer,
         lookahead: true,
         log_level: 4,
         depth: 0,

@@ -114,7 +114,7 @@ impl Plugin for CtIpRep {
             return Ok(Verdict::Next);
         }
         let ip = match cx.attribute("client_address")? {
-            b"" => return Err(Error::NoAttribute("client_address")),
+            b"" => return Err(Error::no_attribute("client_address")),
             ip => String::from_utf8_lossy(ip).into_owned(),
         };
         let Some(Reply { reputation, reference }) = self.reply(&ip, cx).await? else {

@@ -129,7 +129,7 @@ impl Files {
         let ip = client.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         let ipv6 = self.ipv6.as_ref().filter(|_| ip.is_some_and(|ip| ip.is_ipv6()));
         let file = ipv6.unwrap_or(&self.all);
-        let failed = |cause: String| Error::Service { service: "GeoIP".to_owned(), cause };
+        let failed = |cause: String| Error::service("GeoIP", cause);
         let database = file.get(deadline).await.map_err(|error| failed(error.to_string()))?;
         let contents = database.contents();
         let failed = |cause: &str| failed(format!("{}: {cause}", file.path().display()));

@@ -96,7 +96,7 @@ impl Plugin for Honeypot {
         }
         // Clients without an address must not stand for one another.
         let client = match cx.attribute("client_address")? {
-            b"" => return Err(Error::NoAttribute("client_address")),
+            b"" => return Err(Error::no_attribute("client_address")),
             client => client,
         };
         let key = [self.name.as_bytes(), client].join(&b',');

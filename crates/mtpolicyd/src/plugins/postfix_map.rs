@@ -180,7 +180,7 @@ impl PostfixMap {
     }
 
     fn failed(&self, cause: String) -> Error {
-        Error::Service { service: self.map.name().to_string(), cause }
+        Error::service(self.map.name().to_string(), cause)
     }
 }
 

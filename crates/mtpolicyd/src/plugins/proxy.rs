@@ -128,7 +128,7 @@ impl Plugin for Proxy {
 
 impl Proxy {
     fn failed(&self, cause: String) -> Error {
-        Error::Service { service: self.endpoint.to_string(), cause }
+        Error::service(self.endpoint.to_string(), cause)
     }
 
     /// The action of the other daemon. A connection that failed, or was given up in the middle, is dropped.

@@ -91,7 +91,7 @@ impl Plugin for Rbl {
             return Ok(Verdict::Next);
         }
         let ip = match cx.attribute("client_address")? {
-            b"" => return Err(Error::NoAttribute("client_address")),
+            b"" => return Err(Error::no_attribute("client_address")),
             ip => String::from_utf8_lossy(ip).into_owned(),
         };
         let question = self.question(ip.as_bytes());

@@ -185,10 +185,7 @@ impl List {
             List::File(file) => {
                 let key = format!("{address}|ip={network}");
                 let keys = vec![key.clone().into_bytes(), format!("{key}|totscore").into_bytes()];
-                let failed = |error: FileError| Error::Service {
-                    service: "auto-whitelist".to_owned(),
-                    cause: error.to_string(),
-                };
+                let failed = |error: FileError| Error::service("auto-whitelist", error.to_string());
                 match &file.values(keys, deadline).await.map_err(failed)?[..] {
                     [Some(count), Some(total)] => Ok(Entry::of(count, total)),
                     _ => Ok(None),

@@ -2,9 +2,10 @@
 //!
 //! Knows: settings, sessions, chains. Must not know: sockets, how a plugin works.
 
+use crate::chain::{DEFERRED, Outcome};
 use crate::counters::Reservations;
 use crate::log::{self, RequestRecord};
-use crate::plugin::{Cx, Deadline, Error, OnError, Turn};
+use crate::plugin::{Cx, Deadline, Error, OnError, Turn, Undecided};
 use crate::session::cache::{Lease, OpenError, SessionCache, SharedSessions};
 use crate::settings::{SessionSettings, Settings, VirtualHost};
 use crate::world::World;
@@ -35,8 +36,8 @@ pub enum Answer {
     Close,
 }
 
-/// The action of `on_error = defer`.
-const DEFERRED: &str = "defer 4.3.0 the policy check failed, please try again later";
+/// What the line of a request shows if its connection was closed without an answer.
+const CLOSED: &str = "(connection closed)";
 
 /// What a request may take where `request_timeout = 0` sets no limit: Postfix itself gives up then
 /// (`smtpd_policy_service_timeout`).
@@ -87,65 +88,74 @@ impl Service {
         if configured.is_zero() { LONGEST_REQUEST } else { configured }
     }
 
-    /// Answers a request that arrived on a port; its time runs from its first byte.
+    /// Answers a request that arrived on a port; its time runs from its first byte. Whatever comes of it
+    /// leaves one line in the log.
     pub async fn answer(&self, key: &str, request: &Request, begun: Instant) -> Answer {
-        let Some(host) = self.settings.host(key, request.get("policy_context")) else {
-            tracing::error!("no VirtualHost answers on port {key} any more; the connection is closed");
-            return Answer::Close;
-        };
         let start = Instant::now();
+        let instance = request.get("instance").unwrap_or_default();
+        let host = self.settings.host(key, request.get("policy_context"));
+        let decision = match host {
+            Some(host) => self.decide(host, request, instance, begun).await,
+            None => {
+                tracing::error!("no VirtualHost answers on port {key} any more; the connection is closed");
+                Decision::by_nobody(None)
+            }
+        };
+        let host = host.map_or(key, |host| &host.name);
+        log::request(&RequestRecord {
+            host,
+            instance,
+            request_type: request.get("request").unwrap_or_default(),
+            elapsed: start.elapsed(),
+            plugin: decision.plugin.as_deref(),
+            result: decision.result(),
+        });
+        decision.answer(host)
+    }
+
+    async fn decide(
+        &self,
+        host: &VirtualHost,
+        request: &Request,
+        instance: &[u8],
+        begun: Instant,
+    ) -> Decision {
         let limit = self.request_timeout();
         let deadline = Deadline { request: begun + limit, backends: begun + limit * BACKENDS_PERCENT / 100 };
-        let instance = request.get("instance").unwrap_or_default();
         let lease = match self.sessions.open(instance, deadline.request).await {
             Ok(lease) => lease,
             Err(error) => {
                 report_failure(host, instance, &error);
-                return self.without_session(&error);
+                return Decision::by_nobody(self.without_session(&error));
             }
         };
-        let (action, plugin) = match self.run_chain(host, request, lease, deadline).await {
+        match self.run_chain(host, request, lease, deadline).await {
             Ok(decision) => decision,
             Err(failure) => {
                 report_failure(host, instance, &failure.text);
-                match action_of(failure.on_error) {
-                    Some(action) => (action.to_owned(), Some(failure.plugin)),
-                    None => return Answer::Close,
-                }
+                let action = action_of(failure.on_error).map(Reply::new);
+                Decision { plugin: Some(failure.plugin), reply: action }
             }
-        };
-        let reply = if plugin.is_some() { Reply::new(action.as_bytes()) } else { Reply::dunno() };
-        if let Some(warning) = reply.warning() {
-            tracing::warn!("{}: plugin {}: {warning}", host.name, plugin.as_deref().unwrap_or_default());
         }
-        log::request(&RequestRecord {
-            host: &host.name,
-            instance,
-            request_type: request.get("request").unwrap_or_default(),
-            elapsed: start.elapsed(),
-            plugin: plugin.as_deref(),
-            result: if plugin.is_some() { reply.as_str() } else { "" },
-        });
-        Answer::Reply(reply)
     }
 
-    /// What becomes of a request that has no session.
-    fn without_session(&self, error: &OpenError) -> Answer {
+    /// What becomes of a request that has no session; `None` closes the connection.
+    fn without_session(&self, error: &OpenError) -> Option<Reply> {
         let on_error = match (&self.settings.sessions, error) {
             (SessionSettings::Shared { on_error, .. }, OpenError::Away(_)) => *on_error,
             _ => OnError::Close,
         };
-        action_of(on_error).map_or(Answer::Close, |action| Answer::Reply(Reply::new(action.as_bytes())))
+        action_of(on_error).map(Reply::new)
     }
 
-    /// The action and the plugin that decided, and the session kept; or who failed and why.
+    /// What the chain decides, and the session kept; or which plugin failed and why.
     async fn run_chain(
         &self,
         host: &VirtualHost,
         request: &Request,
         mut lease: Lease,
         deadline: Deadline,
-    ) -> Result<(String, Option<Arc<str>>), Failure> {
+    ) -> Result<Decision, Failure> {
         let mut cx = Cx {
             request,
             session: lease.session(),
@@ -155,13 +165,19 @@ impl Service {
             deadline,
             turn: Turn::default(),
             header: None,
+            undecided: None,
         };
         let outcome = match timeout_at(deadline.request, host.chain.answer(&mut cx)).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => return Err(Failure::of_plugin(error, host)),
-            Err(_) => return Err(Failure::too_late(cx.turn, host)),
+            Ok(Err(error)) => return Err(Failure::of_plugin(error, host).despite(cx.undecided.as_ref())),
+            Err(_) => return Err(Failure::too_late(cx.turn, host).despite(cx.undecided.as_ref())),
         };
-        Ok(outcome.map_or((String::new(), None), |outcome| (outcome.action, Some(outcome.plugin))))
+        Ok(match outcome {
+            Some(Outcome { action, plugin }) => {
+                Decision { plugin: Some(plugin), reply: Some(Reply::new(action.as_bytes())) }
+            }
+            None => Decision::by_nobody(Some(Reply::dunno())),
+        })
     }
 }
 
@@ -195,6 +211,37 @@ fn action_of(on_error: OnError) -> Option<&'static str> {
     }
 }
 
+/// What comes of a request.
+struct Decision {
+    /// The plugin that decided, or failed.
+    plugin: Option<Arc<str>>,
+    /// What Postfix is told; `None` closes the connection.
+    reply: Option<Reply>,
+}
+
+impl Decision {
+    fn by_nobody(reply: Option<Reply>) -> Decision {
+        Decision { plugin: None, reply }
+    }
+
+    /// How the line of the request shows it: nothing if no plugin decided, as in the original.
+    fn result(&self) -> &str {
+        match &self.reply {
+            None => CLOSED,
+            Some(reply) if self.plugin.is_some() || *reply != Reply::dunno() => reply.as_str(),
+            Some(_) => "",
+        }
+    }
+
+    fn answer(self, host: &str) -> Answer {
+        let Some(reply) = self.reply else { return Answer::Close };
+        if let Some(warning) = reply.warning() {
+            tracing::warn!("{host}: plugin {}: {warning}", self.plugin.as_deref().unwrap_or_default());
+        }
+        Answer::Reply(reply)
+    }
+}
+
 /// Why a chain did not end.
 struct Failure {
     plugin: Arc<str>,
@@ -216,11 +263,56 @@ impl Failure {
     fn too_late(turn: Turn, host: &VirtualHost) -> Failure {
         let plugin = host.chain.name(turn.step()).cloned().unwrap_or_default();
         let text = format!("plugin {plugin}: the request took longer than request_timeout");
-        Failure { plugin, on_error: turn.on_error().unwrap_or(host.on_error), text }
+        // Each backend has ended before, by an outage of its own; what takes longer than all of them may be
+        // the request's own doing. So Postfix gets an answer rather than its default action.
+        let on_error = match turn.on_error().unwrap_or(host.on_error) {
+            OnError::Close => OnError::Defer,
+            other => other,
+        };
+        Failure { plugin, on_error, text }
+    }
+
+    /// The message does not pass by this failure if an earlier check could not find out.
+    fn despite(mut self, undecided: Option<&Undecided>) -> Failure {
+        if undecided.is_some() && matches!(self.on_error, OnError::Dunno | OnError::Continue) {
+            self.on_error = OnError::Defer;
+        }
+        self
     }
 }
 
 fn report_failure(host: &VirtualHost, instance: &[u8], failure: &impl std::fmt::Display) {
     let instance = String::from_utf8_lossy(instance);
     tracing::error!("{}: instance={instance}, error while processing request: {failure}", host.name);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(on_error: OnError) -> Failure {
+        Failure { plugin: "p".into(), on_error, text: String::new() }
+    }
+
+    #[test]
+    fn an_outage_does_not_let_pass_what_could_not_be_judged() {
+        let undecided = Undecided { plugin: "p".into(), cause: "odd".to_owned() };
+        for (on_error, despite) in [
+            (OnError::Dunno, OnError::Defer),
+            (OnError::Continue, OnError::Defer),
+            (OnError::Close, OnError::Close),
+        ] {
+            assert_eq!(failure(on_error).despite(Some(&undecided)).on_error, despite);
+            assert_eq!(failure(on_error).despite(None).on_error, on_error);
+        }
+    }
+
+    #[test]
+    fn every_decision_can_be_shown() {
+        assert_eq!(Decision::by_nobody(None).result(), CLOSED);
+        assert_eq!(Decision::by_nobody(Some(Reply::dunno())).result(), "");
+        assert_eq!(Decision::by_nobody(Some(Reply::new(DEFERRED))).result(), DEFERRED);
+        let by_plugin = Decision { plugin: Some("p".into()), reply: Some(Reply::dunno()) };
+        assert_eq!(by_plugin.result(), "dunno");
+    }
 }

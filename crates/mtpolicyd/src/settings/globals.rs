@@ -5,7 +5,7 @@
 use crate::address::{AddressError, AddressOption, ListenAddress};
 use crate::log::MAX_LEVEL;
 use crate::options::{Options, Section, options};
-use crate::plugin::{OnError, Surroundings};
+use crate::plugin::{OnBadRequest, OnError, Surroundings};
 use crate::value::{Count, Limit, Seconds, Span, Switch, Truth, Value, words};
 use crate::world::dns::{DEFAULT_CACHE_SIZE, DnsSettings};
 use std::net::{IpAddr, SocketAddr};
@@ -53,8 +53,11 @@ options! {
         /// The access mode of the UNIX sockets. Postfix runs as another user, so by default everybody may
         /// connect; the folder of the socket can be narrower.
         socket_mode: Mode = Mode(0o666),
-        /// What a failing plugin does to the request: see the options of every plugin.
+        /// What an outage does to the request: see the options of every plugin.
         on_error: OnError = OnError::Close,
+        /// What happens to a message that a plugin can't judge because of the request itself: see the options
+        /// of every plugin.
+        on_bad_request: OnBadRequest = OnBadRequest::Defer,
         /// Whether the daemon does the hourly, daily, weekly and monthly tasks of the plugins itself, as
         /// `mtpolicyd --cron` does them. Without it, it does unless the crontab /etc/cron.d/mtpolicyd runs
         /// this program.
@@ -170,7 +173,8 @@ impl Globals {
     /// What the plugins take from here, beside what is there without this file.
     pub(super) fn surroundings<'a>(&self, around: Surroundings<'a>) -> Surroundings<'a> {
         let lookahead = self.lookahead == Switch::On;
-        Surroundings { on_error: Some(self.on_error), lookahead, ..around }
+        let on_bad_request = self.on_bad_request;
+        Surroundings { on_error: Some(self.on_error), on_bad_request, lookahead, ..around }
     }
 }
 

@@ -6,7 +6,7 @@ use super::Globals;
 use crate::address::ListenAddress;
 use crate::chain::Chain;
 use crate::options::{Options, Report, Section, options};
-use crate::plugin::{OnError, Surroundings};
+use crate::plugin::{OnBadRequest, OnError, Surroundings};
 use crate::value::Switch;
 use config_general::Block;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ pub struct VirtualHost {
     pub key: String,
     /// Its name in the log, and the policy context that selects it.
     pub name: String,
-    /// What a failing plugin does to the request where the plugin does not say.
+    /// What an outage does to the request where the plugin does not say.
     pub on_error: OnError,
     /// Its plugins.
     pub chain: Chain,
@@ -29,8 +29,11 @@ options! {
         /// The name in the log; with `vhost_by_policy_context` also the policy context that selects this
         /// host.
         name: String,
-        /// What a failing plugin does to the request; without it the global setting holds.
+        /// What an outage does to the request. If it is not set, the global setting applies.
         on_error: Option<OnError>,
+        /// What happens to a message that a plugin can't judge because of the request itself. If it is not
+        /// set, the global setting applies.
+        on_bad_request: Option<OnBadRequest>,
         /// Whether lookups may start before their plugin's turn; without it the global setting holds.
         lookahead: Option<Switch>,
     }
@@ -60,10 +63,13 @@ fn read_host(block: &Block, report: &Report, surroundings: Surroundings<'_>) -> 
     }
     let options = HostOptions::read(&mut section);
     let on_error = options.as_ref().and_then(|o| o.on_error).or(surroundings.on_error);
+    let on_bad_request = options.as_ref().and_then(|o| o.on_bad_request);
+    let on_bad_request = on_bad_request.unwrap_or(surroundings.on_bad_request);
     let lookahead = options.as_ref().and_then(|o| o.lookahead);
     let lookahead = lookahead.map_or(surroundings.lookahead, |switch| switch == Switch::On);
     surroundings.tasks.next_chain();
-    let chain = Chain::from_section(&mut section, Surroundings { on_error, lookahead, ..surroundings });
+    let inside = Surroundings { on_error, on_bad_request, lookahead, ..surroundings };
+    let chain = Chain::from_section(&mut section, inside);
     if chain.as_ref().is_some_and(Chain::is_empty) {
         let help = "add at least one <Plugin NAME> block".to_owned();
         section.refuse(format!("VirtualHost {key} has no plugin"), Some(help));

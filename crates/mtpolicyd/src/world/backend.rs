@@ -32,6 +32,10 @@ pub enum Failure {
     /// keeps the table makes it and tries again.
     #[error("{0}")]
     NoTable(String),
+    /// It can't take a value of the request, such as text in no encoding that it knows, or more of it than a
+    /// column holds.
+    #[error("{0}")]
+    BadValue(String),
 }
 
 /// How long to wait before a dead backend is tried again. A SQL server has to be in use within two seconds of
