@@ -6,10 +6,11 @@
 //! - [`Decoder`] finds [`Request`]s in the bytes of a connection, whatever way they were cut into reads.
 //! - [`Reply`] is an answer that Postfix can't misread: exactly one line of printable UTF-8.
 //! - [`refuses`] tells whether a message passes with an action.
+//! - [`Mailbox`] is a sender or recipient as Postfix will understand it, which is not always as it is written.
 //! - [`check_action`] says beforehand what Postfix would make of an action's text.
 //! - `client` (with the feature of that name) asks other policy servers.
 //!
-//! Nothing here knows what an attribute means, nor what a daemon does with it. The protocol is described in
+//! Nothing else here knows what an attribute means, nor what a daemon does with it. The protocol is described in
 //! Postfix's `SMTPD_POLICY_README`, the actions in access(5).
 //!
 //! ```
@@ -32,11 +33,13 @@ pub mod client;
 mod decoder;
 mod error;
 pub mod limits;
+mod mailbox;
 mod reply;
 mod request;
 
 pub use action::{MAX_HEADER_BYTES, MAX_OTHER_ACTION_BYTES, MAX_REPLY_ACTION_BYTES, refuses};
 pub use decoder::Decoder;
 pub use error::ProtocolError;
+pub use mailbox::{Mailbox, canonical_domain, folded, without_extension};
 pub use reply::{Reply, ReplyWarning, check_action};
 pub use request::Request;

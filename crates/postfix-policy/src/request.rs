@@ -3,7 +3,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use crate::{Decoder, ProtocolError};
+use crate::mailbox::folded;
+use crate::{Decoder, Mailbox, ProtocolError};
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 /// Attributes found without allocating: Postfix sends about 30.
 const USUAL_ATTRIBUTES: usize = 32;
@@ -36,12 +39,14 @@ impl Range {
 pub struct Request {
     frame: Bytes,
     attributes: Ranges,
+    sender: OnceLock<Arc<Mailbox>>,
+    recipient: OnceLock<Arc<Mailbox>>,
 }
 
 impl Request {
     /// `attributes` must lie within `frame`.
     pub(crate) fn new(frame: Bytes, attributes: Ranges) -> Request {
-        Request { frame, attributes }
+        Request { frame, attributes, sender: OnceLock::new(), recipient: OnceLock::new() }
     }
 
     /// Builds a request that nobody sent: for clients, tools and tests.
@@ -80,6 +85,45 @@ impl Request {
         Some(range.value(&self.frame))
     }
 
+    /// The sender as Postfix will understand it, read when it is first asked for. A request that names none
+    /// has the null sender.
+    pub fn sender(&self) -> &Mailbox {
+        self.sender.get_or_init(|| Arc::new(Mailbox::sender(self.shared("sender"))))
+    }
+
+    /// The recipient as Postfix will understand it. There is none at the end of a message with several.
+    pub fn recipient(&self) -> &Mailbox {
+        self.recipient.get_or_init(|| Arc::new(Mailbox::recipient(self.shared("recipient"))))
+    }
+
+    /// The attribute as an address of the envelope, if it is one.
+    pub fn mailbox(&self, name: &str) -> Option<&Mailbox> {
+        match name {
+            "sender" => Some(self.sender()),
+            "recipient" => Some(self.recipient()),
+            _ => None,
+        }
+    }
+
+    /// The value of an attribute and, if it is an address that Postfix will understand otherwise, that address:
+    /// what a list has to be asked about. Nothing if the request has no such attribute.
+    pub fn forms(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let rewritten = self.mailbox(name).filter(|mailbox| mailbox.is_rewritten()).map(Mailbox::address);
+        self.get(name).into_iter().chain(rewritten)
+    }
+
+    /// The value of an attribute as a key for counting: in lower case, and an address of the envelope as
+    /// Postfix will understand it.
+    pub fn key(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let value = self.get(name)?;
+        Some(self.mailbox(name).map_or_else(|| folded(value), Mailbox::key))
+    }
+
+    /// A value that shares the bytes of the request; empty if there is none.
+    fn shared(&self, name: &str) -> Bytes {
+        self.get(name).map(|value| self.frame.slice_ref(value)).unwrap_or_default()
+    }
+
     /// Names and values in the order received, repeated ones too.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.attributes.iter().map(|range| (range.name(&self.frame), range.value(&self.frame)))
@@ -114,6 +158,18 @@ mod tests {
         let odd = [(&b""[..], &b"no name"[..]), (b"", b""), (b"a", b"b=c="), (b"\xff\r", b" \xfe\r\r")];
         assert_eq!(pairs(&Request::from_pairs(odd).unwrap()), odd);
         assert_eq!(pairs(&Request::from_pairs::<&str, &str>([]).unwrap()), []);
+    }
+
+    #[test]
+    fn addresses_are_read_once() {
+        let request = Request::from_pairs([("sender", "Site!Bob"), ("sasl_username", "BOB")]).unwrap();
+        assert!(std::ptr::eq(request.sender(), request.clone().sender()));
+        assert_eq!(request.forms("sender").collect::<Vec<_>>(), [&b"Site!Bob"[..], b"Bob@site"]);
+        assert_eq!(request.forms("sasl_username").collect::<Vec<_>>(), [b"BOB"]);
+        assert_eq!((request.forms("recipient").count(), request.recipient().is_null()), (0, true));
+        assert_eq!(request.key("sender").as_deref(), Some(&b"bob@site"[..]));
+        assert_eq!(request.key("sasl_username").as_deref(), Some(&b"bob"[..]));
+        assert_eq!(request.key("recipient"), None);
     }
 
     #[test]
