@@ -222,8 +222,10 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
         }
         let client = self.request.client;
         // All at once: which of them has the client does not depend on their order.
-        let answers = join_all(exchanges.iter().map(|host| self.addresses(host))).await;
-        let mut found = false;
+        let hosts_to_ask = exchanges.iter().filter(|host| is_name(host));
+        let answers = join_all(hosts_to_ask.map(|host| self.addresses(host))).await;
+        // Of a domain that takes no mail (RFC 7505) there is an answer, and nothing to ask.
+        let mut found = answers.is_empty() && !exchanges.is_empty();
         let mut problem = None;
         for answer in answers {
             match answer {
@@ -270,11 +272,8 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
         Values { request, settings, domain, true_name: true_name.as_deref() }.name(spec)
     }
 
-    /// The addresses of a host that are of the client's kind. What is no name has none.
+    /// The addresses of a host that are of the client's kind.
     async fn addresses(&self, name: &str) -> Result<Arc<[IpAddr]>, Problem> {
-        if !is_name(name) {
-            return Ok(Arc::default());
-        }
         let found = self.lookups.addresses(name, self.request.client).await;
         found.map_err(|failure| failed("the addresses", name, &failure))
     }
