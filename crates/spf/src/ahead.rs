@@ -24,10 +24,11 @@ pub(crate) async fn look_ahead<R: Resolve>(lookups: &Lookups<'_, R>, request: &R
     let mut terms_left = settings.limits.terms;
     while let Some((policy_of, answer)) = running.next().await {
         let Some(domain) = policy_of else { continue };
-        let Ok(Found::Texts(texts)) = answer else { continue };
-        let Ok(Some(record)) = Record::find(&texts) else { continue };
+        let Ok(Found::Policy(policy)) = answer else { continue };
+        policy.give_way().await;
+        let Ok(Some(record)) = &policy.record else { continue };
         let values = Values { request, settings, domain: &domain, true_name: None };
-        for next in upcoming(&record, &values) {
+        for next in upcoming(record, &values, terms_left) {
             if next.is_term() {
                 if terms_left == 0 {
                     break;
@@ -53,7 +54,7 @@ async fn arrival(policy_of: Option<String>, lookup: Lookup<'_>) -> (Option<Strin
 }
 
 fn record_of(domain: &str) -> Question {
-    Question::Texts(domain.to_owned())
+    Question::Policy(domain.to_owned())
 }
 
 /// A lookup that a record will want.
@@ -72,11 +73,17 @@ impl Upcoming {
     }
 }
 
-/// The lookups of a record up to the term that needs none to match, as far as their names are known.
-fn upcoming(record: &Record, values: &Values<'_>) -> Vec<Upcoming> {
+/// The lookups of a record up to the term that needs none to match, as far as their names are known, and no
+/// more terms than may still ask.
+fn upcoming(record: &Record, values: &Values<'_>, terms_left: usize) -> Vec<Upcoming> {
     let client = values.request.client;
     let mut all = Vec::new();
+    let mut asking = 0;
     for directive in &record.directives {
+        asking += usize::from(!matches!(directive.mechanism, Mechanism::All | Mechanism::Ip(..)));
+        if asking > terms_left {
+            return all;
+        }
         let upcoming = match &directive.mechanism {
             Mechanism::All => return all,
             Mechanism::Ip(first, prefix) if in_network(client, *first, *prefix) => return all,

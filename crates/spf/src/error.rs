@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The bytes of foreign text that an error shows.
-const EXCERPT_BYTES: usize = 60;
+pub(crate) const MAX_EXCERPT_BYTES: usize = 60;
 
 /// Why a text is no record of RFC 7208, or no text with its macros.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ impl SyntaxError {
     /// The rule that is broken, and the part of the text that breaks it.
     pub(crate) fn new(what: &'static str, text: &str) -> SyntaxError {
         let bytes = text.as_bytes();
-        let text = match bytes.get(..EXCERPT_BYTES) {
-            Some(start) if bytes.len() > EXCERPT_BYTES => format!("{}...", start.escape_ascii()),
+        let text = match bytes.get(..MAX_EXCERPT_BYTES) {
+            Some(start) if bytes.len() > MAX_EXCERPT_BYTES => format!("{}...", start.escape_ascii()),
             _ => bytes.escape_ascii().to_string(),
         };
         SyntaxError { what, text }

@@ -5,7 +5,7 @@
 use crate::ahead::{in_network, look_ahead};
 use crate::client::{Names, true_name, true_names};
 use crate::expand::Values;
-use crate::lookups::{Lookups, Question};
+use crate::lookups::{Lookups, Policy, Question};
 use crate::macros::MacroText;
 use crate::name::{is_below, is_domain, is_name};
 use crate::outcome::{Outcome, Step, Verdict, excerpt};
@@ -51,6 +51,15 @@ impl Problem {
     }
 }
 
+impl From<&Unusable> for Problem {
+    fn from(unusable: &Unusable) -> Problem {
+        match unusable {
+            Unusable::Several => Problem::permanent("there is more than one SPF record"),
+            Unusable::Syntax(error) => Problem::permanent(error.to_string()),
+        }
+    }
+}
+
 /// What a mechanism says.
 enum Match {
     /// It does not match.
@@ -90,39 +99,38 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
     /// The function `check_host()` of the RFC.
     fn check_host<'s>(&'s mut self, domain: String) -> BoxFuture<'s, Outcome> {
         Box::pin(async move {
-            match self.record_of(&domain).await {
+            let policy = match self.policy_of(&domain).await {
+                Ok(policy) => policy,
+                Err(problem) => return broken(&domain, None, problem, Vec::new()),
+            };
+            policy.give_way().await;
+            match &policy.record {
                 Ok(None) => Outcome::plain(Verdict::None, &domain),
                 Ok(Some(record)) => self.evaluate(domain, record).await,
-                Err(problem) => broken(&domain, None, problem, Vec::new()),
+                Err(unusable) => broken(&domain, None, unusable.into(), Vec::new()),
             }
         })
     }
 
-    async fn record_of(&self, domain: &str) -> Result<Option<Record>, Problem> {
+    async fn policy_of(&self, domain: &str) -> Result<Arc<Policy>, Problem> {
         if !is_domain(domain) {
-            return Ok(None);
+            return Ok(Arc::new(Policy::none()));
         }
         if self.nesting > MAX_NESTING {
             return Err(Problem::permanent("records include one another too often"));
         }
-        let texts = self.lookups.texts(domain).await;
-        let texts = texts.map_err(|failure| {
-            Problem::temporary(format!("the TXT records can't be looked up: {failure}"))
-        })?;
-        Record::find(&texts).map_err(|unusable| match unusable {
-            Unusable::Several => Problem::permanent("there is more than one SPF record"),
-            Unusable::Syntax(error) => Problem::permanent(error.to_string()),
-        })
+        let policy = self.lookups.policy(domain).await;
+        policy.map_err(|failure| Problem::temporary(format!("the TXT records can't be looked up: {failure}")))
     }
 
-    async fn evaluate(&mut self, domain: String, record: Record) -> Outcome {
+    async fn evaluate(&mut self, domain: String, record: &Record) -> Outcome {
         for directive in &record.directives {
             match self.matches(&domain, directive).await {
                 Match::No => {}
                 Match::Yes(inner) => {
                     let step = Step { domain: domain.clone(), term: Some(directive.text.to_string()) };
                     let trace = [vec![step], inner].concat();
-                    let exp = record.exp.filter(|_| directive.verdict == Verdict::Fail);
+                    let exp = record.exp.clone().filter(|_| directive.verdict == Verdict::Fail);
                     let verdict = directive.verdict;
                     return Outcome { verdict, trace, problem: None, decided_by: domain, exp };
                 }

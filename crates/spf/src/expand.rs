@@ -3,7 +3,7 @@
 //! Knows: requests. Must not know: who asks the name service for a true name.
 
 use crate::macros::{Macro, MacroText, Part};
-use crate::name::shortened;
+use crate::name::{MAX_NAME_BYTES, shortened};
 use crate::request::{Request, Settings};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -11,9 +11,9 @@ use std::net::IpAddr;
 /// The longest explanation: what fits into a reply of SMTP with room for the rest of it.
 const MAX_EXPLANATION_BYTES: usize = 400;
 
-/// How much of a name is kept while it is made. The end of it counts, and there is no more than
-/// `MAX_NAME_BYTES` of that.
-const MAX_EXPANDED_BYTES: usize = 4096;
+/// How much of the end of a name decides what it is: the longest one, the dot behind it, and the dot before it,
+/// at which it is cut (RFC 7208, 7.3). No part of a sender or of HELO that stands farther in front is looked at.
+const DECISIVE_BYTES: usize = MAX_NAME_BYTES + 2;
 
 /// What stands for a name that is not known.
 const UNKNOWN: &str = "unknown";
@@ -30,17 +30,19 @@ pub(crate) struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// The name that a domain in a record means.
+    /// The name that a domain in a record means. It is made from its end, and only as far as a name can reach:
+    /// labels in front of that are left out.
     pub(crate) fn name(&self, spec: &MacroText) -> String {
         let mut name = String::new();
-        for part in &spec.parts {
-            self.append(part, &mut name);
-            if name.len() > 2 * MAX_EXPANDED_BYTES {
-                let mut cut = name.len() - MAX_EXPANDED_BYTES;
-                while !name.is_char_boundary(cut) {
-                    cut += 1;
+        for part in spec.parts.iter().rev() {
+            let room = DECISIVE_BYTES.saturating_sub(name.len());
+            match part {
+                _ if room == 0 => break,
+                Part::Literal(literal) => name.insert_str(0, end_of(literal, room)),
+                Part::Macro(wanted) => {
+                    let value = transformed(&self.value(wanted.letter), wanted, room);
+                    name.insert_str(0, &value);
                 }
-                name.drain(..cut);
             }
         }
         shortened(&name).to_owned()
@@ -67,8 +69,7 @@ impl Values<'_> {
         match part {
             Part::Literal(literal) => text.push_str(literal),
             Part::Macro(wanted) => {
-                let value = transformed(&self.value(wanted.letter), wanted);
-                if wanted.escaped { append_escaped(&value, text) } else { text.push_str(&value) }
+                text.push_str(&transformed(&self.value(wanted.letter), wanted, usize::MAX));
             }
         }
     }
@@ -109,18 +110,43 @@ fn dotted(ip: IpAddr) -> String {
     text
 }
 
-/// The parts of a value that a macro wants, joined by dots.
-fn transformed(value: &str, wanted: &Macro) -> String {
-    let mut parts: Vec<_> = value.split(|c| wanted.delimiters.contains(c)).collect();
-    if wanted.reversed {
-        parts.reverse();
-    }
-    let kept = wanted.kept.unwrap_or(parts.len()).min(parts.len());
-    parts[parts.len() - kept..].join(".")
+/// The parts of a value that a macro wants, joined by dots; of many those at the end, which fill this room.
+fn transformed(value: &str, wanted: &Macro, room: usize) -> String {
+    let is_delimiter = |c| wanted.delimiters.contains(c);
+    let kept = wanted.kept.unwrap_or(usize::MAX);
+    // Either way the one that comes first stands last.
+    let mut parts = if wanted.reversed {
+        fill(value.split(is_delimiter).take(kept), room)
+    } else {
+        fill(value.rsplit(is_delimiter).take(kept), room)
+    };
+    parts.reverse();
+    let joined = parts.join(".");
+    let end = end_of(&joined, room);
+    if wanted.escaped { escaped(end) } else { end.to_owned() }
+}
+
+/// So many of the parts as fill this room.
+fn fill<'v>(parts: impl Iterator<Item = &'v str>, room: usize) -> Vec<&'v str> {
+    let mut bytes = 0_usize;
+    parts
+        .take_while(|part| {
+            let is_wanted = bytes < room;
+            bytes = bytes.saturating_add(part.len() + 1);
+            is_wanted
+        })
+        .collect()
+}
+
+/// The last bytes of a text, so many or what is left of them behind the start of a character.
+fn end_of(text: &str, bytes: usize) -> &str {
+    let start = text.ceil_char_boundary(text.len().saturating_sub(bytes));
+    &text[start..]
 }
 
 /// Everything but the unreserved characters of RFC 3986 is escaped.
-fn append_escaped(value: &str, text: &mut String) {
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             text.push(char::from(byte));
@@ -129,11 +155,13 @@ fn append_escaped(value: &str, text: &mut String) {
             let _ = write!(text, "%{byte:02X}");
         }
     }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::is_name;
 
     fn expand(text: &str, client: &str) -> String {
         let request =
@@ -165,12 +193,71 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut() {
-        assert_eq!(expand(&"%{s}".repeat(5000), "192.0.2.1").len(), MAX_EXPLANATION_BYTES);
+        assert_eq!(expand(&"%{s}".repeat(100), "192.0.2.1").len(), MAX_EXPLANATION_BYTES);
         let request = Request::mail_from("192.0.2.1".parse().unwrap(), "h", "ü@example.org");
         let settings = Settings::default();
         let values =
             Values { request: &request, settings: &settings, domain: "example.com", true_name: None };
-        let name = values.name(&MacroText::domain(&"%{s}.%{d}".repeat(5000)).unwrap());
+        let name = values.name(&MacroText::domain(&"%{s}.%{d}".repeat(64)).unwrap());
         assert!(name.len() < 254 && name.ends_with("example.org.example.com"), "{name}");
+    }
+
+    /// The name without a bound: everything is expanded, then labels go from the left.
+    fn whole_name(values: &Values<'_>, spec: &MacroText) -> String {
+        let mut name = String::new();
+        spec.parts.iter().for_each(|part| values.append(part, &mut name));
+        shortened(&name).to_owned()
+    }
+
+    #[test]
+    fn only_the_end_of_a_name_is_made_and_it_is_the_same() {
+        let settings = Settings::default();
+        for unit in ["a.", "label-", "x", "a.b-c+d,e/f_g=", "ab..", "..", "\u{fc}.", "a.b.c.\u{20ac}"] {
+            for count in [0, 1, 30, 63, 120, 126, 127, 128, 129, 250, 251, 252, 253, 254, 255, 256, 700] {
+                let long = unit.repeat(count);
+                let sender = format!("{long}@{long}example.org");
+                let request = Request::mail_from([192, 0, 2, 1].into(), &long, &sender);
+                let values =
+                    Values { request: &request, settings: &settings, domain: "d.test", true_name: None };
+                let wanted = |reversed| Macro {
+                    letter: 'h',
+                    escaped: false,
+                    kept: None,
+                    reversed,
+                    delimiters: ".".into(),
+                };
+                for reversed in [false, true] {
+                    assert!(transformed(&long, &wanted(reversed), DECISIVE_BYTES).len() <= DECISIVE_BYTES);
+                }
+                for spec in [
+                    "%{s}",
+                    "%{sr}",
+                    "%{l}",
+                    "%{lr}",
+                    "%{h}",
+                    "%{hr}",
+                    "%{h2}",
+                    "%{h2r}",
+                    "%{h200}",
+                    "%{h200r}",
+                    "%{L}",
+                    "%{LR}",
+                    "%{S3-}",
+                    "%{hr.-+,/_=}.%{d}",
+                    "%{l-}.%{o}.%{d}",
+                    "x%{h}.test",
+                    "%{h}%{h}.a.b.",
+                    "%{l1r}.long.label.%{hr}.d.test",
+                ] {
+                    let spec = MacroText::domain(spec).unwrap();
+                    let (name, whole) = (values.name(&spec), whole_name(&values, &spec));
+                    if is_name(&whole) {
+                        assert_eq!(name, whole, "{spec} of {unit} * {count}");
+                    } else {
+                        assert!(!is_name(&name), "{spec} of {unit} * {count}: {name}, {whole}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -3,9 +3,16 @@
 //! Knows: the grammar of macros. Must not know: what they stand for in a check.
 
 use crate::error::SyntaxError;
+use crate::record::MAX_RECORD_BYTES;
 use std::fmt;
 
-/// What separates the parts of a macro's value where the macro does not say it.
+/// The most macros in one text. A name has no more than 127 labels, so no honest one needs so many.
+pub(crate) const MAX_MACROS: usize = 128;
+
+/// What may separate the parts of a macro's value.
+const DELIMITERS: &str = ".-+,/_=";
+
+/// What separates them where the macro does not say it.
 const DEFAULT_DELIMITER: &str = ".";
 
 /// Text with macros.
@@ -35,7 +42,7 @@ pub(crate) struct Macro {
     pub kept: Option<usize>,
     /// Whether its parts are turned round.
     pub reversed: bool,
-    /// What separates its parts.
+    /// What separates its parts, each once.
     pub delimiters: Box<str>,
 }
 
@@ -51,19 +58,27 @@ pub(crate) enum Place {
 }
 
 impl MacroText {
-    /// The text of an explanation, or what is wrong with it. It is ASCII.
+    /// The text of an explanation, or what is wrong with it. It is ASCII, and no longer than a record.
     pub fn explanation(text: &str) -> Result<MacroText, SyntaxError> {
+        if text.len() > MAX_RECORD_BYTES {
+            return Err(SyntaxError::new("a text has more than 16384 bytes", text));
+        }
         MacroText::parse(text, Place::Explanation)
     }
 
     pub(crate) fn parse(text: &str, place: Place) -> Result<MacroText, SyntaxError> {
         let mut parts = Vec::new();
+        let mut macros = 0;
         let mut rest = text;
         while let Some(c) = rest.chars().next() {
             if let Some(body) = rest.strip_prefix("%{") {
                 let Some((body, after)) = body.split_once('}') else {
                     return Err(SyntaxError::new("a macro has no end", rest));
                 };
+                macros += 1;
+                if macros > MAX_MACROS {
+                    return Err(SyntaxError::new("a text has more than 128 macros", text));
+                }
                 parts.push(Part::Macro(Macro::parse(body, place)?));
                 rest = after;
                 continue;
@@ -159,10 +174,14 @@ impl Macro {
         }
         let reversed = rest.starts_with(['r', 'R']);
         let rest = if reversed { &rest[1..] } else { rest };
-        if !rest.chars().all(|c| ".-+,/_=".contains(c)) {
+        if !rest.chars().all(|c| DELIMITERS.contains(c)) {
             return error("a macro can't be read");
         }
-        let delimiters = if rest.is_empty() { DEFAULT_DELIMITER } else { rest }.into();
+        // One that stands there a thousand times would be looked for a thousand times in each value.
+        let delimiters = match rest {
+            "" => DEFAULT_DELIMITER.into(),
+            some => DELIMITERS.chars().filter(|c| some.contains(*c)).collect(),
+        };
         Ok(Macro { letter, escaped: first.is_ascii_uppercase(), kept, reversed, delimiters })
     }
 }
@@ -195,5 +214,17 @@ mod tests {
             Macro { letter: 'l', escaped: true, kept: Some(12), reversed: true, delimiters: "-+".into() };
         assert_eq!(text.parts[1], Part::Macro(kept));
         assert!(text.has('c') && !text.has('p'));
+        let text = MacroText::domain(&format!("%{{s{}}}", "=.=".repeat(1000))).unwrap();
+        let Part::Macro(wanted) = &text.parts[0] else { panic!("{text}") };
+        assert_eq!(&*wanted.delimiters, ".=");
+    }
+
+    #[test]
+    fn texts_and_their_macros_are_bounded() {
+        assert!(MacroText::domain(&"%{d}".repeat(MAX_MACROS)).is_ok());
+        let error = MacroText::domain(&"%{d}".repeat(MAX_MACROS + 1)).unwrap_err().to_string();
+        assert!(error.starts_with("a text has more than 128 macros: `%{d}"), "{error}");
+        assert!(MacroText::explanation(&"x".repeat(MAX_RECORD_BYTES)).is_ok());
+        assert!(MacroText::explanation(&"x".repeat(MAX_RECORD_BYTES + 1)).is_err());
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! Knows: the grammar of records (RFC 7208, 12). Must not know: the name service, the client.
 
-use crate::error::SyntaxError;
+use crate::error::{MAX_EXCERPT_BYTES, SyntaxError};
 use crate::macros::{MacroText, Place};
 use crate::outcome::Verdict;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The longest record. The RFC wants records that fit into an answer of 512 bytes (3.4), and those of the
+/// largest networks have some thousands; what is longer is there to cost time.
+pub(crate) const MAX_RECORD_BYTES: usize = 16 * 1024;
 
 /// How a record begins.
 const VERSION: &[u8] = b"v=spf1";
@@ -83,6 +87,10 @@ impl Record {
 
     /// A record from its text, or its first mistake. One mistake makes all of it worthless (RFC 7208, 4.6).
     pub fn parse(text: &[u8]) -> Result<Record, SyntaxError> {
+        if text.len() > MAX_RECORD_BYTES {
+            let start = String::from_utf8_lossy(&text[..MAX_EXCERPT_BYTES]);
+            return Err(SyntaxError::new("a record has more than 16384 bytes", &start));
+        }
         let Ok(text) = str::from_utf8(text) else {
             return Err(SyntaxError::new("a record is not in ASCII", &String::from_utf8_lossy(text)));
         };
@@ -271,6 +279,16 @@ mod tests {
             assert!(Record::parse(format!("v=spf1 {bad} -all").as_bytes()).is_err(), "{bad}");
         }
         assert!(Record::parse(b"v=spf10").is_err() && Record::parse(b"v=spf1\xff").is_err());
+    }
+
+    #[test]
+    fn a_record_has_a_length() {
+        let record = |terms| [b"v=spf1".to_vec(), b" ip4:192.0.2.1".repeat(terms)].concat();
+        let most = (MAX_RECORD_BYTES - 6) / 14;
+        assert!(Record::parse(&record(most)).is_ok());
+        let error = Record::parse(&record(most + 1)).unwrap_err().to_string();
+        assert!(error.starts_with("a record has more than 16384 bytes: `v=spf1 ip4:"), "{error}");
+        assert!(error.len() < 120, "{error}");
     }
 
     #[test]

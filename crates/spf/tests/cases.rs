@@ -154,6 +154,48 @@ fn an_mx_host_without_an_address_of_the_clients_kind_is_no_void_term() {
 }
 
 #[test]
+fn domains_that_take_no_mail_are_no_void_terms() {
+    let mut zone = vec!["d.test TXT v=spf1 mx:a.test mx:b.test mx:c.test ip4:192.0.2.10 -all"];
+    zone.extend(["a.test MX ", "b.test MX ", "c.test MX "]);
+    assert_eq!(verdict(&zone), Verdict::Pass);
+    // Hosts that can be asked for and are not there are void, and so are domains without MX records.
+    zone[1..].copy_from_slice(&["a.test MX x.test", "b.test MX ", "b.test MX y.test"]);
+    assert_eq!(verdict(&zone), Verdict::PermError);
+}
+
+#[test]
+fn a_long_record_is_a_permanent_error_and_lets_others_run_before() {
+    let record = |terms: usize| format!("d.test TXT v=spf1{} -all", " ip4:198.51.100.1".repeat(terms));
+    assert_eq!(verdict(&[&record(900)]), Verdict::Fail);
+    let zone = Zone::new(&[&record(1_000)]);
+    let too_long = outcome(&zone, "192.0.2.10", &Settings::default());
+    assert_eq!(too_long.verdict, Verdict::PermError);
+    let problem = too_long.problem.unwrap_or_default();
+    assert!(problem.starts_with("a record has more than 16384 bytes: `v=spf1 ip4:"), "{problem}");
+    for (terms, rounds) in [(50, 0), (500, 1)] {
+        let zone = Zone::new(&[&record(terms)]);
+        outcome(&zone, "192.0.2.10", &Settings::default());
+        assert_eq!(zone.rounds(), rounds, "{terms} terms");
+    }
+}
+
+#[test]
+fn macros_of_a_long_sender_keep_their_meaning() {
+    let user = "a.".repeat(700) + "z";
+    let short = "a.".repeat(122) + "z.t.test";
+    let first = "a.x.test A 127.0.0.2";
+    for (record, name) in
+        [("exists:%{l}.t.test", &*format!("{short} A 127.0.0.2")), ("exists:%{l1r}.x.test", first)]
+    {
+        let record = format!("d.test TXT v=spf1 {record} -all");
+        let zone = Zone::new(&[&record, name]);
+        let request = Request::mail_from([192, 0, 2, 10].into(), "helo.test", &format!("{user}@d.test"));
+        let outcome = zone.wait(check(&zone, &request, &Settings::default()));
+        assert_eq!(outcome.verdict, Verdict::Pass, "{record}: {:?}", zone.asked());
+    }
+}
+
+#[test]
 fn records_that_include_one_another_end() {
     let zone = ["d.test TXT v=spf1 include:e.test", "e.test TXT v=spf1 redirect=d.test"];
     assert_eq!(verdict(&zone), Verdict::PermError);
