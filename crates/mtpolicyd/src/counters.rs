@@ -6,6 +6,7 @@
 //! Knows: the tables of the original, connections. Must not know: plugins.
 
 mod amounts;
+mod layout;
 mod periods;
 mod redis;
 mod reservations;
@@ -252,7 +253,13 @@ impl Counter {
         let token = known.unwrap_or_else(|| reservations.begin(self));
         let passed = match &self.table.backend {
             Backend::Sql(table) if is_new => {
-                table.reserve(self, metric, threshold, amounts, &token, clock, deadline).await?
+                match table.reserve(self, metric, threshold, amounts, &token, clock, deadline).await? {
+                    Some(passed) => passed,
+                    None => {
+                        reservations.end(self);
+                        return Ok(table.read(self, metric, deadline).await? < threshold as f64);
+                    }
+                }
             }
             Backend::Sql(table) => {
                 table.used_before(self, metric, &token, deadline).await? < threshold as f64

@@ -3,28 +3,37 @@
 //! Knows: the statements, and what to do when a table is missing. Must not know: requests, plugins.
 
 use super::amounts::{Amounts, Metric};
+use super::layout::{self, KeySet, Layout};
 use super::reservations::{LIFETIME, Reservations};
-use super::tables::{MAX_KEY_CHARS, Writer, create_reservations, plain, remove_expired, remove_reservation};
+use super::tables::{RESERVATIONS, Writer, create_reservations, plain, remove_expired, remove_reservation};
 use super::{Backend, Counter};
 use crate::value::numeric_prefix;
-use crate::world::backend::BackendError;
+use crate::world::backend::{BackendError, Failure};
 use crate::world::clock::Clock;
 use crate::world::sql::{Dialect, Output, Param, Sql, Statement, Work};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Two daemons do not make or repair tables at the same time.
 const TABLES_LOCK: &str = "mtpolicyd-tables";
+
+/// How long reservations are not tried again after a right was missing.
+const READ_ONLY_SPAN: Duration = Duration::from_secs(60);
 
 /// A table of counters.
 pub struct SqlTable {
     sql: Arc<Sql>,
     name: String,
     engine: String,
-    /// Whether the table is known to be there, with its unique key.
+    /// Whether the table is known to be there, and as it should be as far as that is allowed.
     ready: AtomicBool,
+    /// What it was like when it was last looked at.
+    layout: Mutex<Option<Layout>>,
+    /// Until when nothing is reserved, after the database did not allow it.
+    only_reads: Mutex<Option<Instant>>,
     upsert: Arc<str>,
     read: [Arc<str>; 4],
     reserve: [Arc<str>; 4],
@@ -73,8 +82,7 @@ pub async fn count(
 }
 
 async fn make_reservations(sql: &Sql, deadline: Instant) -> Result<(), BackendError> {
-    let statements = create_reservations(sql);
-    sql.run(Work { statements, lock: Some(TABLES_LOCK.to_owned()), durable: true }, deadline).await.map(drop)
+    sql.make_table(RESERVATIONS, create_reservations(sql), TABLES_LOCK, deadline).await
 }
 
 impl SqlTable {
@@ -86,7 +94,18 @@ impl SqlTable {
         let reserve = Metric::ALL.map(|metric| writer.reserve(&metric.to_string()).into());
         let used_before = Metric::ALL.map(|metric| writer.used_before(&metric.to_string()).into());
         let (name, engine, ready) = (name.to_owned(), engine.to_owned(), AtomicBool::new(false));
-        SqlTable { ready, sql, name, engine, upsert, read, reserve, used_before }
+        SqlTable {
+            ready,
+            layout: Mutex::default(),
+            only_reads: Mutex::default(),
+            sql,
+            name,
+            engine,
+            upsert,
+            read,
+            reserve,
+            used_before,
+        }
     }
 
     /// What has been counted.
@@ -96,7 +115,7 @@ impl SqlTable {
         metric: Metric,
         deadline: Instant,
     ) -> Result<f64, BackendError> {
-        self.make_ready(deadline).await?;
+        self.make_known(deadline).await?;
         let sql = self.read[metric as usize].clone();
         let query = Statement { sql, params: self.place(counter).to_vec() };
         let rows = self.sql.query_or_make(query, self.prepare_and_log(deadline), deadline).await?;
@@ -104,7 +123,8 @@ impl SqlTable {
         Ok(numeric_prefix(text.unwrap_or_default().as_bytes()))
     }
 
-    /// Reserves, unless the threshold has been reached: whether it did.
+    /// Reserves, unless the threshold has been reached: whether it did, `None` where the user has no right to
+    /// reserve anything.
     #[expect(clippy::too_many_arguments, reason = "what is compared and who asks")]
     pub async fn reserve(
         &self,
@@ -115,8 +135,16 @@ impl SqlTable {
         token: &str,
         clock: &Clock,
         deadline: Instant,
-    ) -> Result<bool, BackendError> {
-        self.make_ready(deadline).await?;
+    ) -> Result<Option<bool>, BackendError> {
+        self.make_known(deadline).await?;
+        if self
+            .only_reads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return Ok(None);
+        }
         let now = clock.now();
         let ends = now.saturating_add(LIFETIME.as_secs().cast_signed());
         let mut params = vec![Param::Text(token.to_owned())];
@@ -133,8 +161,25 @@ impl SqlTable {
             Statement { sql: purge.into(), params: expired },
             Statement { sql: self.reserve[metric as usize].clone(), params },
         ];
-        let outputs = self.run_locked(counter, statements, deadline).await?;
-        Ok(outputs.last().is_some_and(|output| output.affected > 0))
+        match self.run_locked(counter, statements, deadline).await {
+            Err(BackendError { failure: Failure::Denied(why), .. }) => {
+                self.only_read(&why);
+                Ok(None)
+            }
+            outputs => Ok(Some(outputs?.last().is_some_and(|output| output.affected > 0))),
+        }
+    }
+
+    /// Does without reservations for a while.
+    fn only_read(&self, why: &str) {
+        let name = &self.name;
+        tracing::warn!(
+            "table {name}: no message can have a place reserved ({why}), so messages that are checked at the \
+             same time may exceed a quota together; with reservations the user needs the rights SELECT, \
+             INSERT and DELETE on the table {RESERVATIONS}"
+        );
+        let until = Instant::now() + READ_ONLY_SPAN;
+        *self.only_reads.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
     /// What was counted, and reserved before this reservation.
@@ -200,7 +245,7 @@ impl SqlTable {
     /// Where a counter's reservations are found: its table, key and time.
     fn reserved_place(&self, counter: &Counter) -> [Param; 3] {
         let [key, time] = self.place(counter);
-        [Param::Text(stored(self.sql.dialect(), &self.name)), key, time]
+        [Param::Text(stored(&Layout::of_new(self.sql.dialect()), &self.name)), key, time]
     }
 
     /// The name of the lock of a counter. MySQL takes keys for the same that differ in case or in blanks at
@@ -210,33 +255,103 @@ impl SqlTable {
         format!("mtpolicyd-quota {} {} {}", self.name, counter.time, key.trim_end())
     }
 
-    /// Makes the table if it is missing, and repairs one that lets a key occur twice: what was done.
+    /// Makes the table if it is missing, and repairs one of the original: a key may occur once only, and its
+    /// numbers may not end at 4 GiB. Returns what was done, and what should be but is not allowed.
     pub async fn prepare(&self, deadline: Instant) -> Result<Vec<String>, BackendError> {
         let writer = Writer { sql: &self.sql, table: &self.name };
-        let look = Work {
-            statements: vec![writer.create(&self.engine), writer.count_unique_indexes()],
-            lock: Some(TABLES_LOCK.to_owned()),
-            durable: true,
-        };
-        let found = self.sql.run(look.clone(), deadline).await?;
-        let mut done = Vec::new();
-        let has_index = found.get(1).is_some_and(|output| output.rows != [[Some("0".to_owned())]]);
-        if !has_index {
-            let merge =
-                Work { statements: writer.merge().into(), lock: Some(TABLES_LOCK.to_owned()), durable: true };
-            let merged = self.sql.run(merge, deadline).await?;
-            let surplus = merged.get(1).map_or(0, |output| output.affected);
-            if surplus > 0 {
-                let name = &self.name;
-                done.push(format!("table {name}: {surplus} rows that repeated key and time were merged"));
+        let layout = match self.look(deadline).await? {
+            Some(layout) => layout,
+            None => {
+                let create = vec![writer.create(&self.engine)];
+                self.sql.make_table(&self.name, create, TABLES_LOCK, deadline).await?;
+                self.look(deadline).await?.unwrap_or(Layout::of_new(self.sql.dialect()))
             }
+        };
+        let mut done = Vec::new();
+        if layout.narrow().next().is_some() {
+            done.push(self.widen(&layout, deadline).await?);
+        }
+        if !layout.has_unique_key {
+            done.extend(self.merge(deadline).await?);
+        }
+        // Nothing was changed if there was nothing to do.
+        if !done.is_empty() {
+            self.look(deadline).await?;
         }
         self.ready.store(true, Ordering::Release);
         Ok(done)
     }
 
+    /// Looks what the table is like, and remembers it; `None` if there is none.
+    async fn look(&self, deadline: Instant) -> Result<Option<Layout>, BackendError> {
+        let writer = Writer { sql: &self.sql, table: &self.name };
+        let columns = self.sql.query(layout::columns(&self.sql, &self.name), deadline).await?;
+        if columns.is_empty() {
+            return Ok(None);
+        }
+        let indexes = self.sql.query(writer.count_unique_indexes(), deadline).await?;
+        let has_unique_key = indexes != [[Some("0".to_owned())]];
+        let found = Layout::read(self.sql.dialect(), &columns, has_unique_key);
+        *self.layout.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(found)
+    }
+
+    /// Gives narrow columns 64 bits: that this was done, or what follows if it can't be.
+    async fn widen(&self, layout: &Layout, deadline: Instant) -> Result<String, BackendError> {
+        let (writer, name) = (Writer { sql: &self.sql, table: &self.name }, &self.name);
+        let statement = writer.widen(layout.narrow());
+        let columns = layout.narrow().collect::<Vec<_>>().join(", ");
+        let text = statement.sql.clone();
+        let work = Work { statements: vec![statement], lock: Some(TABLES_LOCK.to_owned()), durable: true };
+        match self.sql.run(work, deadline).await {
+            Ok(_) => Ok(format!("table {name}: the columns {columns} now hold numbers of 64 bits")),
+            Err(error @ BackendError { failure: Failure::Down(_), .. }) => Err(error),
+            Err(error) => Ok(format!(
+                "table {name}: the columns {columns} are narrow and can't be changed ({}): counting stops at \
+                 {}, and no quota beyond that is ever reached; an administrator may run: {text}",
+                error.failure,
+                layout.largest.iter().min().unwrap_or(&i64::MAX),
+            )),
+        }
+    }
+
+    /// Merges rows of the same key and time, and lets them occur once only from now on.
+    async fn merge(&self, deadline: Instant) -> Result<Option<String>, BackendError> {
+        let (writer, name) = (Writer { sql: &self.sql, table: &self.name }, &self.name);
+        let statements: Vec<_> = writer.merge().into();
+        let index = statements[2].sql.clone();
+        let work = Work { statements, lock: Some(TABLES_LOCK.to_owned()), durable: true };
+        let what = format!("table {name} has no unique key on key and time");
+        match self.sql.run(work, deadline).await.map_err(|error| error.advise(&what, &index)) {
+            Ok(merged) => {
+                let surplus = merged.get(1).map_or(0, |output| output.affected);
+                let said = format!("table {name}: {surplus} rows that repeated key and time were merged");
+                Ok((surplus > 0).then_some(said))
+            }
+            // Each message then has a row of its own there, and their sum is what counts.
+            Err(BackendError { failure: Failure::Denied(why), .. })
+                if self.sql.dialect() == Dialect::MySql =>
+            {
+                Ok(Some(why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn make_ready(&self, deadline: Instant) -> Result<(), BackendError> {
         if self.ready.load(Ordering::Acquire) { Ok(()) } else { self.prepare_and_log(deadline).await }
+    }
+
+    /// Finds out what is needed to read, for which no other right is needed where the table is there.
+    async fn make_known(&self, deadline: Instant) -> Result<(), BackendError> {
+        if self.known().is_some() || self.look(deadline).await?.is_some() {
+            return Ok(());
+        }
+        self.prepare_and_log(deadline).await
+    }
+
+    fn known(&self) -> Option<Layout> {
+        *self.layout.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn prepare_and_log(&self, deadline: Instant) -> Result<(), BackendError> {
@@ -247,28 +362,28 @@ impl SqlTable {
     }
 
     fn add(&self, counter: &Counter, amounts: &Amounts) -> Statement {
+        let largest = self.known().unwrap_or(Layout::of_new(self.sql.dialect())).largest;
         let mut params = self.place(counter).to_vec();
-        params.extend(amounts.all().map(Param::Integer));
+        let amounts = amounts.all().into_iter().zip(largest).map(|(amount, largest)| amount.min(largest));
+        params.extend(amounts.chain(largest).map(Param::Integer));
         Statement { sql: self.upsert.clone(), params }
     }
 
     /// Key and time as the table holds them.
     fn place(&self, counter: &Counter) -> [Param; 2] {
-        let key = stored(self.sql.dialect(), &counter.key);
-        [Param::Text(key), Param::Text(counter.time.clone())]
+        let layout = self.known().unwrap_or(Layout::of_new(self.sql.dialect()));
+        [Param::Text(stored(&layout, &counter.key)), Param::Text(counter.time.clone())]
     }
 }
 
-/// A key as the column of the database can hold it.
-fn stored(dialect: Dialect, key: &str) -> String {
-    match dialect {
-        Dialect::Sqlite => key.to_owned(),
-        Dialect::Postgres => key.chars().take(MAX_KEY_CHARS).collect(),
-        // The tables of the original are in latin1, which MySQL takes for windows-1252.
-        Dialect::MySql => {
-            let in_latin1 = |c: char| c.is_ascii() || ('\u{a0}'..='\u{ff}').contains(&c);
-            let text = |c: char| if in_latin1(c) { c.to_string() } else { c.escape_unicode().to_string() };
-            key.chars().map(text).collect::<String>().chars().take(MAX_KEY_CHARS).collect()
-        }
-    }
+/// A key as the column of the table can hold it.
+fn stored(layout: &Layout, key: &str) -> String {
+    // MySQL takes latin1 for windows-1252.
+    let fits = |c: char| match layout.key_set {
+        KeySet::Unicode => true,
+        KeySet::Latin1 => c.is_ascii() || ('\u{a0}'..='\u{ff}').contains(&c),
+        KeySet::Ascii => c.is_ascii(),
+    };
+    let text = |c: char| if fits(c) { c.to_string() } else { c.escape_unicode().to_string() };
+    key.chars().map(text).collect::<String>().chars().take(layout.key_chars).collect()
 }

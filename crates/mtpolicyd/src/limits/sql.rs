@@ -38,8 +38,7 @@ impl Table {
              PRIMARY KEY (limited, rule, slot))"
         );
         // PostgreSQL fails where two make it at the same time.
-        let work = Work { lock: Some(TABLE.to_owned()), ..Work::durable(sql, Vec::new()) };
-        self.sql.run(work, deadline).await.map(drop)
+        self.sql.make_table(TABLE, vec![statement(sql, Vec::new())], TABLE, deadline).await
     }
 
     /// Removes what no longer counts: how many rows.

@@ -4,13 +4,10 @@
 //! Knows: configurations, servers, the tables of the counters. Must not know: how counters are kept.
 
 use crate::support::daemon::{Daemon, Site};
+use crate::support::database::Database;
 use crate::support::eventually;
 use crate::support::servers::{mariadb, postgres, redis};
-use mtpolicyd::world::backend::Secret;
-use mtpolicyd::world::sql::{Durability, Param, Sql, SqlSettings, Statement, Work};
-use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 const ACCOUNTING: &str = "\
   <Plugin acct>
@@ -69,55 +66,6 @@ fn race(daemons: &[Daemon], connections: usize, request: impl Fn(usize) -> Strin
 
 fn of_bob(_: usize) -> String {
     "sasl_username=bob\nsender=bob@example.org\nsize=10\nrecipient_count=2".to_owned()
-}
-
-/// A database as the tests look at it.
-struct Database {
-    sql: Arc<Sql>,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Database {
-    fn new(dsn: &str, name: &str) -> Database {
-        let settings = SqlSettings {
-            dsn: dsn.to_owned(),
-            user: name.to_owned(),
-            password: Secret(name.to_owned()),
-            timeout: Duration::from_secs(10),
-            max_connections: 2,
-            durability: Durability::Full,
-            tls_ca: None,
-        };
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        Database { sql: Arc::new(Sql::new("test", settings).expect("a database")), runtime }
-    }
-
-    fn run(&self, sql: &str, params: Vec<Param>) -> Vec<Vec<Option<String>>> {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        let statements = vec![Statement { sql: sql.into(), params }];
-        let work = Work { statements, lock: None, durable: true };
-        let outputs =
-            self.runtime.block_on(self.sql.run(work, deadline)).unwrap_or_else(|e| panic!("{sql}: {e}"));
-        outputs.into_iter().next().unwrap_or_default().rows
-    }
-
-    /// Rows and numbers of a key: `1 300 600 3000 6000`.
-    fn numbers(&self, table: &str, key: &str) -> String {
-        let quoted = |name: &str| self.sql.quote(name);
-        let sums = ["count", "count_rcpt", "size", "size_rcpt"].map(|name| format!("SUM({})", quoted(name)));
-        let sql = format!(
-            "SELECT COUNT(*), {} FROM {} WHERE {} = ?",
-            sums.join(", "),
-            quoted(table),
-            quoted("key")
-        );
-        let row = self.run(&sql, vec![Param::Text(key.to_owned())]).remove(0);
-        row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join(" ")
-    }
-
-    fn reservations(&self) -> String {
-        self.run("SELECT COUNT(*) FROM mtpolicyd_reservations", Vec::new())[0][0].clone().expect("a number")
-    }
 }
 
 fn counts_are_exact(connection: &str, database: &Database) {

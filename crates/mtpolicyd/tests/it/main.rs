@@ -29,6 +29,8 @@ mod smtp_verify;
 mod smtp_verify_route;
 mod spf;
 mod sql;
+mod sql_rights;
+mod sql_values;
 mod support;
 mod tidy;
 mod user_settings;

@@ -124,7 +124,8 @@ impl AwlTable {
     /// Makes the table if it is missing, and its unique index where the original has made none.
     pub async fn prepare(&self, deadline: Instant) -> Result<(), BackendError> {
         if !self.has_index(deadline).await? {
-            self.run(vec![self.creation()], deadline).await?;
+            let create = Statement { sql: self.creation().into(), params: Vec::new() };
+            self.sql.make_table(&self.name, vec![create], &self.lock(), deadline).await?;
         }
         if !self.has_index(deadline).await? {
             self.add_index(deadline).await?;
@@ -136,9 +137,13 @@ impl AwlTable {
     async fn run(&self, statements: Vec<String>, deadline: Instant) -> Result<Vec<u64>, BackendError> {
         let statement = |sql: String| Statement { sql: sql.into(), params: Vec::new() };
         let statements = statements.into_iter().map(statement).collect();
-        let lock = Some(format!("mtpolicyd {}", self.name));
-        let outputs = self.sql.run(Work { statements, lock, durable: true }, deadline).await?;
+        let work = Work { statements, lock: Some(self.lock()), durable: true };
+        let outputs = self.sql.run(work, deadline).await?;
         Ok(outputs.iter().map(|output| output.affected).collect())
+    }
+
+    fn lock(&self) -> String {
+        format!("mtpolicyd {}", self.name)
     }
 
     fn creation(&self) -> String {
@@ -222,7 +227,9 @@ impl AwlTable {
                 format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} (sender_domain, client_ip)"),
             ),
         };
-        let changed = self.run(vec![merge, remove, add], deadline).await?;
+        let what = format!("table {} has no unique index {}", self.name, self.index());
+        let statements = vec![merge, remove, add.clone()];
+        let changed = self.run(statements, deadline).await.map_err(|error| error.advise(&what, &add))?;
         let removed = changed.get(1).copied().unwrap_or(0);
         if removed > 0 {
             let (merged, table) = (changed[0], &self.name);

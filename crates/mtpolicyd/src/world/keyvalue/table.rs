@@ -162,10 +162,10 @@ impl SqlTable {
 
     async fn create(&self, deadline: Instant) -> Result<(), BackendError> {
         let statements = self.statements.create.iter();
-        let statements = statements.map(|sql| Statement { sql: sql.clone(), params: Vec::new() }).collect();
+        let statements: Vec<_> =
+            statements.map(|sql| Statement { sql: sql.clone(), params: Vec::new() }).collect();
         // PostgreSQL refuses to make a table twice at the same time.
-        let work = Work { statements, lock: Some(statements::TABLE.to_owned()), durable: true };
-        self.sql.run(work, deadline).await.map(drop)
+        self.sql.make_table(statements::TABLE, statements, statements::TABLE, deadline).await
     }
 
     fn value(&self, bytes: &[u8]) -> Result<Param, BackendError> {

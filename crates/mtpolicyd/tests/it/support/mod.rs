@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod daemon;
+pub mod database;
 pub mod fake_dns;
 pub mod fake_http;
 pub mod fake_smtp;

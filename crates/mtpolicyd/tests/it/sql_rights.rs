@@ -1,0 +1,180 @@
+//! Databases whose user may do little: what is there is used, and what is missing is said.
+//!
+//! Knows: configurations, MariaDB, PostgreSQL, files of SQLite. Must not know: how rights are found out.
+
+use crate::support::daemon::{Daemon, Site};
+use crate::support::database::Database;
+use crate::support::servers::{mariadb, postgres};
+use crate::support::{eventually, is_root_or_leaves_out};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+const COUNTING: &str = "\
+<Plugin quota>
+  module = \"Quota\"
+  field = \"sasl_username\"
+  metric = \"count\"
+  threshold = 3
+  action = \"defer too many\"
+</Plugin>
+<Plugin acct>
+  module = \"Accounting\"
+  fields = \"sasl_username\"
+</Plugin>
+";
+
+const EVERYTHING: &str = "\
+<Plugin limit>
+  module = \"RateLimit\"
+  key = \"sender\"
+  limit = \"1000/1h\"
+  store = \"db\"
+</Plugin>
+<Plugin grey>
+  module = \"Greylist\"
+  min_retry_wait = 0
+  autowl_threshold = 1
+  <Ticket>
+    module = \"Sql\"
+  </Ticket>
+</Plugin>
+";
+
+/// Only the first plugin of [`COUNTING`].
+fn quota_alone() -> &'static str {
+    COUNTING.split_inclusive("</Plugin>\n").next().expect("there is one")
+}
+
+fn site(dsn: &str, user: &str, chain: &str) -> Site {
+    let site = Site::new();
+    site.configure(&format!(
+        "port = \"127.0.0.1:$PORT\"\n<Connection db>\nmodule = Sql\ndsn = \"{dsn}\"\nuser = \"{user}\"\n\
+         password = \"{user}\"\n</Connection>\n<VirtualHost $PORT>\nname = v\n{chain}</VirtualHost>\n"
+    ));
+    site
+}
+
+fn daemon(dsn: &str, user: &str, chain: &str) -> Daemon {
+    site(dsn, user, chain).start()
+}
+
+const OF_BOB: &str =
+    "sasl_username=bob\nsender=bob@example.org\nrecipient=a@example.net\nclient_address=192.0.2.1";
+const DUNNO: &str = "dunno";
+
+/// Whoever made the tables may go: users with fewer rights go on. `grant` gives the user `few` these rights.
+fn fewer_rights_are_enough(dsn: &str, name: &str, grant: impl Fn(&str)) {
+    let chain = format!("{EVERYTHING}{COUNTING}");
+    let mut first = daemon(dsn, name, &chain);
+    // Greylisted at first, and let through when it is sent again.
+    assert!(first.ask(OF_BOB).action().starts_with("defer greylisting"), "{}", first.log());
+    eventually("the message passes", || (first.ask(OF_BOB).action() == DUNNO).then_some(()));
+    first.terminate();
+    grant("SELECT, INSERT, UPDATE, DELETE");
+    let mut second = daemon(dsn, "few", &chain);
+    let all: [String; 3] = std::array::from_fn(|_| second.ask(OF_BOB).action());
+    assert_eq!(all, [DUNNO, DUNNO, "defer too many"], "{}", second.log());
+    second.terminate();
+    assert!(!second.log().contains("may run"), "{}", second.log());
+    grant("SELECT");
+    let mut third = daemon(dsn, "few", quota_alone());
+    assert_eq!(third.ask(OF_BOB).action(), "defer too many", "{}", third.log());
+    assert_eq!(third.ask("sasl_username=eve").action(), DUNNO, "{}", third.log());
+    third.terminate();
+    // With Accounting there are places to reserve, and nothing can be counted: that is said.
+    let mut fourth = daemon(dsn, "few", COUNTING);
+    assert_eq!(fourth.ask(OF_BOB).action(), "defer too many", "{}", fourth.log());
+    fourth.terminate();
+    fourth.logged("no message can have a place reserved");
+}
+
+#[test]
+fn fewer_rights_are_enough_on_mariadb() {
+    let server = mariadb::start();
+    let (dsn, name) = (mariadb::dsn(&server), mariadb::NAME);
+    let socket = server.path("mysql.sock").display().to_string();
+    let root = Database::open(&format!("dbi:mysql:database={name};mysql_socket={socket}"), "root", "");
+    root.run("CREATE USER few@'%' IDENTIFIED BY 'few'", vec![]);
+    fewer_rights_are_enough(&dsn, name, |rights| {
+        let _ = root.run("GRANT USAGE ON *.* TO few@'%'", vec![]);
+        root.run(&format!("GRANT ALL ON {name}.* TO few@'%'"), vec![]);
+        root.run(&format!("REVOKE ALL ON {name}.* FROM few@'%'"), vec![]);
+        root.run(&format!("GRANT {rights} ON {name}.* TO few@'%'"), vec![]);
+    });
+}
+
+#[test]
+fn fewer_rights_are_enough_on_postgres() {
+    let server = postgres::start();
+    let (dsn, name) = (postgres::dsn(&server), postgres::NAME);
+    let database = Database::new(&dsn, name);
+    database.run("CREATE ROLE few LOGIN PASSWORD 'few'", vec![]);
+    fewer_rights_are_enough(&dsn, name, |rights| {
+        database.run("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM few", vec![]);
+        database.run(&format!("GRANT {rights} ON ALL TABLES IN SCHEMA public TO few"), vec![]);
+    });
+}
+
+#[test]
+fn a_table_that_may_not_be_made_is_told_with_its_statement() {
+    let server = postgres::start();
+    let dsn = postgres::dsn(&server);
+    Database::new(&dsn, postgres::NAME).run("CREATE ROLE few LOGIN PASSWORD 'few'", vec![]);
+    let mut daemon = daemon(&dsn, "few", COUNTING);
+    daemon.terminate();
+    let line = daemon.logged("table acct_sasl_username is missing");
+    assert!(
+        line.contains("an administrator may run: CREATE TABLE IF NOT EXISTS \"acct_sasl_username\""),
+        "{line}"
+    );
+}
+
+/// A file of SQLite in a folder, both of root's.
+fn file_of_root(folder: &Path, mode: &str) -> std::path::PathBuf {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let file = folder.join("users with % and ?.sqlite");
+    let database = rusqlite::Connection::open(&file).expect("it can be made");
+    let _: String =
+        database.query_row(&format!("PRAGMA journal_mode = {mode}"), [], |row| row.get(0)).expect(mode);
+    let content = "CREATE TABLE user_config (address TEXT, config TEXT); \
+                   INSERT INTO user_config VALUES ('a@example.net', '{\"x\":\"y\"}');";
+    database.execute_batch(content).expect("it is ours");
+    drop(database);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    file
+}
+
+#[test]
+fn a_file_of_sqlite_that_may_only_be_read_is_read() {
+    if !is_root_or_leaves_out("that files of others are read") {
+        return;
+    }
+    for mode in ["DELETE", "WAL"] {
+        let folder = tempfile::tempdir().expect("there is room");
+        let file = file_of_root(folder.path(), mode);
+        let site = Site::new();
+        site.configure(&format!(
+            "port = \"127.0.0.1:$PORT\"\nuser = nobody\ngroup = nogroup\n<Connection db>\nmodule = Sql\n\
+             dsn = \"dbi:SQLite:dbname={}\"\n</Connection>\n<VirtualHost $PORT>\nname = v\n\
+             <Plugin u>\nmodule = SqlUserConfig\n</Plugin>\n<Plugin c>\nmodule = Condition\n\
+             key = \"session:x\"\nre_match = \"^[yz]\"\naction = \"reject has settings\"\n</Plugin>\n</VirtualHost>\n",
+            file.display()
+        ));
+        let daemon = site.start();
+        let ask = || daemon.ask(OF_BOB).action();
+        assert_eq!(ask(), "reject has settings", "{mode}\n{}", daemon.log());
+        // Its owner changes it: what is read is what is there now.
+        let database = rusqlite::Connection::open(&file).expect("it is ours");
+        database.execute("DELETE FROM user_config", []).expect("it is ours");
+        assert_eq!(ask(), DUNNO, "{mode}, open at the same time\n{}", daemon.log());
+        drop(database);
+        assert_eq!(ask(), DUNNO, "{mode}, closed\n{}", daemon.log());
+        let database = rusqlite::Connection::open(&file).expect("it is ours");
+        database
+            .execute("INSERT INTO user_config VALUES ('a@example.net', '{\"x\":\"z\"}')", [])
+            .expect("ours");
+        drop(database);
+        assert_eq!(ask(), "reject has settings", "{mode}, changed\n{}", daemon.log());
+    }
+}
