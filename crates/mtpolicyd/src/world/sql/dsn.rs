@@ -26,6 +26,15 @@ pub(super) struct SqliteSource {
     pub path: Option<PathBuf>,
 }
 
+impl SqliteSource {
+    /// Whether a file that is missing is made.
+    pub fn makes_file(&self) -> bool {
+        let query =
+            self.open.strip_prefix("file:").and_then(|uri| uri.split_once('?')).map_or("", |uri| uri.1);
+        !query.split('&').any(|pair| matches!(pair, "mode=ro" | "mode=rw" | "immutable=1"))
+    }
+}
+
 /// A server, and the database on it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ServerSource {

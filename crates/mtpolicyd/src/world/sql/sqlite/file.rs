@@ -7,10 +7,11 @@
 
 use crate::world::backend::Failure;
 use crate::world::sql::dsn::SqliteSource;
-use rusqlite::{Connection, ErrorCode, FileControl};
+use rusqlite::{Connection, ErrorCode, FileControl, MAIN_DB, OpenFlags, ffi};
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,16 @@ pub(super) const LOCK_STEP: Duration = Duration::from_millis(20);
 /// Statements that a connection keeps prepared; the daemon has some dozens.
 const PREPARED: usize = 128;
 
+/// The pages of the write-ahead log after which it is moved into the file. With the usual 1,000 the log of a
+/// small database is many times its size, and fills a small disk for good.
+const CHECKPOINT_PAGES: u32 = 100;
+
+/// What is left of the log after a large transaction, in bytes: more than it needs between two checkpoints.
+const MAX_LOG_BYTES: u32 = 1 << 19;
+
+/// The rights of a new file: what is in it is about people.
+const NEW_FILE: u32 = 0o640;
+
 /// How messages begin that say that a table, or its unique key, is missing.
 const NO_TABLE: [&str; 2] = ["no such table", "ON CONFLICT clause does not match"];
 
@@ -30,6 +41,7 @@ pub(super) struct Place {
     source: SqliteSource,
     name: Arc<str>,
     told_of_no_log: AtomicBool,
+    told_of_reading: AtomicBool,
     last: Mutex<Option<Last>>,
 }
 
@@ -47,6 +59,28 @@ pub(super) struct Opened {
     pub connection: Connection,
     file: Option<Identity>,
     log: Option<Identity>,
+    access: Access,
+    stamp: Option<Stamp>,
+}
+
+/// What a connection may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Access {
+    /// Read and write.
+    Change,
+    /// Read, beside those who write.
+    Read,
+    /// Read while nobody writes: the files by which readers and writers agree are not there, and can't be
+    /// made.
+    ReadAlone,
+}
+
+/// What changes when a file is written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stamp {
+    seconds: i64,
+    nanoseconds: i64,
+    size: u64,
 }
 
 /// A file, as its device and inode. While it is open, no other file gets the same.
@@ -80,7 +114,8 @@ pub(super) enum Trouble {
 impl Place {
     /// A database, not opened yet. The name is that of the connection, for the log.
     pub fn new(source: SqliteSource, name: Arc<str>) -> Place {
-        Place { source, name, told_of_no_log: AtomicBool::new(false), last: Mutex::new(None) }
+        let (told_of_no_log, told_of_reading) = (AtomicBool::new(false), AtomicBool::new(false));
+        Place { source, name, told_of_no_log, told_of_reading, last: Mutex::new(None) }
     }
 
     /// The name of the connection.
@@ -93,32 +128,80 @@ impl Place {
         self.source.path.is_none()
     }
 
-    /// Opens the file, or makes it.
+    /// Opens the file, or makes it. One that may only be read is opened to be read.
     pub fn open(&self) -> Result<Opened, Trouble> {
         let Some(path) = &self.source.path else {
             let connection = Connection::open_in_memory().map_err(|error| Trouble::of(&error))?;
             connection.set_prepared_statement_cache_capacity(PREPARED);
-            return Ok(Opened { connection, file: None, log: None });
+            return Ok(Opened { connection, file: None, log: None, access: Access::Change, stamp: None });
         };
         self.remove_left_log(path);
-        let connection = Connection::open(&self.source.open).map_err(|error| cannot_open(path, &error))?;
-        connection.busy_timeout(LOCK_STEP).map_err(|error| Trouble::of(&error))?;
-        connection.set_prepared_statement_cache_capacity(PREPARED);
-        let has_log = self.set_log(&connection).map_err(|error| cannot_open(path, &error))?;
+        self.make(path);
+        let stamp = Stamp::of(path);
+        let mut opened = self.open_for(path, Access::Change);
+        for access in [Access::Read, Access::ReadAlone] {
+            if opened.as_ref().is_err_and(is_about_rights) && path.is_file() {
+                opened = self.open_for(path, access).or(opened);
+            }
+        }
+        let (connection, has_log, access) = opened.map_err(|error| cannot_open(path, &error))?;
+        if access != Access::Change && !self.told_of_reading.swap(true, Ordering::Relaxed) {
+            tracing::info!("connection {}: {} may only be read", self.name, path.display());
+        }
         let log = if has_log { identity(&beside(path, "-wal")) } else { None };
         let file = identity(path);
         if has_moved(&connection) {
             // It was replaced while we opened it.
             return Err(Trouble::Locked);
         }
-        let held = log.zip(fs::File::open(beside(path, "-wal")).ok());
-        *self.last() = held.map(|(log, held)| Last { file, log, _held: held });
-        Ok(Opened { connection, file, log })
+        if access == Access::Change {
+            let held = log.zip(fs::File::open(beside(path, "-wal")).ok());
+            *self.last() = held.map(|(log, held)| Last { file, log, _held: held });
+        }
+        let stamp = stamp.filter(|_| access == Access::ReadAlone);
+        Ok(Opened { connection, file, log, access, stamp })
+    }
+
+    /// Makes an empty file that others may not read. SQLite would give it to everybody who may enter the
+    /// folder, and it gives its other files the rights of this one.
+    fn make(&self, path: &Path) {
+        if self.source.makes_file() {
+            // What is wrong with the folder SQLite says.
+            let _ = fs::OpenOptions::new().write(true).create_new(true).mode(NEW_FILE).open(path);
+        }
+    }
+
+    /// A connection that may do so much, and whether there is a write-ahead log.
+    fn open_for(&self, path: &Path, access: Access) -> Result<(Connection, bool, Access), rusqlite::Error> {
+        let connection = match access {
+            Access::Change => Connection::open(&self.source.open)?,
+            Access::Read => Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?,
+            Access::ReadAlone => {
+                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+                Connection::open_with_flags(as_immutable(path), flags)?
+            }
+        };
+        connection.busy_timeout(LOCK_STEP)?;
+        connection.set_prepared_statement_cache_capacity(PREPARED);
+        if access == Access::Change && connection.is_readonly(MAIN_DB)? {
+            return Err(read_only());
+        }
+        let has_log = match access {
+            Access::Change => self.set_log(&connection)?,
+            Access::Read => has_log(&connection)?,
+            Access::ReadAlone => {
+                connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
+                false
+            }
+        };
+        Ok((connection, has_log, access))
     }
 
     /// Whether it got a write-ahead log, which not every file system allows.
     fn set_log(&self, connection: &Connection) -> Result<bool, rusqlite::Error> {
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", MAX_LOG_BYTES)?;
         // The log itself appears with the first look at the file.
         connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
         let has_log = mode.eq_ignore_ascii_case("wal");
@@ -137,7 +220,13 @@ impl Place {
         if opened.file.is_none() || identity(path) != opened.file {
             return Standing::Gone;
         }
-        match (opened.log, identity(&beside(path, "-wal"))) {
+        let log = identity(&beside(path, "-wal"));
+        match (opened.log, log) {
+            // Nothing may have changed, since it is read without locks.
+            (None, _) if opened.access == Access::ReadAlone => {
+                let is_same = log.is_none() && Stamp::of(path) == opened.stamp;
+                if is_same { Standing::Same } else { Standing::OtherLog }
+            }
             (None, _) => Standing::Same,
             (mine, there) if mine == there => Standing::Same,
             (_, None) => Standing::LogGone,
@@ -167,6 +256,11 @@ impl Place {
 }
 
 impl Opened {
+    /// Whether nothing can be changed.
+    pub fn is_read_only(&self) -> bool {
+        self.access != Access::Change
+    }
+
     /// Writes what is only in a removed write-ahead log into the file: whether all of it is there now.
     pub fn rescue_log(&self) -> bool {
         let counts = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
@@ -193,6 +287,7 @@ impl Trouble {
                 | ErrorCode::PermissionDenied
                 | ErrorCode::FileLockingProtocolFailed,
             ) => Trouble::Broken(text),
+            Some(ErrorCode::TooBig) => Trouble::Statement(Failure::BadValue(text)),
             Some(ErrorCode::OperationInterrupted) => Trouble::Statement(Failure::TimedOut),
             _ if NO_TABLE.iter().any(|begin| text.starts_with(begin)) => {
                 Trouble::Statement(Failure::NoTable(text))
@@ -223,6 +318,45 @@ fn cannot_open(path: &Path, error: &rusqlite::Error) -> Trouble {
                 None => Trouble::Broken(format!("can't open {}: {}", path.display(), message(error))),
             }
         }
+    }
+}
+
+/// The error of a write to a file that may only be read.
+fn read_only() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None)
+}
+
+/// Whether a connection that may do less could be had.
+fn is_about_rights(error: &rusqlite::Error) -> bool {
+    let codes = [ErrorCode::ReadOnly, ErrorCode::CannotOpen, ErrorCode::PermissionDenied];
+    error.sqlite_error_code().is_some_and(|code| codes.contains(&code))
+}
+
+/// Whether a database that is only read has a write-ahead log.
+fn has_log(connection: &Connection) -> Result<bool, rusqlite::Error> {
+    connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    Ok(mode.eq_ignore_ascii_case("wal"))
+}
+
+/// The file as a URI that says that nobody changes it.
+fn as_immutable(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                uri.push(char::from(*byte))
+            }
+            other => uri.push_str(&format!("%{other:02x}")),
+        }
+    }
+    uri + "?immutable=1"
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Stamp> {
+        let file = fs::metadata(path).ok()?;
+        Some(Stamp { seconds: file.mtime(), nanoseconds: file.mtime_nsec(), size: file.size() })
     }
 }
 

@@ -87,11 +87,16 @@ fn attempt(place: &Place, opened: &mut Option<Opened>, query: &Query) -> Result<
         Some(opened) => opened,
         None => place.open()?,
     };
-    let connection = &opened.insert(fresh).connection;
+    let opened = &*opened.insert(fresh);
+    let connection = &opened.connection;
     *query.running.lock() = Some(connection.get_interrupt_handle());
     let output = statement::statement(connection, &query.statement);
     // From here on nobody interrupts what the connection does next.
     *query.running.lock() = None;
+    if opened.is_read_only() && place.standing(opened) != Standing::Same {
+        // Somebody wrote while it was read, perhaps without a lock: what was read may be of two times.
+        return Err(Trouble::Locked);
+    }
     if !connection.is_autocommit() {
         // A transaction that the administrator's statement has begun would keep others out.
         let _ = statement::plain(connection, "ROLLBACK");

@@ -303,3 +303,54 @@ async fn files_that_vanish_under_load_take_along_nothing_that_is_asked_later() {
         std::fs::remove_file(fixture.path()).unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_stays_small() {
+    let fixture = Fixture::new();
+    fixture.run("CREATE TABLE t (a TEXT)").await.unwrap();
+    let log = fixture.folder.path().join("db-wal");
+    let mut largest = 0;
+    for _ in 0..600 {
+        fixture.run("INSERT INTO t VALUES (hex(randomblob(2048)))").await.unwrap();
+        largest = largest.max(std::fs::metadata(&log).map_or(0, |log| log.len()));
+    }
+    assert!(largest > 0 && largest < 1 << 20, "{largest}");
+    // One large transaction leaves no large log behind.
+    let many = "INSERT INTO t SELECT hex(randomblob(2048)) FROM t";
+    fixture.run(many).await.unwrap();
+    for _ in 0..2 {
+        fixture.run("INSERT INTO t VALUES ('x')").await.unwrap();
+    }
+    let left = std::fs::metadata(&log).map_or(0, |log| log.len());
+    assert!(left < 1 << 20, "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_file_is_not_for_everybody() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::new();
+    fixture.run(CREATE).await.unwrap();
+    for name in ["db", "db-wal", "db-shm"] {
+        let mode = std::fs::metadata(fixture.folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7137, 0, "{name}: {mode:o}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_may_only_be_read_is_read() {
+    let fixture = Fixture::new();
+    fixture.run(CREATE).await.unwrap();
+    fixture.run(COUNT).await.unwrap();
+    let uri = |mode: &str| format!("dbi:SQLite:uri=file:{}?mode={mode}", fixture.path().display());
+    let reading = open(&uri("ro"));
+    let asked = || reading.query(statement("SELECT n FROM counter"), soon());
+    assert_eq!(asked().await.unwrap(), [[Some("1".to_owned())]]);
+    let refused = run(&reading, COUNT, Duration::from_secs(5)).await;
+    assert!(matches!(refused, Err(Failure::Denied(_))), "{refused:?}");
+    fixture.run(COUNT).await.unwrap();
+    assert_eq!(asked().await.unwrap(), [[Some("2".to_owned())]]);
+    // None is made where it says so.
+    let missing = fixture.folder.path().join("other");
+    let none = open(&format!("dbi:SQLite:uri=file:{}?mode=ro", missing.display()));
+    assert!(none.ping(soon()).await.is_err() && !missing.exists());
+}

@@ -54,6 +54,8 @@ enum Tried {
     Locked,
     /// Nothing has happened in the file that is at the path.
     Moved,
+    /// Nothing has happened, and nothing may.
+    Denied(String),
     /// Nothing has happened.
     Broken(String),
 }
@@ -109,6 +111,14 @@ impl Writer {
                     self.close();
                 }
                 Tried::Moved => return self.fail(jobs, "the file is removed again and again"),
+                Tried::Denied(cause) => {
+                    // Next time its rights may be others.
+                    self.close();
+                    for job in jobs {
+                        let _ = job.reply.send(Err(Failure::Denied(cause.clone())));
+                    }
+                    return;
+                }
                 Tried::Broken(cause) => return self.fail(jobs, &cause),
             }
         }
@@ -130,6 +140,7 @@ impl Writer {
             Err(_) if self.standing() == Standing::Gone => Tried::Moved,
             Err(Trouble::Locked) => Tried::Locked,
             Err(Trouble::Broken(cause)) => Tried::Broken(cause),
+            Err(Trouble::Statement(Failure::Denied(cause))) => Tried::Denied(cause),
             Err(Trouble::Statement(failure)) => Tried::Broken(failure.to_string()),
         }
     }
@@ -153,6 +164,10 @@ impl Writer {
             None => self.place.open()?,
         };
         let opened = self.opened.insert(opened);
+        if opened.is_read_only() {
+            let cause = "the file or its folder may only be read".to_owned();
+            return Err(Trouble::Statement(Failure::Denied(cause)));
+        }
         let syncs = self.durability == Durability::Full && jobs.iter().any(|job| job.work.durable);
         if self.syncs != Some(syncs) {
             let level = if syncs { "FULL" } else { "NORMAL" };
