@@ -6,8 +6,9 @@ pub mod cache;
 mod stored;
 
 use crate::value::{Score, numeric_prefix, perl_number};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 /// The fields of one `instance=`: what SetField set, scores, cached results and once-a-mail marks.
 ///
@@ -111,6 +112,30 @@ impl Session {
     }
 }
 
+/// What divides the details of a score for those that read them, in a header or a reply too; and `%`, which
+/// stands for it where others wrote it.
+const DIVIDERS: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'%')
+    .add(b'"')
+    .add(b'\\')
+    .add(b',')
+    .add(b';')
+    .add(b':')
+    .add(b'=')
+    .add(b'(')
+    .add(b')')
+    .add(b'[')
+    .add(b']')
+    .add(b'<')
+    .add(b'>');
+
+/// A text of strangers as part of a name in the details of a score: `%3D` for `=`, so that it can't be taken
+/// for more than one name.
+pub fn part_of_name(text: &str) -> impl Display {
+    utf8_percent_encode(text, DIVIDERS)
+}
+
 fn detail_field(field: &str) -> String {
     format!("{field}_detail")
 }
@@ -128,6 +153,16 @@ mod tests {
         }
         assert_eq!(session.text("score"), Some("5.5"));
         assert_eq!(session.score_detail("score"), Some("rbl=7.50, spf=-2"));
+    }
+
+    #[test]
+    fn strangers_write_no_details() {
+        let of = |text: &str| part_of_name(text).to_string();
+        assert_eq!(of("a.b+c_d@x-y.test"), "a.b+c_d@x-y.test");
+        assert_eq!(
+            of("a, spf=-99]\r\nX: y (b)\u{fc}%2C@x"),
+            "a%2C%20spf%3D-99%5D%0D%0AX%3A%20y%20%28b%29%C3%BC%252C@x"
+        );
     }
 
     #[test]
