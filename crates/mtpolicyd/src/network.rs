@@ -2,6 +2,9 @@
 //!
 //! Knows: addresses and prefixes. Must not know: who is in a network.
 
+mod scope;
+
+pub use scope::{Scope, embedded_v4, scope};
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

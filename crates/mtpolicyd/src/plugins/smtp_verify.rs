@@ -4,11 +4,12 @@ use crate::connections::Module;
 use crate::fields::{SCORE_FIELD, Template};
 use crate::lookups::Complaints;
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Deadline, Error, Notes, Plugin, Setup, Verdict};
+use crate::session::part_of_name;
 use crate::value::{Count, Limit, Score, Seconds, Span, Switch};
-use crate::world::smtp::{Judgement, Limits, Mailbox, Manner, Message, Route};
+use crate::world::smtp::{Judgement, Limits, Mailbox, Manner, Message, Route, Rules};
 use answers::{Answers, Known};
-use flights::{Client, Flights, Verifier};
+use flights::{Client, Flights, Verifier, not_asked};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -16,32 +17,49 @@ mod answers;
 mod flights;
 
 options! {
-    /// Asks the mail server of an address, over SMTP, whether it would take the mail (call-out verification).
+    /// Asks the mail server of an address, over SMTP, whether it would take the message (call-out
+    /// verification).
     ///
-    /// The dialogue goes as far as RCPT and sends nothing. Whom it asks for is up to `recipient_field`: the
-    /// sender of the mail, which is the default, or its recipient. An address that has no domain, such as
-    /// that of the null sender, is not asked about.
+    /// The dialogue goes as far as RCPT and sends nothing. `recipient_field` decides which address is asked
+    /// about: the sender of the message, which is the default, or its recipient. An address without a domain,
+    /// such as the null sender, is not asked about.
     ///
-    /// Only what a server says to RCPT with a code of 5xx is a permanent failure, or to MAIL about the size
-    /// of the mail; so is a domain that takes no mail: one that does not exist, has no mail server, or says
-    /// so (RFC 7505). Everything else is a temporary failure: servers that can't be reached, that do not
-    /// answer in time, that want no mail from us at all (the greeting, EHLO, MAIL). Without an action for it
-    /// a failure does nothing.
+    /// Three things are a permanent failure: a reply to RCPT with a code of 5xx, a reply to MAIL that refuses
+    /// the size of the message, and a domain that takes no mail because it does not exist, has no mail server,
+    /// has mail servers without a usable address (the loopback, `0.0.0.0`, multicast, broadcast), or says so
+    /// (RFC 7505). Everything else is a temporary failure: servers that are unreachable, do not answer in
+    /// time or refuse us altogether (in the greeting, at EHLO or at MAIL), and replies to RCPT that are about
+    /// us rather than the address. The latter are those with the enhanced code 5.1.7, 5.1.8, 5.3.2, 5.3.3,
+    /// 5.3.5, 5.4.x, 5.5.x or 5.7.x, and the codes 500 to 504, 530, 534, 535 and 538 without one. So are an
+    /// address in a form that no server can be asked about, and a question that can't be asked because of
+    /// `max_per_minute` or because too many others are being asked. Without an action for it, a failure does
+    /// nothing.
     ///
-    /// Answers are remembered: that an address is taken, for all senders and mails that are not larger; that
-    /// it is not, for all senders where the server says by its enhanced code that there is no such mailbox
-    /// (5.1.1 and others), else for this sender. A question takes what it takes in the background, so that
-    /// its answer is there when the mail comes again. A reload loses no answer, unless whom or how to ask, or
-    /// for how long to remember, has changed.
+    /// At most half of the time that the request has left is spent on waiting; then it is a temporary
+    /// failure, and the plugins that follow have the other half.
     ///
-    /// Some things are not asked, and count neither as success nor as failure: what the server that is being
-    /// asked wants to know from us about the same address, nor a question of ours that comes back to us;
-    /// domains whose mail this machine takes, domains that are addresses, and what goes beyond
-    /// `max_per_minute` or waits for its turn while many servers are slow.
+    /// Senders choose the servers that are asked, so servers with a public unicast address are asked only, as
+    /// the IANA registries of special addresses have it. A domain whose servers have private, link-local or
+    /// other special addresses is a temporary failure; `allow_private` has them asked. A server that `host`
+    /// names is asked whatever its address is.
     ///
-    /// TLS is used where a server offers it, whatever its certificate is, and left out for an hour where it
-    /// does not work. With `check_tlsa` a server with TLSA records has to encrypt, with a certificate that
-    /// they name (RFC 7672), or else the next one is asked.
+    /// Answers are remembered: that an address is accepted, for all senders and messages that are not larger;
+    /// that it is not, for all senders where the server says by its enhanced code that there is no such
+    /// mailbox (5.1.1 and others), otherwise for this sender. A question goes on in the background, so that
+    /// its answer is there when the message comes again. A reload keeps the answers, unless it changes which
+    /// servers are asked, how, or how long answers are remembered.
+    ///
+    /// Some questions are not asked and count neither as success nor as failure: those about a domain whose
+    /// mail this machine takes, or that is an address; those of a server that is itself being asked about the
+    /// same address at the moment; and our own question if it comes back to us.
+    ///
+    /// TLS is used where a server offers it, whatever its certificate is. If it does not work with a server, or
+    /// the server hangs up on it, that server is asked without TLS for an hour. With `check_tlsa` a server
+    /// with TLSA records has to encrypt, with a certificate that they name (RFC 7672); otherwise the next
+    /// server is asked.
+    ///
+    /// In the details of the score, characters of an address that have a meaning there are replaced: `,` by
+    /// `%2C`, `=` by `%3D`, and so on.
     ///
     /// ```conf
     /// <Plugin recipient-check>
@@ -64,7 +82,8 @@ options! {
     pub struct SmtpVerifyOptions {
         /// Whether the check is made.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The server to ask, a name or an address, instead of those of the address's domain.
+        /// The server to ask, a name or an address, instead of those of the address's domain. The name is
+        /// looked up as the system does it, in `/etc/hosts` too.
         host: Option<String>,
         /// The port to ask on.
         port: Limit = Limit(25),
@@ -83,9 +102,11 @@ options! {
         recipient_field: String = "sender",
         /// The attribute with the size of the mail, which is named to servers that want to know it.
         size_field: String = "size",
-        /// The answer to Postfix after a permanent failure; `%MSG%` is what the server said.
+        /// The answer to Postfix after a permanent failure. `%MSG%` is the reason: the words of the server if
+        /// `host` names it or if it is on this machine; otherwise a text of ours with the server's enhanced
+        /// code, and the words of the server are in the log.
         perm_fail_action: Option<Template>,
-        /// The answer to Postfix after a temporary failure; `%MSG%` is what the server said.
+        /// The answer to Postfix after a temporary failure; `%MSG%` as above.
         temp_fail_action: Option<Template>,
         /// The answer to Postfix if the server does not offer to encrypt.
         no_starttls_action: Option<String>,
@@ -113,7 +134,8 @@ options! {
         helo_name: Option<String>,
         /// Whether connections are encrypted where the server can. Without it TLSA records ask for nothing.
         starttls: Switch = Switch::On,
-        /// How long a mail waits for the answer; then it is a temporary failure.
+        /// How long a message waits for the answer; then it is a temporary failure. It never waits for more
+        /// than half of what is left of the request's time.
         timeout: Span = Span(Seconds(10)),
         /// How long it is remembered that a server takes mail for an address; that a mailbox is gone or full
         /// may be noticed so much later.
@@ -134,13 +156,21 @@ options! {
         /// limit where `host` is given.
         max_per_minute: Option<Count>,
         /// Whether servers are asked that have an address of this machine, or of the loopback. They may ask
-        /// back about every address, without an end; `host` is asked in any case.
+        /// back about every address, without an end; `host` is asked in any case. While the system does not
+        /// tell the addresses of this machine, no server of a domain is asked: all are temporary failures.
         own_addresses: Switch = Switch::Off,
+        /// Whether servers of a domain are asked that have private, link-local or other addresses that are
+        /// not public. Anybody who sends a message can then have any server inside the network asked on
+        /// `port`.
+        allow_private: Switch = Switch::Off,
     }
 }
 
 /// How many questions a server that strangers choose is asked in a minute.
 const MAX_PER_MINUTE: u64 = 60;
+
+/// How many characters of an address that can't be asked about are noted.
+const MAX_SHOWN: usize = 320;
 
 /// See the options.
 pub struct SmtpVerify {
@@ -203,26 +233,31 @@ impl Plugin for SmtpVerify {
         if self.options.enabled.get(cx.session) == Switch::Off {
             return Ok(Verdict::Next);
         }
-        let Some(message) = self.message(cx) else { return Ok(Verdict::Next) };
-        if (self.verifier.manner.tlsa || self.verifier.openpgp) && !cx.world.dns.can_prove() {
-            let why = "check_tlsa and check_openpgp need name servers that are believed, see trust_ad";
-            self.complaints.complain(why);
-        }
-        let address = message.recipient.to_string();
-        let ip = cx.request.get("client_address").and_then(|ip| std::str::from_utf8(ip).ok());
-        let helo = cx.request.get("helo_name").unwrap_or_default();
-        let client = Client {
-            address: ip.and_then(|ip| ip.parse().ok()),
-            has_our_name: helo.eq_ignore_ascii_case(self.verifier.manner.helo.as_bytes()),
+        let address = cx.request.get(&self.options.recipient_field).unwrap_or_default();
+        let (address, known) = match Mailbox::parse(address) {
+            Some(recipient) => {
+                let address = recipient.to_string();
+                (address, self.ask_about(recipient, cx).await)
+            }
+            // Postfix completes it, so its server is this machine.
+            None if !address.contains(&b'@') => {
+                let (field, address) = (&self.options.recipient_field, String::from_utf8_lossy(address));
+                self.notes.note(format_args!("{field} `{address}` has no domain to ask about"));
+                return Ok(Verdict::Next);
+            }
+            None => {
+                let address = String::from_utf8_lossy(address).chars().take(MAX_SHOWN).collect();
+                (address, not_asked("the form of the address is not supported"))
+            }
         };
-        let until = cx.deadline.backends.min(Instant::now() + self.options.timeout.0.duration());
-        let known = self.verifier.ask(message, client, cx.world, until).await;
         match &known.findings.judgement {
             Judgement::Accepted => self.notes.note(format_args!("{address} is taken")),
             Judgement::Refused(refusal) => {
                 let how = if refusal.is_permanent { "permanent" } else { "temporary" };
-                self.notes.note(format_args!("{address}: {how} failure: {}", refusal.message));
+                let said = refusal.said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default();
+                self.notes.note(format_args!("{address}: {how} failure: {}{said}", refusal.message));
             }
+            Judgement::NotAsked(why) => self.notes.note(format_args!("{address}: temporary failure: {why}")),
             Judgement::Unknown(why) => self.notes.note(format_args!("{address} is not verified: {why}")),
         }
         self.add_scores(&address, &known, cx);
@@ -231,22 +266,32 @@ impl Plugin for SmtpVerify {
 }
 
 impl SmtpVerify {
-    /// What to ask, or `None` where there is no address to ask about.
-    fn message(&self, cx: &Cx<'_>) -> Option<Message> {
-        let field = &self.options.recipient_field;
-        let address = cx.request.get(field).unwrap_or_default();
-        let Some(recipient) = Mailbox::parse(address) else {
-            let address = String::from_utf8_lossy(address);
-            self.notes.note(format_args!("{field} `{address}` is no address that can be asked about"));
-            return None;
+    /// What is known of an address, or found out in time.
+    async fn ask_about(&self, recipient: Mailbox, cx: &Cx<'_>) -> Known {
+        if (self.verifier.manner.tlsa || self.verifier.openpgp) && !cx.world.dns.can_prove() {
+            let why = "check_tlsa and check_openpgp need name servers that are believed, see trust_ad";
+            self.complaints.complain(why);
+        }
+        let ip = cx.request.get("client_address").and_then(|ip| std::str::from_utf8(ip).ok());
+        let helo = cx.request.get("helo_name").unwrap_or_default();
+        let client = Client {
+            address: ip.and_then(|ip| ip.parse().ok()),
+            has_our_name: helo.eq_ignore_ascii_case(self.verifier.manner.helo.as_bytes()),
         };
+        let now = Instant::now();
+        let until = half_of_what_is_left(cx.deadline, now).min(now + self.options.timeout.0.duration());
+        self.verifier.ask(self.message(recipient, cx), client, cx.world, until).await
+    }
+
+    /// What to ask.
+    fn message(&self, recipient: Mailbox, cx: &Cx<'_>) -> Message {
         let sender = match &self.sender {
             Sender::Fixed(sender) => sender.clone(),
             Sender::Attribute => cx.request.get(&self.options.sender_field).and_then(Mailbox::parse),
         };
         let size = cx.request.get(&self.options.size_field);
         let size = size.and_then(|size| std::str::from_utf8(size).ok()?.parse().ok());
-        Some(Message { sender, recipient, size: size.filter(|size| *size > 0) })
+        Message { sender, recipient, size: size.filter(|size| *size > 0) }
     }
 
     /// Adds the scores, unless this mail has them for the address.
@@ -256,12 +301,10 @@ impl SmtpVerify {
             found.and_then(|found| if found { has.clone() } else { no.clone() })
         };
         let findings = &known.findings;
-        let failed = match &findings.judgement {
-            Judgement::Refused(refusal) => {
-                scores_of(Some(refusal.is_permanent), &options.perm_fail_score, &options.temp_fail_score)
-            }
-            Judgement::Accepted | Judgement::Unknown(_) => None,
-        };
+        let failed = known.failure().and_then(|(is_permanent, _)| {
+            scores_of(Some(is_permanent), &options.perm_fail_score, &options.temp_fail_score)
+        });
+        let address = part_of_name(address).to_string();
         let scores = [
             (
                 "-starttls",
@@ -282,22 +325,27 @@ impl SmtpVerify {
     }
 
     fn action(&self, known: &Known) -> Option<String> {
-        let failed = match &known.findings.judgement {
-            Judgement::Refused(refusal) => {
-                let (permanent, temporary) = (&self.options.perm_fail_action, &self.options.temp_fail_action);
-                let action = if refusal.is_permanent { permanent } else { temporary };
-                action.as_ref().map(|action| action.fill(&[("%MSG%", &refusal.message)]))
-            }
-            Judgement::Accepted | Judgement::Unknown(_) => None,
-        };
+        let (permanent, temporary) = (&self.options.perm_fail_action, &self.options.temp_fail_action);
+        let failed = known.failure().and_then(|(is_permanent, message)| {
+            let action = if is_permanent { permanent } else { temporary };
+            action.as_ref().map(|action| action.fill(&[("%MSG%", message)]))
+        });
         let unencrypted =
             || self.options.no_starttls_action.clone().filter(|_| known.findings.starttls == Some(false));
         failed.or_else(unencrypted)
     }
 }
 
+/// Until when a request may wait for servers that strangers choose.
+fn half_of_what_is_left(deadline: Deadline, now: Instant) -> Instant {
+    now + deadline.backends.saturating_duration_since(now) / 2
+}
+
 fn manner(options: &SmtpVerifyOptions, port: u16, helo: String) -> Manner {
-    let own_addresses = options.own_addresses == Switch::On;
+    let rules = Rules {
+        own_addresses: options.own_addresses == Switch::On,
+        allow_private: options.allow_private == Switch::On,
+    };
     let host = options.host.as_deref();
     let by_default = if host.is_some() { None } else { Some(MAX_PER_MINUTE) };
     let a_minute = match options.max_per_minute {
@@ -306,7 +354,7 @@ fn manner(options: &SmtpVerifyOptions, port: u16, helo: String) -> Manner {
         Some(Count(count)) => Some(count),
     };
     Manner {
-        route: host.map_or(Route::Exchanges { own_addresses }, |host| Route::Host(host.into())),
+        route: host.map_or(Route::Exchanges(rules), |host| Route::Host(host.into())),
         port,
         helo: helo.into(),
         encrypts: options.starttls == Switch::On,

@@ -16,3 +16,4 @@ pub use destination::{Destinations, Limits};
 pub use dialogue::{Judgement, Message, Refusal};
 pub use probe::{Findings, Manner, Peers, Probe, Route};
 pub use reply::{Capabilities, NoReply, Reply, Status};
+pub use route::{OwnAddresses, Rules};

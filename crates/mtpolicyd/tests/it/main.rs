@@ -27,6 +27,7 @@ mod servers;
 mod sessions;
 mod smtp_verify;
 mod smtp_verify_route;
+mod smtp_verify_strangers;
 mod spf;
 mod sql;
 mod sql_rights;

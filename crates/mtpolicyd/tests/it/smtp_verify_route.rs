@@ -111,22 +111,6 @@ fn a_domain_that_takes_no_mail_is_a_permanent_failure() {
     assert!(server.said().is_empty());
 }
 
-#[test]
-fn this_machine_does_not_ask_itself() {
-    let server = FakeSmtp::start(friendly);
-    let mut bench = bench(server.port(), "")
-        .mx("ours.test", &[(10, "us.test")], false)
-        .a("us.test", [127, 0, 0, 1], false)
-        .mx("backup.test", &[(10, "dead.test"), (20, "us.test"), (30, "other.test")], false)
-        // No machine has this address (RFC 5737), so connecting ends by a time limit at the latest.
-        .a("dead.test", [192, 0, 2, 1], false)
-        .a("other.test", [127, 0, 0, 1], false);
-    assert_eq!(bench.answer("a@ours.test"), "");
-    let dead = bench.answer("a@backup.test");
-    assert!(dead.starts_with("defer dead.test: "), "{dead}");
-    assert!(server.said().is_empty());
-}
-
 /// The score details after a question about somebody at `x.test`.
 fn details(bench: &mut Bench, sender: &str) -> String {
     bench.answer(sender);

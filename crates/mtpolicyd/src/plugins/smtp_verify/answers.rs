@@ -34,6 +34,16 @@ pub struct Known {
 }
 
 impl Known {
+    /// Why the address counts as one that can't be written to: whether that is permanent, and the text for a
+    /// reply.
+    pub fn failure(&self) -> Option<(bool, &str)> {
+        match &self.findings.judgement {
+            Judgement::Refused(refusal) => Some((refusal.is_permanent, &refusal.message)),
+            Judgement::NotAsked(why) => Some((false, why)),
+            Judgement::Accepted | Judgement::Unknown(_) => None,
+        }
+    }
+
     /// Whether the answer, which was one to `asked`, is one to this message too. That an address is taken
     /// does not depend on who sends; that it is not, may.
     pub fn holds_for(&self, message: &Message, asked: &Message) -> bool {
@@ -129,7 +139,7 @@ impl Answers {
             let value = match store.get(&self.stored_key(&key), deadline).await {
                 Ok(value) => value,
                 Err(error) => {
-                    self.complain(&error);
+                    self.is_not_shared(&error);
                     return None;
                 }
             };
@@ -159,7 +169,7 @@ impl Answers {
         let until = clock.now().saturating_add_unsigned(lifetime.as_secs());
         if let Err(error) = store.set(&self.stored_key(&key), &encode(known, until), lifetime, deadline).await
         {
-            self.complain(&error);
+            self.is_not_shared(&error);
         }
     }
 
@@ -171,7 +181,7 @@ impl Answers {
             Judgement::Refused(Refusal { is_permanent, for_all_senders, .. }) => {
                 (if *is_permanent { negative } else { temporary }, *for_all_senders)
             }
-            Judgement::Unknown(_) => return None,
+            Judgement::NotAsked(_) | Judgement::Unknown(_) => return None,
         };
         let [for_all_senders, for_sender] = keys(message);
         Some((if for_all { for_all_senders } else { for_sender }, lifetime))
@@ -182,8 +192,13 @@ impl Answers {
         format!("{},{recipient}{sender}", self.prefix).into_bytes()
     }
 
-    /// A mail needs no store: its address is asked about again.
-    fn complain(&self, error: &BackendError) {
+    /// Logs what is wrong.
+    pub fn complain(&self, what: &str) {
+        self.complaints.complain(what);
+    }
+
+    /// A message needs no store: its address is asked about again.
+    fn is_not_shared(&self, error: &BackendError) {
         self.complaints.complain(format_args!("answers are not shared: {error}"));
     }
 }
@@ -212,10 +227,10 @@ fn encode(known: &Known, until: i64) -> Vec<u8> {
     let Findings { judgement, by_size, starttls, tlsa } = &known.findings;
     let judgement = match judgement {
         Judgement::Accepted => json!("accepted"),
-        Judgement::Unknown(_) => Json::Null,
-        Judgement::Refused(Refusal { is_permanent, for_all_senders, message }) => {
-            json!({ "permanent": is_permanent, "for_all": for_all_senders, "message": message })
-        }
+        Judgement::NotAsked(_) | Judgement::Unknown(_) => Json::Null,
+        Judgement::Refused(Refusal { is_permanent, for_all_senders, message, said }) => json!({
+            "permanent": is_permanent, "for_all": for_all_senders, "message": message, "said": said,
+        }),
     };
     let (openpgp, size) = (known.openpgp, known.size);
     json!({
@@ -234,6 +249,7 @@ fn decode(value: &[u8]) -> Option<(Known, i64)> {
             is_permanent: refused["permanent"].as_bool()?,
             for_all_senders: refused["for_all"].as_bool()?,
             message: refused["message"].as_str()?.to_owned(),
+            said: refused["said"].as_str().map(str::to_owned),
         }),
     };
     let findings = Findings {
@@ -285,7 +301,7 @@ mod tests {
     }
 
     fn refused(is_permanent: bool, for_all_senders: bool) -> Judgement {
-        Judgement::Refused(Refusal { is_permanent, for_all_senders, message: "no \u{fc}".into() })
+        Judgement::Refused(Refusal { is_permanent, for_all_senders, message: "no \u{fc}".into(), said: None })
     }
 
     #[test]

@@ -4,9 +4,12 @@
 //! Knows: who waits for what. Must not know: what an answer leads to.
 
 use super::answers::{Answers, Known};
+use crate::network::{Scope, scope};
 use crate::world::World;
 use crate::world::dns::{Answer, Dns, Question, RecordType};
-use crate::world::smtp::{Findings, Judgement, Mailbox, Manner, Message, Peers, Probe, Refusal};
+use crate::world::smtp::{
+    Findings, Judgement, Mailbox, Manner, Message, OwnAddresses, Peers, Probe, Refusal,
+};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -75,6 +78,14 @@ pub struct Client {
     pub has_our_name: bool,
 }
 
+impl Client {
+    /// Whether a question of ours may have come back to us, by a router that translates addresses: no client
+    /// with a public address can have itself taken for that.
+    fn may_be_us(&self) -> bool {
+        self.has_our_name && self.address.is_none_or(|address| scope(address) != Scope::Global)
+    }
+}
+
 impl Verifier {
     /// What is known of a message, or found out until the deadline.
     pub async fn ask(
@@ -93,19 +104,19 @@ impl Verifier {
         }
         loop {
             let Some((mut flight, is_new)) = self.join(&message, world) else {
-                return unknown("too many addresses are being verified");
+                return not_asked("too many addresses are being verified");
             };
             // Its server wants to know whether we would take mail, before it says whether it would.
             if client.address.is_some_and(|address| flight.peers.has(address)) {
                 return unknown("its server asks us about this address at the moment");
             }
-            if client.has_our_name && !is_new {
+            if client.may_be_us() && !is_new {
                 return unknown("this is a question of our own, which is on its way");
             }
             let landed = match timeout_at(deadline, flight.answer.wait_for(Option::is_some)).await {
                 Ok(Ok(known)) => known.clone(),
                 // The daemon is ending.
-                Ok(Err(_)) => return unknown("the verification was stopped"),
+                Ok(Err(_)) => return not_asked("the verification was stopped"),
                 Err(_) => return too_late(&flight.peers),
             };
             if let Some(known) = landed.filter(|known| known.holds_for(&message, &flight.asked)) {
@@ -147,7 +158,11 @@ impl Verifier {
 
     async fn find_out(&self, message: &Message, peers: &Peers, world: &World) -> Known {
         let (dns, destinations) = (&*world.dns, &*world.smtp);
-        let probe = Probe { dns, destinations, manner: &self.manner, message, peers };
+        let own = OwnAddresses::now();
+        if let Err(why) = &own {
+            self.answers.complain(why);
+        }
+        let probe = Probe { dns, destinations, manner: &self.manner, message, peers, own: &own };
         let probed =
             async { timeout(PROBE_LIMIT, probe.run()).await.unwrap_or_else(|_| too_late(peers).findings) };
         let key = async { if self.openpgp { has_key(dns, &message.recipient).await } else { None } };
@@ -186,6 +201,11 @@ fn key_name(local: &str, domain: &str) -> String {
     name + "._openpgpkey." + domain
 }
 
+/// Nothing is known, since nobody could ask; that counts like a temporary failure.
+pub fn not_asked(why: &str) -> Known {
+    known(Judgement::NotAsked(why.to_owned()))
+}
+
 /// Nothing is known, for that reason.
 fn unknown(why: &str) -> Known {
     known(Judgement::Unknown(why.to_owned()))
@@ -193,10 +213,10 @@ fn unknown(why: &str) -> Known {
 
 fn too_late(peers: &Peers) -> Known {
     if peers.are_waited_for() {
-        return unknown("too many servers are being asked");
+        return not_asked("too many servers are being asked");
     }
     let message = "the mail server does not answer in time".to_owned();
-    known(Judgement::Refused(Refusal { is_permanent: false, for_all_senders: true, message }))
+    known(Judgement::Refused(Refusal { is_permanent: false, for_all_senders: true, message, said: None }))
 }
 
 fn known(judgement: Judgement) -> Known {

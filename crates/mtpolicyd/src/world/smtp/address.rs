@@ -34,9 +34,12 @@ impl Mailbox {
         &self.domain
     }
 
-    /// Whether the domain is an address in brackets.
+    /// Whether the domain is an address, in brackets as it should be or without. No name of the DNS has a
+    /// colon, or digits alone behind its last dot.
     pub fn is_literal(&self) -> bool {
-        self.domain.starts_with('[')
+        let last = self.domain.rsplit('.').next().unwrap_or_default();
+        let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+        self.domain.starts_with('[') || self.domain.contains(':') || is_number
     }
 
     /// Whether its server has to know addresses in UTF-8 (RFC 6531).
@@ -89,6 +92,24 @@ mod tests {
             ("a@[192.0.2.1]", "<a@[192.0.2.1]>"),
         ] {
             assert_eq!(Mailbox::parse(text.as_bytes()).map(|mailbox| mailbox.path()).as_deref(), Some(path));
+        }
+    }
+
+    #[test]
+    fn a_domain_that_is_an_address_is_recognised() {
+        for (text, is_literal) in [
+            ("a@[192.0.2.1]", true),
+            ("a@[IPv6:::1]", true),
+            ("a@127.0.0.1", true),
+            ("a@127.0.0.1.", true),
+            ("a@127.1", true),
+            ("a@2130706433", true),
+            ("a@::1", true),
+            ("a@1.x", false),
+            ("a@x1", false),
+        ] {
+            let mailbox = Mailbox::parse(text.as_bytes());
+            assert_eq!(mailbox.map(|mailbox| mailbox.is_literal()), Some(is_literal), "{text}");
         }
     }
 

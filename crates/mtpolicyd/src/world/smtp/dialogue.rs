@@ -39,7 +39,10 @@ pub enum Judgement {
     Accepted,
     /// It would not.
     Refused(Refusal),
-    /// It can't be asked, and why.
+    /// Nobody asked, for a reason of ours that soon passes, given as text for a reply. It counts like a
+    /// temporary failure, and is not remembered.
+    NotAsked(String),
+    /// It is not to be asked, and why.
     Unknown(String),
 }
 
@@ -50,8 +53,19 @@ pub struct Refusal {
     pub is_permanent: bool,
     /// Whether it is so whoever sends: the recipient's address is the reason, or no server can be asked.
     pub for_all_senders: bool,
-    /// What the server said.
+    /// A text for a reply. The words of a server are only in it if the server is the administrator's.
     pub message: String,
+    /// The words of a server that strangers chose, for the log.
+    pub said: Option<String>,
+}
+
+/// Whose words a text for a reply may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wording {
+    /// Those of the server, which is the administrator's.
+    Theirs,
+    /// Only ours. Strangers choose the server, so its words are not passed on to them, nor to others.
+    Ours,
 }
 
 /// Why there is no conversation.
@@ -105,9 +119,10 @@ impl Conversation {
             Encryption::Required(config) => (Some(config), true),
         };
         if let Some(config) = config.filter(|_| offers_tls) {
-            if link.command("STARTTLS").await?.code == 220 {
+            // Some servers announce TLS, and hang up on whoever wants it.
+            if link.command("STARTTLS").await.map_err(NotOpen::Handshake)?.code == 220 {
                 link = link.encrypt(config.clone(), name).await.map_err(NotOpen::Handshake)?;
-                capabilities = hello(&mut link, helo).await?;
+                capabilities = hello(&mut link, helo).await.map_err(NotOpen::Handshake)?;
             } else if is_required {
                 return Err(Lost("it does not encrypt, though its TLSA records ask for it".to_owned()).into());
             }
@@ -123,14 +138,14 @@ impl Conversation {
     }
 
     /// Asks about a message.
-    pub async fn judge(&mut self, message: &Message) -> Result<Judgement, Lost> {
+    pub async fn judge(&mut self, message: &Message, wording: Wording) -> Result<Judgement, Lost> {
         if std::mem::replace(&mut self.is_used, true) {
             success(self.link.command("RSET").await?)?;
         }
         let needs_utf8 = |mailbox: &Mailbox| mailbox.needs_utf8();
         let utf8 = needs_utf8(&message.recipient) || message.sender.as_ref().is_some_and(needs_utf8);
         if utf8 && !self.capabilities.smtputf8 {
-            return Ok(Judgement::Unknown("the server takes no addresses in UTF-8".to_owned()));
+            return Ok(Judgement::Refused(no_utf8(&message.recipient)));
         }
         let sender = message.sender.as_ref().map_or_else(|| "<>".to_owned(), Mailbox::path);
         let mut command = format!("MAIL FROM:{sender}");
@@ -145,15 +160,15 @@ impl Conversation {
         if !reply.is_success() {
             // A server that does not want mail from this sender, or from us, says nothing of the recipient.
             let is_permanent = size.is_some() && reply.is_permanent() && is_of_size(&reply);
-            return Ok(Judgement::Refused(refusal(&reply, is_permanent, false)));
+            return Ok(Judgement::Refused(refusal(&reply, is_permanent, false, message, wording)));
         }
         let reply = self.link.command(&format!("RCPT TO:{}", message.recipient.path())).await?;
         if reply.is_success() {
             return Ok(Judgement::Accepted);
         }
-        let is_permanent = reply.is_permanent();
+        let is_permanent = reply.is_permanent() && !is_about_us(&reply);
         let for_all_senders = is_permanent && is_of_address(&reply);
-        Ok(Judgement::Refused(refusal(&reply, is_permanent, for_all_senders)))
+        Ok(Judgement::Refused(refusal(&reply, is_permanent, for_all_senders, message, wording)))
     }
 
     /// Says good-bye.
@@ -173,12 +188,40 @@ async fn hello(link: &mut Link, helo: &str) -> Result<Capabilities, Lost> {
 }
 
 /// What a reply says; the class of its enhanced code is that of what it counts as.
-fn refusal(reply: &Reply, is_permanent: bool, for_all_senders: bool) -> Refusal {
-    let mut message = reply.text();
+fn refusal(
+    reply: &Reply,
+    is_permanent: bool,
+    for_all_senders: bool,
+    message: &Message,
+    wording: Wording,
+) -> Refusal {
+    let mut said = reply.text();
     if !is_permanent && matches!(reply.status(), Some(Status(5, ..))) {
-        message.replace_range(..1, "4");
+        said.replace_range(..1, "4");
     }
-    Refusal { is_permanent, for_all_senders, message }
+    if wording == Wording::Theirs {
+        return Refusal { is_permanent, for_all_senders, message: said, said: None };
+    }
+    let class = if is_permanent { 5 } else { 4 };
+    let code = reply.status().map(|Status(_, subject, detail)| format!("{class}.{subject}.{detail} "));
+    let what = if is_permanent && is_of_size(reply) {
+        "takes no message of this size"
+    } else if is_permanent && is_of_address(reply) {
+        "does not know this address"
+    } else if is_permanent {
+        "takes no mail for this address"
+    } else {
+        "takes no mail for this address at the moment"
+    };
+    let domain = message.recipient.domain();
+    let message = format!("{}the mail server of {domain} {what}", code.unwrap_or_default());
+    Refusal { is_permanent, for_all_senders, message, said: Some(said) }
+}
+
+/// An address that its server can't have, as far as it says; whether it can later is not known.
+fn no_utf8(recipient: &Mailbox) -> Refusal {
+    let message = format!("4.6.7 the mail server of {} takes no addresses in UTF-8", recipient.domain());
+    Refusal { is_permanent: false, for_all_senders: false, message, said: None }
 }
 
 fn success(reply: Reply) -> Result<(), Lost> {
@@ -194,4 +237,16 @@ fn is_of_size(reply: &Reply) -> bool {
 /// 3.2 and 3.3, RFC 7505). Other codes are about routes, policy, or who sends (5.1.7, 5.1.8).
 fn is_of_address(reply: &Reply) -> bool {
     matches!(reply.status(), Some(Status(_, 1, 1..=4 | 6 | 10) | Status(_, 2, 1)))
+}
+
+/// Whether RCPT was refused though the address may be right: for who we are or what our own sender is, for
+/// policy, for the network, or for the dialogue (RFC 3463 section 3.2, 3.4, 3.5, 3.6 and 3.8). Servers that
+/// want no mail from us at all say so only here, as Postfix does by default.
+fn is_about_us(reply: &Reply) -> bool {
+    match reply.status() {
+        Some(Status(_, 1, 7 | 8) | Status(_, 3, 2 | 3 | 5) | Status(_, 4 | 5 | 7, _)) => true,
+        Some(_) => false,
+        // Commands and their order, and logins that are asked for (RFC 5321 section 4.2.3, RFC 4954).
+        None => matches!(reply.code, 500..=504 | 530 | 534 | 535 | 538),
+    }
 }

@@ -3,9 +3,11 @@
 //! Knows: routes, destinations, dialogues, in this order. Must not know: who asks, what an answer is for.
 
 use super::destination::{Destination, Destinations, Limits, Terms};
-use super::dialogue::{Conversation, Encryption, Judgement, Message, NotOpen};
+use super::dialogue::{Conversation, Encryption, Judgement, Message, NotOpen, Refusal, Wording};
 use super::link::Lost;
-use super::route::{Host, MAX_ADDRESSES, MAX_HOSTS, Names, OwnAddresses, permanent, temporary};
+use super::route::{
+    Admission, Host, MAX_ADDRESSES, MAX_HOSTS, Names, OwnAddresses, Rules, permanent, temporary,
+};
 use crate::world::dns::{Association, Dns};
 use crate::world::tls::dane::Dane;
 use crate::world::tls::{Verification, client_config_with};
@@ -20,11 +22,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 pub enum Route {
     /// This one.
     Host(Arc<str>),
-    /// Those that take the mail of the recipient's domain.
-    Exchanges {
-        /// Addresses of this machine among them too.
-        own_addresses: bool,
-    },
+    /// Those that take the mail of the recipient's domain, if the rules admit them.
+    Exchanges(Rules),
 }
 
 /// How servers are asked.
@@ -93,6 +92,8 @@ pub struct Probe<'a> {
     pub message: &'a Message,
     /// Where it is noted who is asked.
     pub peers: &'a Peers,
+    /// The addresses of this machine, or why they are not known.
+    pub own: &'a Result<OwnAddresses, String>,
 }
 
 /// How the attempt with one server ended.
@@ -100,10 +101,10 @@ enum Attempt {
     /// With an answer.
     Answered(Findings),
     /// Without: the next may have one.
-    Failed { why: String, starttls: Option<bool>, tlsa: Option<bool> },
+    Failed { why: String, wording: Wording, starttls: Option<bool>, tlsa: Option<bool> },
     /// It is this machine: those that follow are none of its business (RFC 5321 section 5.1).
     Own,
-    /// It has no address.
+    /// It has no address, or none that a mail server can have.
     NoAddress,
     /// It must not be asked now.
     TooOften,
@@ -117,6 +118,10 @@ impl Findings {
     fn unknown(why: &str) -> Findings {
         Findings::only(Judgement::Unknown(why.to_owned()))
     }
+
+    fn not_asked(why: &str) -> Findings {
+        Findings::only(Judgement::NotAsked(why.to_owned()))
+    }
 }
 
 impl Probe<'_> {
@@ -127,29 +132,27 @@ impl Probe<'_> {
         let domain = self.message.recipient.domain();
         let hosts = match &self.manner.route {
             Route::Host(name) => Ok(vec![Host { name: name.clone(), is_proved: true }]),
-            Route::Exchanges { .. } if self.message.recipient.is_literal() => {
+            Route::Exchanges(_) if self.message.recipient.is_literal() => {
                 return Findings::unknown("the domain is an address");
             }
-            Route::Exchanges { .. } => names.hosts(domain).await,
+            Route::Exchanges(rules) if !rules.own_addresses && self.own.is_err() => {
+                return Findings::not_asked("addresses can't be verified at the moment");
+            }
+            Route::Exchanges(_) => names.hosts(domain).await,
         };
         let hosts = match hosts {
             Ok(hosts) => hosts,
             Err(refusal) => return Findings::only(Judgement::Refused(refusal)),
         };
-        let own = match self.manner.route {
-            Route::Exchanges { own_addresses: false } => Some(OwnAddresses::now()),
-            _ => None,
-        };
         let mut last = None;
         for host in &hosts {
-            match self.try_host(host, names, own.as_ref()).await {
+            match self.try_host(host, names).await {
                 Attempt::Answered(findings) => return findings,
-                Attempt::Failed { why, starttls, tlsa } => {
-                    let message = format!("{}: {why}", host.name);
-                    let judgement = Judgement::Refused(temporary(message));
+                Attempt::Failed { why, wording, starttls, tlsa } => {
+                    let judgement = Judgement::Refused(self.failure(&host.name, &why, wording));
                     last = Some(Findings { starttls, tlsa, ..Findings::only(judgement) });
                 }
-                Attempt::TooOften => return Findings::unknown("its server was asked too often"),
+                Attempt::TooOften => return Findings::not_asked("too many addresses are being verified"),
                 Attempt::Own if last.is_none() => {
                     return Findings::unknown("this machine takes mail for the domain");
                 }
@@ -157,39 +160,85 @@ impl Probe<'_> {
                 Attempt::NoAddress => {}
             }
         }
-        last.unwrap_or_else(|| {
-            let message = match &self.manner.route {
-                // A host that the configuration names may get its address yet.
-                Route::Host(name) => {
-                    return Findings::only(Judgement::Refused(temporary(format!("{name} has no address"))));
-                }
-                // Those that were left out may have one.
-                Route::Exchanges { .. } if hosts.len() >= MAX_HOSTS => {
-                    let message = format!("the first {MAX_HOSTS} mail servers of {domain} have no address");
-                    return Findings::only(Judgement::Refused(temporary(message)));
-                }
-                Route::Exchanges { .. } => format!("5.1.2 there is no mail server for {domain}"),
-            };
-            Findings::only(Judgement::Refused(permanent(message)))
-        })
+        last.unwrap_or_else(|| Findings::only(Judgement::Refused(self.without_address(hosts.len()))))
     }
 
-    async fn try_host(&self, host: &Host, names: Names<'_>, own: Option<&OwnAddresses>) -> Attempt {
-        let (addresses, is_proved) = match names.addresses(&host.name).await {
-            Ok(found) => found,
-            Err(why) => return Attempt::Failed { why, starttls: None, tlsa: None },
+    /// That a server could not be asked. What kept it from answering tells open ports from closed ones and
+    /// may be the server's own words, which strangers get to know only of servers that are not theirs to
+    /// choose.
+    fn failure(&self, host: &str, why: &str, wording: Wording) -> Refusal {
+        let what = format!("{host}: {why}");
+        if wording == Wording::Theirs {
+            return temporary(what);
+        }
+        let message = format!("4.4.1 no mail server of {} can be asked now", self.message.recipient.domain());
+        Refusal { said: Some(what), ..temporary(message) }
+    }
+
+    /// That none of the servers has an address.
+    fn without_address(&self, hosts: usize) -> Refusal {
+        let domain = self.message.recipient.domain();
+        match &self.manner.route {
+            // A host that the configuration names may get its address yet.
+            Route::Host(name) => temporary(format!("{name} has no address")),
+            // Those that were left out may have one.
+            Route::Exchanges(_) if hosts >= MAX_HOSTS => {
+                temporary(format!("the first {MAX_HOSTS} mail servers of {domain} have no address"))
+            }
+            Route::Exchanges(_) => permanent(format!("5.1.2 there is no mail server for {domain}")),
+        }
+    }
+
+    /// The addresses of a server that may be asked.
+    fn admitted(&self, mut addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Attempt> {
+        let Route::Exchanges(rules) = self.manner.route else { return Ok(addresses) };
+        let none = OwnAddresses::default();
+        let own = self.own.as_ref().unwrap_or(&none);
+        let admissions: Vec<_> = addresses.iter().map(|address| rules.admit(*address, own)).collect();
+        if admissions.contains(&Admission::Own) {
+            return Err(Attempt::Own);
+        }
+        addresses.retain(|address| rules.admit(*address, own) == Admission::Asked);
+        if addresses.is_empty() && admissions.contains(&Admission::Inner) {
+            let why = "its address is not a public one".to_owned();
+            return Err(Attempt::Failed { why, wording: Wording::Ours, starttls: None, tlsa: None });
+        }
+        Ok(addresses)
+    }
+
+    /// Whose words a reply may have about the server at an address: its own if the administrator chose it, or
+    /// if it is on this machine.
+    fn wording(&self, address: IpAddr) -> Wording {
+        let is_own = self.own.as_ref().is_ok_and(|own| own.has(address));
+        match self.manner.route {
+            Route::Host(_) => Wording::Theirs,
+            Route::Exchanges(_) if is_own => Wording::Theirs,
+            Route::Exchanges(_) => Wording::Ours,
+        }
+    }
+
+    async fn try_host(&self, host: &Host, names: Names<'_>) -> Attempt {
+        let found = match self.manner.route {
+            Route::Host(_) => names.addresses_of_configured(&host.name).await,
+            Route::Exchanges(_) => names.addresses(&host.name).await,
         };
-        if addresses.is_empty() {
-            return Attempt::NoAddress;
-        }
-        if own.is_some_and(|own| addresses.iter().any(|address| own.has(*address))) {
-            return Attempt::Own;
-        }
+        let wording =
+            if matches!(self.manner.route, Route::Host(_)) { Wording::Theirs } else { Wording::Ours };
+        let failed = |why| Attempt::Failed { why, wording, starttls: None, tlsa: None };
+        let (addresses, is_proved) = match found {
+            Ok(found) => found,
+            Err(why) => return failed(why),
+        };
+        let addresses = match self.admitted(addresses) {
+            Ok(addresses) if addresses.is_empty() => return Attempt::NoAddress,
+            Ok(addresses) => addresses,
+            Err(attempt) => return attempt,
+        };
         let mut associations = Vec::new();
         if self.manner.tlsa && host.is_proved && is_proved {
             match names.associations(&host.name, self.manner.port).await {
                 Ok(found) => associations = found,
-                Err(why) => return Attempt::Failed { why, starttls: None, tlsa: None },
+                Err(why) => return failed(why),
             }
         }
         // Nothing is known of records that nobody can prove.
@@ -202,6 +251,7 @@ impl Probe<'_> {
 /// Why a server has not answered, and whether it offers to encrypt, as far as that is known.
 struct Unanswered {
     why: String,
+    wording: Wording,
     starttls: Option<bool>,
 }
 
@@ -229,18 +279,21 @@ impl Server<'_> {
                 Some(Err(lost)) => failure = Some(lost),
                 None => {
                     let why = "it is slow, as are too many others".to_owned();
-                    failure = Some(Unanswered { why, starttls: None });
+                    failure = Some(Unanswered { why, wording: Wording::Ours, starttls: None });
                 }
             }
         }
         match failure {
-            Some(Unanswered { why, starttls }) => Attempt::Failed { why, starttls, tlsa: self.tlsa },
+            Some(Unanswered { why, wording, starttls }) => {
+                Attempt::Failed { why, wording, starttls, tlsa: self.tlsa }
+            }
             None => Attempt::TooOften,
         }
     }
 
     async fn ask_at(&self, address: IpAddr, destination: &Arc<Destination>) -> Result<Findings, Unanswered> {
         let manner = self.probe.manner;
+        let wording = self.probe.wording(address);
         let terms = Terms {
             host: self.name.into(),
             helo: manner.helo.clone(),
@@ -249,14 +302,14 @@ impl Server<'_> {
         };
         // It may have been closed meanwhile, which says nothing about a new one.
         if let Some(kept) = destination.take(&terms)
-            && let Ok(findings) = self.judge(kept, &terms, destination).await
+            && let Ok(findings) = self.judge(kept, &terms, destination, wording).await
         {
             return Ok(findings);
         }
-        let unanswered = |starttls| move |Lost(why)| Unanswered { why, starttls };
+        let unanswered = |starttls| move |Lost(why)| Unanswered { why, wording, starttls };
         let conversation = self.open(address, destination).await.map_err(unanswered(None))?;
         let starttls = Some(conversation.offers_tls);
-        self.judge(conversation, &terms, destination).await.map_err(unanswered(starttls))
+        self.judge(conversation, &terms, destination, wording).await.map_err(unanswered(starttls))
     }
 
     /// A conversation with that address: without TLS where it does not work.
@@ -298,9 +351,10 @@ impl Server<'_> {
         mut conversation: Conversation,
         terms: &Terms,
         destination: &Arc<Destination>,
+        wording: Wording,
     ) -> Result<Findings, Lost> {
         let message = self.probe.message;
-        let judgement = conversation.judge(message).await?;
+        let judgement = conversation.judge(message, wording).await?;
         let findings = Findings {
             judgement,
             by_size: conversation.looks_at_sizes(),
@@ -321,4 +375,92 @@ fn config(verification: Verification) -> Result<Arc<ClientConfig>, Lost> {
 fn unverified() -> Result<Arc<ClientConfig>, Lost> {
     static CONFIG: OnceLock<Result<Arc<ClientConfig>, Lost>> = OnceLock::new();
     CONFIG.get_or_init(|| config(Verification::None)).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::dns::{Answer, Exchange, Question, RecordType, Zone};
+    use crate::world::smtp::Mailbox;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+
+    /// A server of a stranger's that answers RCPT so, for one connection.
+    fn server(rcpt: &'static str) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"220 inner.corp.test\r\n").unwrap();
+            for line in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
+                let reply = if line.starts_with("RCPT") { rcpt } else { "250 ok" };
+                stream.write_all(format!("{reply}\r\n").as_bytes()).unwrap();
+            }
+        });
+        port
+    }
+
+    /// What is found out about an address whose only server is on the loopback, where that is taken for a
+    /// server of a stranger's, since the addresses of this machine are not known.
+    async fn ask(port: u16, own_addresses: bool) -> Judgement {
+        let exchange = Exchange { preference: 1, host: "mx.test".into() };
+        let zone = Zone::default()
+            .with(
+                Question::new("x.test", RecordType::Mx),
+                Answer::Exchanges([exchange].into_iter().collect()),
+            )
+            .address("mx.test", Ipv4Addr::LOCALHOST);
+        let rules = Rules { own_addresses, allow_private: false };
+        let manner = Manner {
+            route: Route::Exchanges(rules),
+            port,
+            helo: "us.test".into(),
+            encrypts: false,
+            tlsa: false,
+            limits: Limits { at_once: 1, a_minute: None },
+        };
+        let recipient = Mailbox::parse(b"a@x.test").unwrap();
+        let probe = Probe {
+            dns: &Dns::Fake(zone),
+            destinations: &Destinations::default(),
+            manner: &manner,
+            message: &Message { sender: None, recipient, size: None },
+            peers: &Peers::default(),
+            own: &Err("no AF_NETLINK".to_owned()),
+        };
+        probe.run().await.judgement
+    }
+
+    #[tokio::test]
+    async fn strangers_are_not_told_what_a_server_says() {
+        for (rcpt, is_permanent, message) in [
+            (
+                "550 5.1.1 call corp.test, ext 4711",
+                true,
+                "5.1.1 the mail server of x.test does not know this address",
+            ),
+            ("550 ext 4711", true, "the mail server of x.test takes no mail for this address"),
+            (
+                "550 5.7.1 ext 4711",
+                false,
+                "4.7.1 the mail server of x.test takes no mail for this address at the moment",
+            ),
+            ("421 ext 4711", false, "4.4.1 no mail server of x.test can be asked now"),
+            ("HTTP/1.1 400 ext 4711", false, "4.4.1 no mail server of x.test can be asked now"),
+        ] {
+            let Judgement::Refused(refusal) = ask(server(rcpt), true).await else { panic!("{rcpt}") };
+            assert_eq!((refusal.is_permanent, &*refusal.message), (is_permanent, message), "{rcpt}");
+            let said = refusal.said.unwrap_or_default();
+            assert!(said.contains("ext 4711") || said.contains("does not speak SMTP"), "{said}");
+        }
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let Judgement::Refused(refusal) = ask(closed, true).await else { panic!("nobody listens") };
+        assert_eq!(refusal.message, "4.4.1 no mail server of x.test can be asked now");
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_while_own_addresses_are_not_known() {
+        let judgement = ask(server("550 5.1.1 no"), false).await;
+        assert_eq!(judgement, Judgement::NotAsked("addresses can't be verified at the moment".to_owned()));
+    }
 }
