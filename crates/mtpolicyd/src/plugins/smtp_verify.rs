@@ -4,7 +4,7 @@ use crate::connections::Module;
 use crate::fields::{SCORE_FIELD, Template};
 use crate::lookups::Complaints;
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Deadline, Error, Notes, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::part_of_name;
 use crate::value::{Count, Limit, Score, Seconds, Span, Switch};
 use crate::world::smtp::{Judgement, Limits, Mailbox, Manner, Message, Route, Rules};
@@ -279,7 +279,7 @@ impl SmtpVerify {
             has_our_name: helo.eq_ignore_ascii_case(self.verifier.manner.helo.as_bytes()),
         };
         let now = Instant::now();
-        let until = half_of_what_is_left(cx.deadline, now).min(now + self.options.timeout.0.duration());
+        let until = cx.deadline.for_strangers(now).min(now + self.options.timeout.0.duration());
         self.verifier.ask(self.message(recipient, cx), client, cx.world, until).await
     }
 
@@ -334,11 +334,6 @@ impl SmtpVerify {
             || self.options.no_starttls_action.clone().filter(|_| known.findings.starttls == Some(false));
         failed.or_else(unencrypted)
     }
-}
-
-/// Until when a request may wait for servers that strangers choose.
-fn half_of_what_is_left(deadline: Deadline, now: Instant) -> Instant {
-    now + deadline.backends.saturating_duration_since(now) / 2
 }
 
 fn manner(options: &SmtpVerifyOptions, port: u16, helo: String) -> Manner {
