@@ -13,7 +13,6 @@ use crate::world::http::Url;
 use postfix_policy::Request;
 use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::Read;
 
 /// Which value is looked at: an attribute of the request, or a field of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,15 +213,12 @@ impl Value for Url {
     }
 }
 
-/// The largest list file: a hundred times what anybody keeps, and no device file that never ends.
+/// The largest list file: a hundred times what anybody keeps.
 const MAX_LIST_BYTES: u64 = 16 << 20;
 
 /// What a file of entries holds that an option names.
 pub fn read_list(path: &str) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_LIST_BYTES + 1).read_to_end(&mut bytes)?;
-    let small = bytes.len() as u64 <= MAX_LIST_BYTES;
-    if small { Ok(bytes) } else { Err(std::io::Error::other("the file is larger than 16 MiB")) }
+    crate::files::read(path.as_ref(), MAX_LIST_BYTES)
 }
 
 /// An attribute as text for a message, where Postfix sent it.

@@ -4,6 +4,7 @@
 //! which stand in the order of their layers.
 
 pub mod address;
+pub mod files;
 pub mod log;
 pub mod network;
 pub mod pattern;

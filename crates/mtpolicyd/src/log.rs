@@ -13,10 +13,9 @@ mod writer;
 pub use escape::{MAX_VALUE, escape};
 
 use format::Style;
-use nix::unistd::{Gid, Uid};
 use std::fmt;
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -95,10 +94,19 @@ impl std::error::Error for LogError {}
 /// Opens the destination: to be done while its file and `/dev/log` are in reach, before `chroot` and with the
 /// rights of the start. A system log that is away is no error: it may come later.
 pub fn open(settings: &LogSettings) -> Result<OpenLog, LogError> {
+    open_with(settings, &crate::files::append)
+}
+
+/// The same, where a file is opened for the first time in a way of its own. When it is opened again, the
+/// process has the rights that it will have.
+pub fn open_with(
+    settings: &LogSettings,
+    open_file: &dyn Fn(&Path) -> io::Result<File>,
+) -> Result<OpenLog, LogError> {
     let sink = match &settings.destination {
         Destination::Stdout => Sink::stdout(),
         Destination::Stderr => Sink::stderr(),
-        Destination::File(path) => Sink::file(path),
+        Destination::File(path) => Sink::file(path, open_file),
         Destination::Syslog(path) => Ok(Sink::Syslog(Syslog::open(path.clone()))),
     };
     let sink = sink.map_err(|error| LogError(error.to_string()))?;
@@ -115,21 +123,6 @@ pub struct OpenLog {
 }
 
 impl OpenLog {
-    /// Gives a log file to the user that the daemon will run as, so that it can be opened again after
-    /// logrotate; without effect if root did not start the daemon.
-    ///
-    /// Only a plain file with a single name is given away: nobody else's file behind a link.
-    pub fn give_to(&self, owner: Option<Uid>, group: Option<Gid>) -> Result<(), LogError> {
-        let Some(file) = self.sink.as_file().filter(|_| Uid::effective().is_root()) else { return Ok(()) };
-        let given = file.metadata().and_then(|found| {
-            if !found.is_file() || found.nlink() != 1 {
-                return Ok(());
-            }
-            std::os::unix::fs::fchown(file, owner.map(Uid::as_raw), group.map(Gid::as_raw))
-        });
-        given.map_err(|error| LogError(format!("cannot change the owner of the log file: {error}")))
-    }
-
     /// Finds a log file again once a folder above it has become the root of the file system.
     pub fn confine(&mut self, root: &Path) {
         self.sink.confine(root);

@@ -13,6 +13,7 @@ mod service;
 pub mod sockets;
 mod stream;
 
+use crate::files;
 use crate::log::{self, Destination, LogHandle, LogSettings};
 use crate::settings::{Globals, LogFormat, Messages, Settings, Severity};
 use crate::world::dns::MAX_IN_FLIGHT;
@@ -22,8 +23,11 @@ use arc_swap::ArcSwap;
 use listeners::Listeners;
 use privileges::Identity;
 use process::{Background, PidFile, ProcessError};
+use reload::Reload;
 use service::Service;
 use sockets::{BoundSocket, UnixSocketOptions};
+use nix::unistd::Uid;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,13 +108,12 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     warn_starter(&messages);
     let globals = &settings.globals;
     let identity = identity(globals)?;
-    let owner = (identity.user, identity.groups.first().copied());
+    process::restrict_new_files();
     let open_files = process::raise_open_file_limit();
     let mut sockets = bind_all(&settings)?;
     let path = globals.pid_file.as_deref().map(Path::new);
-    let mut pid_file = path.map(|path| PidFile::create(path, owner.0, owner.1)).transpose()?;
-    let mut log = log::open(&log_settings(globals, options))?;
-    log.give_to(owner.0, owner.1)?;
+    let mut pid_file = path.map(PidFile::create).transpose()?;
+    let mut log = log::open_with(&log_settings(globals, options), &|path| open_log(path, &identity))?;
     let background = (options.mode == Mode::Background).then(Background::prepare).transpose()?;
     // Reads resolv.conf, which a chroot puts out of reach.
     let service = Service::new(settings, None)?;
@@ -176,6 +179,19 @@ fn log_settings(globals: &Globals, options: &ServeOptions) -> LogSettings {
         LogFormat::Json => log::Format::Json,
     };
     LogSettings { level: options.log_level.unwrap_or(globals.log_level.0), destination, format }
+}
+
+/// Opens the log file while the process may still be root. Where another user could have put something else in
+/// its place, it is opened with the rights of the daemon's user.
+fn open_log(path: &Path, identity: &Identity) -> std::io::Result<File> {
+    let (user, group) = (identity.user, identity.groups.first().copied());
+    if !Uid::effective().is_root() || user.is_none() {
+        return files::append(path);
+    }
+    match files::append_as_root(path, user, group) {
+        Ok(Some(file)) => Ok(file),
+        Ok(None) | Err(_) => identity.lend(|| files::append(path)).map_err(std::io::Error::other)?,
+    }
 }
 
 /// A daemon whose process is set up.
@@ -246,12 +262,14 @@ impl Daemon<'_> {
         listeners.start(ports.collect::<std::io::Result<_>>()?, &self.shared);
         tokio::spawn(scheduler::run(self.shared.clone()));
         tracing::info!("mtpolicyd {} listens on {}", env!("CARGO_PKG_VERSION"), listeners.names());
+        let mut reload = Reload::default();
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
-                _ = signals.reload.recv() => reload::reload(self, &mut listeners).await,
+                _ = signals.reload.recv() => reload.request(self),
                 _ = signals.reopen.recv() => self.log.reopen(),
+                read = reload.finished() => reload.finish(read, self, &mut listeners).await,
             }
         }
         tracing::info!("mtpolicyd ends: answering what is in flight");

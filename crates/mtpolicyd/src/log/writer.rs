@@ -4,7 +4,8 @@
 
 use super::format::Style;
 use super::syslog::Syslog;
-use std::fs::{File, OpenOptions};
+use crate::files;
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -167,10 +168,12 @@ pub(super) struct Stream {
 }
 
 impl Sink {
-    pub(super) fn file(path: &Path) -> io::Result<Sink> {
+    /// The end of a file that `open` opens for the first time.
+    pub(super) fn file(path: &Path, open: &dyn Fn(&Path) -> io::Result<File>) -> io::Result<Sink> {
         // Absolute, since the working directory may be another one when it is opened again.
         let path = std::path::absolute(path)?;
-        Ok(Sink::Stream(Stream::new(open_log(&path)?, Some(path))))
+        let file = open(&path).map_err(|error| naming(&path, &error))?;
+        Ok(Sink::Stream(Stream::new(file, Some(path))))
     }
 
     pub(super) fn stdout() -> io::Result<Sink> {
@@ -186,18 +189,11 @@ impl Sink {
         Ok(Sink::Stream(Stream::new(File::from(stream.try_clone_to_owned()?), None)))
     }
 
-    /// The file, if it is one.
+    /// Finds a file again once a folder above it has become the root of the file system.
     pub(super) fn confine(&mut self, root: &Path) {
         let Sink::Stream(Stream { path: Some(path), .. }) = self else { return };
         if let Ok(inside) = path.strip_prefix(root) {
             *path = Path::new("/").join(inside);
-        }
-    }
-
-    pub(super) fn as_file(&self) -> Option<&File> {
-        match self {
-            Sink::Stream(stream) if stream.path.is_some() => Some(&stream.file),
-            _ => None,
         }
     }
 
@@ -218,7 +214,9 @@ impl Sink {
 
     fn reopen(&mut self) -> io::Result<()> {
         match self {
-            Sink::Stream(Stream { file, path: Some(path), .. }) => *file = open_log(path)?,
+            Sink::Stream(Stream { file, path: Some(path), .. }) => {
+                *file = files::append(path).map_err(|error| naming(path, &error))?;
+            }
             Sink::Stream(_) => (),
             // Without effect if it fails: the next line tries again.
             Sink::Syslog(syslog) => drop(syslog.connect()),
@@ -253,11 +251,8 @@ impl Stream {
     }
 }
 
-fn open_log(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).create(true).open(path);
-    file.map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot open log file {}: {error}", path.display()))
-    })
+fn naming(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot open log file {}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -300,7 +295,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let sink = Sink::file(&path).unwrap();
+        let sink = Sink::file(&path, &files::append).unwrap();
         let queue = Queue::start(sink, Style { format: Format::Text, stamped: false }).unwrap();
         queue.line(Level::INFO, "lost".to_owned());
         assert!(queue.flush());

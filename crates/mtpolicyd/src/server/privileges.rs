@@ -3,6 +3,7 @@
 //! Knows: the system's users and groups, this process. Must not know: sockets, settings.
 
 use super::process::ProcessError;
+use crate::files::Folder;
 use nix::unistd::{self, Gid, Group, Uid, User};
 use std::path::{Path, PathBuf};
 
@@ -56,10 +57,38 @@ impl Identity {
         nix::sys::prctl::set_no_new_privs().map_err(|error| failed("give up new privileges", error))
     }
 
+    /// Does something with the rights of this identity, though not yet in its root of the file system; then
+    /// the process is root again. For files in folders where root has no business.
+    ///
+    /// To be called before there are threads.
+    pub fn lend<T>(&self, work: impl FnOnce() -> T) -> Result<T, ProcessError> {
+        let (Some(user), Some(&group)) = (self.user, self.groups.first()) else { return Ok(work()) };
+        if !Uid::effective().is_root() {
+            return Ok(work());
+        }
+        let had = unistd::getgroups().map_err(|error| failed("read the groups", error))?;
+        let own = Gid::effective();
+        let become_user = unistd::setgroups(&self.groups)
+            .and_then(|()| unistd::setegid(group))
+            .and_then(|()| unistd::seteuid(user));
+        become_user.map_err(|error| failed(&format!("act as user {user}"), error))?;
+        let done = work();
+        let back = unistd::seteuid(Uid::from_raw(0))
+            .and_then(|()| unistd::setegid(own))
+            .and_then(|()| unistd::setgroups(&had));
+        back.map_err(|error| failed("be root again", error))?;
+        Ok(done)
+    }
+
     fn change(&self) -> Result<(), ProcessError> {
         if let Some(directory) = &self.chroot {
-            let changed = unistd::chroot(directory).and_then(|()| unistd::chdir("/"));
-            changed.map_err(|error| failed(&format!("chroot to {}", directory.display()), error))?;
+            // By way of the folder itself, so that no link of another user leads elsewhere.
+            let entered = Folder::above(&directory.join("root")).and_then(|(folder, _)| folder.enter());
+            let changed = entered
+                .and_then(|()| unistd::chroot(".").and_then(|()| unistd::chdir("/")).map_err(Into::into));
+            changed.map_err(|error| {
+                ProcessError::new(format!("cannot chroot to {}: {error}", directory.display()))
+            })?;
         }
         if let Some(&primary) = self.groups.first() {
             unistd::setgroups(&self.groups).map_err(|error| failed("set the groups", error))?;

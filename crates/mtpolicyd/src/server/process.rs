@@ -2,13 +2,18 @@
 //!
 //! Knows: this process and the file that names it. Must not know: sockets, settings, requests.
 
+use crate::files::{self, Folder};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::resource::{self, Resource};
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{self, Gid, Uid};
+use nix::sys::stat::{Mode, fchmod, umask};
+use nix::unistd;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// What a command line shows that is one of a mtpolicyd, this one or the original.
@@ -79,34 +84,32 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Makes the file, still empty, and gives it to the user that the daemon will run as.
+    /// Makes the file, still empty. It belongs to who starts the daemon: what an init script run by root reads
+    /// from it and ends must not be the choice of the daemon's user.
     ///
     /// One that names a running mtpolicyd is an error; one left behind by a daemon that is gone is replaced,
     /// also when another program has its number now. A file that holds something else is an error, and stays.
-    pub fn create(path: &Path, owner: Option<Uid>, group: Option<Gid>) -> Result<PidFile, ProcessError> {
+    pub fn create(path: &Path) -> Result<PidFile, ProcessError> {
         let failed = |error: io::Error| {
             ProcessError::new(format!("cannot write pid file {}: {error}", path.display()))
         };
-        check_old(path)?;
+        let (folder, name) = Folder::above(path).map_err(failed)?;
+        check_old(&folder, &name, path)?;
         // A new file, not the old one: it might be a link that somebody put into a directory of theirs.
         let writable = |result: io::Result<File>| match result {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                std::fs::remove_file(path).and_then(|()| new_file(path))
+                folder.remove(&name).and_then(|()| new_file(&folder, &name))
             }
             result => result,
         };
-        let file = match writable(new_file(path)) {
+        let file = match writable(new_file(&folder, &name)) {
             // The directory is not ours, but the file is: the daemon before could not remove it either.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                old_file(path).map_err(|_| error)
+                old_file(&folder, &name).map_err(|_| error)
             }
             result => result,
         };
         let file = file.map_err(failed)?;
-        if Uid::effective().is_root() {
-            let (owner, group) = (owner.map(Uid::as_raw), group.map(Gid::as_raw));
-            std::os::unix::fs::fchown(&file, owner, group).map_err(failed)?;
-        }
         // Absolute, since the working directory may be another one at the end.
         Ok(PidFile { path: std::path::absolute(path).map_err(failed)?, file })
     }
@@ -130,33 +133,34 @@ impl Drop for PidFile {
     /// Without the right to remove the file, or out of reach after `chroot`, it is emptied, so that it names
     /// no process. The file of a successor stays.
     fn drop(&mut self) {
-        let ours = |found: std::fs::Metadata| {
-            self.file.metadata().is_ok_and(|made| (made.dev(), made.ino()) == (found.dev(), found.ino()))
-        };
-        let removed =
-            self.path.symlink_metadata().is_ok_and(ours) && std::fs::remove_file(&self.path).is_ok();
-        if !removed {
+        let made = self.file.metadata().map(|made| (made.dev(), made.ino()));
+        if !made.is_ok_and(|made| files::remove_same(&self.path, made)) {
             // Harmless if it fails: the next start finds that the process is gone.
             let _ = self.file.set_len(0);
         }
     }
 }
 
-fn new_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
+fn new_file(folder: &Folder, name: &OsStr) -> io::Result<File> {
+    /// Everybody may read it, whatever the mask for new files says.
+    const RIGHTS: u32 = 0o644;
+    let file = folder.open(name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL, files::mode(RIGHTS))?;
+    fchmod(&file, files::mode(RIGHTS))?;
+    Ok(file)
 }
 
-fn old_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .truncate(true)
-        .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
-        .open(path)
+fn old_file(folder: &Folder, name: &OsStr) -> io::Result<File> {
+    let file = folder.open(name, OFlag::O_WRONLY | OFlag::O_NONBLOCK, Mode::empty())?;
+    if !file.metadata()?.is_file() {
+        return Err(Errno::EEXIST.into());
+    }
+    file.set_len(0)?;
+    Ok(file)
 }
 
 /// Whether the file that is there, if any, may be replaced.
-fn check_old(path: &Path) -> Result<(), ProcessError> {
-    match read_pid(path) {
+fn check_old(folder: &Folder, name: &OsStr, path: &Path) -> Result<(), ProcessError> {
+    match read_pid(folder, name) {
         Ok(Some(pid)) if pid != std::process::id() && is_daemon(pid) => {
             let message = format!("mtpolicyd is running already, as process {pid} ({})", path.display());
             Err(ProcessError::new(message))
@@ -167,17 +171,22 @@ fn check_old(path: &Path) -> Result<(), ProcessError> {
     }
 }
 
-/// The process that the file names; `None` if the file is empty.
-fn read_pid(path: &Path) -> io::Result<Option<u32>> {
-    let mut text = String::new();
-    let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
-    file.take(MAX_PID_FILE).read_to_string(&mut text)?;
-    let text = text.trim();
-    if text.is_empty() {
+/// The process that the file names; `None` if the file is empty, or a link, which is replaced.
+fn read_pid(folder: &Folder, name: &OsStr) -> io::Result<Option<u32>> {
+    const LINK: u32 = nix::libc::S_IFLNK;
+    let no_pid = || io::Error::new(io::ErrorKind::InvalidData, "it holds something else than a process id");
+    if folder.stat(name)?.st_mode & nix::libc::S_IFMT == LINK {
         return Ok(None);
     }
-    let no_pid = |_| io::Error::new(io::ErrorKind::InvalidData, "it holds something else than a process id");
-    text.parse().map(Some).map_err(no_pid)
+    let file = folder.open(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty())?;
+    if !file.metadata()?.is_file() {
+        return Err(no_pid());
+    }
+    let text = String::from_utf8(files::read_open(&file, MAX_PID_FILE)?).map_err(|_| no_pid())?;
+    match text.trim() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| no_pid()),
+    }
 }
 
 /// Whether a process lives and is a mtpolicyd: after a reboot its number may be another program's.
@@ -210,6 +219,13 @@ fn handled_signals() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1].into_iter().collect()
 }
 
+/// Keeps what the daemon makes (logs, databases) from users who are neither its own nor in its group.
+pub fn restrict_new_files() {
+    const NOT_FOR_OTHERS: u32 = 0o027;
+    let before = umask(files::mode(NOT_FOR_OTHERS));
+    umask(before | files::mode(NOT_FOR_OTHERS));
+}
+
 /// Asks for pages of the usual size: huge ones double the memory of a daemon that needs a few MiB.
 pub fn refuse_huge_pages() {
     // Without it the daemon is larger, not worse.
@@ -231,7 +247,7 @@ mod tests {
     use super::*;
 
     fn create(path: &Path) -> Result<PidFile, String> {
-        PidFile::create(path, None, None).map_err(|error| error.to_string())
+        PidFile::create(path).map_err(|error| error.to_string())
     }
 
     #[test]

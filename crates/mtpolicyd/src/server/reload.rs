@@ -3,38 +3,96 @@
 //! Knows: settings, listeners, the process. Must not know: conversations.
 
 use super::listeners::{Listeners, OpenPort};
+use super::privileges::Identity;
 use super::scheduler;
 use super::service::Service;
 use super::sockets::{self, UnixSocketOptions};
 use super::{Daemon, StartError, identity, log_messages, socket_options};
 use crate::address::ListenAddress;
-use crate::settings::{Globals, Settings};
+use crate::settings::{Globals, Messages, Settings};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
+use tokio::task::JoinHandle;
 
-/// Reads the file again and uses it; no connection is dropped either way.
-pub(super) async fn reload(daemon: &Daemon<'_>, listeners: &mut Listeners) {
-    // Whatever becomes of the file: logrotate has moved the log away.
-    daemon.log.reopen();
-    match try_reload(daemon, listeners).await {
-        Ok(()) => tracing::info!("reloaded {}", daemon.options.config.display()),
-        Err(StartError::Configuration(messages)) => {
-            log_messages(&messages);
-            tracing::error!("not reloaded: the old configuration stays in use");
+/// A file that is being read again, on a thread of its own: what it names may lie on a disk that does not
+/// answer, and the daemon has to end all the same when it is told to.
+#[derive(Default)]
+pub(super) struct Reload {
+    reading: Option<JoinHandle<Result<Fresh, StartError>>>,
+    /// It was asked for again meanwhile.
+    again: bool,
+}
+
+/// What was read.
+struct Fresh {
+    settings: Settings,
+    messages: Messages,
+    identity: Identity,
+    sockets: UnixSocketOptions,
+}
+
+impl Reload {
+    /// Begins to read the file, or notes that it has changed once more.
+    pub(super) fn request(&mut self, daemon: &Daemon<'_>) {
+        // Whatever becomes of the file: logrotate has moved the log away.
+        daemon.log.reopen();
+        self.again = self.reading.is_some();
+        if self.again {
+            tracing::warn!("the configuration is still being read; it will be read once more after that");
+            return;
         }
-        Err(error) => tracing::error!("not reloaded: {error}; the old configuration stays in use"),
+        let (path, earlier) = (daemon.options.config.clone(), daemon.shared.service.load_full());
+        self.reading = Some(tokio::task::spawn_blocking(move || read(&path, &earlier)));
+    }
+
+    /// Waits until the file has been read; forever if none is being read.
+    pub(super) async fn finished(&mut self) -> Finished {
+        let Some(reading) = &mut self.reading else { return std::future::pending().await };
+        let fresh = reading.await;
+        self.reading = None;
+        Finished(fresh.unwrap_or_else(|panic| Err(std::io::Error::other(panic.to_string()).into())))
+    }
+
+    /// Uses what was read; no connection is dropped, whether it is good or not.
+    pub(super) async fn finish(&mut self, read: Finished, daemon: &Daemon<'_>, listeners: &mut Listeners) {
+        let used = match read.0 {
+            Ok(fresh) => apply(fresh, daemon, listeners).await,
+            Err(error) => Err(error),
+        };
+        match used {
+            Ok(()) => tracing::info!("reloaded {}", daemon.options.config.display()),
+            Err(StartError::Configuration(messages)) => {
+                log_messages(&messages);
+                tracing::error!("not reloaded: the old configuration stays in use");
+            }
+            Err(error) => tracing::error!("not reloaded: {error}; the old configuration stays in use"),
+        }
+        if std::mem::take(&mut self.again) {
+            self.request(daemon);
+        }
     }
 }
 
-async fn try_reload(daemon: &Daemon<'_>, listeners: &mut Listeners) -> Result<(), StartError> {
-    let earlier = daemon.shared.service.load_full();
-    let loaded = Settings::load(&daemon.options.config, Some(&earlier.settings));
+/// What came of reading the file.
+pub(super) struct Finished(Result<Fresh, StartError>);
+
+/// Everything that may block: files, the users of the system, names of hosts.
+fn read(path: &Path, earlier: &Service) -> Result<Fresh, StartError> {
+    let loaded = Settings::load(path, Some(&earlier.settings));
     let (settings, messages) = loaded.map_err(StartError::Configuration)?;
-    refuse_another_identity(daemon, &earlier.settings.globals, &settings.globals)?;
-    let options = socket_options(&settings.globals)?;
+    let identity = identity(&settings.globals)?;
+    let sockets = socket_options(&settings.globals)?;
+    Ok(Fresh { settings, messages, identity, sockets })
+}
+
+async fn apply(fresh: Fresh, daemon: &Daemon<'_>, listeners: &mut Listeners) -> Result<(), StartError> {
+    let Fresh { settings, messages, identity, sockets } = fresh;
+    let earlier = daemon.shared.service.load_full();
+    refuse_another_identity(daemon, &identity, &earlier.settings.globals, &settings.globals)?;
     let addresses = settings.addresses.clone();
     let service = Service::new(settings, Some(&earlier))?;
-    let ports = open_new(&addresses, &options, listeners, daemon).await?;
+    let ports = open_new(&addresses, &sockets, listeners, daemon).await?;
     warn_of_what_stays(&earlier.settings, &service.settings);
     let level = service.settings.globals.log_level.0;
     daemon.log.set_level(daemon.options.log_level.unwrap_or(level));
@@ -49,8 +107,13 @@ async fn try_reload(daemon: &Daemon<'_>, listeners: &mut Listeners) -> Result<()
 }
 
 /// The rights of the start are gone, so the process stays who it is.
-fn refuse_another_identity(daemon: &Daemon<'_>, old: &Globals, new: &Globals) -> Result<(), StartError> {
-    if identity(new)? == daemon.identity {
+fn refuse_another_identity(
+    daemon: &Daemon<'_>,
+    identity: &Identity,
+    old: &Globals,
+    new: &Globals,
+) -> Result<(), StartError> {
+    if *identity == daemon.identity {
         return Ok(());
     }
     let changes = [

@@ -3,11 +3,13 @@
 //! Knows: sockets, the file of a UNIX socket, who owns it. Must not know: requests, settings.
 
 use crate::address::ListenAddress;
+use crate::files::{self, Folder, Standing};
 use nix::unistd::{Gid, Uid};
 use socket2::{Domain, SockAddr, Socket, Type};
+use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Connections that may wait for `accept`; after a restart every smtpd of a busy Postfix comes at once.
@@ -135,37 +137,51 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 }
 
 fn bind_unix(path: &Path, options: &UnixSocketOptions) -> io::Result<(Socket, SocketFile)> {
-    let address = SockAddr::unix(path)?;
-    remove_stale(path, &address)?;
+    let (folder, name) = Folder::above(path)?;
+    remove_stale(&folder, &name, path)?;
+    // Where another user could exchange the file before it has its owner and mode, it gets both in a folder
+    // that nobody else can enter, and then its name.
+    let exchangeable = Uid::effective().is_root() && folder.standing() != Standing::Root;
+    let private = exchangeable.then(|| folder.private()).transpose()?;
+    let file = match &private {
+        Some(private) => private.folder().path()?.join(&name),
+        None => path.to_owned(),
+    };
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address)?;
-    let file = SocketFile::of(path)?;
+    socket.bind(&SockAddr::unix(&file)?)?;
+    let made = private.as_ref().map_or(&folder, |private| private.folder()).stat(&name)?;
+    // Absolute, since the working directory may be another one at the end.
+    let path = std::path::absolute(path)?;
+    let made = SocketFile { path, device: made.st_dev, inode: made.st_ino };
     // Before `listen`: nobody can connect while the file has the rights that the umask gave it.
     if options.owner.is_some() || options.group.is_some() {
         let (owner, group) = (options.owner.map(Uid::as_raw), options.group.map(Gid::as_raw));
-        std::os::unix::fs::lchown(path, owner, group)?;
+        std::os::unix::fs::lchown(&file, owner, group)?;
     }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(options.mode))?;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(options.mode))?;
     socket.listen(BACKLOG)?;
-    Ok((socket, file))
+    if let Some(private) = &private {
+        private.move_out(&name, &name)?;
+    }
+    Ok((socket, made))
 }
 
 /// Makes room for the socket if its file is left over from a daemon that is gone.
-fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
-    let found = match path.symlink_metadata() {
+fn remove_stale(folder: &Folder, name: &OsStr, path: &Path) -> io::Result<()> {
+    let found = match folder.stat(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,
     };
-    if !found.file_type().is_socket() {
+    if found.st_mode & nix::libc::S_IFMT != nix::libc::S_IFSOCK {
         let message = "a file that is no socket is in the way; remove it or choose another path";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Else a daemon with a full backlog would make us wait.
     probe.set_nonblocking(true)?;
-    match probe.connect(address) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => folder.remove(name),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
         _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
     }
@@ -182,21 +198,10 @@ fn naming(address: &ListenAddress, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}"))
 }
 
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<SocketFile> {
-        let made = path.symlink_metadata()?;
-        // Absolute, since the working directory may be another one at the end.
-        Ok(SocketFile { path: std::path::absolute(path)?, device: made.dev(), inode: made.ino() })
-    }
-}
-
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = |found: std::fs::Metadata| found.dev() == self.device && found.ino() == self.inode;
-        if self.path.symlink_metadata().is_ok_and(ours) {
-            // Without the right to do so it stays, and the next start finds that nobody listens.
-            let _ = std::fs::remove_file(&self.path);
-        }
+        // Without the right to do so it stays, and the next start finds that nobody listens.
+        files::remove_same(&self.path, (self.device, self.inode));
     }
 }
 

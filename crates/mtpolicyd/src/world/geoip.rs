@@ -13,8 +13,6 @@ use self::legacy::Legacy;
 use self::mmdb::Mmdb;
 use super::file::CachedFile;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -54,17 +52,8 @@ pub struct Contents {
 impl Database {
     /// Reads a file, or says what is wrong with it. It blocks.
     pub fn read(path: &Path) -> Result<Database, String> {
-        let file = File::open(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => "no such file".to_owned(),
-            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-            _ => error.to_string(),
-        })?;
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err("the file is larger than 1 GiB".to_owned());
-        }
-        Database::from_bytes(bytes)
+        let bytes = crate::files::read(path, MAX_FILE_BYTES);
+        Database::from_bytes(bytes.map_err(|error| super::file::plain(&error))?)
     }
 
     /// A database from what its file holds, or what is wrong with it.

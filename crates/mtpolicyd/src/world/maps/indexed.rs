@@ -146,7 +146,7 @@ fn look_once<T>(
     look: &dyn Fn(&Get<'_>) -> Result<T, Error>,
 ) -> Result<(T, bool), Trouble> {
     let unusable = |error: io::Error| Trouble::Unusable(crate::world::file::plain(&error));
-    let file = File::open(path).map_err(unusable)?;
+    let file = crate::files::open_regular(path).map_err(unusable)?;
     lock(&file, format)?;
     let before = Version::of(&file.metadata().map_err(unusable)?);
     let found = match format {

@@ -8,14 +8,13 @@
 
 use super::Found;
 use super::rules::{Answer, Rule, Rules, Test};
+use crate::files;
 use crate::network::Network;
 use crate::pattern::{CapturingPattern, Pattern};
 use postfix_maps::text::{Line, is_blank, key_and_value, logical_lines};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
@@ -50,13 +49,9 @@ impl Table {
     /// Reads a file.
     pub fn read(path: &Path, kind: TextKind) -> Result<Table, String> {
         let plain = |error| crate::world::file::plain(&error);
-        let file = File::open(path).map_err(plain)?;
+        let file = files::open_regular(path).map_err(plain)?;
         let before = file.metadata().map_err(plain)?;
-        let mut bytes = Vec::new();
-        (&file).take(TABLE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(plain)?;
-        if bytes.len() as u64 > TABLE_MAX_BYTES {
-            return Err("the table is larger than 64 MiB".to_owned());
-        }
+        let bytes = files::read_open(&file, TABLE_MAX_BYTES).map_err(plain)?;
         let after = file.metadata().map_err(plain)?;
         if after.len() != before.len() || after.modified().ok() != before.modified().ok() {
             return Err("it is being written".to_owned());
