@@ -135,7 +135,9 @@ impl Connections {
         }
         while let Some(ping) = pings.join_next().await {
             // One that can't be reached has said so itself.
-            if let Ok(Err(error @ BackendError { failure: Failure::Refused(_), .. })) = ping {
+            if let Ok(Err(error @ BackendError { failure: Failure::Refused(_) | Failure::Denied(_), .. })) =
+                ping
+            {
                 tracing::error!("{error}");
             }
         }

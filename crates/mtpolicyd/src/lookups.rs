@@ -53,7 +53,31 @@ impl Query {
         value: &[u8],
         deadline: tokio::time::Instant,
     ) -> Result<Vec<Row>, BackendError> {
-        sql.query(Statement { sql: self.0.clone(), params: vec![Param::text(value)] }, deadline).await
+        ask(sql, &self.0, vec![Param::text(value)], deadline).await
+    }
+}
+
+/// The rows of a query for values that strangers choose. One that the database can't compare with what it
+/// holds, since its character set or its type has no such value, is in none of its rows. That is found out by
+/// asking, not by a look at the value: a query may look for a part of it only, such as the domain.
+pub async fn ask(
+    sql: &Sql,
+    query: &Arc<str>,
+    params: Vec<Param>,
+    deadline: tokio::time::Instant,
+) -> Result<Vec<Row>, BackendError> {
+    let in_ascii: Vec<Param> = params.iter().map(Param::in_ascii).collect();
+    let is_ascii = in_ascii == params;
+    let mut outcome = sql.query(Statement { sql: query.clone(), params }, deadline).await;
+    if !is_ascii && matches!(&outcome, Err(error) if matches!(error.failure, Failure::BadValue(_))) {
+        outcome = sql.query(Statement { sql: query.clone(), params: in_ascii }, deadline).await;
+    }
+    match outcome {
+        Err(error @ BackendError { failure: Failure::BadValue(_), .. }) => {
+            tracing::info!("{error}; a value that can't be looked up counts as not found");
+            Ok(Vec::new())
+        }
+        outcome => outcome,
     }
 }
 
@@ -78,11 +102,13 @@ impl Complaints {
     pub fn answered<T>(&self, result: Result<T, BackendError>) -> Result<Option<T>, BackendError> {
         match result {
             Ok(found) => Ok(Some(found)),
-            Err(refusal @ BackendError { failure: Failure::Refused(_) | Failure::NoTable(_), .. }) => {
-                self.complain(&refusal);
-                Ok(None)
-            }
-            Err(error) => Err(error),
+            Err(error) => match error.failure {
+                Failure::Refused(_) | Failure::NoTable(_) | Failure::Denied(_) => {
+                    self.complain(&error);
+                    Ok(None)
+                }
+                _ => Err(error),
+            },
         }
     }
 

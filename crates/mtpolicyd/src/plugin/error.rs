@@ -108,9 +108,11 @@ impl From<BackendError> for Error {
     fn from(error: BackendError) -> Error {
         match error.failure {
             Failure::BadValue(_) => Error::Request(BadRequest::Value(error)),
-            Failure::Down(_) | Failure::TimedOut | Failure::Refused(_) | Failure::NoTable(_) => {
-                Error::Outage(Outage::Backend(error))
-            }
+            Failure::Down(_)
+            | Failure::TimedOut
+            | Failure::Refused(_)
+            | Failure::NoTable(_)
+            | Failure::Denied(_) => Error::Outage(Outage::Backend(error)),
         }
     }
 }

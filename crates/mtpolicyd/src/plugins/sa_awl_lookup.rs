@@ -1,13 +1,14 @@
 //! `SaAwlLookup`: what does SpamAssassin's auto-whitelist know of the sender?
 
 use crate::awl::{self, Entry};
+use crate::lookups;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Value, numeric_prefix};
 use crate::world::backend::Secret;
 use crate::world::file::FileError;
 use crate::world::maps::indexed::{Format, Indexed};
-use crate::world::sql::{self, Durability, Param, Sql, SqlSettings, Statement};
+use crate::world::sql::{self, Durability, Param, Sql, SqlSettings};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,7 +194,7 @@ impl List {
             }
             List::Sql(sql, query) => {
                 let params = vec![Param::text(address.as_bytes()), Param::text(network.as_bytes())];
-                let rows = sql.query(Statement { sql: query.0.clone(), params }, deadline).await?;
+                let rows = lookups::ask(sql, &query.0, params, deadline).await?;
                 let column = |row: &[Option<String>], column: usize| {
                     let text = row.get(column).and_then(Option::as_deref);
                     text.map_or(0.0, |text| numeric_prefix(text.as_bytes()))

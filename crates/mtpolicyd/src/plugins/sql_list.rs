@@ -13,7 +13,8 @@ options! {
     /// finds none.
     ///
     /// The query is asked for each request. One that fails, as it does without its table, fails the plugin
-    /// (`on_error`).
+    /// (`on_error`). A value that the database can't compare with what it holds is not listed, such as an
+    /// address with an umlaut in a table of ASCII or a word where the column holds network addresses.
     ///
     /// ```conf
     /// <Connection db>

@@ -32,10 +32,13 @@ pub enum Failure {
     /// keeps the table makes it and tries again.
     #[error("{0}")]
     NoTable(String),
-    /// It can't take a value of the request, such as text in no encoding that it knows, or more of it than a
-    /// column holds.
+    /// It can't hold, compare or convert a value that came with the request. With another value the same
+    /// call works.
     #[error("{0}")]
     BadValue(String),
+    /// It answered that its user has no right to do this.
+    #[error("{0}")]
+    Denied(String),
 }
 
 /// How long to wait before a dead backend is tried again. A SQL server has to be in use within two seconds of

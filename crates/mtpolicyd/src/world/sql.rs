@@ -5,6 +5,7 @@
 //!
 //! Knows: SQL, the three protocols, deadlines. Must not know: what the tables are for.
 
+mod blame;
 mod dsn;
 mod mysql;
 mod number;
@@ -13,6 +14,7 @@ mod postgres;
 mod queue;
 mod server;
 mod sqlite;
+mod tables;
 
 pub use placeholders::count_parameters;
 
@@ -121,6 +123,9 @@ enum Engine {
     MySql(Server<MySql>),
     Postgres(Server<Postgres>),
 }
+
+/// The ASCII character SUB.
+const SUBSTITUTE: char = '\u{1a}';
 
 /// The rows of a query that are kept, at most: what an administrator's query says is one row, or some dozens.
 pub const MAX_ROWS: usize = 1_000;
@@ -242,6 +247,17 @@ impl Work {
 }
 
 impl Param {
+    /// The same with a control character for each one that is not ASCII. No row holds that one, and the rest
+    /// of the value can still be looked up where the database has no such characters.
+    pub fn in_ascii(&self) -> Param {
+        match self {
+            Param::Text(text) => {
+                Param::Text(text.chars().map(|c| if c.is_ascii() { c } else { SUBSTITUTE }).collect())
+            }
+            other => other.clone(),
+        }
+    }
+
     /// A value that Postfix sent.
     pub fn text(bytes: &[u8]) -> Param {
         Param::Text(String::from_utf8_lossy(bytes).into_owned())

@@ -9,11 +9,13 @@ mod values;
 
 use super::dsn::{ServerSource, Tls};
 use super::server::{Driver, Trouble, hash};
-use super::{Limiter, Output, Param, Statement, Work};
+use super::{Limiter, Output, Param, Statement, Work, blame};
 use crate::world::backend::Failure;
 use crate::world::tls;
 use mysql_async::prelude::{Protocol, Queryable};
-use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Params, QueryResult, SslOpts, Value};
+use mysql_async::{
+    Conn, DriverError, Error, Opts, OptsBuilder, Params, QueryResult, ServerError, SslOpts, Value,
+};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -33,6 +35,16 @@ const LOCK_WAIT_TIMEOUT: u16 = 1205;
 const DEADLOCK: u16 = 1213;
 const SERVER_SHUTDOWN: u16 = 1053;
 const CONNECTION_KILLED: u16 = 1927;
+const DATA_TOO_LONG: u16 = 1406;
+/// No right to: a database, a table, a column, a routine, what needs a right of its own.
+const DENIED: [u16; 5] = [1044, 1142, 1143, 1370, 1227];
+/// Character sets that can't be compared.
+const COLLATIONS: [u16; 3] = [1267, 1270, 1271];
+/// What can be wrong with a value, beside what has a state of class 22: a wrong text for the character set or
+/// the type of a column, a wrong regular expression.
+const BAD_VALUES: [u16; 6] = [1300, 1366, 1411, 1139, 1265, 3854];
+/// The class of the states that are about data.
+const DATA_EXCEPTION: &str = "22";
 
 /// How connections to a server are made.
 pub(super) struct MySql {
@@ -121,7 +133,7 @@ impl Driver for MySql {
         let result = transaction(link, work).await;
         if !matches!(result, Err(Trouble::Lost(_))) {
             let release = vec![Value::from(&name)];
-            link.exec_drop("DO RELEASE_LOCK(?)", release).await.map_err(|error| trouble(&error))?;
+            link.exec_drop("DO RELEASE_LOCK(?)", release).await.map_err(|error| trouble(&error, &[]))?;
         }
         result
     }
@@ -132,7 +144,7 @@ async fn lock(link: &mut Conn, name: &str, deadline: Instant) -> Result<(), Trou
     let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
     let params = (name, left.as_secs());
     let got: Result<Option<Option<i64>>, _> = link.exec_first("SELECT GET_LOCK(?, ?)", params).await;
-    match got.map_err(|error| trouble(&error))? {
+    match got.map_err(|error| trouble(&error, &[]))? {
         Some(Some(1)) => Ok(()),
         _ => Err(Trouble::Said(Failure::TimedOut)),
     }
@@ -149,7 +161,7 @@ async fn transaction(link: &mut Conn, work: &Work) -> Result<Vec<Output>, Troubl
         match statement(link, one).await {
             Ok(output) => outputs.push(output),
             Err(error) => {
-                let trouble = trouble(&error);
+                let trouble = trouble(&error, &one.params);
                 if in_transaction && !matches!(trouble, Trouble::Lost(_)) {
                     plain(link, "ROLLBACK").await?;
                 }
@@ -164,7 +176,7 @@ async fn transaction(link: &mut Conn, work: &Work) -> Result<Vec<Output>, Troubl
 }
 
 async fn plain(link: &mut Conn, sql: &str) -> Result<(), Trouble> {
-    link.query_drop(sql).await.map_err(|error| trouble(&error))
+    link.query_drop(sql).await.map_err(|error| trouble(&error, &[]))
 }
 
 async fn statement(link: &mut Conn, statement: &Statement) -> Result<Output, Error> {
@@ -199,11 +211,13 @@ async fn output<P: Protocol>(mut result: QueryResult<'_, '_, P>) -> Result<Outpu
     Ok(Output { rows: limiter.rows, affected })
 }
 
-fn trouble(error: &Error) -> Trouble {
+fn trouble(error: &Error, params: &[Param]) -> Trouble {
     let text = describe(error);
     match error {
         Error::Server(said) => match said.code {
             NO_SUCH_TABLE => Trouble::Said(Failure::NoTable(text)),
+            code if DENIED.contains(&code) => Trouble::Said(Failure::Denied(text)),
+            _ if is_bad_value(said, params) => Trouble::Said(Failure::BadValue(text)),
             DEADLOCK | LOCK_WAIT_TIMEOUT => Trouble::Undone(text),
             SERVER_SHUTDOWN | CONNECTION_KILLED => Trouble::Lost(text),
             _ => Trouble::Said(Failure::Refused(text)),
@@ -215,6 +229,17 @@ fn trouble(error: &Error) -> Trouble {
             | DriverError::Params(_),
         ) => Trouble::Said(Failure::Refused(text)),
         _ => Trouble::Lost(text),
+    }
+}
+
+fn is_bad_value(said: &ServerError, params: &[Param]) -> bool {
+    match said.code {
+        DATA_TOO_LONG => true,
+        code if COLLATIONS.contains(&code) => blame::is_beyond_ascii(params),
+        code if BAD_VALUES.contains(&code) || said.state.starts_with(DATA_EXCEPTION) => {
+            blame::is_about_a_value(&said.message, params)
+        }
+        _ => false,
     }
 }
 

@@ -8,7 +8,7 @@
 use super::dsn::{ServerSource, Tls};
 use super::placeholders;
 use super::server::{Driver, Trouble, hash};
-use super::{Limiter, Output, Param, Row, Statement, Work};
+use super::{Limiter, Output, Param, Row, Statement, Work, blame};
 use crate::world::backend::Failure;
 use crate::world::tls::{self, Verification};
 use bytes::BytesMut;
@@ -182,13 +182,14 @@ impl Link {
         prepared: &tokio_postgres::Statement,
         params: &[Param],
     ) -> Result<Output, Failed> {
-        let rows = self.client.query_raw(prepared, params).await.map_err(|error| Failed::of(&error))?;
+        let failed = |error: Error| Failed::with(&error, params);
+        let rows = self.client.query_raw(prepared, params).await.map_err(failed)?;
         let mut rows = pin!(rows);
         let mut limiter = Limiter::default();
         let mut is_full = false;
-        while let Some(row) = rows.try_next().await.map_err(|error| Failed::of(&error))? {
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
             // The rest is read, so that the connection can be used again.
-            is_full = is_full || !limiter.add(texts(&row).map_err(|error| Failed::of(&error))?);
+            is_full = is_full || !limiter.add(texts(&row).map_err(failed)?);
         }
         let is_query = !prepared.columns().is_empty();
         let affected = if is_query { 0 } else { rows.rows_affected().unwrap_or(0) };
@@ -316,6 +317,11 @@ impl ToSql for Param {
 
 impl Failed {
     fn of(error: &Error) -> Failed {
+        Failed::with(error, &[])
+    }
+
+    /// Of a statement that had these parameters.
+    fn with(error: &Error, params: &[Param]) -> Failed {
         let Some(said) = error.as_db_error() else {
             return Failed { trouble: Trouble::Lost(describe(error)), is_stale: false };
         };
@@ -332,6 +338,8 @@ impl Failed {
             () if *code == SqlState::UNDEFINED_TABLE || text.contains("ON CONFLICT specification") => {
                 Trouble::Said(Failure::NoTable(text))
             }
+            () if *code == SqlState::INSUFFICIENT_PRIVILEGE => Trouble::Said(Failure::Denied(text)),
+            () if is_bad_value(code, &text, params) => Trouble::Said(Failure::BadValue(text)),
             () => Trouble::Said(Failure::Refused(text)),
         };
         Failed { trouble, is_stale }
@@ -340,6 +348,13 @@ impl Failed {
     fn refused(text: String) -> Failed {
         Failed { trouble: Trouble::Said(Failure::Refused(text)), is_stale: false }
     }
+}
+
+/// A value may be too long for its column or for an index, or (class 22) of a form that is not right there.
+fn is_bad_value(code: &SqlState, text: &str, params: &[Param]) -> bool {
+    let too_long = [SqlState::STRING_DATA_RIGHT_TRUNCATION, SqlState::PROGRAM_LIMIT_EXCEEDED];
+    let is_about_data = code.code().starts_with("22");
+    too_long.contains(code) || (is_about_data && blame::is_about_a_value(text, params))
 }
 
 /// An error with its causes, in one line.
