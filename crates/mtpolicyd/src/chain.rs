@@ -6,6 +6,7 @@ use crate::options::{Options, Report, Section, options};
 use crate::plugin::{
     BadRequest, Cx, Error, Kind, Link, OnBadRequest, OnError, Setup, Surroundings, Turn, Undecided, Verdict,
 };
+use crate::session::RECIPIENT;
 use crate::value::{Integer, Switch, nearest};
 use config_general::Block;
 use std::collections::BTreeMap;
@@ -101,6 +102,7 @@ impl Chain {
     /// The answer to a request: that of a plugin, a deferral if a check could not find out and no plugin
     /// refuses the message, or a header if no plugin has an opinion.
     pub async fn answer(&self, cx: &mut Cx<'_>) -> Result<Option<Outcome>, Error> {
+        cx.session.begin(cx.request.get(RECIPIENT).unwrap_or_default());
         let outcome = self.run(cx).await?;
         let is_refused = outcome.as_ref().is_some_and(|outcome| postfix_policy::refuses(&outcome.action));
         if let Some(Undecided { plugin, .. }) = cx.undecided.as_ref().filter(|_| !is_refused) {
@@ -108,7 +110,7 @@ impl Chain {
         }
         let is_open = outcome.as_ref().is_none_or(|outcome| outcome.action.eq_ignore_ascii_case("dunno"));
         let Some(header) = cx.header.take().filter(|_| is_open) else { return Ok(outcome) };
-        if !cx.session.first_time(&header.mark) {
+        if !cx.session.first_in_message(&header.mark) {
             return Ok(outcome);
         }
         Ok(Some(Outcome { action: format!("PREPEND {}", header.text), plugin: header.plugin }))
@@ -116,7 +118,9 @@ impl Chain {
 
     /// Asks one plugin after the other until one answers.
     pub async fn run(&self, cx: &mut Cx<'_>) -> Result<Option<Outcome>, Error> {
+        let depends = cx.session.depends();
         self.start_lookups(cx);
+        cx.session.set_depends(depends);
         let outside = cx.turn.enter();
         let outcome = self.run_steps(cx, outside).await;
         cx.turn = outside;
@@ -124,9 +128,18 @@ impl Chain {
     }
 
     async fn run_steps(&self, cx: &mut Cx<'_>, outside: Turn) -> Result<Option<Outcome>, Error> {
+        let (around, is_nested) = (cx.session.depends(), cx.turn.is_nested());
+        let mut seen = around;
         for (n, step) in self.steps.iter().enumerate() {
             cx.turn.take(n, step.on_error, outside);
-            match step.plugin.run(cx).await {
+            // A plugin of the file has its turn at every recipient to whom the chain gets that far. One in a
+            // block may have it only for what those before it have seen, and what the block comes to depends
+            // on all of them.
+            cx.session.set_depends(if is_nested { seen } else { around });
+            let verdict = step.plugin.run(cx).await;
+            seen = seen.max(cx.session.depends());
+            cx.session.set_depends(seen);
+            match verdict {
                 Ok(Verdict::Next) => {}
                 Ok(Verdict::Stop(action)) => return Ok(Some(Outcome { action, plugin: step.name.clone() })),
                 Err(Error::Request(cause)) => step.note_undecided(&cause, cx),

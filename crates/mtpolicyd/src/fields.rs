@@ -24,10 +24,13 @@ pub enum FieldRef {
 }
 
 impl FieldRef {
-    /// The value, or `None` where there is none.
+    /// The value, or `None` where there is none. What is made of it depends on it.
     pub fn get<'a>(&self, request: &'a Request, session: &'a Session) -> Option<&'a [u8]> {
         match self {
-            FieldRef::Request(name) => request.get(name),
+            FieldRef::Request(name) => {
+                session.depend_on(name);
+                request.get(name)
+            }
             FieldRef::Session(name) => session.text(name).map(str::as_bytes),
         }
     }
@@ -79,10 +82,15 @@ impl Scoring {
         }
     }
 
-    /// Adds the points unless this mail has the mark already.
+    /// Adds the points unless this message has the mark already, or this recipient, if they depend on it.
     pub fn add_once(&self, session: &mut Session, who: &str, mark: &str) {
-        if self.score.is_given() && session.first_time(mark) {
-            self.add(session, who);
+        // First of all, since it is what may make the mark depend on the recipient.
+        let score = self.score.get(session);
+        if self.score.is_given()
+            && session.first_time(mark)
+            && let Some(score) = score
+        {
+            session.add_score(&self.field, who, &score);
         }
     }
 }

@@ -267,6 +267,11 @@ impl Turn {
         self.on_error = on_error.or(outside.on_error);
     }
 
+    /// Whether the innermost chain is inside a plugin.
+    pub fn is_nested(&self) -> bool {
+        self.depth > 1
+    }
+
     /// The step of the outermost chain.
     pub fn step(&self) -> usize {
         self.step
@@ -298,6 +303,7 @@ impl Deadline {
 impl Cx<'_> {
     /// An attribute that the plugin can't do without.
     pub fn attribute(&self, name: &'static str) -> Result<&[u8], Error> {
+        self.session.depend_on(name);
         self.request.get(name).ok_or(Error::no_attribute(name))
     }
 

@@ -140,10 +140,10 @@ impl Plugin for Accounting {
             self.book.count(&counters, &amounts, cx.reservations, cx.deadline.backends).await?;
         }
         for counter in &counters {
-            cx.session.set(&counted_mark(&counter.table), &counter.key);
+            cx.session.set_for_message(&counted_mark(&counter.table), &counter.key);
         }
         // Only now: what could not be counted is counted when Postfix tries again.
-        cx.session.set(&self.counted, "1");
+        cx.session.set_for_message(&self.counted, "1");
         Ok(Verdict::Next)
     }
 }

@@ -61,7 +61,7 @@ impl Plugin for AddScoreHeader {
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        if !cx.session.first_time(&self.done) {
+        if !cx.session.first_in_message(&self.done) {
             return Ok(Verdict::dunno());
         }
         let AddScoreHeaderOptions { spam_score, score_field, header_name } = &self.options;

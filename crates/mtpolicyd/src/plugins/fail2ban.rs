@@ -80,7 +80,7 @@ impl Plugin for Fail2Ban {
             Outcome::Done => self.notes.note(format_args!("{ip} is banned in jail {jail}")),
             Outcome::Sent => self.notes.note(format_args!("fail2ban was told to ban {ip} in jail {jail}")),
         }
-        cx.session.first_time(&self.mark);
+        cx.session.set_for_message(&self.mark, "1");
         Ok(Verdict::Next)
     }
 }

@@ -14,7 +14,7 @@ use crate::options::{OptionSpec, Options, Repeated, UserConfig, options};
 use crate::pattern::MatchError;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::sender_policy::{Checks, foresee_sender};
-use crate::session::Session;
+use crate::session::{RECIPIENT, Session};
 use crate::tasks::{Period, TaskResult, When};
 use crate::value::{Count, Flag, Limit, Seconds, Span, Switch, words};
 use crate::world::backend::{BackendError, Failure};
@@ -270,6 +270,9 @@ impl Plugin for Greylist {
             self.notes.note("client or recipient is on a whitelist");
             return Ok(Verdict::Next);
         }
+        if !self.options.whitelist_recipients.0.is_empty() {
+            cx.session.depend_on(RECIPIENT);
+        }
         let sending_for = match self.clients.key {
             ClientKey::Spf => self.checks.passing_domain(cx).await,
             ClientKey::Ip | ClientKey::Net | ClientKey::Name => None,
@@ -280,6 +283,8 @@ impl Plugin for Greylist {
         if matches!(known, Ok(true)) {
             return Ok(self.pass(cx));
         }
+        // A ticket is one for the recipient, though a valid one passes the whole message.
+        cx.session.depend_on(RECIPIENT);
         match (self.test(&triplet, cx).await?, known) {
             (Test::Passed, _) => Ok(self.pass(cx)),
             // It may be known: whether it has to wait is for `on_error` to say.
@@ -315,7 +320,7 @@ impl Greylist {
         let now = cx.world.clock.now();
         let count = awl.count(domain, triplet.client, now, cx.deadline.backends).await?;
         let known = count.is_some_and(|count| count >= self.options.autowl_threshold.0);
-        cx.session.set(KNOWN_FIELD, if known { "1" } else { "0" });
+        cx.session.set_for_message(KNOWN_FIELD, if known { "1" } else { "0" });
         if known {
             self.notes.note(format_args!("{triplet} is on the auto-whitelist"));
             self.count(awl, triplet, cx).await;
@@ -339,7 +344,7 @@ impl Greylist {
             Some(Standing::Valid) => {
                 self.notes.note(format_args!("{triplet} has a valid ticket"));
                 if let Some(awl) = &self.awl
-                    && cx.session.first_time(COUNTED_MARK)
+                    && cx.session.first_in_message(COUNTED_MARK)
                 {
                     self.count(awl, triplet, cx).await;
                 }
@@ -414,7 +419,7 @@ fn recall_ticket(cx: &Cx<'_>, key: &[u8], now: i64) -> Option<Option<i64>> {
 
 fn remember_ticket(cx: &mut Cx<'_>, key: &[u8], ticket: Option<i64>) {
     let time = ticket.map_or("-".to_owned(), |ticket| ticket.to_string());
-    cx.session.set(TICKET_FIELD, &format!("{time} {}", String::from_utf8_lossy(key)));
+    cx.session.set_for_message(TICKET_FIELD, &format!("{time} {}", String::from_utf8_lossy(key)));
 }
 
 fn warn_of_skipped<L>(option: &str, files: &Repeated<ListFile<L>>, setup: &Setup<'_, '_>) {

@@ -6,6 +6,7 @@ use crate::fields::{Scoring, printable};
 use crate::options::{UserConfig, options};
 use crate::pattern::{Pattern, PatternList};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::session::RECIPIENT;
 use crate::value::{Seconds, Span, Switch, words};
 use crate::world::keyvalue::Store;
 
@@ -100,7 +101,9 @@ impl Plugin for Honeypot {
             client => client,
         };
         let key = [self.name.as_bytes(), client].join(&b',');
-        if self.is_trap(cx.request.get("recipient").unwrap_or_default())? {
+        if self.is_trap(cx.request.get(RECIPIENT).unwrap_or_default())? {
+            // A client that was trapped before is so for every recipient.
+            cx.session.depend_on(RECIPIENT);
             self.trap(&key, cx).await;
         } else if self.store.get(&key, cx.deadline.backends).await?.is_none() {
             return Ok(Verdict::Next);

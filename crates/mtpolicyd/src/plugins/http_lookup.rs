@@ -6,6 +6,7 @@ mod attributes;
 use crate::fields::SCORE_FIELD;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::session::RECIPIENT;
 use crate::value::{Score, Seconds, Span, Switch, words};
 use crate::world::backend::{BackendError, Secret, call_deadline};
 use crate::world::http::{HttpService, HttpSettings, Post, Url};
@@ -36,12 +37,12 @@ options! {
     ///
     /// `action`, a string, is what Postfix is told; it ends the chain. Without one the next plugin goes on.
     ///
-    /// `score`, a number, is added to the score, once a mail: where recipients have different answers, the
-    /// first that has a score counts.
+    /// `score`, a number, is added to the score: once per message, or for its recipient where the answer
+    /// depends on the recipient (it is among `cache_key` or, without one, among `attributes`).
     ///
     /// `user` has settings for the `uc_` options of the plugins after it and for `session:NAME` in a
-    /// Condition: strings, numbers, truth values (`1`, `0`). None of them takes the place of a score or of
-    /// what a plugin has found.
+    /// Condition: strings, numbers, truth values (`1`, `0`). They replace those of the answer before it, also
+    /// if there are none. None of them takes the place of a score or of what a plugin has found.
     ///
     /// Status 204 means that the service has nothing to say. Everything else is an error, and `on_error`
     /// decides: another status (404 too, since that is how a wrong path looks), text that is no such object,
@@ -49,7 +50,8 @@ options! {
     /// Nothing of such an answer is used. Members with other names are passed over, with a warning.
     ///
     /// An answer is used again for `cache_ttl`, or for less where the service says so (`Cache-Control:
-    /// max-age=10` or `no-store`), also after a reload that leaves the plugin as it is. Requests that ask the
+    /// max-age=10` or `no-store`), also after a reload that leaves the plugin as it is. The answers of a plugin
+    /// take at most 32 MB of memory; beyond it those unused for longest are evicted. Requests that ask the
     /// same at the same time share one question.
     ///
     /// ```conf
@@ -155,10 +157,17 @@ impl Plugin for HttpLookup {
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let options = &self.options;
-        if options.enabled.get(cx.session) == Switch::Off {
+        let enabled = options.enabled.get(cx.session);
+        // Whatever comes of it, the settings of the answer before hold no longer.
+        cx.session.load_settings(&self.name, []);
+        if enabled == Switch::Off {
             return Ok(Verdict::Next);
         }
-        let key = options.cache_key.as_ref().unwrap_or(&options.attributes).key(cx.request);
+        let decisive = options.cache_key.as_ref().unwrap_or(&options.attributes);
+        if decisive.has(RECIPIENT) {
+            cx.session.depend_on(RECIPIENT);
+        }
+        let key = decisive.key(cx.request);
         let body = options.attributes.to_json(cx.request);
         // Whoever waits for the question of another has no more time than if it had asked.
         let until = call_deadline(cx.deadline.backends, options.timeout.0.duration());
@@ -168,9 +177,8 @@ impl Plugin for HttpLookup {
             self.notes.note("the service has nothing to say");
             return Ok(Verdict::Next);
         };
-        for (name, text) in &answer.user {
-            cx.session.set_user(name, text);
-        }
+        let settings = answer.user.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        cx.session.load_settings(&self.name, settings);
         let score = answer.score.filter(|score| *score != 0.0);
         if let Some(score) = score.filter(|_| cx.session.first_time(&self.scored)) {
             cx.session.add_score(&options.score_field, &self.name, &Score::from(score));

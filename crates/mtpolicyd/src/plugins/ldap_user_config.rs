@@ -13,7 +13,8 @@ options! {
     ///
     /// The filter has to find exactly one entry at or below `basedn`. Of each attribute its first value
     /// counts, unless it is empty. Nothing a user has set takes the place of a score or of what a plugin has
-    /// found.
+    /// found. The settings replace those of the user who was looked up before, also if there are none; with
+    /// `filter_field = "recipient"` they hold for that recipient only.
     ///
     /// A search that the directory refuses, and one that finds no entry or several, are logged, and the mail
     /// goes on without settings. When the directory can't be asked, the login included, `on_error` decides.
@@ -107,6 +108,7 @@ impl Value for Names {
 
 /// See the options.
 pub struct LdapUserConfig {
+    name: String,
     notes: Notes,
     complaints: Complaints,
     options: LdapUserConfigOptions,
@@ -126,12 +128,15 @@ impl Plugin for LdapUserConfig {
             );
         }
         let complaints = Complaints::of(setup.name);
-        Some(LdapUserConfig { notes: setup.notes(), complaints, options, ldap })
+        Some(LdapUserConfig { name: setup.name.to_owned(), notes: setup.notes(), complaints, options, ldap })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let LdapUserConfigOptions { basedn, filter, filter_field, config_fields: Names(names), .. } =
             &self.options;
+        cx.session.depend_on(filter_field);
+        // Whatever comes of it, the settings of another user hold no longer.
+        cx.session.load_settings(&self.name, []);
         let Some(user) = cx.request.get(filter_field) else {
             self.notes.note(format_args!("the request has no `{filter_field}`, so no settings"));
             return Ok(Verdict::Next);
@@ -146,13 +151,15 @@ impl Plugin for LdapUserConfig {
             return Ok(Verdict::Next);
         };
         self.notes.note(format_args!("{filter} finds {}", entry.dn));
+        let mut usable = Vec::new();
         for name in names {
             match entry.value(name).filter(|value| !value.is_empty()) {
-                Some(value) if value.len() <= MAX_VALUE_BYTES => cx.session.set_user(name, value),
+                Some(value) if value.len() <= MAX_VALUE_BYTES => usable.push((name.as_str(), value)),
                 Some(_) => self.notes.note(format_args!("{name} has more than {MAX_VALUE_BYTES} bytes")),
                 None => self.notes.note(format_args!("{name} is empty")),
             }
         }
+        cx.session.load_settings(&self.name, usable);
         Ok(Verdict::Next)
     }
 }

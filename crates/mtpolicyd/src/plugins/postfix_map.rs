@@ -120,6 +120,7 @@ impl Plugin for PostfixMap {
             return Ok(Verdict::Next);
         }
         let field = &options.field;
+        cx.session.depend_on(field);
         let Some(value) = cx.request.get(field) else {
             self.notes.note(format_args!("the request has no attribute `{field}`"));
             return Ok(Verdict::Next);

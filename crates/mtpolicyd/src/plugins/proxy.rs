@@ -2,6 +2,7 @@
 
 use crate::options::options;
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::session::RECIPIENT;
 use crate::value::{Flag, Seconds, Span};
 use crate::world::backend::{Breaker, call_deadline};
 use postfix_policy::Request;
@@ -102,6 +103,8 @@ impl Plugin for Proxy {
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
+        // The other daemon sees all of the request.
+        cx.session.depend_on(RECIPIENT);
         self.breaker.admit()?;
         let begun = Instant::now();
         let limit = self.options.timeout.0.duration();

@@ -99,6 +99,7 @@ impl Plugin for Quota {
             return Ok(Verdict::Next);
         }
         let field = self.options.field.get(cx.session);
+        cx.session.depend_on(&field);
         let Some(key) = cx.request.get(&field).filter(|key| !key.trim_ascii().is_empty()) else {
             return Ok(Verdict::Next);
         };

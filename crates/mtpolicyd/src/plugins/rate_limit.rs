@@ -177,7 +177,7 @@ impl Plugin for RateLimit {
         let taken = self.counts.take(&format!("{}:{key}", self.name), demand, now, deadline).await?;
         self.tell(&key, &rates, &taken);
         if taken.passed {
-            cx.session.set(&mark, &(counted + amount).to_string());
+            cx.session.set_for_message(&mark, &(counted + amount).to_string());
             return Ok(Verdict::Next);
         }
         self.exceeded(&key, &rates, &taken, cx).await

@@ -6,7 +6,7 @@ use crate::lookups::Complaints;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::part_of_name;
-use crate::value::{Count, Limit, Score, Seconds, Span, Switch};
+use crate::value::{Count, Limit, Score, Seconds, Size, Span, Switch};
 use crate::world::smtp::{Judgement, Limits, Mailbox, Manner, Message, Route, Rules};
 use answers::{Answers, Known};
 use flights::{Client, Flights, Verifier, not_asked};
@@ -147,6 +147,9 @@ options! {
         temporary_expire: Span = Span(Seconds(120)),
         /// How many answers are remembered at most.
         cache_size: Limit = Limit(100_000),
+        /// Maximum amount of memory for the answers that are remembered; beyond it those unused for longest
+        /// are evicted.
+        cache_memory: Size = Size::mebibytes(32),
         /// The name of a `<Connection>` of any module but Ldap that keeps the answers too, for other daemons
         /// and for after a restart.
         store: Option<String>,
@@ -233,6 +236,7 @@ impl Plugin for SmtpVerify {
         if self.options.enabled.get(cx.session) == Switch::Off {
             return Ok(Verdict::Next);
         }
+        cx.session.depend_on(&self.options.recipient_field);
         let address = cx.request.get(&self.options.recipient_field).unwrap_or_default();
         let (address, known) = match Mailbox::parse(address) {
             Some(recipient) => {

@@ -13,7 +13,9 @@ options! {
     ///
     /// The first column of the first row that the query finds is a JSON object. Its strings, numbers and
     /// truth values (`1`, `0`) become settings; `null` sets nothing; what is nested is left out. Nothing a
-    /// user has set takes the place of a score or of what a plugin has found.
+    /// user has set takes the place of a score or of what a plugin has found. The settings replace those of
+    /// the user who was looked up before, also if there are none; those of a recipient hold for that
+    /// recipient only.
     ///
     /// A query that the database refuses, a missing row and text that is no JSON object are logged, and the
     /// mail goes on without settings. A user whose name the database can't hold has none. When the database can't be asked, `on_error` decides.
@@ -52,6 +54,7 @@ const MAX_JSON_BYTES: usize = 64 << 10;
 
 /// See the options.
 pub struct SqlUserConfig {
+    name: String,
     notes: Notes,
     complaints: Complaints,
     options: SqlUserConfigOptions,
@@ -66,11 +69,14 @@ impl Plugin for SqlUserConfig {
         let sql = setup.sql("db", &options.db)?;
         options.sql_query.check("sql_query", setup);
         let complaints = Complaints::of(setup.name);
-        Some(SqlUserConfig { notes: setup.notes(), complaints, options, sql })
+        Some(SqlUserConfig { name: setup.name.to_owned(), notes: setup.notes(), complaints, options, sql })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let field = &self.options.field;
+        cx.session.depend_on(field);
+        // Whatever comes of it, the settings of another user hold no longer.
+        cx.session.load_settings(&self.name, []);
         let user = cx.request.get(field).filter(|user| !user.trim_ascii().is_empty());
         let Some(user) = user else {
             self.notes.note(format_args!("the request has no `{field}`, so no settings"));
@@ -91,13 +97,15 @@ impl Plugin for SqlUserConfig {
                 return Ok(Verdict::Next);
             }
         };
-        for (name, value) in settings {
-            match scalar_text(&value) {
-                Some(text) => cx.session.set_user(&name, &text),
+        let mut usable = Vec::new();
+        for (name, value) in &settings {
+            match scalar_text(value) {
+                Some(text) => usable.push((name.as_str(), text)),
                 None if value.is_null() => {}
                 None => self.notes.note(format_args!("settings of {user}: `{name}` is nested; left out")),
             }
         }
+        cx.session.load_settings(&self.name, usable.iter().map(|(name, text)| (*name, text.as_str())));
         Ok(Verdict::Next)
     }
 }
@@ -163,7 +171,7 @@ mod tests {
         for json in
             [None, Some(""), Some("{not json"), Some("[1,2]"), Some("\"k\""), Some(&long), Some(&deep)]
         {
-            assert_eq!(settings_of(json), Session::default(), "{json:?}");
+            assert!(settings_of(json).is_empty(), "{json:?}");
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const MAX_BYTES: u64 = 32 << 20;
 
 /// What the cache itself keeps for an entry, about.
-const ENTRY_BYTES: usize = 200;
+const ENTRY_BYTES: usize = 500;
 
 /// What stands for the values of the attributes that an answer depends on.
 pub type Key = [u8; 32];

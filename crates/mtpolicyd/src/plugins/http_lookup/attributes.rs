@@ -62,6 +62,14 @@ impl Attributes {
         *self == Attributes::All
     }
 
+    /// Whether an attribute is among them.
+    pub fn has(&self, attribute: &str) -> bool {
+        match self {
+            Attributes::All => true,
+            Attributes::Named(names) => names.iter().any(|name| name == attribute),
+        }
+    }
+
     /// Warns of names that Postfix does not send.
     pub fn check(&self, option: &str, setup: &Setup<'_, '_>) {
         let Attributes::Named(names) = self else { return };
