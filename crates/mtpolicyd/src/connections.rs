@@ -7,6 +7,7 @@ mod modules;
 pub use modules::{Connection, ConnectionOptions, Module, ModuleOptions, option_specs};
 
 use crate::options::Section;
+use crate::value::Size;
 use crate::world::backend::{BackendError, Failure};
 use crate::world::keyvalue::{Memory, MemorySettings, Store};
 use crate::world::ldap::Ldap;
@@ -33,8 +34,11 @@ struct Named {
 /// The store in this process that is there without a block.
 pub const MEMORY: &str = "memory";
 
-/// How many values that store keeps at most: some 100 MB of greylisting tickets.
+/// How many values that store keeps at most.
 pub const DEFAULT_MAX_ENTRIES: u64 = 500_000;
+
+/// How much memory they may take: some 200,000 greylisting tickets.
+pub const DEFAULT_MAX_SIZE: Size = Size::mebibytes(64);
 
 impl Connections {
     /// No connections but the store in this process.
@@ -103,7 +107,7 @@ impl Connections {
     }
 
     fn add_memory(&mut self, earlier: Option<&Connections>) {
-        let settings = MemorySettings { max_entries: DEFAULT_MAX_ENTRIES };
+        let settings = MemorySettings { max_entries: DEFAULT_MAX_ENTRIES, max_size: DEFAULT_MAX_SIZE };
         let same = earlier.and_then(|earlier| earlier.all.get(MEMORY));
         let same = same.filter(|old| old.settings == modules::Settings::Memory(settings.clone()));
         let connection = match same {

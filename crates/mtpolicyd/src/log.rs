@@ -8,7 +8,10 @@
 mod escape;
 mod format;
 mod syslog;
+mod throttle;
 mod writer;
+
+pub use throttle::Throttle;
 
 pub use escape::{MAX_VALUE, escape};
 

@@ -216,6 +216,51 @@ impl Value for Limit {
     }
 }
 
+/// An amount of memory, in bytes or with a unit: `64M`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub usize);
+
+/// The units of sizes, each 1024 times the one before.
+const SIZE_UNITS: [char; 3] = ['K', 'M', 'G'];
+
+impl Size {
+    /// So many mebibytes.
+    pub const fn mebibytes(count: usize) -> Size {
+        Size(count << 20)
+    }
+}
+impl Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (mut count, mut unit) = (self.0, None);
+        for next in SIZE_UNITS {
+            if count == 0 || !count.is_multiple_of(1024) {
+                break;
+            }
+            (count, unit) = (count / 1024, Some(next));
+        }
+        write!(f, "{count}")?;
+        unit.map_or(Ok(()), |unit| write!(f, "{unit}"))
+    }
+}
+impl Value for Size {
+    const FORM: &'static str = "bytes, at least 1, or with a unit: `512K`, `64M`, `1G`";
+    fn parse(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+            "" => 1,
+            "K" => 1 << 10,
+            "M" => 1 << 20,
+            "G" => 1 << 30,
+            other => return Err(format!("`{other}` is not a unit of memory; write K, M or G")),
+        };
+        let bytes = digits.parse::<usize>().ok().and_then(|count| count.checked_mul(unit));
+        bytes
+            .filter(|bytes| *bytes > 0)
+            .map(Size)
+            .ok_or_else(|| format!("`{text}` is not an amount of memory"))
+    }
+}
+
 /// Points for or against a message; higher is worse. Prints as it was written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Score {
@@ -325,6 +370,19 @@ pub fn perl_number(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        for (text, bytes, shown) in
+            [("1", 1, "1"), ("64M", 64 << 20, "64M"), ("1024k", 1 << 20, "1M"), ("1500", 1500, "1500")]
+        {
+            assert_eq!(Size::parse(text), Ok(Size(bytes)));
+            assert_eq!(Size(bytes).to_string(), shown);
+        }
+        for bad in ["", "0", "-1", "M", "1.5M", "1T", "1 M", "99999999999999999G"] {
+            assert!(Size::parse(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn scores_take_what_perl_takes_for_a_number() {

@@ -3,7 +3,7 @@
 //! Knows: names and defaults of the original, what opens each kind. Must not know: plugins.
 
 use crate::options::{OptionSpec, Options, Section, options};
-use crate::value::{Count, Limit, Seconds, Span, Truth, words};
+use crate::value::{Count, Limit, Seconds, Size, Span, Truth, words};
 use crate::world::backend::{BackendError, Secret};
 use crate::world::keyvalue::{
     Memcached, MemcachedSettings, Memory, MemorySettings, Redis, RedisServer, RedisSettings,
@@ -189,6 +189,10 @@ options! {
     struct MemoryOptions {
         /// How many values are kept at most; beyond it those that expire first go.
         max_entries: Limit = Limit(super::DEFAULT_MAX_ENTRIES),
+        /// Maximum amount of memory for the values, including what the store itself needs for them; beyond it
+        /// those that expire first are evicted, which is logged at most once per minute. A greylisting ticket
+        /// takes about 300 bytes.
+        max_size: Size = super::DEFAULT_MAX_SIZE,
     }
 }
 
@@ -237,7 +241,8 @@ impl Settings {
             Module::Ldap => ldap(LdapOptions::read(section)?, section),
             Module::Memory => {
                 let options = MemoryOptions::read(section)?;
-                Some(Settings::Memory(MemorySettings { max_entries: options.max_entries.0 }))
+                let MemoryOptions { max_entries, max_size } = options;
+                Some(Settings::Memory(MemorySettings { max_entries: max_entries.0, max_size }))
             }
         }
     }

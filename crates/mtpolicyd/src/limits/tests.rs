@@ -1,6 +1,7 @@
 //! Counts on the stores that need no server: every one of them decides as `State` does, and exactly.
 
 use super::*;
+use crate::value::Size;
 use crate::value::Value;
 use crate::world::backend::Secret;
 use crate::world::keyvalue::MemorySettings;
@@ -17,7 +18,10 @@ fn soon() -> Instant {
 }
 
 fn memory() -> Counts {
-    Counts::Memory(Arc::new(Memory::new("memory", MemorySettings { max_entries: 1000 })))
+    Counts::Memory(Arc::new(Memory::new(
+        "memory",
+        MemorySettings { max_entries: 1000, max_size: Size::mebibytes(1) },
+    )))
 }
 
 fn sqlite(folder: &tempfile::TempDir) -> Counts {
