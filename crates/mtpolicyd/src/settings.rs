@@ -19,13 +19,12 @@ use crate::kept::{Keepsake, Kept};
 use crate::options::{Options, Report, Section};
 use crate::plugin::{OnBadRequest, OnError, Surroundings};
 use crate::plugins::KINDS;
-use crate::session::cache::SharedOptions;
+use crate::session::cache::{MemoryOptions, SharedOptions};
 use crate::tasks::{Task, Tasks};
 use crate::world::dns::DnsSettings;
 use crate::world::keyvalue::Store;
 use config_general::{Block, Item, Limits};
 use std::path::Path;
-use std::time::Duration;
 
 /// A configuration that may be used.
 pub struct Settings {
@@ -53,12 +52,7 @@ pub enum SessionSettings {
     /// Nowhere.
     None,
     /// In this process.
-    Memory {
-        /// How long after their last use.
-        expire: Duration,
-        /// How many at most.
-        max_sessions: u64,
-    },
+    Memory(MemoryOptions),
     /// In a store.
     Shared {
         /// The store.
@@ -74,10 +68,7 @@ impl SessionSettings {
     /// Whether both keep sessions in memory, and alike.
     pub fn same_memory(&self, other: &SessionSettings) -> bool {
         match (self, other) {
-            (
-                SessionSettings::Memory { expire, max_sessions },
-                SessionSettings::Memory { expire: their_expire, max_sessions: their_max },
-            ) => expire == their_expire && max_sessions == their_max,
+            (SessionSettings::Memory(options), SessionSettings::Memory(theirs)) => options == theirs,
             _ => false,
         }
     }
@@ -134,7 +125,10 @@ impl Settings {
         let (known, tasks) = (&connections, Tasks::default());
         let kept = earlier.map(|earlier| Kept::after(&earlier.kept)).unwrap_or_default();
         let sessions = match one_block(&mut section, "SessionCache") {
-            Some(block) => sessions::read(block, known),
+            Some(block) => {
+                let limit = globals.as_ref().map(|globals| globals.request_timeout.duration());
+                sessions::read(block, known, limit.unwrap_or_default())
+            }
             None => Some(SessionSettings::None),
         };
         let around = default_surroundings(known, &tasks, &kept);

@@ -190,11 +190,11 @@ fn sessions(
 ) -> Arc<SessionCache> {
     Arc::new(match settings {
         SessionSettings::None => SessionCache::None,
-        SessionSettings::Memory { expire, max_sessions } => match earlier {
+        SessionSettings::Memory(options) => match earlier {
             Some(earlier) if earlier.settings.sessions.same_memory(settings) => {
                 return earlier.sessions.clone();
             }
-            _ => SessionCache::memory(*expire, *max_sessions),
+            _ => SessionCache::memory(*options),
         },
         SessionSettings::Shared { store, options, .. } => {
             SessionCache::Shared(SharedSessions::new(store.clone(), *options, background.clone()))

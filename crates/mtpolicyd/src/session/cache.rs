@@ -2,25 +2,23 @@
 //!
 //! Knows: sessions. Must not know: what is in them, plugins, the server.
 
+mod memory;
 mod shared;
 
+pub use memory::{KeptSession, MemoryOptions, MemorySessions};
 pub use shared::{SharedLease, SharedOptions, SharedSessions};
 
 use super::Session;
 use crate::world::backend::BackendError;
-use moka::future::Cache;
-use moka::policy::EvictionPolicy;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Mutex, OwnedMutexGuard};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// The store of the sessions.
 pub enum SessionCache {
     /// Each request has a session of its own.
     None,
     /// Sessions live in this process.
-    Memory(MemorySessions),
+    Memory(Arc<MemorySessions>),
     /// Sessions live in a store that several daemons may share.
     Shared(Arc<SharedSessions>),
 }
@@ -29,12 +27,6 @@ pub enum SessionCache {
 /// from somebody else and shall not fill the memory.
 const MAX_INSTANCE_BYTES: usize = 250;
 
-/// Sessions by instance; each has a lock, so that the requests of one mail see one another's results in
-/// order.
-pub struct MemorySessions {
-    sessions: Cache<Vec<u8>, Arc<Mutex<Session>>>,
-}
-
 /// A session in use. What a request changes is kept, also when the request fails: the retry of Postfix finds
 /// it.
 #[derive(Debug)]
@@ -42,7 +34,7 @@ pub enum Lease {
     /// Kept nowhere, seen by nobody else.
     Private(Session),
     /// Kept, and locked until this is dropped.
-    Kept(OwnedMutexGuard<Session>),
+    Kept(KeptSession),
     /// Kept in a store once this is dropped, and locked until then.
     Shared(SharedLease),
 }
@@ -52,7 +44,7 @@ impl Lease {
     pub fn session(&mut self) -> &mut Session {
         match self {
             Lease::Private(session) => session,
-            Lease::Kept(session) => session,
+            Lease::Kept(lease) => lease.session(),
             Lease::Shared(lease) => lease.session(),
         }
     }
@@ -71,15 +63,9 @@ pub enum OpenError {
 }
 
 impl SessionCache {
-    /// Sessions in memory that are forgotten `expire` after their last use; beyond `max_sessions` those
-    /// unused for longest go.
-    pub fn memory(expire: Duration, max_sessions: u64) -> SessionCache {
-        // The default policy keeps what was asked most often, and would refuse every new mail once it is
-        // full.
-        let policy = EvictionPolicy::lru();
-        let sessions =
-            Cache::builder().time_to_idle(expire).max_capacity(max_sessions).eviction_policy(policy).build();
-        SessionCache::Memory(MemorySessions { sessions })
+    /// Sessions in memory.
+    pub fn memory(options: MemoryOptions) -> SessionCache {
+        SessionCache::Memory(Arc::new(MemorySessions::new(options)))
     }
 
     /// The session of a mail, as soon as no other request uses it. Without an instance it is a private one:
@@ -90,11 +76,7 @@ impl SessionCache {
         }
         match self {
             SessionCache::None => Ok(Lease::Private(Session::default())),
-            SessionCache::Memory(memory) => {
-                let slot = memory.sessions.get_with_by_ref(instance, async { Arc::default() }).await;
-                let locked = timeout_at(deadline, slot.lock_owned()).await;
-                locked.map(Lease::Kept).map_err(|_| OpenError::Locked)
-            }
+            SessionCache::Memory(memory) => memory.open(instance, deadline).await,
             SessionCache::Shared(shared) => shared.open(instance, deadline).await,
         }
     }
@@ -103,6 +85,13 @@ impl SessionCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::Size;
+    use std::time::Duration;
+
+    fn memory() -> SessionCache {
+        let (expire, max_size) = (Duration::from_secs(60), Size::mebibytes(1));
+        SessionCache::memory(MemoryOptions { expire, max_sessions: 100, max_size })
+    }
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_millis(50)
@@ -118,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_of_one_mail_share_a_session() {
-        let cache = SessionCache::memory(Duration::from_secs(60), 100);
+        let cache = memory();
         set(&cache, b"a", "x").await;
         assert!(has(&cache, b"a", "x").await);
         assert!(!has(&cache, b"b", "x").await);
@@ -126,7 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_instance_nothing_is_shared() {
-        let cache = SessionCache::memory(Duration::from_secs(60), 100);
+        let cache = memory();
         for nobody in [&b""[..], &[b'x'; 251]] {
             set(&cache, nobody, "x").await;
             assert!(!has(&cache, nobody, "x").await);
@@ -137,25 +126,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_is_used_by_one_request_at_a_time() {
-        let cache = SessionCache::memory(Duration::from_secs(60), 100);
+        let cache = memory();
         let lease = cache.open(b"a", soon()).await.unwrap();
         assert!(matches!(cache.open(b"a", soon()).await, Err(OpenError::Locked)));
         drop(lease);
         assert!(cache.open(b"a", soon()).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn sessions_expire_and_are_bounded() {
-        let cache = SessionCache::memory(Duration::from_millis(30), 2);
-        set(&cache, b"a", "x").await;
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(!has(&cache, b"a", "x").await);
-        for instance in 0..50u8 {
-            set(&cache, &[b'i', instance], "x").await;
-        }
-        assert!(has(&cache, &[b'i', 49], "x").await, "the newest one stays");
-        let SessionCache::Memory(memory) = &cache else { unreachable!() };
-        memory.sessions.run_pending_tasks().await;
-        assert!(memory.sessions.entry_count() <= 2);
     }
 }

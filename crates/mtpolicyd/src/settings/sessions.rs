@@ -6,8 +6,8 @@ use super::SessionSettings;
 use crate::connections::{Connections, Module};
 use crate::options::{OptionSpec, Options, Section, options};
 use crate::plugin::OnError;
-use crate::session::cache::SharedOptions;
-use crate::value::{Count, Limit, Seconds, Span, Value, words};
+use crate::session::cache::{MemoryOptions, SharedOptions};
+use crate::value::{Count, Limit, Seconds, Size, Span, Value, words};
 use std::time::Duration;
 
 options! {
@@ -36,11 +36,15 @@ words! {
 
 options! {
     /// Options of module Memory.
-    struct MemoryOptions {
-        /// How long after its last request a mail is remembered.
+    struct MemorySessionOptions {
+        /// How long after its last request a message is remembered.
         expire: Span = Span(Seconds(300)),
-        /// How many mails are remembered at most.
+        /// Maximum number of messages that are remembered; beyond it those unused for longest are evicted.
         max_sessions: Limit = Limit(100_000),
+        /// Maximum amount of memory for the sessions, including what the cache itself needs for them; beyond
+        /// it those unused for longest are evicted, which is logged at most once per minute. A session with a
+        /// score and the results of a few lists takes about 2 KB.
+        max_size: Size = Size::mebibytes(64),
     }
 }
 
@@ -61,9 +65,10 @@ options! {
         /// How often to wait before the connection is closed without an answer. The request's deadline ends
         /// the waiting too.
         lock_max_retry: Count = Count(50),
-        /// After what time the lock of a daemon that died is nobody's any more. Keep it above
-        /// `request_timeout`.
-        lock_timeout: Span = Span(Seconds(10)),
+        /// After what time the lock of a daemon that died expires. It has to be longer than `request_timeout`:
+        /// what a request finds out is discarded if it takes longer than this. Without it, it is
+        /// `request_timeout` and ten seconds more, in which the session is saved.
+        lock_timeout: Option<Span>,
         /// What becomes of a request while the store is away: `continue` goes on with a session that nobody
         /// else sees; `close` ends the connection, `defer` defers the mail, `dunno` gives no opinion.
         on_error: OnError = OnError::Continue,
@@ -90,34 +95,54 @@ impl Value for Milliseconds {
 pub fn option_specs() -> [(&'static str, Vec<OptionSpec>); 3] {
     [
         ("Options of the SessionCache block", SessionOptions::specs()),
-        ("SessionCache, module Memory", MemoryOptions::specs()),
+        ("SessionCache, module Memory", MemorySessionOptions::specs()),
         ("SessionCache, modules Memcached, Redis and Sql", StoreOptions::specs()),
     ]
 }
 
-/// What the block says, or `None` after the mistakes were reported.
-pub(super) fn read(mut section: Section<'_>, connections: &Connections) -> Option<SessionSettings> {
+/// How long a lock holds beyond the longest request, so that the session is saved under it.
+const TIME_TO_SAVE: Duration = Duration::from_secs(10);
+
+/// The longest request where `request_timeout = 0` sets no limit: Postfix itself gives up then.
+const LONGEST_REQUEST: Duration = Duration::from_secs(100);
+
+/// What the block says, or `None` after the mistakes were reported. A request may take so long.
+pub(super) fn read(
+    mut section: Section<'_>,
+    connections: &Connections,
+    request_timeout: Duration,
+) -> Option<SessionSettings> {
+    let longest = if request_timeout.is_zero() { LONGEST_REQUEST } else { request_timeout };
     let settings = match SessionOptions::read(&mut section)?.module {
         SessionModule::None => {
             // Whoever switches the cache off may leave its options where they are.
             StoreOptions::read(&mut section);
-            MemoryOptions::read(&mut section);
+            MemorySessionOptions::read(&mut section);
             Some(SessionSettings::None)
         }
         SessionModule::Memory => {
             // The locks of a process need no options, so those of the original have no effect.
-            let MemoryOptions { expire, max_sessions } = MemoryOptions::read(&mut section)?;
-            Some(SessionSettings::Memory { expire: expire.0.duration(), max_sessions: max_sessions.0 })
+            let options = MemorySessionOptions::read(&mut section)?;
+            Some(SessionSettings::Memory(MemoryOptions {
+                expire: options.expire.0.duration(),
+                max_sessions: options.max_sessions.0,
+                max_size: options.max_size,
+            }))
         }
-        SessionModule::Memcached => shared(Module::Memcached, &mut section, connections),
-        SessionModule::Redis => shared(Module::Redis, &mut section, connections),
-        SessionModule::Sql => shared(Module::Sql, &mut section, connections),
+        SessionModule::Memcached => shared(Module::Memcached, &mut section, connections, longest),
+        SessionModule::Redis => shared(Module::Redis, &mut section, connections, longest),
+        SessionModule::Sql => shared(Module::Sql, &mut section, connections, longest),
     };
     section.finish();
     settings
 }
 
-fn shared(module: Module, section: &mut Section<'_>, connections: &Connections) -> Option<SessionSettings> {
+fn shared(
+    module: Module,
+    section: &mut Section<'_>,
+    connections: &Connections,
+    longest: Duration,
+) -> Option<SessionSettings> {
     let options = StoreOptions::read(section)?;
     let (option, name) = match module {
         Module::Redis => ("redis", &options.redis),
@@ -126,12 +151,27 @@ fn shared(module: Module, section: &mut Section<'_>, connections: &Connections) 
     };
     let store = connections.store(name, option, module, section)?;
     let on_error = options.on_error;
+    let lock_timeout = lock_timeout(options.lock_timeout, longest, section);
     let options = SharedOptions {
         expire: options.expire.0.duration(),
         lock_wait: Duration::from_millis(options.lock_wait.0),
         lock_max_retry: options.lock_max_retry.0,
-        lock_timeout: options.lock_timeout.0.duration(),
+        lock_timeout,
         go_on_without: on_error == OnError::Continue,
     };
     Some(SessionSettings::Shared { store, options, on_error })
+}
+
+/// How long a lock holds. Warns of one that requests may outlive.
+fn lock_timeout(configured: Option<Span>, longest: Duration, section: &Section<'_>) -> Duration {
+    let Some(Span(seconds)) = configured else { return longest + TIME_TO_SAVE };
+    if seconds.duration() <= longest {
+        let why = "what a request finds out is discarded if it takes longer than its lock";
+        let message = format!(
+            "lock_timeout: {seconds} is not longer than a request may take, {} s (request_timeout): {why}",
+            longest.as_secs()
+        );
+        section.report().warning(section.span_of("lock_timeout"), message, None);
+    }
+    seconds.duration()
 }

@@ -37,9 +37,37 @@ pub enum Store {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Locked {
     /// It is ours, and this is the value that it protects.
-    Ours(Option<Vec<u8>>),
+    Ours(Protected),
     /// Somebody else has it.
     Theirs,
+}
+
+/// What a lock protects, as it was when it was locked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protected {
+    /// The value, if there is one that can be read.
+    pub value: Option<Vec<u8>>,
+    /// What is there.
+    pub version: Version,
+}
+
+/// Which value is there, for a store that may lose a lock without telling: memcached evicts what it likes,
+/// and forgets all when it is started again. What somebody else has saved meanwhile is not overwritten then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// None.
+    Absent,
+    /// The one with this number.
+    Unique(u64),
+    /// The store looks at the lock only.
+    Unknown,
+}
+
+impl Locked {
+    /// It is ours, in a store that looks at the lock only.
+    fn ours(value: Option<Vec<u8>>) -> Locked {
+        Locked::Ours(Protected { value, version: Version::Unknown })
+    }
 }
 
 /// A lock that somebody has.
@@ -49,6 +77,8 @@ pub struct Lock<'a> {
     pub key: &'a [u8],
     /// Its value: who has it.
     pub owner: &'a [u8],
+    /// What was there when it was locked.
+    pub version: Version,
 }
 
 /// Does the same on whichever store it is.
@@ -124,8 +154,8 @@ impl Store {
         on_each!(self, lock(lock, owner, lifetime, key, deadline))
     }
 
-    /// Sets what a lock protects and gives the lock back, if it still is its owner's: whether it was. Redis
-    /// sets nothing if it is not.
+    /// Sets what a lock protects and gives the lock back, if it still is its owner's: whether it was. If it
+    /// is not, nothing is set.
     pub async fn set_and_unlock(
         &self,
         key: &[u8],
@@ -137,9 +167,14 @@ impl Store {
         match self {
             Store::Memcached(store) => store.set_and_unlock(key, value, lifetime, lock, deadline).await,
             Store::Redis(store) => store.set_and_unlock(key, value, lifetime, lock, deadline).await,
-            Store::Memory(_) | Store::Sql(_) => {
-                self.set(key, value, lifetime, deadline).await?;
-                self.unlock(lock.key, lock.owner, deadline).await
+            Store::Sql(store) => store.set_and_unlock(key, value, lifetime, lock, deadline).await,
+            Store::Memory(store) => {
+                let is_ours = store.get(lock.key, deadline).await?.as_deref() == Some(lock.owner);
+                if is_ours {
+                    store.set(key, value, lifetime, deadline).await?;
+                    store.unlock(lock.key, lock.owner, deadline).await?;
+                }
+                Ok(is_ours)
             }
         }
     }

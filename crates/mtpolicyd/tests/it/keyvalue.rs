@@ -5,8 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "what a test shares with others is a test too")]
 
 use super::support::servers::{Server, mariadb, memcached, postgres};
+use mtpolicyd::value::Size;
 use mtpolicyd::world::backend::{Failure, Secret};
-use mtpolicyd::world::keyvalue::{Locked, Memcached, MemcachedSettings, Memory, MemorySettings, Store};
+use mtpolicyd::world::keyvalue::{
+    Lock, Locked, Memcached, MemcachedSettings, Memory, MemorySettings, Protected, Store,
+};
 use mtpolicyd::world::sql::{Durability, Sql, SqlSettings};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +30,7 @@ pub async fn behaves(store: &Store) {
     counters(store).await;
     locks(store).await;
     locks_exclude(store).await;
+    only_the_owner_saves(store).await;
     values_expire(store).await;
 }
 
@@ -70,21 +74,31 @@ async fn counters(store: &Store) {
     assert_eq!(seen, (1..=20).collect::<Vec<_>>());
 }
 
+/// What a lock that is ours protects.
+fn ours(locked: Locked) -> Option<Protected> {
+    match locked {
+        Locked::Ours(protected) => Some(protected),
+        Locked::Theirs => None,
+    }
+}
+
 async fn locks(store: &Store) {
     let lock = async |owner: &[u8], lifetime| {
-        store.lock(b"lock_mail", owner, lifetime, b"mail", soon()).await.unwrap()
+        let locked = store.lock(b"lock_mail", owner, lifetime, b"mail", soon()).await.unwrap();
+        ours(locked).map(|protected| protected.value)
     };
-    assert_eq!(lock(b"one", MINUTE).await, Locked::Ours(None));
-    assert_eq!(lock(b"two", MINUTE).await, Locked::Theirs);
+    let seen = Some(b"seen".to_vec());
+    assert_eq!(lock(b"one", MINUTE).await, Some(None));
+    assert_eq!(lock(b"two", MINUTE).await, None);
     assert!(!store.unlock(b"lock_mail", b"two", soon()).await.unwrap());
-    assert_eq!(lock(b"two", MINUTE).await, Locked::Theirs);
+    assert_eq!(lock(b"two", MINUTE).await, None);
     store.set(b"mail", b"seen", MINUTE, soon()).await.unwrap();
     assert!(store.unlock(b"lock_mail", b"one", soon()).await.unwrap());
     assert!(!store.unlock(b"lock_mail", b"one", soon()).await.unwrap());
-    assert_eq!(lock(b"two", Duration::from_secs(1)).await, Locked::Ours(Some(b"seen".to_vec())));
+    assert_eq!(lock(b"two", Duration::from_secs(1)).await, Some(seen.clone()));
     // Its owner has died.
     sleep(Duration::from_millis(2100)).await;
-    assert_eq!(lock(b"three", MINUTE).await, Locked::Ours(Some(b"seen".to_vec())));
+    assert_eq!(lock(b"three", MINUTE).await, Some(seen.clone()));
     assert!(!store.unlock(b"lock_mail", b"two", soon()).await.unwrap());
     assert!(store.unlock(b"lock_mail", b"three", soon()).await.unwrap());
 }
@@ -101,7 +115,9 @@ async fn locks_exclude(store: &Store) {
                 let (lock, key, owner) = (lock.as_bytes(), key.as_bytes(), owner.as_bytes());
                 let before = loop {
                     match store.lock(lock, owner, MINUTE, key, soon()).await.unwrap() {
-                        Locked::Ours(value) => break value.unwrap_or_else(|| b"0".to_vec()),
+                        Locked::Ours(Protected { value, .. }) => {
+                            break value.unwrap_or_else(|| b"0".to_vec());
+                        }
                         Locked::Theirs => sleep(Duration::from_millis(3)).await,
                     }
                 };
@@ -116,6 +132,33 @@ async fn locks_exclude(store: &Store) {
         let sum = store.get(key.as_bytes(), soon()).await.unwrap();
         assert_eq!(sum, Some(TASKS.to_string().into_bytes()));
     }
+}
+
+/// What a lock protects is saved by its owner only, and the lock is gone then.
+async fn only_the_owner_saves(store: &Store) {
+    let key = b"saved";
+    let lock = async |owner: &[u8], lifetime| {
+        ours(store.lock(b"lock_saved", owner, lifetime, key, soon()).await.unwrap())
+    };
+    let save = async |owner: &[u8], value: &[u8], version| {
+        let lock = Lock { key: b"lock_saved", owner, version };
+        store.set_and_unlock(key, value, MINUTE, lock, soon()).await.unwrap()
+    };
+    for (before, after) in [(None, "one"), (Some("one"), "two")] {
+        let mine = lock(b"me", MINUTE).await.unwrap();
+        assert_eq!(mine.value.as_deref(), before.map(str::as_bytes));
+        assert!(save(b"me", after.as_bytes(), mine.version).await);
+        assert_eq!(store.get(key, soon()).await.unwrap().as_deref(), Some(after.as_bytes()));
+    }
+    // The store loses the lock, and somebody else has it now: whoever is late saves nothing and leaves it.
+    let late = lock(b"late", MINUTE).await.unwrap();
+    assert!(store.delete(b"lock_saved", soon()).await.unwrap());
+    assert!(!save(b"late", b"lost", late.version).await);
+    let next = lock(b"next", MINUTE).await.unwrap();
+    assert!(!save(b"late", b"late", late.version).await);
+    assert_eq!(lock(b"another", MINUTE).await, None);
+    assert!(save(b"next", b"three", next.version).await);
+    assert_eq!(store.get(key, soon()).await.unwrap().as_deref(), Some(&b"three"[..]));
 }
 
 async fn values_expire(store: &Store) {
@@ -136,7 +179,11 @@ async fn values_expire(store: &Store) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_behaves() {
-    behaves(&Store::Memory(Arc::new(Memory::new("memory", MemorySettings { max_entries: 1000 })))).await;
+    behaves(&Store::Memory(Arc::new(Memory::new(
+        "memory",
+        MemorySettings { max_entries: 1000, max_size: Size::mebibytes(1) },
+    ))))
+    .await;
 }
 
 fn client(servers: &[String], namespace: &str) -> Store {
@@ -255,6 +302,23 @@ async fn a_restart_while_nothing_is_asked_is_not_noticed() {
     }
 }
 
+/// memcached counts whole seconds, and what lives for one may be gone after a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_in_memcached_holds_as_long_as_it_says() {
+    let server = memcached::start();
+    let store = client(&[at(&server)], "");
+    let lifetime = Duration::from_secs(1);
+    for phase in 0..5u8 {
+        let (lock, owner) = ([b"lock_", &[b'a' + phase][..]].concat(), [b'0' + phase]);
+        let until = Instant::now() + lifetime;
+        assert!(ours(store.lock(&lock, &owner, lifetime, b"key", soon()).await.unwrap()).is_some());
+        while store.lock(&lock, b"next", lifetime, b"key", soon()).await.unwrap() == Locked::Theirs {
+            sleep(Duration::from_millis(7)).await;
+        }
+        assert!(Instant::now() >= until, "{phase}: {:?} early", until - Instant::now());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_a_dead_memcached_move_to_another() {
     let (one, two) = (memcached::start(), memcached::start());
@@ -267,7 +331,7 @@ async fn keys_of_a_dead_memcached_move_to_another() {
         assert!(store.get(key.as_bytes(), soon()).await.unwrap().is_some());
         let lock = [b"lock_", key.as_bytes()].concat();
         let locked = store.lock(&lock, b"me", MINUTE, key.as_bytes(), soon()).await.unwrap();
-        assert_eq!(locked, Locked::Ours(Some(b"1".to_vec())));
+        assert_eq!(ours(locked).and_then(|protected| protected.value), Some(b"1".to_vec()));
         assert!(store.unlock(&lock, b"me", soon()).await.unwrap());
     }
 }

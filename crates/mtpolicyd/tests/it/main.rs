@@ -21,6 +21,7 @@ mod postfix;
 mod privileges;
 mod process;
 mod rate_limit;
+mod recipients;
 mod redis;
 mod reload;
 mod servers;

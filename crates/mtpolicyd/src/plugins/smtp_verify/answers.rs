@@ -22,6 +22,9 @@ use tokio::time::Instant;
 /// How much of a digest is part of a key: enough for the configurations of one site.
 const DIGEST_BYTES: usize = 8;
 
+/// What the cache itself needs for an answer, about.
+const ENTRY_BYTES: usize = 500;
+
 /// What was found out about an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
@@ -108,9 +111,14 @@ impl Answers {
             temporary: options.temporary_expire.0.duration(),
         };
         let openpgp = options.check_openpgp == Switch::On;
-        let settings = (manner.clone(), openpgp, lifetimes, options.cache_size.0);
-        let known = setup.kept(settings, |(.., size)| {
-            let known = Cache::builder().max_capacity(*size).expire_after(ByLifetime);
+        let (bytes, count) = (options.cache_memory.0, options.cache_size.0);
+        let settings = (manner.clone(), openpgp, lifetimes, bytes, count);
+        let known = setup.kept(settings, |_| {
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            // With its share of the memory as the least weight of each, no more than the count are there.
+            let share = u32::try_from(bytes / count).unwrap_or(u32::MAX);
+            let known = Cache::builder().max_capacity(bytes).expire_after(ByLifetime);
+            let known = known.weigher(move |key, remembered| weight(key, remembered).max(share));
             // The default policy would refuse what is new once it is full.
             known.eviction_policy(EvictionPolicy::lru()).build()
         });
@@ -213,6 +221,16 @@ fn digest(manner: &Manner, openpgp: bool) -> String {
         let _ = write!(digest, "{byte:02x}");
     }
     digest
+}
+
+/// How much memory an answer takes, about.
+fn weight(key: &Key, remembered: &Remembered) -> u32 {
+    let message = match &remembered.known.findings.judgement {
+        Judgement::Refused(refusal) => refusal.message.capacity(),
+        Judgement::Accepted | Judgement::Unknown(_) => 0,
+    };
+    let bytes = ENTRY_BYTES + key.recipient.len() + key.sender.as_ref().map_or(0, |s| s.len()) + message;
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// Where the answer to a message may be: that for all senders, then that for its own.

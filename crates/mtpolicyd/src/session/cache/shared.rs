@@ -5,7 +5,7 @@
 use super::{Lease, OpenError};
 use crate::session::Session;
 use crate::world::backend::{BackendError, Failure};
-use crate::world::keyvalue::{Lock, Locked, Store};
+use crate::world::keyvalue::{Lock, Locked, Store, Version};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +60,8 @@ struct Kept {
     owner: String,
     /// When the lock is nobody's any more.
     until: Instant,
+    /// What was there when it was locked.
+    version: Version,
     /// The next request of the mail in this daemon waits for it.
     _turn: Turn,
 }
@@ -86,10 +88,10 @@ impl SharedSessions {
         let turn = timeout_at(deadline, turn).await.map_err(|_| OpenError::Locked)?;
         let owner = format!("{}-{}", self.owner, self.locks.fetch_add(1, Ordering::Relaxed));
         match self.lock(instance, &owner, deadline).await {
-            Ok(Some((session, until))) => {
+            Ok(Some((session, version, until))) => {
                 self.note_back();
                 let (sessions, instance) = (self.clone(), instance.to_owned());
-                let kept = Some(Kept { sessions, instance, owner, until, _turn: turn });
+                let kept = Some(Kept { sessions, instance, owner, until, version, _turn: turn });
                 Ok(Lease::Shared(SharedLease { session, kept }))
             }
             Ok(None) => Err(OpenError::Locked),
@@ -108,21 +110,22 @@ impl SharedSessions {
         }
     }
 
-    /// The session and until when it is locked, or `None` if it stays locked by somebody else.
+    /// The session, what the store says of it, and until when it is locked; `None` if it stays locked by
+    /// somebody else.
     async fn lock(
         &self,
         instance: &[u8],
         owner: &str,
         deadline: Instant,
-    ) -> Result<Option<(Session, Instant)>, BackendError> {
+    ) -> Result<Option<(Session, Version, Instant)>, BackendError> {
         let lock = lock_name(instance);
         let lifetime = self.options.lock_timeout;
         for retry in 1..=self.options.lock_max_retry.saturating_add(1) {
             let until = Instant::now() + lifetime;
             match self.store.lock(&lock, owner.as_bytes(), lifetime, instance, deadline).await? {
                 Locked::Ours(stored) => {
-                    let session = stored.and_then(|bytes| Session::from_bytes(&bytes));
-                    return Ok(Some((session.unwrap_or_default(), until)));
+                    let session = stored.value.and_then(|bytes| Session::from_bytes(&bytes));
+                    return Ok(Some((session.unwrap_or_default(), stored.version, until)));
                 }
                 Locked::Theirs => {
                     let wait =
@@ -148,16 +151,22 @@ impl SharedSessions {
     async fn save(&self, session: &Session, kept: &Kept) {
         if Instant::now() >= kept.until {
             // It may be in use by another request now, whose results would be lost.
-            tracing::warn!("a session is not kept: its request took longer than lock_timeout");
+            tracing::warn!("session discarded: its request took longer than lock_timeout");
             return self.unlock(&kept.instance, &kept.owner).await;
         }
         let (bytes, key) = (session.to_bytes(), lock_name(&kept.instance));
-        let lock = Lock { key: &key, owner: kept.owner.as_bytes() };
+        let lock = Lock { key: &key, owner: kept.owner.as_bytes(), version: kept.version };
         let expire = self.options.expire;
         let saved = self.store.set_and_unlock(&kept.instance, &bytes, expire, lock, kept.until).await;
-        if let Err(error) = saved {
-            tracing::info!("a session is not kept: {error}");
-            self.unlock(&kept.instance, &kept.owner).await;
+        match saved {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(
+                "session discarded: the store has lost its lock, and what another request has saved stays"
+            ),
+            Err(error) => {
+                tracing::warn!("session discarded: {error}");
+                self.unlock(&kept.instance, &kept.owner).await;
+            }
         }
     }
 
@@ -244,10 +253,14 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::Size;
     use crate::world::keyvalue::{Memory, MemorySettings};
 
     fn store() -> Store {
-        Store::Memory(Arc::new(Memory::new("memory", MemorySettings { max_entries: 100 })))
+        Store::Memory(Arc::new(Memory::new(
+            "memory",
+            MemorySettings { max_entries: 100, max_size: Size::mebibytes(1) },
+        )))
     }
 
     fn daemon(store: &Store) -> Arc<SharedSessions> {

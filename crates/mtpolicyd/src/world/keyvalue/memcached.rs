@@ -18,7 +18,7 @@ use self::choice::Choice;
 use self::protocol::{MAX_KEY_BYTES, MAX_VALUE_BYTES, Replies, Reply, Request};
 use self::server::{Fault, Server};
 use super::keys::stand_in;
-use super::{Lock, Locked};
+use super::{Lock, Locked, Protected, Version};
 use crate::world::backend::{BackendError, call_deadline};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -40,6 +40,10 @@ const MAX_NAMESPACE_BYTES: usize = 100;
 
 /// How often adding one is begun anew when others make and remove the number meanwhile.
 const MAX_INCREMENTS: usize = 10;
+
+/// Its clock counts whole seconds, and the one that is running counts too: what shall live for a second may be
+/// gone at once.
+const CLOCK_TICK: Duration = Duration::from_secs(1);
 
 /// Servers of memcached; a key lives on one of them.
 pub struct Memcached {
@@ -153,8 +157,9 @@ impl Memcached {
         Err(self.home(&name).refused("a counter is removed as soon as it is made".to_owned()))
     }
 
-    /// Locks `lock` for `owner`, at most for `lifetime`, and reads `key`: in one round trip if both live on
-    /// the same server. If they do not, the key is read once the lock is ours, since it may change before.
+    /// Locks `lock` for `owner`, for at least `lifetime` unless the server loses it, and reads `key`: in one
+    /// round trip if both live on the same server. If they do not, the key is read once the lock is ours,
+    /// since it may change before.
     pub async fn lock(
         &self,
         lock: &[u8],
@@ -167,8 +172,8 @@ impl Memcached {
         let (lock, key_name) = (self.name(lock), self.name(key));
         let together = std::ptr::eq(self.home(&lock), self.home(&key_name));
         let request = |full: &[u8]| {
-            let add = Request::new().add(full, owner, lifetime);
-            if together { add.get(&key_name.full) } else { add }
+            let add = Request::new().add(full, owner, lifetime.saturating_add(CLOCK_TICK));
+            if together { add.gets(&key_name.full) } else { add }
         };
         let (server, replies) = self.call(&lock, request, deadline).await?;
         let mut replies = replies.into_iter();
@@ -177,12 +182,14 @@ impl Memcached {
         }
         // A server may have died just now: the value is where the key is now.
         if together && std::ptr::eq(server, self.home(&key_name)) {
-            return Ok(Locked::Ours(value(server, replies.next())?));
+            return protected(server, replies.next()).map(Locked::Ours);
         }
-        Ok(Locked::Ours(self.get(key, deadline).await?))
+        let (server, replies) = self.call(&key_name, |full| Request::new().gets(full), deadline).await?;
+        protected(server, replies.into_iter().next()).map(Locked::Ours)
     }
 
-    /// Sets what a lock protects and gives the lock back: two round trips where both are on one server.
+    /// Sets what a lock protects and gives the lock back, if the lock still is its owner's and nobody has
+    /// changed the value: whether that was so. Two round trips where both are on one server.
     pub async fn set_and_unlock(
         &self,
         key: &[u8],
@@ -194,14 +201,38 @@ impl Memcached {
         self.check_size(value)?;
         let deadline = self.deadline(deadline);
         let (name, key_name) = (self.name(lock.key), self.name(key));
-        if !std::ptr::eq(self.home(&name), self.home(&key_name)) {
-            self.set(key, value, lifetime, deadline).await?;
-            return self.unlock(lock.key, lock.owner, deadline).await;
+        let (server, replies) = self.call(&name, |full| Request::new().gets(full), deadline).await?;
+        let Some(ours) = version_of_lock(server, replies.first(), lock.owner)? else { return Ok(false) };
+        let set = |full: &[u8]| match lock.version {
+            Version::Unique(cas) => Request::new().set_unchanged(full, value, lifetime, cas),
+            Version::Absent => Request::new().add(full, value, lifetime),
+            Version::Unknown => Request::new().set(full, value, lifetime),
+        };
+        if !std::ptr::eq(server, self.home(&key_name)) {
+            let (server, replies) = self.call(&key_name, set, deadline).await?;
+            let saved = self.is_saved(server, replies.first(), (key, value, lifetime), deadline).await?;
+            self.release(&name, ours, deadline).await?;
+            return Ok(saved);
         }
-        let request = |full: &[u8]| Request::new().set(&key_name.full, value, lifetime).gets(full);
-        let (server, replies) = self.call(&name, request, deadline).await?;
-        yes_or_no(server, replies.first(), &Reply::Stored, None)?;
-        self.unlock_if(&name, lock.owner, server, replies.get(1), deadline).await
+        let both = |full: &[u8]| set(full).delete_unchanged(&name.full, ours);
+        let (server, replies) = self.call(&key_name, both, deadline).await?;
+        self.is_saved(server, replies.first(), (key, value, lifetime), deadline).await
+    }
+
+    /// Whether a value was stored. One that has gone meanwhile is in nobody's way.
+    async fn is_saved(
+        &self,
+        server: &Server,
+        reply: Option<&Reply>,
+        (key, value, lifetime): (&[u8], &[u8], Duration),
+        deadline: Instant,
+    ) -> Result<bool, BackendError> {
+        match reply {
+            Some(Reply::Stored) => Ok(true),
+            Some(Reply::Exists | Reply::NotStored) => Ok(false),
+            Some(Reply::NotFound) => self.add(key, value, lifetime, deadline).await,
+            other => Err(unexpected(server, other)),
+        }
     }
 
     /// Gives a lock back, if it still is this owner's: whether it was.
@@ -209,24 +240,15 @@ impl Memcached {
         let deadline = self.deadline(deadline);
         let name = self.name(lock);
         let (server, replies) = self.call(&name, |full| Request::new().gets(full), deadline).await?;
-        self.unlock_if(&name, owner, server, replies.first(), deadline).await
+        match version_of_lock(server, replies.first(), owner)? {
+            Some(version) => self.release(&name, version, deadline).await,
+            None => Ok(false),
+        }
     }
 
-    /// Removes a lock whose value, as just read, is the owner's and has not changed since.
-    async fn unlock_if(
-        &self,
-        name: &Name<'_>,
-        owner: &[u8],
-        server: &Server,
-        found: Option<&Reply>,
-        deadline: Instant,
-    ) -> Result<bool, BackendError> {
-        let cas = match found {
-            Some(Reply::Value { data, cas, .. }) if data == owner => *cas,
-            Some(Reply::Value { .. } | Reply::Miss) => return Ok(false),
-            other => return Err(unexpected(server, other)),
-        };
-        let request = |full: &[u8]| Request::new().delete_unchanged(full, cas);
+    /// Removes a lock that is still the one that was read: whether it was.
+    async fn release(&self, name: &Name<'_>, version: u64, deadline: Instant) -> Result<bool, BackendError> {
+        let request = |full: &[u8]| Request::new().delete_unchanged(full, version);
         let (server, replies) = self.call(name, request, deadline).await?;
         match replies.first() {
             Some(Reply::Stored) => Ok(true),
@@ -301,6 +323,28 @@ fn value(server: &Server, reply: Option<Reply>) -> Result<Option<Vec<u8>>, Backe
         Some(Reply::Value { flags: 0, data, .. }) => Ok(Some(data)),
         Some(Reply::Value { .. } | Reply::Miss) => Ok(None),
         other => Err(unexpected(server, other.as_ref())),
+    }
+}
+
+/// What a lock protects, from the reply to `gets`.
+fn protected(server: &Server, reply: Option<Reply>) -> Result<Protected, BackendError> {
+    let version = match &reply {
+        Some(Reply::Value { cas, .. }) => Version::Unique(*cas),
+        _ => Version::Absent,
+    };
+    value(server, reply).map(|value| Protected { value, version })
+}
+
+/// Which value a lock is, if it is this owner's.
+fn version_of_lock(
+    server: &Server,
+    found: Option<&Reply>,
+    owner: &[u8],
+) -> Result<Option<u64>, BackendError> {
+    match found {
+        Some(Reply::Value { data, cas, .. }) if data == owner => Ok(Some(*cas)),
+        Some(Reply::Value { .. } | Reply::Miss) => Ok(None),
+        other => Err(unexpected(server, other)),
     }
 }
 

@@ -219,13 +219,13 @@ impl Redis {
         if let Servers::Cluster(_) = self.servers {
             // One after the other: a value read before the lock was ours might change until it is.
             return match self.one(Call::once(lock, [locking]), deadline).await? {
-                Value::Okay => self.get(key, deadline).await.map(Locked::Ours),
+                Value::Okay => self.get(key, deadline).await.map(Locked::ours),
                 _ => Ok(Locked::Theirs),
             };
         }
         let replies = self.call(Call::once(lock, [locking, get(key)]), deadline).await?;
         match <[Value; 2]>::try_from(replies) {
-            Ok([Value::Okay, reply]) => self.read(value(reply)).map(Locked::Ours),
+            Ok([Value::Okay, reply]) => self.read(value(reply)).map(Locked::ours),
             Ok(_) => Ok(Locked::Theirs),
             Err(_) => self.read(Err(unexpected())),
         }
@@ -238,7 +238,7 @@ impl Redis {
     }
 
     /// Sets what a lock protects and gives the lock back, both only if the lock still is its owner's: whether
-    /// it was. In a cluster the two may be on different nodes, and what is set is set in any case.
+    /// it was. In a cluster the two may be on different nodes: the lock is looked at before.
     pub async fn set_and_unlock(
         &self,
         key: &[u8],
@@ -248,8 +248,12 @@ impl Redis {
         deadline: Instant,
     ) -> Result<bool, BackendError> {
         if let Servers::Cluster(_) = self.servers {
-            self.set(key, value, lifetime, deadline).await?;
-            return self.unlock(lock.key, lock.owner, deadline).await;
+            let is_ours = self.get(lock.key, deadline).await?.as_deref() == Some(lock.owner);
+            if is_ours {
+                self.set(key, value, lifetime, deadline).await?;
+                self.unlock(lock.key, lock.owner, deadline).await?;
+            }
+            return Ok(is_ours);
         }
         let milliseconds = lifetime.as_millis().max(1).to_string();
         let arguments = [lock.owner, value, milliseconds.as_bytes()];

@@ -10,7 +10,7 @@ mod statements;
 
 use self::statements::Statements;
 use super::keys::stand_in;
-use super::{Locked, parse_number};
+use super::{Lock, Locked, parse_number};
 use crate::world::backend::{BackendError, Failure, call_deadline};
 use crate::world::clock::Clock;
 use crate::world::sql::{Output, Param, Sql, Statement, Work};
@@ -72,9 +72,7 @@ impl SqlTable {
         lifetime: Duration,
         deadline: Instant,
     ) -> Result<(), BackendError> {
-        let params = vec![name(key), self.value(value)?, until(lifetime)];
-        let set = Statement { sql: self.statements.set.clone(), params };
-        self.run(vec![set], true, deadline).await.map(drop)
+        self.run(vec![self.upsert(key, value, lifetime)?], true, deadline).await.map(drop)
     }
 
     /// Sets a value unless there is one: whether it did. At most 1 MB.
@@ -127,14 +125,40 @@ impl SqlTable {
         if affected(outputs.first()) == 0 {
             return Ok(Locked::Theirs);
         }
-        Ok(Locked::Ours(outputs.get(1).and_then(|output| first_value(&output.rows)).map(decode)))
+        Ok(Locked::ours(outputs.get(1).and_then(|output| first_value(&output.rows)).map(decode)))
+    }
+
+    /// Sets what a lock protects and gives the lock back in one transaction, if it still is its owner's:
+    /// whether it was.
+    pub async fn set_and_unlock(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+        lock: Lock<'_>,
+        deadline: Instant,
+    ) -> Result<bool, BackendError> {
+        if self.get(lock.key, deadline).await?.as_deref() != Some(lock.owner) {
+            return Ok(false);
+        }
+        let work = vec![self.upsert(key, value, lifetime)?, self.release(lock.key, lock.owner)?];
+        self.run(work, true, deadline).await.map(|_| true)
     }
 
     /// Gives a lock back, if it still is this owner's: whether it was.
     pub async fn unlock(&self, lock: &[u8], owner: &[u8], deadline: Instant) -> Result<bool, BackendError> {
-        let params = vec![name(lock), self.value(owner)?, now()];
-        let unlock = Statement { sql: self.statements.unlock.clone(), params };
+        let unlock = self.release(lock, owner)?;
         Ok(affected(self.run(vec![unlock], false, deadline).await?.first()) > 0)
+    }
+
+    fn release(&self, lock: &[u8], owner: &[u8]) -> Result<Statement, BackendError> {
+        let params = vec![name(lock), self.value(owner)?, now()];
+        Ok(Statement { sql: self.statements.unlock.clone(), params })
+    }
+
+    fn upsert(&self, key: &[u8], value: &[u8], lifetime: Duration) -> Result<Statement, BackendError> {
+        let params = vec![name(key), self.value(value)?, until(lifetime)];
+        Ok(Statement { sql: self.statements.set.clone(), params })
     }
 
     fn select(&self, key: &[u8]) -> Statement {

@@ -98,6 +98,11 @@ impl Request {
         self.store("add", key, value, &expiry(lifetime), "")
     }
 
+    /// Sets a key whose value is still the one that `gets` has read.
+    pub(super) fn set_unchanged(self, key: &[u8], value: &[u8], lifetime: Duration, cas: u64) -> Request {
+        self.store("cas", key, value, &expiry(lifetime), &format!(" {cas}"))
+    }
+
     /// Removes a key whose value is still the one that `gets` has read. There is no such command: an empty
     /// value takes its place that has already expired, and so is none.
     pub(super) fn delete_unchanged(self, key: &[u8], cas: u64) -> Request {
