@@ -225,11 +225,14 @@ fn digest(manner: &Manner, openpgp: bool) -> String {
 
 /// How much memory an answer takes, about.
 fn weight(key: &Key, remembered: &Remembered) -> u32 {
-    let message = match &remembered.known.findings.judgement {
-        Judgement::Refused(refusal) => refusal.message.capacity(),
-        Judgement::Accepted | Judgement::Unknown(_) => 0,
+    let text = match &remembered.known.findings.judgement {
+        Judgement::Refused(refusal) => {
+            refusal.message.capacity() + refusal.said.as_ref().map_or(0, String::capacity)
+        }
+        Judgement::NotAsked(why) | Judgement::Unknown(why) => why.capacity(),
+        Judgement::Accepted => 0,
     };
-    let bytes = ENTRY_BYTES + key.recipient.len() + key.sender.as_ref().map_or(0, |s| s.len()) + message;
+    let bytes = ENTRY_BYTES + key.recipient.len() + key.sender.as_ref().map_or(0, |s| s.len()) + text;
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
