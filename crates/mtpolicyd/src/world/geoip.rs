@@ -219,9 +219,31 @@ mod tests {
         for (data, expected) in [(registered, "AT - -"), (flat, "AT EU 64502"), (short, "AT EU -")] {
             assert_eq!(found(&mmdb("other", true, &[("192.0.2.0/24", data)]), "192.0.2.1"), expected);
         }
-        let wrong = mmdb("other", true, &[("192.0.2.0/24", Data::Map(vec![("country", Data::Number(1))]))]);
-        let wrong = Database::from_bytes(wrong).unwrap();
-        assert!(wrong.lookup("192.0.2.1".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn values_of_other_forms_say_nothing() {
+        let text = Data::Text;
+        let map = |key, value| Data::Map(vec![(key, value)]);
+        for (data, expected) in [
+            (map("country", Data::Number(1)), "- - -"),
+            (map("country", text("None")), "- - -"),
+            (map("country", text("DEU")), "- - -"),
+            (map("country", map("names", text("Germany"))), "- - -"),
+            (map("country", map("iso_code", Data::Number(276))), "- - -"),
+            (map("continent", map("names", text("Europe"))), "- - -"),
+            (map("asn", Data::Number(64_500)), "- - 64500"),
+            (map("asn", text("64501")), "- - 64501"),
+            (map("asn", text("as64502")), "- - 64502"),
+            (map("autonomous_system_number", text("64503")), "- - 64503"),
+            (map("autonomous_system_number", text("AS 64504")), "- - 64504"),
+            (map("autonomous_system_number", map("x", text("y"))), "- - -"),
+            (map("asn", text("none")), "- - -"),
+            (text("DE"), "- - -"),
+            (Data::Number(1), "- - -"),
+        ] {
+            assert_eq!(found(&mmdb("other", true, &[("192.0.2.0/24", data)]), "192.0.2.1"), expected);
+        }
     }
 
     #[test]

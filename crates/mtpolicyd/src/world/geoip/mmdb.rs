@@ -36,13 +36,12 @@ const CONTINENT: [Place; 3] = [
     &[PathElement::Key("continent")],
 ];
 
-const ASN: [Place; 2] = [
+/// As a number, or as a text: `AS15169`.
+const ASN: [Place; 3] = [
     &[PathElement::Key("autonomous_system_number")],
     &[PathElement::Key("traits"), PathElement::Key("autonomous_system_number")],
+    &[PathElement::Key("asn")],
 ];
-
-/// The same as a text, `AS15169`.
-const ASN_TEXT: [Place; 1] = [&[PathElement::Key("asn")]];
 
 /// Whether a file is of this format.
 pub(super) fn is_mmdb(bytes: &[u8]) -> bool {
@@ -83,33 +82,33 @@ impl Mmdb {
             found.continent = first(&CONTINENT, code)?;
         }
         if contents.asns {
-            found.asn = match first(&ASN, |place| record.decode_path::<u32>(place))? {
-                None => first(&ASN_TEXT, |place| Ok(text(place)?.and_then(asn_of)))?,
+            found.asn = first(&ASN, |place| match record.decode_path::<u32>(place) {
+                Err(MaxMindDbError::Decoding { .. }) => Ok(text(place)?.and_then(asn_of)),
                 number => number,
-            };
+            })?;
         }
         Ok(found)
     }
 }
 
+/// The number in `AS15169`, `15169` and their like.
 fn asn_of(text: &str) -> Option<u32> {
-    text.strip_prefix("AS")?.parse().ok()
+    let text = text.trim();
+    let number = text.get(..2).filter(|start| start.eq_ignore_ascii_case("AS")).map_or(text, |_| &text[2..]);
+    number.trim().parse().ok()
 }
 
-/// What stands at the first of several places. At some of them another provider has something of another
-/// type; that is an error only where none of the places has what is looked for.
+/// What stands at the first of several places that can be read. Providers put values of other forms there, or
+/// of other types where others have theirs: such a value says nothing, and is no failure.
 fn first<V>(
     places: &[Place],
     at: impl Fn(Place) -> Result<Option<V>, MaxMindDbError>,
 ) -> Result<Option<V>, MaxMindDbError> {
-    let mut mismatch = None;
     for place in places {
         match at(place) {
-            Ok(None) => {}
-            Ok(value) => return Ok(value),
-            Err(error @ MaxMindDbError::Decoding { .. }) => mismatch = Some(error),
-            Err(error) => return Err(error),
+            Ok(None) | Err(MaxMindDbError::Decoding { .. }) => {}
+            found => return found,
         }
     }
-    mismatch.map_or(Ok(None), Err)
+    Ok(None)
 }
