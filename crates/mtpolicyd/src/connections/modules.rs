@@ -8,7 +8,7 @@ use crate::world::backend::{BackendError, Secret};
 use crate::world::keyvalue::{
     Memcached, MemcachedSettings, Memory, MemorySettings, Redis, RedisServer, RedisSettings,
 };
-use crate::world::ldap::{Ldap, LdapSettings};
+use crate::world::ldap::{Deref, Ldap, LdapSettings};
 use crate::world::sql::{Durability, Sql, SqlSettings};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -121,17 +121,25 @@ options! {
         sentinels: Option<String>,
         /// The service to ask the sentinels for.
         service: Option<String>,
+        /// The user of the sentinels, where they have access control lists. `user` is for the server only.
+        sentinel_user: Option<String>,
         /// The password of the sentinels, if they want one. `password` is for the server only.
         sentinel_password: Option<String>,
         /// Nodes of a cluster, `HOST:PORT` separated by commas, instead of a server; one that answers is
         /// enough to find the others.
         cluster: Option<String>,
-        /// The user, for a server with access control lists.
+        /// The user, for a server with access control lists. They have to allow the commands `GET`, `SET`,
+        /// `DEL`, `EVAL`, `EVALSHA`, `TIME`, `INCR`, `PEXPIRE`, `EXPIRE`, `HGET`, `HGETALL`, `HSET`, `HINCRBY` and
+        /// `HDEL`; with `db` also `SELECT`, with sentinels `ROLE`, with a cluster `CLUSTER|SLOTS` and `ASKING`.
+        /// `PING` may be forbidden. With `prefix = "mx1:"` the keys `~mx1:*` are enough. The sentinels have to
+        /// allow `SENTINEL|GET-MASTER-ADDR-BY-NAME`.
         user: Option<String>,
         /// The password, if the server wants one.
         password: Option<String>,
         /// The number of the database.
         db: Count = Count(0),
+        /// What every key begins with, so that several installations can share a server: `mx1:`.
+        prefix: String = "",
         /// How long one call may take; a request's own deadline ends it too.
         timeout: Span = Span(Seconds(1)),
         /// Whether the connection is encrypted and the server's certificate verified; with sentinels, those
@@ -160,14 +168,27 @@ options! {
     }
 }
 
+words! {
+    /// Which aliases a search follows.
+    enum DerefWord {
+        Never = "never",
+        Search = "search",
+        Find = "find",
+        Always = "always",
+    }
+}
+
 options! {
     /// Options of module Ldap.
     struct LdapOptions {
-        /// The server. With `ldaps://` in front of its name, the connection is encrypted from the beginning,
-        /// mostly on `port = 636`, instead of by `starttls`.
+        /// The server: a name or an address, with or without `:PORT`, or a URL: `ldap://HOST:PORT`,
+        /// `ldaps://HOST:PORT`, which is encrypted from the beginning instead of by `starttls`, or
+        /// `ldapi://%2Frun%2Fslapd%2Fldapi`, the path of a UNIX socket, which is never encrypted. Several are
+        /// separated by commas or blanks; the next one is tried when one is unreachable or does not answer
+        /// within its share of `timeout`.
         host: String = "localhost",
-        /// Its port.
-        port: Limit = Limit(389),
+        /// The port of servers that are written without one. Without it 389, and 636 with `ldaps://`.
+        port: Option<Limit>,
         /// Whether the connection is kept for the next request.
         keepalive: Truth = Truth(true),
         /// How long one call may take; a request's own deadline ends it too.
@@ -181,6 +202,9 @@ options! {
         starttls: Truth = Truth(true),
         /// A file of certificates (PEM) of authorities to trust, beside those of the system.
         tls_ca: Option<String>,
+        /// Which aliases a search follows: none (`never`), those below the base (`search`), the base (`find`),
+        /// or all (`always`).
+        deref: DerefWord = DerefWord::Find,
     }
 }
 
@@ -280,8 +304,8 @@ fn redis(options: RedisOptions, section: &Section<'_>) -> Option<Settings> {
     let server = match (options.cluster, options.sentinels, options.service, options.sock) {
         (Some(nodes), ..) => RedisServer::Cluster(list(&nodes)),
         (None, Some(sentinels), Some(service), _) => {
-            let password = options.sentinel_password.map(Secret);
-            RedisServer::Sentinel { sentinels: list(&sentinels), service, password }
+            let (user, password) = (options.sentinel_user, options.sentinel_password.map(Secret));
+            RedisServer::Sentinel { sentinels: list(&sentinels), service, user, password }
         }
         (None, Some(_), None, _) => {
             section.missing("service");
@@ -295,6 +319,7 @@ fn redis(options: RedisOptions, section: &Section<'_>) -> Option<Settings> {
         user: options.user,
         password: options.password.map(Secret),
         db: i64::try_from(options.db.0).unwrap_or(i64::MAX),
+        prefix: options.prefix,
         timeout: options.timeout.0.duration(),
         tls: options.tls.0,
         tls_ca: options.tls_ca,
@@ -310,10 +335,19 @@ fn memcached(options: &MemcachedOptions) -> Settings {
 }
 
 fn ldap(options: LdapOptions, section: &Section<'_>) -> Option<Settings> {
-    let Ok(port) = u16::try_from(options.port.0) else {
-        let message = format!("port: {} is no port", options.port);
-        section.report().error(section.span_of("port"), message, None);
-        return None;
+    let port = options.port.map(|port| u16::try_from(port.0).map_err(|_| port)).transpose();
+    let port = match port {
+        Ok(port) => port,
+        Err(wrong) => {
+            section.report().error(section.span_of("port"), format!("port: {wrong} is no port"), None);
+            return None;
+        }
+    };
+    let deref = match options.deref {
+        DerefWord::Never => Deref::Never,
+        DerefWord::Search => Deref::Search,
+        DerefWord::Find => Deref::Find,
+        DerefWord::Always => Deref::Always,
     };
     if options.binddn.is_some() && options.password.is_none() {
         let message = "binddn without password: the server takes it for nobody";
@@ -328,6 +362,7 @@ fn ldap(options: LdapOptions, section: &Section<'_>) -> Option<Settings> {
         password: Secret(options.password.unwrap_or_default()),
         starttls: options.starttls.0,
         tls_ca: options.tls_ca,
+        deref,
     }))
 }
 

@@ -4,7 +4,7 @@ use crate::lookups::Complaints;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::Value;
-use crate::world::ldap::{Ldap, escape, is_filter};
+use crate::world::ldap::{Ldap, escape, is_filter, without_blanks};
 use std::sync::Arc;
 
 options! {
@@ -37,10 +37,10 @@ options! {
     pub struct LdapUserConfigOptions {
         /// The directory, a `<Connection>` of module Ldap.
         ldap: String = "ldap",
-        /// Where the search begins.
+        /// Where the search begins. If that is an alias, it is followed (see `deref` of the connection).
         basedn: String = "",
         /// What is searched for (RFC 4515); every `%s` stands for the user, whose name can't change the
-        /// filter.
+        /// filter. Blanks between its parts do not count.
         filter: Filter,
         /// The attribute of the request that names the user. Without it nothing is searched for.
         filter_field: String = "sasl_username",
@@ -72,7 +72,7 @@ impl Value for Filter {
         let text = text.trim();
         // The original takes a single condition without the parentheses, too.
         let filter = if text.starts_with('(') { text.to_owned() } else { format!("({text})") };
-        let filter = Filter(filter);
+        let filter = Filter(without_blanks(&filter));
         if is_filter(&filter.of(b"x")) {
             Ok(filter)
         } else {

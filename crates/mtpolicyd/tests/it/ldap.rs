@@ -6,7 +6,7 @@ use crate::support::servers::Server;
 use crate::support::servers::certificates::Certificates;
 use crate::support::servers::slapd::{self, BINDDN, PASSWORD, SUFFIX, TOP};
 use mtpolicyd::world::backend::{BackendError, Failure, Secret};
-use mtpolicyd::world::ldap::{Entry, Ldap, LdapSettings, escape};
+use mtpolicyd::world::ldap::{Deref, Entry, Ldap, LdapSettings, escape};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -26,13 +26,14 @@ fn entries() -> String {
 fn settings(server: &Server) -> LdapSettings {
     LdapSettings {
         host: "127.0.0.1".to_owned(),
-        port: server.port,
+        port: Some(server.port),
         keepalive: true,
         timeout: Duration::from_secs(10),
         binddn: None,
         password: Secret::default(),
         starttls: false,
         tls_ca: None,
+        deref: Deref::Find,
     }
 }
 
@@ -135,9 +136,61 @@ async fn ldaps_is_encrypted_from_the_beginning() {
         let host = "ldaps://127.0.0.1".to_owned();
         // What `starttls` says makes no difference.
         let starttls = finds;
-        let ldap = LdapSettings { host, port, starttls, tls_ca, ..settings(&server) };
+        let ldap = LdapSettings { host, port: Some(port), starttls, tls_ca, ..settings(&server) };
         let found = find(&Ldap::new("ldap", ldap).unwrap(), "(cn=alice)").await;
         assert_eq!(found.is_ok_and(|found| found.len() == 1), finds);
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_named_in_several_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("ldapi");
+    let server = slapd::start_on_socket(&socket, &entries());
+    let (port, socket) = (server.port, socket.display().to_string());
+    let mut hosts = vec![
+        format!("127.0.0.1:{port}"),
+        format!("ldap://127.0.0.1:{port}"),
+        format!("ldap://localhost:{port}/"),
+        format!("ldapi://{}", socket.replace('/', "%2F")),
+        format!("ldapi://{socket}"),
+        // The first one does not listen.
+        format!("127.0.0.1:{}, 127.0.0.1:{port}", crate::support::free_port()),
+    ];
+    if slapd::has_ipv6() {
+        hosts.push(format!("[::1]:{port}"));
+    }
+    for host in hosts {
+        // The port that is written beside the host counts.
+        let ldap = LdapSettings { host: host.clone(), port: Some(1), ..settings(&server) };
+        let found = find(&Ldap::new("ldap", ldap).unwrap(), "(cn=alice)").await;
+        assert_eq!(found.map(|found| found.len()).ok(), Some(1), "{host}");
+    }
+    // What the system knows of who connects is enough on a socket: there is no encryption to wait for.
+    let host = format!("ldapi://{socket}");
+    let ldap = LdapSettings { host, starttls: true, ..settings(&server) };
+    assert_eq!(find(&Ldap::new("ldap", ldap).unwrap(), "(cn=alice)").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_alias_is_followed_where_that_is_wanted() {
+    let alias = |name: &str, of: &str| {
+        format!(
+            "\ndn: ou={name},{SUFFIX}\nobjectClass: alias\nobjectClass: extensibleObject\nou: {name}\n\
+             aliasedObjectName: {of}\n"
+        )
+    };
+    let ldif = format!(
+        "{TOP}\ndn: ou=users,{SUFFIX}\nobjectClass: organizationalUnit\nou: users\n\
+         \ndn: cn=max,ou=users,{SUFFIX}\nobjectClass: inetOrgPerson\ncn: max\nsn: max\n{}",
+        alias("staff", &format!("ou=users,{SUFFIX}")),
+    );
+    let server = slapd::start(&ldif, None, "");
+    let base = format!("ou=staff,{SUFFIX}");
+    for (deref, finds) in [(Deref::Never, 0), (Deref::Search, 0), (Deref::Find, 1), (Deref::Always, 1)] {
+        let ldap = Ldap::new("ldap", LdapSettings { deref, ..settings(&server) }).unwrap();
+        let found = ldap.search(&base, "(cn=max)", &[], 2, soon()).await.unwrap();
+        assert_eq!(found.len(), finds, "{deref:?}");
     }
 }
 

@@ -23,6 +23,7 @@ mod process;
 mod rate_limit;
 mod recipients;
 mod redis;
+mod redis_rights;
 mod reload;
 mod servers;
 mod sessions;

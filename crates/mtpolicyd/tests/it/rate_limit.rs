@@ -216,6 +216,7 @@ async fn the_script_decides_as_memory_does() {
             user: None,
             password: None,
             db: 0,
+            prefix: String::new(),
             timeout: Duration::from_secs(20),
             tls: false,
             tls_ca: None,

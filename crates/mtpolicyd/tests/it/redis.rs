@@ -27,7 +27,8 @@ const BACK: Duration = Duration::from_secs(5);
 
 fn settings(server: RedisServer) -> RedisSettings {
     let (user, password, tls_ca) = (None, None, None);
-    RedisSettings { server, user, password, db: 0, timeout: TIMEOUT, tls: false, tls_ca }
+    let prefix = String::new();
+    RedisSettings { server, user, password, db: 0, prefix, timeout: TIMEOUT, tls: false, tls_ca }
 }
 
 fn tcp(server: &Server) -> RedisSettings {
@@ -295,7 +296,7 @@ async fn a_frozen_server_gives_nobody_the_reply_of_another() {
 }
 
 fn sentinels_of(sentinels: Vec<String>, service: &str) -> RedisServer {
-    RedisServer::Sentinel { sentinels, service: service.to_owned(), password: None }
+    RedisServer::Sentinel { sentinels, service: service.to_owned(), user: None, password: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -323,6 +324,7 @@ async fn sentinels_lead_to_the_master_and_to_its_successor() {
     let with = |password: Option<&str>| RedisServer::Sentinel {
         sentinels: vec![at(sentinel.port)],
         service: "mail".to_owned(),
+        user: None,
         password: password.map(|password| Secret(password.to_owned())),
     };
     let error = open(settings(with(None))).ping(soon()).await.unwrap_err();

@@ -11,7 +11,7 @@ mod sentinel;
 mod trouble;
 
 use super::{Lock, Locked};
-use crate::world::backend::{BackendError, Breaker, Secret, call_deadline};
+use crate::world::backend::{BackendError, Breaker, Failure, Secret, call_deadline};
 use crate::world::tls;
 use call::{Call, Servers};
 use cluster::Cluster;
@@ -19,6 +19,7 @@ use link::{Access, Address, Login};
 use node::{Node, Target};
 use redis::{Cmd, Value, cmd};
 use script::{Lua, is_unknown, texts, unexpected};
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -35,6 +36,8 @@ pub struct RedisSettings {
     pub password: Option<Secret>,
     /// The number of the database.
     pub db: i64,
+    /// What every key begins with.
+    pub prefix: String,
     /// How long one call may take.
     pub timeout: Duration,
     /// Whether the connection is encrypted, and the server's certificate verified.
@@ -56,6 +59,8 @@ pub enum RedisServer {
         sentinels: Vec<String>,
         /// The name of the service.
         service: String,
+        /// The user of the sentinels' access control lists, if any.
+        user: Option<String>,
         /// The password of the sentinels, if they want one.
         password: Option<Secret>,
     },
@@ -87,7 +92,8 @@ static SET_AND_UNLOCK: LazyLock<Lua<'static>> = LazyLock::new(|| {
     )
 });
 
-/// A Redis. Keys are what callers pass, so that tickets, sessions and locks of the original are found.
+/// A Redis. Keys are what callers pass, behind the prefix of the connection; without one, tickets, sessions
+/// and locks of the original are found.
 ///
 /// All callers share one connection to a server, and so round trips. A call that is given up closes it for
 /// those who come later.
@@ -95,6 +101,7 @@ pub struct Redis {
     breaker: Arc<Breaker>,
     servers: Servers,
     timeout: Duration,
+    prefix: String,
 }
 
 impl Redis {
@@ -109,9 +116,13 @@ impl Redis {
                 return Err(format!("tls: the socket {path} is not encrypted"));
             }
             RedisServer::Unix(path) => one(Target::Address(Address::Unix(path))),
-            RedisServer::Sentinel { sentinels, service, password } => {
+            RedisServer::Sentinel { sentinels, service, user, password } => {
                 let sentinels = addresses("sentinels", &sentinels, sentinel::PORT)?;
-                let login = Login { password: password.and_then(not_empty), ..Login::default() };
+                let password = password.and_then(not_empty);
+                if user.is_some() && password.is_none() {
+                    return Err("sentinel_user: a user needs a password".to_owned());
+                }
+                let login = Login { user, password, ..Login::default() };
                 one(Target::Master(sentinel::Service { name: service, sentinels, login }))
             }
             RedisServer::Cluster(_) if settings.db != 0 => {
@@ -122,7 +133,7 @@ impl Redis {
                 Servers::Cluster(Cluster::new(seeds, access, breaker.clone()))
             }
         };
-        Ok(Redis { breaker, servers, timeout: settings.timeout })
+        Ok(Redis { breaker, servers, timeout: settings.timeout, prefix: settings.prefix })
     }
 
     /// The name of the connection.
@@ -130,9 +141,19 @@ impl Redis {
         self.breaker.connection()
     }
 
-    /// Whether it answers. For the log at the start.
+    /// Whether it answers, be it that the command is not allowed. For the log at the start.
     pub async fn ping(&self, deadline: Instant) -> Result<(), BackendError> {
-        self.call(Call::repeatable(b"", [cmd("PING")]), deadline).await.map(drop)
+        match self.call(Call::repeatable(b"", [cmd("PING")]), deadline).await {
+            Err(BackendError { failure: Failure::Refused(answer), .. }) if trouble::is_forbidden(&answer) => {
+                Ok(())
+            }
+            answered => answered.map(drop),
+        }
+    }
+
+    /// A key as the server has it.
+    fn key<'a>(&self, key: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.prefix.is_empty() { key.into() } else { [self.prefix.as_bytes(), key].concat().into() }
     }
 
     /// Runs a script (Lua), all keys of which have to be on one server: its reply as a list of texts. A
@@ -146,7 +167,8 @@ impl Redis {
         args: &[Vec<u8>],
         deadline: Instant,
     ) -> Result<Vec<Vec<u8>>, BackendError> {
-        let keys: Vec<_> = keys.iter().map(Vec::as_slice).collect();
+        let keys: Vec<_> = keys.iter().map(|key| self.key(key)).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         let args: Vec<_> = args.iter().map(Vec::as_slice).collect();
         let reply = self.run(&Lua::new(script), &keys, &args, Call::once, deadline).await?;
         self.read(texts(reply))
@@ -154,6 +176,7 @@ impl Redis {
 
     /// The value of a key.
     pub async fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, BackendError> {
+        let key = &*self.key(key);
         let reply = self.one(Call::repeatable(key, [get(key)]), deadline).await?;
         self.read(value(reply))
     }
@@ -166,6 +189,7 @@ impl Redis {
         lifetime: Duration,
         deadline: Instant,
     ) -> Result<(), BackendError> {
+        let key = &*self.key(key);
         self.one(Call::repeatable(key, [set(key, value, lifetime)]), deadline).await.map(drop)
     }
 
@@ -179,12 +203,14 @@ impl Redis {
         lifetime: Duration,
         deadline: Instant,
     ) -> Result<bool, BackendError> {
+        let key = &*self.key(key);
         let reply = self.one(Call::once(key, [add(key, value, lifetime)]), deadline).await?;
         Ok(reply == Value::Okay)
     }
 
     /// Forgets a key: whether there was one.
     pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
+        let key = &*self.key(key);
         let mut delete = cmd("DEL");
         delete.arg(key);
         let reply = self.one(Call::repeatable(key, [delete]), deadline).await?;
@@ -201,6 +227,7 @@ impl Redis {
         deadline: Instant,
     ) -> Result<u64, BackendError> {
         let lifetime = milliseconds(lifetime).to_string();
+        let key = &*self.key(key);
         let reply = self.run(&INCREMENT, &[key], &[lifetime.as_bytes()], Call::once, deadline).await?;
         self.read(number(&reply))
     }
@@ -215,6 +242,7 @@ impl Redis {
         key: &[u8],
         deadline: Instant,
     ) -> Result<Locked, BackendError> {
+        let (lock, of) = (&*self.key(lock), &*self.key(key));
         let locking = add(lock, owner, lifetime);
         if let Servers::Cluster(_) = self.servers {
             // One after the other: a value read before the lock was ours might change until it is.
@@ -223,7 +251,7 @@ impl Redis {
                 _ => Ok(Locked::Theirs),
             };
         }
-        let replies = self.call(Call::once(lock, [locking, get(key)]), deadline).await?;
+        let replies = self.call(Call::once(lock, [locking, get(of)]), deadline).await?;
         match <[Value; 2]>::try_from(replies) {
             Ok([Value::Okay, reply]) => self.read(value(reply)).map(Locked::ours),
             Ok(_) => Ok(Locked::Theirs),
@@ -233,6 +261,7 @@ impl Redis {
 
     /// Gives a lock back, if it still is this owner's: whether it was.
     pub async fn unlock(&self, lock: &[u8], owner: &[u8], deadline: Instant) -> Result<bool, BackendError> {
+        let lock = &*self.key(lock);
         let reply = self.run(&UNLOCK, &[lock], &[owner], Call::repeatable, deadline).await?;
         self.read(number(&reply)).map(|deleted| deleted > 0)
     }
@@ -255,9 +284,10 @@ impl Redis {
             }
             return Ok(is_ours);
         }
+        let keys = [&*self.key(lock.key), &*self.key(key)];
         let milliseconds = lifetime.as_millis().max(1).to_string();
         let arguments = [lock.owner, value, milliseconds.as_bytes()];
-        let reply = self.run(&SET_AND_UNLOCK, &[lock.key, key], &arguments, Call::once, deadline).await?;
+        let reply = self.run(&SET_AND_UNLOCK, &keys, &arguments, Call::once, deadline).await?;
         self.read(number(&reply)).map(|done| done > 0)
     }
 
@@ -364,7 +394,8 @@ mod tests {
 
     fn settings(server: RedisServer) -> RedisSettings {
         let (user, password, tls_ca) = (None, None, None);
-        RedisSettings { server, user, password, db: 0, timeout: Duration::from_secs(1), tls: false, tls_ca }
+        let (db, prefix, timeout) = (0, String::new(), Duration::from_secs(1));
+        RedisSettings { server, user, password, db, prefix, timeout, tls: false, tls_ca }
     }
 
     fn mistake(settings: RedisSettings) -> String {
@@ -377,6 +408,7 @@ mod tests {
         let sentinels = |sentinels: &[&str]| RedisServer::Sentinel {
             sentinels: sentinels.iter().map(|sentinel| sentinel.to_string()).collect(),
             service: "mail".to_owned(),
+            user: None,
             password: None,
         };
         assert!(Redis::new("redis", tcp()).is_ok());

@@ -2,10 +2,11 @@
 //!
 //! Knows: TCP, STARTTLS, bind and search as ldap3 does them. Must not know: how long to wait, who waits.
 
-use super::{Entry, LdapSettings};
+use super::server::Server;
+use super::{Deref, Entry, LdapSettings};
 use crate::world::backend::Secret;
 use crate::world::tls;
-use ldap3::{LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchOptions, StdStream};
+use ldap3::{DerefAliases, LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchOptions, StdStream};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::future::poll_fn;
@@ -13,9 +14,12 @@ use std::net::Ipv6Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use tokio::net::TcpStream;
+use std::time::Duration;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 /// Codes of results (RFC 4511, appendix A): all is well; there are more entries than were asked for; the
 /// server can't look now.
@@ -40,70 +44,114 @@ pub(super) struct Search<'a> {
     pub attributes: &'a [String],
     /// Entries, at most.
     pub limit: usize,
+    /// Which aliases are followed.
+    pub deref: Deref,
 }
 
 /// How to open a connection.
 pub(super) struct Opener {
-    /// A name or an address, without brackets.
-    host: String,
-    port: u16,
+    doors: Vec<Door>,
+    /// Which of them was opened last, and so is tried first.
+    last: AtomicUsize,
+    /// How long one may take, where another follows.
+    limit: Duration,
+    binddn: Option<String>,
+    password: Secret,
+}
+
+/// One server, and how it is spoken to.
+struct Door {
+    server: Server,
     /// What ldap3 takes the name in the certificate from.
     url: String,
     starttls: bool,
     /// With whom to encrypt, if at all.
     tls: Option<Arc<ClientConfig>>,
-    binddn: Option<String>,
-    password: Secret,
 }
 
 impl Opener {
     /// The error says what is wrong with a setting.
     pub fn new(settings: &LdapSettings) -> Result<Opener, String> {
-        let (scheme, host) = settings.host.split_once("://").unwrap_or(("ldap", &settings.host));
-        let host = host.trim_end_matches('/').trim_start_matches('[').trim_end_matches(']').to_owned();
-        let encrypted = match scheme {
-            "ldap" => settings.starttls,
-            "ldaps" => true,
-            _ => return Err(format!("host: `{scheme}` is neither ldap nor ldaps")),
-        };
-        let name = ServerName::try_from(host.clone());
-        let name = name.map_err(|_| format!("host: `{host}` is neither a name nor an address"))?;
-        let is_ipv6 = host.parse::<Ipv6Addr>().is_ok();
-        let ca = settings.tls_ca.as_deref();
-        let tls = match encrypted {
-            false => None,
-            // ldap3 can't find the address between the brackets that a URL has around it.
-            true if is_ipv6 => Some(tls::client_config_for(ca, name)?),
-            true => Some(tls::client_config(ca)?),
-        };
-        let url = format!("{scheme}://{}", if is_ipv6 { "localhost" } else { &host });
-        let starttls = encrypted && scheme == "ldap";
+        let servers = Server::parse_list(&settings.host, settings.port)?;
+        let doors: Vec<_> =
+            servers.into_iter().map(|server| Door::new(server, settings)).collect::<Result<_, _>>()?;
+        let tries = u32::try_from(doors.len()).unwrap_or(u32::MAX);
         let binddn = settings.binddn.clone().filter(|dn| !dn.is_empty());
-        Ok(Opener {
-            host,
-            port: settings.port,
-            url,
-            starttls,
-            tls,
-            binddn,
-            password: settings.password.clone(),
-        })
+        let (limit, password) = (settings.timeout / tries.max(1), settings.password.clone());
+        Ok(Opener { doors, last: AtomicUsize::new(0), limit, binddn, password })
     }
 
     /// A connection that is encrypted and bound as it should be, and so one that the server has answered on;
-    /// or why there is none.
+    /// or why there is none. Of several servers the one that was used last is tried first, then the others in
+    /// their order.
     pub async fn open(&self) -> Result<Link, String> {
-        guarded(self.connect()).await.unwrap_or_else(|| Err(NOT_LDAP.to_owned()))
+        let first = self.last.load(Ordering::Relaxed);
+        let others = (0..self.doors.len()).filter(|number| *number != first);
+        let mut failures = Vec::new();
+        for number in std::iter::once(first).chain(others) {
+            let Some(door) = self.doors.get(number) else { continue };
+            let opened = guarded(door.open(self.binddn.as_deref(), &self.password));
+            let opened = if self.doors.len() == 1 {
+                opened.await
+            } else {
+                timeout(self.limit, opened)
+                    .await
+                    .unwrap_or_else(|_| Some(Err(door.failed("no answer in time"))))
+            };
+            match opened.unwrap_or_else(|| Err(NOT_LDAP.to_owned())) {
+                Ok(link) => {
+                    self.last.store(number, Ordering::Relaxed);
+                    return Ok(link);
+                }
+                Err(why) => failures.push(why),
+            }
+        }
+        Err(failures.join("; "))
     }
 
-    async fn connect(&self) -> Result<Link, String> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
-        let stream = stream.and_then(|stream| {
-            stream.set_nodelay(true)?;
-            stream.into_std()
-        });
-        let stream = stream.map_err(|error| format!("{}: {error}", self.host))?;
-        let mut settings = LdapConnSettings::new().set_std_stream(StdStream::Tcp(stream));
+    /// The server that was used last can't look now: another one is tried first the next time.
+    pub fn avoid_last(&self) {
+        let last = self.last.load(Ordering::Relaxed);
+        self.last.store((last + 1) % self.doors.len(), Ordering::Relaxed);
+    }
+}
+
+impl Door {
+    fn new(server: Server, settings: &LdapSettings) -> Result<Door, String> {
+        let ca = settings.tls_ca.as_deref();
+        let (host, ldaps) = match &server {
+            // Nobody else can listen to a socket.
+            Server::Unix(_) => {
+                return Ok(Door { server, url: "ldapi:///".to_owned(), starttls: false, tls: None });
+            }
+            Server::Tcp { host, ldaps, .. } => (host.clone(), *ldaps),
+        };
+        let is_ipv6 = host.parse::<Ipv6Addr>().is_ok();
+        let tls = if !ldaps && !settings.starttls {
+            None
+        } else if is_ipv6 {
+            // ldap3 can't find the address between the brackets that a URL has around it.
+            let name = ServerName::try_from(host.clone());
+            let name = name.map_err(|_| format!("host: `{host}` is neither a name nor an address"))?;
+            Some(tls::client_config_for(ca, name)?)
+        } else {
+            Some(tls::client_config(ca)?)
+        };
+        let scheme = if ldaps { "ldaps" } else { "ldap" };
+        let url = format!("{scheme}://{}", if is_ipv6 { "localhost" } else { &host });
+        Ok(Door { server, url, starttls: !ldaps && settings.starttls, tls })
+    }
+
+    fn failed(&self, why: impl std::fmt::Display) -> String {
+        match &self.server {
+            Server::Tcp { host, .. } => format!("{host}: {why}"),
+            Server::Unix(path) => format!("{path}: {why}"),
+        }
+    }
+
+    async fn open(&self, binddn: Option<&str>, password: &Secret) -> Result<Link, String> {
+        let stream = self.connect().await.map_err(|error| self.failed(error))?;
+        let mut settings = LdapConnSettings::new().set_std_stream(stream);
         if let Some(tls) = &self.tls {
             settings = settings.set_starttls(self.starttls).set_config(tls.clone());
         }
@@ -114,8 +162,19 @@ impl Opener {
             let _ = connection.drive().await;
         });
         let mut link = Link { handle, driver: driver.abort_handle() };
-        link.bind(self.binddn.as_deref(), &self.password).await?;
+        link.bind(binddn, password).await?;
         Ok(link)
+    }
+
+    async fn connect(&self) -> std::io::Result<StdStream> {
+        match &self.server {
+            Server::Unix(path) => Ok(StdStream::Unix(UnixStream::connect(path).await?.into_std()?)),
+            Server::Tcp { host, port, .. } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                Ok(StdStream::Tcp(stream.into_std()?))
+            }
+        }
     }
 }
 
@@ -146,7 +205,13 @@ impl Link {
             LdapError::FilterParsing => Trouble::Refused(format!("{}: this is no filter", what())),
             other => Trouble::Lost(format!("search: {}", cause(other))),
         };
-        let handle = self.handle.with_search_options(SearchOptions::new().sizelimit(limit));
+        let deref = match search.deref {
+            Deref::Never => DerefAliases::Never,
+            Deref::Search => DerefAliases::Searching,
+            Deref::Find => DerefAliases::Finding,
+            Deref::Always => DerefAliases::Always,
+        };
+        let handle = self.handle.with_search_options(SearchOptions::new().sizelimit(limit).deref(deref));
         let begun = handle.streaming_search(search.base, Scope::Subtree, search.filter, search.attributes);
         let mut answers = begun.await.map_err(failed)?;
         let mut entries = Vec::new();

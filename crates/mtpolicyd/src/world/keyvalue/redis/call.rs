@@ -60,6 +60,8 @@ enum Reply {
     Ask(Address),
     /// It is a replica, and changes nothing.
     ReadOnly(String),
+    /// It can't serve yet: it reads its data, or has lost its master.
+    NotYet(String),
 }
 
 impl Servers {
@@ -85,11 +87,19 @@ impl Servers {
                         format!("the key is at {address}: this is a cluster; name its nodes in `cluster`");
                     return Err(Trouble::Refused(text));
                 }
+                (Ok(Reply::NotYet(answer)), Servers::Cluster(cluster)) => {
+                    let error = Trouble::Known(node.failed(&answer));
+                    node = cluster.successor(&node, call.key, deadline).await.ok_or(error)?;
+                }
                 (Ok(Reply::ReadOnly(answer)), _) if repeated => return Err(Trouble::Refused(answer)),
+                (Ok(Reply::NotYet(answer)), _) if repeated => {
+                    return Err(Trouble::Known(node.failed(&answer)));
+                }
                 (Err(Trouble::Lost(cause)), _) if repeated || !call.repeatable => {
                     return Err(Trouble::Lost(cause));
                 }
-                (Ok(Reply::ReadOnly(_)) | Err(Trouble::Lost(_)), _) => {
+                // Nothing was done. Behind the same address there may be another server by now.
+                (Ok(Reply::ReadOnly(_) | Reply::NotYet(_)) | Err(Trouble::Lost(_)), _) => {
                     repeated = true;
                     node = self.owner_now(call.key, deadline).await?;
                 }
@@ -133,8 +143,8 @@ async fn send(node: &Arc<Node>, call: &Call<'_>, asking: bool, deadline: Instant
     // Without replies, the connection goes with `in_use`.
     let replies = replies.map_err(late)?.map_err(|error| Trouble::Lost(text_of(&error)))?;
     let reply = judge(node, replies);
-    // A connection to what has become a replica is of no further use.
-    if !matches!(reply, Ok(Reply::ReadOnly(_)) | Err(Trouble::Known(_))) {
+    // A connection to what has become a replica, or can't serve, is of no further use.
+    if !matches!(reply, Ok(Reply::ReadOnly(_) | Reply::NotYet(_)) | Err(Trouble::Known(_))) {
         in_use.answered();
     }
     reply
@@ -153,9 +163,7 @@ fn judge(node: &Arc<Node>, replies: Vec<Value>) -> Result<Reply, Trouble> {
         Some(ServerErrorKind::Moved) => other_server(node, error).map(Reply::Moved),
         Some(ServerErrorKind::Ask) => other_server(node, error).map(Reply::Ask),
         Some(ServerErrorKind::ReadOnly) => Ok(Reply::ReadOnly(answer)),
-        Some(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
-            Err(Trouble::Known(node.failed(&answer)))
-        }
+        Some(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => Ok(Reply::NotYet(answer)),
         // A script, mostly of somebody else, has kept it from serving for seconds.
         None if error.code() == "BUSY" => Err(Trouble::Known(node.failed(&answer))),
         Some(ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain) => Err(Trouble::Down(answer)),

@@ -2,7 +2,7 @@
 //!
 //! Knows: sockets, TLS, the login. Must not know: which server is the right one for a key.
 
-use super::trouble::{Trouble, on_opening};
+use super::trouble::{Trouble, is_forbidden, on_opening, text_of};
 use crate::world::backend::Secret;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, RedisError, Value, cmd};
@@ -115,8 +115,12 @@ impl Access {
     /// Opens a connection to a server, which has shown that it serves.
     pub(super) async fn open(&self, address: &Address) -> Result<Link, Trouble> {
         let link = self.connect(address).await?;
-        self.ask(&link, address, "PING", &[]).await?;
-        Ok(link)
+        let reply = link.connection.clone().send_packed_command(&cmd("PING")).await;
+        match reply.and_then(Value::extract_error) {
+            // Access control lists may forbid the question, and that is an answer too.
+            Err(error) if !is_forbidden(&text_of(&error)) => Err(self.on_opening(&error, address)),
+            _ => Ok(link),
+        }
     }
 
     /// Opens a connection to a server that has to be a master.
@@ -140,7 +144,11 @@ impl Access {
         question.arg(arguments);
         let reply = link.connection.clone().send_packed_command(&question).await;
         let reply = reply.and_then(Value::extract_error);
-        reply.map_err(|error| on_opening(&error, &address.to_string(), self.login.password.as_ref()))
+        reply.map_err(|error| self.on_opening(&error, address))
+    }
+
+    fn on_opening(&self, error: &RedisError, address: &Address) -> Trouble {
+        on_opening(error, &address.to_string(), self.login.password.as_ref())
     }
 
     /// Opens a connection and logs in.
@@ -175,8 +183,7 @@ impl Access {
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE);
         let opened = MultiplexedConnection::new_with_config(&info, stream, config).await;
-        let (connection, driver) =
-            opened.map_err(|error| on_opening(&error, &address.to_string(), self.login.password.as_ref()))?;
+        let (connection, driver) = opened.map_err(|error| self.on_opening(&error, address))?;
         let link = Link { connection, driver: Arc::new(Driver(tokio::spawn(driver))) };
         if let Some(Secret(password)) = &self.login.password {
             let user = self.login.user.as_deref();

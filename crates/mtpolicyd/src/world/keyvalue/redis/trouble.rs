@@ -48,6 +48,11 @@ pub(super) fn on_opening(error: &RedisError, place: &str, secret: Option<&Secret
     }
 }
 
+/// Whether an answer of a server says that a command is not for us, which proves that it answers.
+pub(super) fn is_forbidden(answer: &str) -> bool {
+    answer.starts_with("NOPERM") || answer.starts_with("ERR unknown command")
+}
+
 /// An error of the library in words, without its type names.
 pub(super) fn text_of(error: &RedisError) -> String {
     match (error.code(), error.detail()) {

@@ -42,6 +42,12 @@ pub fn start_on(host: &str, ldif: &str, certificates: Option<&Certificates>, ext
     start_at(&format!("ldap://{host}:$PORT/"), ldif, certificates, extra)
 }
 
+/// The same, and on a UNIX socket.
+pub fn start_on_socket(path: &std::path::Path, ldif: &str) -> Server {
+    let path = path.display().to_string().replace('/', "%2F");
+    start_at(&format!("ldapi://{path}"), ldif, None, "")
+}
+
 /// The same, and at another URL with another port: the server and that port.
 pub fn start_encrypted(ldif: &str, certificates: &Certificates) -> (Server, u16) {
     let port = free_port();
