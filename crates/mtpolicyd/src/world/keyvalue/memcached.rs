@@ -19,7 +19,7 @@ use self::protocol::{MAX_KEY_BYTES, MAX_VALUE_BYTES, Replies, Reply, Request};
 use self::server::{Fault, Server};
 use super::keys::stand_in;
 use super::{Lock, Locked, Protected, Version};
-use crate::world::backend::{BackendError, call_deadline};
+use crate::world::backend::{BackendError, Failure, call_deadline};
 use std::borrow::Cow;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -89,8 +89,15 @@ impl Memcached {
 
     /// The value of a key.
     pub async fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, BackendError> {
+        let deadline = self.deadline(deadline);
         let name = self.name(key);
-        let (server, replies) = self.call(&name, |full| Request::new().get(full), deadline).await?;
+        let ask = || self.call(&name, |full| Request::new().get(full), deadline);
+        let answered = match ask().await {
+            // The connection was kept from before, and the server has closed it meanwhile.
+            Err(BackendError { failure: Failure::Down(_), .. }) => ask().await,
+            answered => answered,
+        };
+        let (server, replies) = answered?;
         value(server, replies.into_iter().next())
     }
 
@@ -386,6 +393,26 @@ mod tests {
         assert_eq!(error(&["a:x"], ""), Some(port.to_owned()));
         assert!(error(&["a"], "a b").is_some_and(|error| error.contains("namespace")));
         assert!(error(&["a"], &"x".repeat(101)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_value_is_asked_for_again_where_the_connection_was_closed() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            for number in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 256]).await;
+                if number > 0 {
+                    let _ = stream.write_all(b"END\r\n").await;
+                    let _ = stream.read(&mut [0; 256]).await;
+                }
+            }
+        });
+        let memcached = Memcached::new("m", settings(&[&address], "")).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        assert_eq!(memcached.get(b"key", deadline).await.unwrap(), None);
     }
 
     #[test]
