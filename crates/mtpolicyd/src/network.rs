@@ -8,6 +8,12 @@ pub use scope::{Scope, embedded_v4, scope};
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// Returns the address that an attribute holds, such as `client_address`, or `None` if it holds none. An IPv4
+/// address that is written as one of IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
+pub fn address_of(value: &[u8]) -> Option<IpAddr> {
+    str::from_utf8(value).ok()?.parse().ok().map(|ip: IpAddr| ip.to_canonical())
+}
+
 /// The addresses that begin with the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network {
@@ -97,6 +103,15 @@ mod tests {
         for bad in ["", "192.0.2.0/33", "192.0.256", "1.2.3.4.5", "example", "::/129", "192.0.2/24", "1..2"] {
             assert_eq!(Network::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn an_address_of_ipv4_is_one_however_it_is_written() {
+        let of = |text: &str| address_of(text.as_bytes()).map(|ip| ip.to_string());
+        assert_eq!(of("::ffff:192.0.2.1").as_deref(), Some("192.0.2.1"));
+        assert_eq!(of("::FFFF:c000:201").as_deref(), Some("192.0.2.1"));
+        assert_eq!(of("2001:DB8::1").as_deref(), Some("2001:db8::1"));
+        assert_eq!((of("unknown"), of(""), address_of(b"\xff")), (None, None, None));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Knows: SPF, sessions, what a plugin gets. Must not know: any plugin, the chain.
 
+use crate::network::address_of;
 use crate::plugin::Cx;
 use crate::session::Session;
 use crate::value::{Count, Seconds, Span};
@@ -123,8 +124,7 @@ fn recall(session: &Session, request: &spf::Request) -> Option<bool> {
 
 /// The client of a request, if it has an address.
 pub fn client_of(request: &Request) -> Option<IpAddr> {
-    let address: IpAddr = str::from_utf8(request.get("client_address")?).ok()?.parse().ok()?;
-    Some(address.to_canonical())
+    address_of(request.get("client_address")?)
 }
 
 /// What the client of a request calls itself, if it does.

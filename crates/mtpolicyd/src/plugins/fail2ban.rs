@@ -1,10 +1,10 @@
 //! `Fail2Ban`: has fail2ban ban the client.
 
+use crate::network::address_of;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Seconds, Span, Switch};
 use crate::world::fail2ban::{self, Outcome, check_jail};
-use std::net::IpAddr;
 
 options! {
     /// Has the client banned by fail2ban, whose firewall rules then keep it away.
@@ -68,9 +68,8 @@ impl Plugin for Fail2Ban {
             return Ok(Verdict::Next);
         }
         let client = cx.attribute("client_address")?;
-        let ip = std::str::from_utf8(client).ok().and_then(|client| client.parse::<IpAddr>().ok());
         // Postfix says `unknown` of a client that has none.
-        let Some(ip) = ip.map(|ip| ip.to_canonical()) else { return Ok(Verdict::Next) };
+        let Some(ip) = address_of(client) else { return Ok(Verdict::Next) };
         if ip.is_loopback() || ip.is_unspecified() {
             self.notes.note(format_args!("{ip} is this machine and is not banned"));
             return Ok(Verdict::Next);

@@ -1,9 +1,9 @@
 //! `GeoIPLookup`: where does the client come from?
 
+use crate::network::address_of;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::world::geoip::{Code, Contents, DatabaseFile, Found, open};
-use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -126,7 +126,7 @@ impl Files {
         has: fn(Contents) -> bool,
         wanted: &str,
     ) -> Result<(Found, Contents), Error> {
-        let ip = client.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        let ip = address_of(client.as_bytes());
         let ipv6 = self.ipv6.as_ref().filter(|_| ip.is_some_and(|ip| ip.is_ipv6()));
         let file = ipv6.unwrap_or(&self.all);
         let failed = |cause: String| Error::service("GeoIP", cause);

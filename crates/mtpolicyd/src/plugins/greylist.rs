@@ -4,12 +4,13 @@ mod awl;
 mod awl_table;
 mod client;
 mod place;
+mod sender;
 #[cfg(test)]
 mod tests;
 mod ticket;
 mod whitelist;
 
-use crate::fields::Scoring;
+use crate::fields::{Scoring, Template};
 use crate::options::{OptionSpec, Options, Repeated, UserConfig, options};
 use crate::pattern::MatchError;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
@@ -23,6 +24,9 @@ use awl::{Awl, AwlOptions, domain_of};
 use client::{ClientKey, Clients, IPV6_LONGEST, Prefix};
 use place::read_block;
 use postfix_policy::Request;
+use sender::without_tags;
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::time::Duration;
 use ticket::{Standing, TicketOptions, Tickets};
 use tokio::time::Instant;
@@ -102,8 +106,9 @@ options! {
         /// What becomes of a mail that has passed: `passive` asks the next plugin, `accept` and `dunno` end
         /// the chain with `dunno`.
         mode: Mode = Mode::Passive,
-        /// The answer that defers a mail.
-        defer_message: String = "defer greylisting is active".to_owned(),
+        /// The answer that defers a message. `%KEY%` is what its ticket is for: the sender, what stands for the
+        /// client, and the recipient, separated by commas.
+        defer_message: Template = "defer greylisting is active",
         /// Whether the time that is left, as in ` (299s left)`, stands behind the answer to an early retry.
         append_waittime: Flag = Flag(true),
         /// How long a client has to wait.
@@ -136,12 +141,20 @@ options! {
         /// one; without it, it is made here within the limits of the RFC.
         ///
         /// By `name` it is the name that Postfix has verified (`client_name`) without its first label, so
-        /// that `mail-ej1-f54.google.com` is `google.com`. The first label stays where nothing else would be
-        /// left, and where the rest belongs to many (`co.uk`, `com.br`: a word of at most three letters under
-        /// a country); then `#` stands for each number in it. A name that holds the last two numbers of its
-        /// IPv4 address, or the address in hexadecimal, is that of a provider's customer: the address stands
-        /// for it. A client without a verified name has its network.
+        /// that `mail-ej1-f54.google.com` is `google.com`. The first label stays where the rest is a suffix
+        /// under which many register names (`com`, `co.uk`, as the Public Suffix List has it); then `#` stands
+        /// for each number in it. The address stands for a name that is made from it, as providers name their
+        /// customers: all four numbers of an IPv4 address in a row, its last two beside a word such as `dsl`,
+        /// `pool`, `dyn` or `static`, or the address in hexadecimal. A client without a verified name has its
+        /// network.
+        ///
+        /// An IPv4 address that is written as one of IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
         client_key: ClientKey = ClientKey::Ip,
+        /// Whether parts of the sender that change with each attempt are left out of the ticket: what follows
+        /// a plus sign, numbers that mailing lists put in (VERP: `bounces-1234-1` is `bounces-#-#`), and what
+        /// BATV and SRS add (`prvs=1234abcdef=alice`, `SRS0=AbCd=5X=example.com=alice`). Without it a message
+        /// with such a sender may never pass.
+        ignore_sender_tags: Flag = Flag(false),
         /// The bits of an IPv4 address that say in which network it is, from 1 to 32.
         ipv4_prefix: Prefix<32> = Prefix(24),
         /// The bits of an IPv6 address that say in which network it is, from 1 to 64.
@@ -220,7 +233,7 @@ impl Plugin for Greylist {
     type Options = GreylistOptions;
 
     fn new(options: GreylistOptions, setup: &mut Setup<'_, '_>) -> Option<Greylist> {
-        setup.check_action("defer_message", &options.defer_message);
+        setup.check_action("defer_message", &options.defer_message.to_string());
         let connections = setup.surroundings.connections;
         let (min, max) = (options.min_retry_wait, options.max_retry_wait);
         let tickets =
@@ -278,7 +291,11 @@ impl Plugin for Greylist {
             ClientKey::Ip | ClientKey::Net | ClientKey::Name => None,
         };
         let client = self.clients.key_of(request, sending_for.as_deref());
-        let triplet = Triplet { sender: attribute("sender"), client: &client, recipient };
+        let mut sender = Cow::Borrowed(attribute("sender"));
+        if self.options.ignore_sender_tags.0 {
+            sender = without_tags(attribute("sender"));
+        }
+        let triplet = Triplet { sender: &sender, client: &client, recipient };
         let known = self.is_known(&triplet, cx).await;
         if matches!(known, Ok(true)) {
             return Ok(self.pass(cx));
@@ -289,7 +306,7 @@ impl Plugin for Greylist {
             (Test::Passed, _) => Ok(self.pass(cx)),
             // It may be known: whether it has to wait is for `on_error` to say.
             (Test::Deferred(_) | Test::Untested, Err(error)) => Err(error.into()),
-            (Test::Deferred(left), Ok(_)) => Ok(Verdict::Stop(self.deferral(left))),
+            (Test::Deferred(left), Ok(_)) => Ok(Verdict::Stop(self.deferral(&triplet, left))),
             (Test::Untested, Ok(_)) => Ok(Verdict::Next),
         }
     }
@@ -383,11 +400,12 @@ impl Greylist {
         }
     }
 
-    fn deferral(&self, left: Option<i64>) -> String {
-        match left.filter(|_| self.options.append_waittime.0) {
-            Some(left) => format!("{} ({left}s left)", self.options.defer_message),
-            None => self.options.defer_message.clone(),
+    fn deferral(&self, triplet: &Triplet<'_>, left: Option<i64>) -> String {
+        let mut answer = self.options.defer_message.fill(&[("%KEY%", &triplet.to_string())]);
+        if let Some(left) = left.filter(|_| self.options.append_waittime.0) {
+            let _ = write!(answer, " ({left}s left)");
         }
+        answer
     }
 
     fn pass(&self, cx: &mut Cx<'_>) -> Verdict {

@@ -3,12 +3,14 @@
 use crate::chain::Chain;
 use crate::connections::Module;
 use crate::fields::{Scoring, printable};
+use crate::network::address_of;
 use crate::options::{UserConfig, options};
 use crate::pattern::{Pattern, PatternList};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::RECIPIENT;
 use crate::value::{Seconds, Span, Switch, words};
 use crate::world::keyvalue::Store;
+use std::net::IpAddr;
 
 options! {
     /// Traps clients that send mail to addresses which no honest sender knows.
@@ -100,7 +102,9 @@ impl Plugin for Honeypot {
             b"" => return Err(Error::no_attribute("client_address")),
             client => client,
         };
-        let key = [self.name.as_bytes(), client].join(&b',');
+        // The same client, however its address is written.
+        let plain = address_of(client).filter(IpAddr::is_ipv4).map(|ip| ip.to_string().into_bytes());
+        let key = [self.name.as_bytes(), plain.as_deref().unwrap_or(client)].join(&b',');
         if self.is_trap(cx.request.get(RECIPIENT).unwrap_or_default())? {
             // A client that was trapped before is so for every recipient.
             cx.session.depend_on(RECIPIENT);

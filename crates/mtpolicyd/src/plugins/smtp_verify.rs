@@ -3,6 +3,7 @@
 use crate::connections::Module;
 use crate::fields::{SCORE_FIELD, Template};
 use crate::lookups::Complaints;
+use crate::network::address_of;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::part_of_name;
@@ -276,10 +277,9 @@ impl SmtpVerify {
             let why = "check_tlsa and check_openpgp need name servers that are believed, see trust_ad";
             self.complaints.complain(why);
         }
-        let ip = cx.request.get("client_address").and_then(|ip| std::str::from_utf8(ip).ok());
         let helo = cx.request.get("helo_name").unwrap_or_default();
         let client = Client {
-            address: ip.and_then(|ip| ip.parse().ok()),
+            address: cx.request.get("client_address").and_then(address_of),
             has_our_name: helo.eq_ignore_ascii_case(self.verifier.manner.helo.as_bytes()),
         };
         let now = Instant::now();

@@ -2,7 +2,7 @@
 //!
 //! Knows: addresses, host names. Must not know: tickets.
 
-use crate::network::Network;
+use crate::network::{Network, address_of};
 use crate::value::{Value, words};
 use postfix_policy::Request;
 use std::borrow::Cow;
@@ -64,22 +64,22 @@ impl Clients {
     pub fn key_of<'a>(&self, request: &'a Request, sending_for: Option<&str>) -> Cow<'a, [u8]> {
         let address = request.get("client_address").unwrap_or_default();
         // What is no address stands for itself.
-        let Some(ip) = str::from_utf8(address).ok().and_then(|text| text.parse().ok()) else {
-            return address.into();
-        };
+        let Some(ip) = address_of(address) else { return address.into() };
+        // As it is written, so that tickets and entries of the original are found.
+        let address = if ip.is_ipv4() { ip.to_string().into_bytes().into() } else { Cow::Borrowed(address) };
         match self.key {
-            ClientKey::Ip => address.into(),
+            ClientKey::Ip => address,
             // The sender is part of the triplet too, so a domain that is cut means no other one.
             ClientKey::Spf => match sending_for.and_then(fitting) {
                 Some(domain) => domain.as_bytes().to_vec().into(),
-                None => address.into(),
+                None => address,
             },
             ClientKey::Net => self.network(ip).into(),
             ClientKey::Name => {
                 let name = request.get("client_name").and_then(|name| str::from_utf8(name).ok());
                 match name.and_then(|name| reduce(name, ip)) {
                     Some(Reduced::Name(name)) => name.into_bytes().into(),
-                    Some(Reduced::Address) => address.into(),
+                    Some(Reduced::Address) => address,
                     None => self.network(ip).into(),
                 }
             }
@@ -101,6 +101,44 @@ enum Reduced {
     Address,
 }
 
+/// Words in the names that providers give to the addresses of their customers.
+const CUSTOMER_WORDS: [&str; 34] = [
+    "adsl",
+    "broadband",
+    "cable",
+    "client",
+    "clients",
+    "cpe",
+    "cust",
+    "customer",
+    "customers",
+    "dhcp",
+    "dial",
+    "dialin",
+    "dialup",
+    "dip",
+    "dsl",
+    "dyn",
+    "dynamic",
+    "fiber",
+    "ftth",
+    "home",
+    "host",
+    "ip",
+    "lan",
+    "mobile",
+    "modem",
+    "pool",
+    "ppp",
+    "pppoe",
+    "res",
+    "static",
+    "user",
+    "vdsl",
+    "wifi",
+    "xdsl",
+];
+
 /// The part of a verified name that the hosts of a site share; `None` if it is no name.
 fn reduce(name: &str, ip: IpAddr) -> Option<Reduced> {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
@@ -114,34 +152,51 @@ fn reduce(name: &str, ip: IpAddr) -> Option<Reduced> {
     if names_address(&name, ip) {
         return Some(Reduced::Address);
     }
-    let site = &labels[1..];
-    let reduced = if site.len() >= 2 && !is_shared(site) {
-        site.join(".")
-    } else {
-        format!("{}.{}", without_digits(labels[0]), site.join("."))
+    let site = labels[1..].join(".");
+    // Below a public suffix everything belongs to somebody else.
+    let reduced = match psl::domain_str(&site) {
+        Some(_) => site,
+        None => format!("{}.{site}", without_digits(labels[0])),
     };
     fitting(&reduced).map(|name| Reduced::Name(name.to_owned()))
 }
 
-/// Whether the last two numbers of an IPv4 address are among those of the name, or an address of either kind
-/// stands in it in hexadecimal.
+/// Whether a name is made from the address: all numbers of an IPv4 address stand in it one after another,
+/// forwards or backwards, or its last two and a word for customers; or an address of either kind in
+/// hexadecimal. Large senders name their hosts by the last two numbers too.
 fn names_address(name: &str, ip: IpAddr) -> bool {
-    let numbers = || name.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
-    let has = |octet: u8| numbers().any(|digits| digits.parse() == Ok(u32::from(octet)));
-    let letters: String = name.chars().filter(char::is_ascii_hexdigit).collect();
     match ip {
         IpAddr::V4(ip) => {
-            let [_, _, third, fourth] = ip.octets();
-            (has(third) && has(fourth)) || name.contains(&format!("{:08x}", ip.to_bits()))
+            let numbers: Vec<_> = name
+                .split(|c: char| !c.is_ascii_digit())
+                .filter(|digits| !digits.is_empty())
+                .map(|digits| digits.parse::<u32>().unwrap_or(u32::MAX))
+                .collect();
+            let [a, b, c, d] = ip.octets();
+            let has = |wanted: &[u8]| {
+                let is_it = |found: &[u32]| {
+                    found.iter().zip(wanted).all(|(found, octet)| *found == u32::from(*octet))
+                };
+                numbers.windows(wanted.len()).any(is_it)
+            };
+            let digits = format!("{a:03}{b:03}{c:03}{d:03}");
+            has(&[a, b, c, d])
+                || has(&[d, c, b, a])
+                || name.contains(&digits)
+                || name.contains(&format!("{:08x}", ip.to_bits()))
+                || ((has(&[c, d]) || has(&[d, c])) && is_of_customers(name))
         }
         // The half that tells hosts of a network apart, with or without its separators.
-        IpAddr::V6(ip) => letters.contains(&format!("{:016x}", ip.to_bits() & u128::from(u64::MAX))),
+        IpAddr::V6(ip) => {
+            let letters: String = name.chars().filter(char::is_ascii_hexdigit).collect();
+            letters.contains(&format!("{:016x}", ip.to_bits() & u128::from(u64::MAX)))
+        }
     }
 }
 
-/// Whether such a domain belongs to many, like `co.uk` and `com.br`: a short word under a country.
-fn is_shared(site: &[&str]) -> bool {
-    matches!(site, [second, top] if second.len() <= 3 && top.len() == 2)
+/// Whether one of the words stands in a name.
+fn is_of_customers(name: &str) -> bool {
+    name.split(|c: char| !c.is_ascii_alphabetic()).any(|word| CUSTOMER_WORDS.contains(&word))
 }
 
 /// A label in which `#` stands for each number: `mx1` and `mx2` are `mx#`.
@@ -196,7 +251,13 @@ mod tests {
             ("mail-db8eur05on2071.outbound.protection.Outlook.com.", "outbound.protection.outlook.com"),
             ("mx3.example.co.uk", "example.co.uk"),
             ("example.co.uk", "example.co.uk"),
-            ("mx12.gmx.de", "mx#.gmx.de"),
+            ("mx12.gmx.de", "gmx.de"),
+            ("mout-3.web.de", "web.de"),
+            ("mx7.com.br", "mx#.com.br"),
+            ("mx7.example.com.br", "example.com.br"),
+            ("mx7.city.kawasaki.jp", "city.kawasaki.jp"),
+            ("a10-219.smtp-out.amazonses.com", "smtp-out.amazonses.com"),
+            ("mail133-8.atl131.mcsv.net", "atl131.mcsv.net"),
             ("mout.gmx.net", "gmx.net"),
             ("example.org", "example.org"),
             ("smtp2.example", "smtp#.example"),
@@ -204,6 +265,32 @@ mod tests {
         ] {
             assert_eq!(key(ClientKey::Name, "192.0.2.200", name), reduced);
         }
+    }
+
+    #[test]
+    fn numbers_in_the_name_of_a_host_do_not_make_a_customer() {
+        for (ip, name, reduced) in [
+            ("54.240.10.219", "a10-219.smtp-out.amazonses.com", "smtp-out.amazonses.com"),
+            ("198.2.133.8", "mail133-8.atl131.mcsv.net", "atl131.mcsv.net"),
+            ("192.0.1.2", "mx1-2.example.org", "example.org"),
+            ("1.1.1.1", "mx1.example.org", "example.org"),
+            ("192.0.2.77", "pool-2-77.example.org", "192.0.2.77"),
+            ("192.0.2.77", "77-2.static.example.org", "192.0.2.77"),
+            ("192.0.2.77", "77.2.0.192.example.org", "192.0.2.77"),
+            ("192.0.2.77", "x192000002077.example.org", "192.0.2.77"),
+            ("192.0.2.77", "ec2-192-0-2-77.compute-1.amazonaws.com", "192.0.2.77"),
+        ] {
+            assert_eq!(key(ClientKey::Name, ip, name), reduced, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_client_is_one_however_its_address_is_written() {
+        assert_eq!(key(ClientKey::Ip, "::ffff:192.0.2.77", "x"), "192.0.2.77");
+        assert_eq!(key(ClientKey::Net, "::ffff:192.0.2.77", "x"), "192.0.2.0/24");
+        assert_eq!(key(ClientKey::Ip, "2001:DB8::1", "x"), "2001:DB8::1");
+        let by_name = key(ClientKey::Name, "::ffff:192.0.2.77", "192-0-2-77.example.org");
+        assert_eq!(by_name, "192.0.2.77");
     }
 
     #[test]

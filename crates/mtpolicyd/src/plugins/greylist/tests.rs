@@ -412,3 +412,27 @@ fn without_a_pass_it_is_the_address() {
         assert_eq!(ask(&mut bench), "passed", "{sender} {text}");
     }
 }
+
+#[test]
+fn tags_of_the_sender_may_be_left_out_of_the_key() {
+    for (options, retry) in [("", DEFERRED), ("ignore_sender_tags = 1", "passed")] {
+        let mut bench = greylist(&format!("use_autowl = 0\n{options}\n{MEMORY}"));
+        bench.attribute_again("sender", "bounces-1234-1@lists.example.org");
+        assert_eq!(ask(&mut bench), DEFERRED);
+        wait(&mut bench, 301);
+        bench.attribute_again("sender", "bounces-1234-2@lists.example.org");
+        assert_eq!(ask(&mut bench), retry, "{options}");
+    }
+}
+
+#[test]
+fn the_answer_can_show_the_key() {
+    let options =
+        "use_autowl = 0\nclient_key = net\nignore_sender_tags = 1\ndefer_message = \"defer for %KEY%\"";
+    let mut bench = greylist(&format!("{options}\n{MEMORY}"));
+    bench
+        .attribute_again("sender", "alice+x@example.org")
+        .attribute_again("client_address", "::ffff:192.0.2.10");
+    assert_eq!(ask(&mut bench), "defer for alice@example.org,192.0.2.0/24,bob@example.net");
+    assert!(ask(&mut bench).ends_with("bob@example.net (300s left)"));
+}

@@ -3,7 +3,7 @@
 //! Knows: the format, addresses, names. Must not know: tickets.
 
 use crate::fields::read_list;
-use crate::network::Network;
+use crate::network::{Network, address_of};
 use crate::pattern::{MatchError, Pattern, PatternList};
 use crate::value::Value;
 use std::collections::HashSet;
@@ -135,14 +135,15 @@ impl Entries for ClientList {
 impl ClientList {
     /// Whether a client is on the list. An expression is compared with the name and with the address.
     pub fn contains(&self, address: &[u8], name: &[u8]) -> Result<bool, MatchError> {
-        let ip: Option<IpAddr> = str::from_utf8(address).ok().and_then(|text| text.parse().ok());
+        let ip = address_of(address);
         if ip.is_some_and(|ip| self.networks.iter().any(|network| network.contains(ip))) {
             return Ok(true);
         }
         let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
+        let plain = ip.filter(IpAddr::is_ipv4).map(|ip| ip.to_string().into_bytes());
         Ok(self.domains.contains(lower.trim_end_matches('.'))
             || self.patterns.find(name)?.is_some()
-            || self.patterns.find(address)?.is_some())
+            || self.patterns.find(plain.as_deref().unwrap_or(address))?.is_some())
     }
 }
 

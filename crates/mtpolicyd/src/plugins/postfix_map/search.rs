@@ -1,6 +1,7 @@
 //! Which keys are looked up for a value, and in which order: that of access(5), or that of the original.
 
 use super::PostfixMapOptions;
+use crate::network::address_of;
 use std::net::IpAddr;
 
 /// How the keys of a value are found.
@@ -126,8 +127,7 @@ fn cut(value: &[u8], separator: u8) -> Vec<Vec<u8>> {
 
 /// An address in the shortest spelling, as Postfix has it. An IPv4 address in one of IPv6 is itself.
 fn address_keys(value: &[u8]) -> Vec<Vec<u8>> {
-    let ip = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-    match ip.map(|ip: IpAddr| ip.to_canonical()) {
+    match address_of(value) {
         Some(ip @ IpAddr::V4(_)) => cut(ip.to_string().as_bytes(), b'.'),
         Some(ip @ IpAddr::V6(_)) => cut(ip.to_string().as_bytes(), b':'),
         // Such as `unknown`.

@@ -1,7 +1,7 @@
 //! Who is limited: the values that a key names, and what of them counts.
 
 use crate::fields::FieldRef;
-use crate::network::Network;
+use crate::network::{Network, address_of};
 use crate::session::Session;
 use crate::value::Value;
 use crate::world::keyvalue::stand_in;
@@ -76,11 +76,16 @@ fn push_escaped(key: &mut String, value: &str) {
 impl Portion {
     fn of(self, value: &str) -> String {
         match self {
+            // The same client, however its address is written.
+            Portion::Whole if value.starts_with("::") => match address_of(value.as_bytes()) {
+                Some(ip @ IpAddr::V4(_)) => ip.to_string(),
+                _ => value.to_owned(),
+            },
             Portion::Whole => value.to_owned(),
             Portion::Domain => value.rsplit_once('@').map_or(value, |(_, domain)| domain).to_owned(),
-            Portion::Network { ipv4, ipv6 } => match value.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
-                Ok(ip) => Network::around(ip, if ip.is_ipv4() { ipv4 } else { ipv6 }).to_string(),
-                Err(_) => value.to_owned(),
+            Portion::Network { ipv4, ipv6 } => match address_of(value.as_bytes()) {
+                Some(ip) => Network::around(ip, if ip.is_ipv4() { ipv4 } else { ipv6 }).to_string(),
+                None => value.to_owned(),
             },
         }
     }
@@ -149,6 +154,7 @@ mod tests {
     fn an_address_counts_as_its_network() {
         for (key, ip, expected) in [
             ("client_address", "192.0.2.77", "192.0.2.77"),
+            ("client_address", "::ffff:192.0.2.77", "192.0.2.77"),
             ("client_address/24", "192.0.2.77", "192.0.2.0/24"),
             ("client_address/24", "::ffff:192.0.2.77", "192.0.2.0/24"),
             ("client_address/24", "2001:DB8:1:2:3::9", "2001:db8:1:2::/64"),
