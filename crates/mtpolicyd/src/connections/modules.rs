@@ -138,7 +138,8 @@ options! {
         password: Option<String>,
         /// The number of the database.
         db: Count = Count(0),
-        /// What every key begins with, so that several installations can share a server: `mx1:`.
+        /// What every key begins with, so that several installations can share a server: `mx1:`. Tickets,
+        /// sessions and locks of the original have no prefix.
         prefix: String = "",
         /// How long one call may take; a request's own deadline ends it too.
         timeout: Span = Span(Seconds(1)),

@@ -138,6 +138,10 @@ pub enum Data {
     Text(&'static str),
     /// A number.
     Number(u32),
+    /// A number in two bytes.
+    Short(u16),
+    /// A number in eight bytes.
+    Long(u64),
 }
 
 /// What GeoLite2-Country has.
@@ -227,6 +231,14 @@ fn encode(data: &Data, file: &mut Vec<u8>) {
         Data::Text(said) => text(said, file),
         Data::Number(number) => {
             begin(U32, 4, file);
+            file.extend(number.to_be_bytes());
+        }
+        Data::Short(number) => {
+            begin(U16, 2, file);
+            file.extend(number.to_be_bytes());
+        }
+        Data::Long(number) => {
+            begin(U64, 8, file);
             file.extend(number.to_be_bytes());
         }
         Data::Map(entries) => {

@@ -252,12 +252,13 @@ mod tests {
         let at = |listener: &tokio::net::TcpListener| listener.local_addr().unwrap().to_string();
         let host = format!("127.0.0.1:{port} {}, {}", at(&silent), at(&answers));
         tokio::spawn(async move {
+            let mut open = Vec::new();
             loop {
                 let (mut stream, _) = answers.accept().await.unwrap();
                 let _ = stream.read(&mut [0; 64]).await;
                 // The bind has succeeded.
                 let _ = stream.write_all(&[0x30, 12, 2, 1, 1, 0x61, 7, 10, 1, 0, 4, 0, 4, 0]).await;
-                let _ = stream.read(&mut [0; 64]).await;
+                open.push(stream);
             }
         });
         let timeout = Duration::from_secs(6);

@@ -5,6 +5,7 @@
 use super::codes::Code;
 use super::{Contents, Found};
 use maxminddb::{MaxMindDbError, PathElement, Reader};
+use serde_json::Value as Json;
 use std::net::IpAddr;
 
 /// What begins the description of a database, at the end of its file.
@@ -82,18 +83,21 @@ impl Mmdb {
             found.continent = first(&CONTINENT, code)?;
         }
         if contents.asns {
-            found.asn = first(&ASN, |place| match record.decode_path::<u32>(place) {
-                Err(MaxMindDbError::Decoding { .. }) => Ok(text(place)?.and_then(asn_of)),
-                number => number,
-            })?;
+            // The crate reads a number only in the width that is asked for, and JSON has them all.
+            found.asn =
+                first(&ASN, |place| Ok(record.decode_path::<Json>(place)?.as_ref().and_then(asn_of)))?;
         }
         Ok(found)
     }
 }
 
-/// The number in `AS15169`, `15169` and their like.
-fn asn_of(text: &str) -> Option<u32> {
-    let text = text.trim();
+/// The number in `AS15169`, `15169` and their like, and in a number.
+fn asn_of(value: &Json) -> Option<u32> {
+    let text = match value {
+        Json::Number(number) => return number.as_u64()?.try_into().ok(),
+        Json::String(text) => text.trim(),
+        _ => return None,
+    };
     let number = text.get(..2).filter(|start| start.eq_ignore_ascii_case("AS")).map_or(text, |_| &text[2..]);
     number.trim().parse().ok()
 }
