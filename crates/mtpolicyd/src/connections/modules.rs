@@ -129,10 +129,10 @@ options! {
         /// enough to find the others.
         cluster: Option<String>,
         /// The user, for a server with access control lists. They have to allow the commands `GET`, `SET`,
-        /// `DEL`, `EVAL`, `EVALSHA`, `TIME`, `INCR`, `PEXPIRE`, `EXPIRE`, `HGET`, `HGETALL`, `HSET`, `HINCRBY` and
-        /// `HDEL`; with `db` also `SELECT`, with sentinels `ROLE`, with a cluster `CLUSTER|SLOTS` and `ASKING`.
-        /// `PING` may be forbidden. With `prefix = "mx1:"` the keys `~mx1:*` are enough. The sentinels have to
-        /// allow `SENTINEL|GET-MASTER-ADDR-BY-NAME`.
+        /// `DEL`, `EVAL`, `EVALSHA`, `TIME`, `INCR`, `PEXPIRE`, `EXPIRE`, `HGET`, `HGETALL`, `HSET`,
+        /// `HINCRBY` and `HDEL`; with `db` also `SELECT`, with sentinels `ROLE`, with a cluster
+        /// `CLUSTER|SLOTS` and `ASKING`. `PING` may be forbidden. With `prefix = "mx1:"` the keys `~mx1:*`
+        /// are enough. The sentinels have to allow `SENTINEL|GET-MASTER-ADDR-BY-NAME`.
         user: Option<String>,
         /// The password, if the server wants one.
         password: Option<String>,
@@ -203,8 +203,8 @@ options! {
         starttls: Truth = Truth(true),
         /// A file of certificates (PEM) of authorities to trust, beside those of the system.
         tls_ca: Option<String>,
-        /// Which aliases a search follows: none (`never`), those below the base (`search`), the base (`find`),
-        /// or all (`always`).
+        /// Which aliases a search follows: none (`never`), those below the base (`search`), the base
+        /// (`find`), or all (`always`).
         deref: DerefWord = DerefWord::Find,
     }
 }

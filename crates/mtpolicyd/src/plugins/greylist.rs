@@ -106,8 +106,8 @@ options! {
         /// What becomes of a mail that has passed: `passive` asks the next plugin, `accept` and `dunno` end
         /// the chain with `dunno`.
         mode: Mode = Mode::Passive,
-        /// The answer that defers a message. `%KEY%` is what its ticket is for: the sender, what stands for the
-        /// client, and the recipient, separated by commas.
+        /// The answer that defers a message. `%KEY%` is what its ticket is for: the sender, what stands for
+        /// the client, and the recipient, separated by commas.
         defer_message: Template = "defer greylisting is active",
         /// Whether the time that is left, as in ` (299s left)`, stands behind the answer to an early retry.
         append_waittime: Flag = Flag(true),
@@ -142,11 +142,11 @@ options! {
         ///
         /// By `name` it is the name that Postfix has verified (`client_name`) without its first label, so
         /// that `mail-ej1-f54.google.com` is `google.com`. The first label stays where the rest is a suffix
-        /// under which many register names (`com`, `co.uk`, as the Public Suffix List has it); then `#` stands
-        /// for each number in it. The address stands for a name that is made from it, as providers name their
-        /// customers: all four numbers of an IPv4 address in a row, its last two beside a word such as `dsl`,
-        /// `pool`, `dyn` or `static`, or the address in hexadecimal. A client without a verified name has its
-        /// network.
+        /// under which many register names (`com`, `co.uk`, as the Public Suffix List has it); then `#`
+        /// stands for each number in it. The address stands for a name that is made from it, as providers
+        /// name their customers: all four numbers of an IPv4 address in a row, its last two beside a word
+        /// such as `dsl`, `pool`, `dyn` or `static`, or the address in hexadecimal. A client without a
+        /// verified name has its network.
         ///
         /// An IPv4 address that is written as one of IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
         client_key: ClientKey = ClientKey::Ip,

@@ -25,16 +25,16 @@ options! {
     /// about: the sender of the message, which is the default, or its recipient. An address without a domain,
     /// such as the null sender, is not asked about.
     ///
-    /// Three things are a permanent failure: a reply to RCPT with a code of 5xx, a reply to MAIL that refuses
-    /// the size of the message, and a domain that takes no mail because it does not exist, has no mail server,
-    /// has mail servers without a usable address (the loopback, `0.0.0.0`, multicast, broadcast), or says so
-    /// (RFC 7505). Everything else is a temporary failure: servers that are unreachable, do not answer in
-    /// time or refuse us altogether (in the greeting, at EHLO or at MAIL), and replies to RCPT that are about
-    /// us rather than the address. The latter are those with the enhanced code 5.1.7, 5.1.8, 5.3.2, 5.3.3,
-    /// 5.3.5, 5.4.x, 5.5.x or 5.7.x, and the codes 500 to 504, 530, 534, 535 and 538 without one. So are an
-    /// address in a form that no server can be asked about, and a question that can't be asked because of
-    /// `max_per_minute` or because too many others are being asked. Without an action for it, a failure does
-    /// nothing.
+    /// Three things are a permanent failure: a reply to RCPT with a code of 5xx, a reply to MAIL that
+    /// refuses the size of the message, and a domain that takes no mail because it does not exist, has no
+    /// mail server, has mail servers without a usable address (the loopback, `0.0.0.0`, multicast,
+    /// broadcast), or says so (RFC 7505). Everything else is a temporary failure: servers that are
+    /// unreachable, do not answer in time or refuse us altogether (in the greeting, at EHLO or at MAIL), and
+    /// replies to RCPT that are about us rather than the address. The latter are those with the enhanced
+    /// code 5.1.7, 5.1.8, 5.3.2, 5.3.3, 5.3.5, 5.4.x, 5.5.x or 5.7.x, and the codes 500 to 504, 530, 534,
+    /// 535 and 538 without one. So are an address in a form that no server can be asked about, and a
+    /// question that can't be asked because of `max_per_minute` or because too many others are being asked.
+    /// Without an action for it, a failure does nothing.
     ///
     /// At most half of the time that the request has left is spent on waiting; then it is a temporary
     /// failure, and the plugins that follow have the other half.
@@ -54,10 +54,10 @@ options! {
     /// mail this machine takes, or that is an address; those of a server that is itself being asked about the
     /// same address at the moment; and our own question if it comes back to us.
     ///
-    /// TLS is used where a server offers it, whatever its certificate is. If it does not work with a server, or
-    /// the server hangs up on it, that server is asked without TLS for an hour. With `check_tlsa` a server
-    /// with TLSA records has to encrypt, with a certificate that they name (RFC 7672); otherwise the next
-    /// server is asked.
+    /// TLS is used where a server offers it, whatever its certificate is. If it does not work with a server,
+    /// or the server hangs up on it, that server is asked without TLS for an hour. With `check_tlsa` a
+    /// server with TLSA records has to encrypt, with a certificate that they name (RFC 7672); otherwise the
+    /// next server is asked.
     ///
     /// In the details of the score, characters of an address that have a meaning there are replaced: `,` by
     /// `%2C`, `=` by `%3D`, and so on.

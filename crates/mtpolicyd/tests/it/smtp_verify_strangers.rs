@@ -1,5 +1,5 @@
-//! SMTPVerify where strangers choose what is asked: addresses of servers that are nobody's business, addresses
-//! in odd forms, servers that refuse us rather than the address.
+//! SMTPVerify where strangers choose what is asked: addresses of servers that are nobody's business,
+//! addresses in odd forms, servers that refuse us rather than the address.
 //!
 //! Knows: the options of the plugin, the fake server. Must not know: how the plugin asks.
 

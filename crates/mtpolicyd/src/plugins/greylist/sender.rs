@@ -42,8 +42,9 @@ fn without_signature(local: &str) -> &str {
     }
 }
 
-/// SRS rewrites the address of a forwarded message, with a hash and the day: `SRS0=AbCd=5X=example.com=alice`;
-/// a second forwarder makes `SRS1=EfGh=fwd.example==AbCd=5X=example.com=alice` of it.
+/// SRS rewrites the address of a forwarded message, with a hash and the day:
+/// `SRS0=AbCd=5X=example.com=alice`; a second forwarder makes
+/// `SRS1=EfGh=fwd.example==AbCd=5X=example.com=alice` of it.
 fn forwarded(local: &str) -> Cow<'_, str> {
     let word = local.get(..4).unwrap_or_default();
     let rest = local.get(5..).unwrap_or_default();
@@ -72,8 +73,8 @@ fn without_extension(local: &str) -> &str {
     }
 }
 
-/// VERP numbers messages and recipients: `bounces-1234-1` is `bounces-#-#`. A number is one that stands alone,
-/// or a long token with digits in it. A local part that is nothing but a number is somebody's name.
+/// VERP numbers messages and recipients: `bounces-1234-1` is `bounces-#-#`. A number is one that stands
+/// alone, or a long token with digits in it. A local part that is nothing but a number is somebody's name.
 fn without_numbers(local: &str) -> String {
     let mut plain = String::with_capacity(local.len());
     let mut rest = local;

@@ -8,7 +8,7 @@ use crate::network::{Scope, scope};
 use crate::world::World;
 use crate::world::dns::{Answer, Dns, Question, RecordType};
 use crate::world::smtp::{
-    Findings, Judgement, Mailbox, Manner, Message, OwnAddresses, Peers, Probe, Refusal,
+    Findings, Judgement, Mailbox, Manner, Message, OwnAddresses, Peers, Probe, Refusal, Route,
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -158,7 +158,10 @@ impl Verifier {
 
     async fn find_out(&self, message: &Message, peers: &Peers, world: &World) -> Known {
         let (dns, destinations) = (&*world.dns, &*world.smtp);
-        let own = OwnAddresses::now();
+        let own = match self.manner.route {
+            Route::Host(_) => Ok(OwnAddresses::default()),
+            Route::Exchanges(_) => OwnAddresses::now(),
+        };
         if let Err(why) = &own {
             self.answers.complain(why);
         }
