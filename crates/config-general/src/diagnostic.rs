@@ -12,6 +12,8 @@ pub enum Severity {
     Error,
     /// The file can be used, but a line may not mean what its writer thinks.
     Warning,
+    /// The file means what its writer thinks; still there is something to know.
+    Notice,
 }
 
 impl fmt::Display for Severity {
@@ -19,6 +21,7 @@ impl fmt::Display for Severity {
         f.write_str(match self {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Notice => "notice",
         })
     }
 }

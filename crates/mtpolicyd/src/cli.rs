@@ -138,7 +138,10 @@ fn check(path: &Path, strict: bool) -> ExitCode {
             if let Some(error) = &unknown {
                 say(&format!("{}: {error}\n", path.display()));
             }
-            let refused = unknown.is_some() || strict && !messages.is_empty();
+            if let Some(note) = settings.globals.as_root() {
+                say(&format!("notice: {note}\n\n"));
+            }
+            let refused = unknown.is_some() || strict && messages.has_warnings();
             (messages, refused)
         }
         Err(messages) => (messages, true),

@@ -8,8 +8,9 @@ use crate::pattern::Pattern;
 use crate::session::Session;
 use crate::value::{Score, Value, nearest, numeric_prefix, words};
 use crate::world::backend::Secret;
-use crate::world::dnslist::{ReturnCodes, ReturnCodesError};
+use crate::world::dnslist::{self, ReturnCodes, ReturnCodesError};
 use crate::world::http::Url;
+use config_general::Entry;
 use postfix_policy::Request;
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -198,26 +199,91 @@ impl Value for ReturnCodes {
     }
 }
 
-impl Value for Secret {
+impl Secret {
     const FORM: &'static str = "text that nobody else may read";
-    fn parse(text: &str) -> Result<Self, String> {
+
+    fn read(entry: &Entry, section: &Section<'_>) -> Option<Secret> {
+        let text = entry.value.clone().unwrap_or_default();
         if text.contains(char::is_control) {
-            return Err("it has a line break or another control character".to_owned());
+            let message = format!("{}: it has a line break or another control character", entry.key);
+            section.report().error(entry.value_span, message, Some(format!("a value is {}", Secret::FORM)));
+            return None;
         }
-        Ok(Secret(text.to_owned()))
+        Some(Secret(text))
     }
-    fn is_secret(text: &str) -> bool {
-        !text.is_empty()
+
+    fn hide(section: &Section<'_>, name: &str) {
+        section.hide_where(name, |text| !text.is_empty(), |_| false);
+    }
+
+    fn spec(name: &str, doc: &'static str) -> Vec<OptionSpec> {
+        let (form, presence) = (Secret::FORM, Presence::Optional);
+        let (user_config, may_be_secret) = (false, true);
+        vec![OptionSpec { name: name.to_owned(), user_config, form, may_be_secret, presence, doc }]
+    }
+}
+
+/// Not a [`Value`]: those can be printed.
+impl Field for Secret {
+    fn take(section: &mut Section<'_>, name: &str, default: Option<Self>) -> Option<Self> {
+        <Option<Secret> as Field>::take(section, name, None)?.or(default).or_else(|| {
+            section.missing(name);
+            None
+        })
+    }
+    fn specs(name: &str, doc: &'static str, _: Option<Self>) -> Vec<OptionSpec> {
+        Secret::spec(name, doc)
+    }
+}
+
+impl Field for Option<Secret> {
+    fn take(section: &mut Section<'_>, name: &str, _: Option<Self>) -> Option<Self> {
+        Secret::hide(section, name);
+        match section.take(name) {
+            Some(entry) => Secret::read(entry, section).map(Some),
+            None => Some(None),
+        }
+    }
+    fn specs(name: &str, doc: &'static str, _: Option<Self>) -> Vec<OptionSpec> {
+        Secret::spec(name, doc)
+    }
+    fn absent() -> Option<Self> {
+        Some(None)
     }
 }
 
 impl Value for Url {
     const FORM: &'static str = "URL that begins with `http://` or `https://`";
+    const MAY_BE_SECRET: bool = true;
     fn parse(text: &str) -> Result<Self, String> {
         text.parse()
     }
     fn is_secret(text: &str) -> bool {
         text.parse().map_or(text.contains('@'), |url: Url| url.has_user())
+    }
+    fn is_hidden(text: &str) -> bool {
+        // Many services take a key behind the question mark.
+        Self::is_secret(text) || text.contains('?')
+    }
+}
+
+/// The zone of a DNS list, which may hold the key of a customer. What is shown of it has no key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ListZone(pub String);
+
+impl Display for ListZone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&dnslist::without_key(&self.0))
+    }
+}
+impl Value for ListZone {
+    const FORM: &'static str = "text";
+    const MAY_BE_SECRET: bool = true;
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(ListZone(text.to_owned()))
+    }
+    fn is_hidden(text: &str) -> bool {
+        dnslist::without_key(text) != text
     }
 }
 

@@ -101,6 +101,15 @@ pub fn append_as_root(path: &Path, owner: Option<Uid>, group: Option<Gid>) -> io
     }
 }
 
+/// Whether another user than root decides what is at a path.
+pub fn is_of_others(path: &Path) -> bool {
+    match Folder::of(path) {
+        Ok((folder, _)) => folder.standing() != Standing::Root,
+        // Not an error of the system, but a link that was not followed.
+        Err(error) => error.raw_os_error().is_none(),
+    }
+}
+
 /// A pipe that nobody reads is an error, and never a wait.
 fn append_flags() -> OFlag {
     OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_NONBLOCK | OFlag::O_NOCTTY

@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 use syslog::Syslog;
 use tracing::level_filters::LevelFilter;
@@ -39,7 +39,7 @@ pub const SYSLOG_SOCKET: &str = "/dev/log";
 /// Marks the event of a request.
 const REQUEST: &str = concat!(env!("CARGO_CRATE_NAME"), "::request");
 
-/// From this level on what libraries tell is logged too: it is for developers, and much.
+/// From this level on what libraries tell may be logged too: it is for developers, and much.
 const LIBRARIES_LEVEL: u8 = MAX_LEVEL;
 
 /// What is logged, and where.
@@ -47,6 +47,8 @@ const LIBRARIES_LEVEL: u8 = MAX_LEVEL;
 pub struct LogSettings {
     /// 0 (errors only) to 4 (debug).
     pub level: u8,
+    /// Whether libraries are logged too at level 4.
+    pub internals: bool,
     /// Where lines go.
     pub destination: Destination,
     /// How they look.
@@ -114,7 +116,8 @@ pub fn open_with(
     };
     let sink = sink.map_err(|error| LogError(error.to_string()))?;
     let stamped = matches!(settings.destination, Destination::File(_));
-    Ok(OpenLog { sink, style: Style { format: settings.format, stamped }, level: settings.level })
+    let wanted = Wanted { level: settings.level.into(), internals: settings.internals.into() };
+    Ok(OpenLog { sink, style: Style { format: settings.format, stamped }, wanted })
 }
 
 /// A log that is open, but has no thread yet: none would survive the step into the background.
@@ -122,7 +125,14 @@ pub fn open_with(
 pub struct OpenLog {
     sink: Sink,
     style: Style,
-    level: u8,
+    wanted: Wanted,
+}
+
+/// What is logged; it changes with a reload.
+#[derive(Debug)]
+struct Wanted {
+    level: AtomicU8,
+    internals: AtomicBool,
 }
 
 impl OpenLog {
@@ -142,23 +152,24 @@ impl OpenLog {
 
     fn subscriber(self) -> io::Result<(impl Subscriber + Send + Sync, LogHandle)> {
         let queue = Queue::start(self.sink, self.style)?;
-        let level = Arc::new(AtomicU8::new(self.level));
-        let lines = Lines { level: level.clone(), queue: queue.clone(), style: self.style };
-        Ok((tracing_subscriber::registry().with(lines), LogHandle { level, queue }))
+        let wanted = Arc::new(self.wanted);
+        let lines = Lines { wanted: wanted.clone(), queue: queue.clone(), style: self.style };
+        Ok((tracing_subscriber::registry().with(lines), LogHandle { wanted, queue }))
     }
 }
 
 /// The running log. When it is dropped everything queued is written first, as far as the destination takes it
 /// within a few seconds; what ends the process without that (`std::process::exit`) calls `flush`.
 pub struct LogHandle {
-    level: Arc<AtomicU8>,
+    wanted: Arc<Wanted>,
     queue: Queue,
 }
 
 impl LogHandle {
-    /// Changes the level, 0 to 4.
-    pub fn set_level(&self, level: u8) {
-        self.level.store(level, Ordering::Relaxed);
+    /// Changes the level, 0 to 4, and whether libraries are logged at 4.
+    pub fn set_level(&self, level: u8, internals: bool) {
+        self.wanted.level.store(level, Ordering::Relaxed);
+        self.wanted.internals.store(internals, Ordering::Relaxed);
         tracing::callsite::rebuild_interest_cache();
     }
 
@@ -217,20 +228,28 @@ fn milliseconds(elapsed: Duration) -> f64 {
 
 /// Makes lines of events.
 struct Lines {
-    level: Arc<AtomicU8>,
+    wanted: Arc<Wanted>,
     queue: Queue,
     style: Style,
 }
 
 impl Lines {
-    fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        let level = self.level.load(Ordering::Relaxed);
-        let is_own = metadata.target().starts_with(env!("CARGO_CRATE_NAME"));
-        let is_wanted = *metadata.level() <= filter(level);
-        is_wanted
-            && metadata.is_event()
-            && (is_own || level >= LIBRARIES_LEVEL && *metadata.level() < Level::TRACE)
+    fn level(&self) -> u8 {
+        self.wanted.level.load(Ordering::Relaxed)
     }
+
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        let level = self.level();
+        if !metadata.is_event() || *metadata.level() > filter(level) {
+            return false;
+        }
+        let internals = level >= LIBRARIES_LEVEL && self.wanted.internals.load(Ordering::Relaxed);
+        is_own(metadata) || internals && *metadata.level() < Level::TRACE
+    }
+}
+
+fn is_own(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -243,7 +262,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         self.wants(metadata)
     }
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(filter(self.level.load(Ordering::Relaxed)))
+        Some(filter(self.level()))
     }
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         self.queue.line(*event.metadata().level(), self.style.line(event));
@@ -267,7 +286,7 @@ mod tests {
     use std::path::Path;
 
     fn settings(path: &Path, level: u8, format: Format) -> LogSettings {
-        LogSettings { level, destination: Destination::File(path.to_owned()), format }
+        LogSettings { level, internals: true, destination: Destination::File(path.to_owned()), format }
     }
 
     /// What `work` logs to a file; without the times if they are in front.
@@ -371,7 +390,7 @@ mod tests {
         }
         let text = logged(0, Format::Text, |handle| {
             all();
-            handle.set_level(1);
+            handle.set_level(1, false);
             all();
         });
         assert_eq!(text, "error: e\nerror: e\nwarning: w\n");
@@ -385,6 +404,11 @@ mod tests {
         };
         assert_eq!(logged(3, Format::Text, |_| library()), "");
         assert_eq!(logged(4, Format::Text, |_| library()), "warning: no answer\n");
+        let switched_off = |handle: &LogHandle| {
+            handle.set_level(4, false);
+            library();
+        };
+        assert_eq!(logged(4, Format::Text, switched_off), "");
     }
 
     #[test]
@@ -422,7 +446,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let destination = Destination::Syslog(path.clone());
-        let settings = LogSettings { level: 2, destination, format: Format::Text };
+        let settings = LogSettings { level: 2, internals: true, destination, format: Format::Text };
         let (subscriber, handle) = open(&settings).unwrap().subscriber().unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!("one");

@@ -18,6 +18,8 @@ pub struct OptionSpec {
     pub user_config: bool,
     /// What a value looks like.
     pub form: &'static str,
+    /// Whether a value may be secret.
+    pub may_be_secret: bool,
     /// Whether, and with which default, it may be left out.
     pub presence: Presence,
     /// Its explanation.
@@ -65,12 +67,13 @@ pub trait Field: Sized {
 
 /// The one entry of an option with a plain value.
 pub fn spec<T: Value>(name: &str, presence: Presence, doc: &'static str) -> OptionSpec {
-    OptionSpec { name: name.to_owned(), user_config: false, form: T::FORM, presence, doc }
+    let may_be_secret = T::MAY_BE_SECRET;
+    OptionSpec { name: name.to_owned(), user_config: false, form: T::FORM, may_be_secret, presence, doc }
 }
 
 impl<T: Value> Field for T {
     fn take(section: &mut Section<'_>, name: &str, default: Option<T>) -> Option<T> {
-        section.hide_secrets::<T>(name);
+        section.hide::<T>(name);
         match section.take(name) {
             Some(entry) => section.parse(entry),
             None if default.is_some() => default,
@@ -87,7 +90,7 @@ impl<T: Value> Field for T {
 
 impl<T: Value> Field for Option<T> {
     fn take(section: &mut Section<'_>, name: &str, _: Option<Self>) -> Option<Self> {
-        section.hide_secrets::<T>(name);
+        section.hide::<T>(name);
         match section.take(name) {
             Some(entry) => section.parse(entry).map(Some),
             None => Some(None),
@@ -107,7 +110,7 @@ pub struct Repeated<T>(pub Vec<T>);
 
 impl<T: Value> Field for Repeated<T> {
     fn take(section: &mut Section<'_>, name: &str, _: Option<Self>) -> Option<Self> {
-        section.hide_secrets::<T>(name);
+        section.hide::<T>(name);
         let entries = section.take_all(name);
         entries.into_iter().map(|entry| section.parse(entry)).collect::<Option<_>>().map(Repeated)
     }
@@ -202,7 +205,7 @@ macro_rules! options {
         $($(#[doc = $doc:literal])* $field:ident: $Type:ty $(= $default:expr)?,)*
     }) => {
         $(#[doc = $about])*
-        #[derive(Clone, Debug)]
+        #[derive(Clone)]
         $vis struct $Name { $($(#[doc = $doc])* pub $field: $Type,)* }
 
         impl $crate::options::Options for $Name {

@@ -5,6 +5,7 @@
 mod conversation;
 mod listener;
 mod listeners;
+mod places;
 pub mod privileges;
 pub mod process;
 mod reload;
@@ -14,19 +15,21 @@ pub mod sockets;
 mod stream;
 
 use crate::files;
-use crate::log::{self, Destination, LogHandle, LogSettings};
+use crate::log::{self, Destination, LogError, LogHandle, LogSettings, OpenLog};
 use crate::settings::{Globals, LogFormat, Messages, Settings, Severity};
+use crate::value::Switch;
 use crate::world::dns::MAX_IN_FLIGHT;
 pub use scheduler::run_tasks;
 
 use arc_swap::ArcSwap;
 use listeners::Listeners;
+use nix::unistd::Uid;
+use places::Places;
 use privileges::Identity;
 use process::{Background, PidFile, ProcessError};
 use reload::Reload;
 use service::Service;
 use sockets::{BoundSocket, UnixSocketOptions};
-use nix::unistd::Uid;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -84,9 +87,8 @@ pub(crate) struct Shared {
     closing: CancellationToken,
     /// The conversations that go on.
     conversations: TaskTracker,
-    /// One permit a connection.
-    places: Arc<Semaphore>,
-    max_places: usize,
+    /// Room for connections.
+    places: Arc<Places>,
 }
 
 /// Descriptors that are not for connections where there are enough: hickory may have three sockets open for a
@@ -113,7 +115,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     let mut sockets = bind_all(&settings)?;
     let path = globals.pid_file.as_deref().map(Path::new);
     let mut pid_file = path.map(PidFile::create).transpose()?;
-    let mut log = log::open_with(&log_settings(globals, options), &|path| open_log(path, &identity))?;
+    let (mut log, no_log_file) = open_log(globals, options, &identity)?;
     let background = (options.mode == Mode::Background).then(Background::prepare).transpose()?;
     // Reads resolv.conf, which a chroot puts out of reach.
     let service = Service::new(settings, None)?;
@@ -124,10 +126,17 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
         log.confine(root);
     }
     let in_background = background.is_some();
+    let stays_root = Uid::effective().is_root();
     background.map_or(Ok(()), Background::enter)?;
     let log = log.start()?;
     if in_background {
         log_messages(&messages);
+    }
+    if let Some(error) = no_log_file {
+        tracing::error!("{error}: logging here instead");
+    }
+    if let Some(note) = service.settings.globals.as_root().filter(|_| stays_root) {
+        tracing::warn!("{note}");
     }
     let started = Started { options, identity, open_files, sockets, log: &log };
     let served = pid_file.as_mut().map_or(Ok(()), PidFile::record).map_err(StartError::from);
@@ -168,22 +177,42 @@ fn bind_all(settings: &Settings) -> Result<Vec<BoundSocket>, StartError> {
     Ok(bound.collect::<Result<_, _>>()?)
 }
 
-fn log_settings(globals: &Globals, options: &ServeOptions) -> LogSettings {
-    let destination = match (&globals.log_file, options.mode) {
-        (Some(path), _) => Destination::File(path.into()),
-        (None, Mode::Foreground) => Destination::Stdout,
-        (None, Mode::Background) => Destination::syslog(),
+/// The log, and why it is not the file that was asked for. That ends the start, unless another user than root
+/// decides what is there: no user of the machine shall keep the daemon from starting.
+fn open_log(
+    globals: &Globals,
+    options: &ServeOptions,
+    identity: &Identity,
+) -> Result<(OpenLog, Option<LogError>), LogError> {
+    let without_file = match options.mode {
+        Mode::Foreground => Destination::Stdout,
+        Mode::Background => Destination::syslog(),
     };
+    let Some(path) = &globals.log_file else {
+        return Ok((log::open(&log_settings(globals, options, without_file))?, None));
+    };
+    let settings = log_settings(globals, options, Destination::File(path.into()));
+    match log::open_with(&settings, &|path| open_log_file(path, identity)) {
+        Ok(log) => Ok((log, None)),
+        Err(error) if Uid::effective().is_root() && files::is_of_others(path.as_ref()) => {
+            Ok((log::open(&LogSettings { destination: without_file, ..settings })?, Some(error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn log_settings(globals: &Globals, options: &ServeOptions, destination: Destination) -> LogSettings {
     let format = match globals.log_format {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
     };
-    LogSettings { level: options.log_level.unwrap_or(globals.log_level.0), destination, format }
+    let level = options.log_level.unwrap_or(globals.log_level.0);
+    LogSettings { level, internals: globals.log_internals == Switch::On, destination, format }
 }
 
 /// Opens the log file while the process may still be root. Where another user could have put something else in
 /// its place, it is opened with the rights of the daemon's user.
-fn open_log(path: &Path, identity: &Identity) -> std::io::Result<File> {
+fn open_log_file(path: &Path, identity: &Identity) -> std::io::Result<File> {
     let (user, group) = (identity.user, identity.groups.first().copied());
     if !Uid::effective().is_root() || user.is_none() {
         return files::append(path);
@@ -222,8 +251,7 @@ impl Started<'_> {
             service: ArcSwap::from_pointee(service),
             closing: CancellationToken::new(),
             conversations: TaskTracker::new(),
-            places: Arc::new(Semaphore::new(places)),
-            max_places: places,
+            places: Places::new(places),
         });
         let daemon = Daemon { options: self.options, identity: self.identity, log: self.log, shared };
         runtime.block_on(daemon.run(self.sockets))?;
@@ -239,6 +267,7 @@ fn log_messages(messages: &Messages) {
         match severity {
             Severity::Error => tracing::error!("{line}"),
             Severity::Warning => tracing::warn!("{line}"),
+            Severity::Notice => tracing::info!("{line}"),
         }
     }
 }

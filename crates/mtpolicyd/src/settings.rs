@@ -24,6 +24,7 @@ use crate::tasks::{Task, Tasks};
 use crate::world::dns::DnsSettings;
 use crate::world::keyvalue::Store;
 use config_general::{Block, Item, Limits};
+use secrets::Secrecy;
 use std::path::Path;
 
 /// A configuration that may be used.
@@ -81,15 +82,16 @@ impl Settings {
     /// Connections of earlier settings stay open where nothing about them has changed, and plugins remember
     /// what they have found out.
     pub fn load(path: &Path, earlier: Option<&Settings>) -> Result<(Settings, Messages), Messages> {
-        Settings::load_with(path, earlier, |_| ()).map(|(settings, messages, ())| (settings, messages))
+        Settings::load_with(path, earlier, |_, _| ()).map(|(settings, messages, ())| (settings, messages))
     }
 
     /// The virtual hosts of a configuration file, with everything included and no surprise left: in the
-    /// dialect itself.
+    /// dialect itself, but without secrets.
     pub fn dump(path: &Path) -> Result<(String, Messages), Messages> {
-        let hosts = |root: &Block| {
-            let hosts = root.blocks().filter(|block| block.kind == "VirtualHost").cloned();
-            config_general::to_text(&Block { items: hosts.map(Item::Block).collect(), ..Block::default() })
+        let hosts = |root: &Block, secrecy: &Secrecy<'_>| {
+            let hosts = root.blocks().filter(|block| block.kind == "VirtualHost");
+            let items = hosts.map(|host| Item::Block(secrecy.masked(host))).collect();
+            config_general::to_text(&Block { items, ..Block::default() })
         };
         Settings::load_with(path, None, hosts).map(|(_, messages, text)| (text, messages))
     }
@@ -97,17 +99,18 @@ impl Settings {
     fn load_with<T>(
         path: &Path,
         earlier: Option<&Settings>,
-        also: impl FnOnce(&Block) -> T,
+        also: impl FnOnce(&Block, &Secrecy<'_>) -> T,
     ) -> Result<(Settings, Messages, T), Messages> {
         let document = config_general::load(path, &Limits::default())
-            .map_err(|failure| Messages::new(failure.sources, failure.diagnostics, Vec::new()))?;
+            .map_err(|failure| Messages::new(failure.sources, failure.diagnostics, &Secrecy::default()))?;
         let report = Report::default();
         let settings = Settings::from_root(&document.root, earlier, &report);
-        let hidden = secrets::check(&document.root, &document.sources, report.secrets(), &report);
-        let also = also(&document.root);
+        let hidden = secrets::check(&document.root, &document.sources, &report);
+        let secrecy = Secrecy { root: Some(&document.root), hidden };
+        let also = also(&document.root, &secrecy);
         let mut diagnostics = document.diagnostics;
         diagnostics.extend(report.into_diagnostics());
-        let messages = Messages::new(document.sources, diagnostics, hidden);
+        let messages = Messages::new(document.sources, diagnostics, &secrecy);
         match settings.filter(|_| !messages.has_errors()) {
             Some(settings) => Ok((settings, messages, also)),
             None => Err(messages),
@@ -119,6 +122,7 @@ impl Settings {
         globals::refuse_removed_options(&mut section);
         let globals = Globals::read(&mut section);
         globals::notice_prefork_options(&mut section);
+        globals.iter().for_each(|globals| globals.warn_of_root(&section));
         let addresses = globals.as_ref().and_then(|globals| globals.addresses(&section));
         let dns = one_block(&mut section, "Dns").map_or(Some(DnsSettings::default()), globals::read_dns);
         let connections = Connections::read(&mut section, earlier.map(|earlier| &earlier.connections));

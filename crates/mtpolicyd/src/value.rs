@@ -11,9 +11,16 @@ pub trait Value: Sized + Clone + Display {
     const FORM: &'static str;
     /// The value, or what is wrong with the text.
     fn parse(text: &str) -> Result<Self, String>;
-    /// Whether the text must not be seen in a log.
+    /// Whether a value of this type may hold a secret. Lines with such options are not shown where it is not
+    /// known what their values mean.
+    const MAY_BE_SECRET: bool = false;
+    /// Whether the text must not be seen in a log, nor in a file that everybody can read.
     fn is_secret(_text: &str) -> bool {
         false
+    }
+    /// Whether the text must not be seen in a log: it may hold a secret, or holds one.
+    fn is_hidden(text: &str) -> bool {
+        Self::is_secret(text)
     }
     /// What a user's setting says; `None` if it can't be read, so that the configured value holds.
     fn of_user(text: &str) -> Option<Self> {

@@ -88,7 +88,7 @@ options! {
         /// The user, where the data source names none.
         user: String = "",
         /// The password.
-        password: String = "",
+        password: Secret = Secret::default(),
         /// How long one call may take; a request's own deadline ends it too.
         timeout: Span = Span(Seconds(5)),
         /// How many connections to a server are open at most.
@@ -124,7 +124,7 @@ options! {
         /// The user of the sentinels, where they have access control lists. `user` is for the server only.
         sentinel_user: Option<String>,
         /// The password of the sentinels, if they want one. `password` is for the server only.
-        sentinel_password: Option<String>,
+        sentinel_password: Option<Secret>,
         /// Nodes of a cluster, `HOST:PORT` separated by commas, instead of a server; one that answers is
         /// enough to find the others.
         cluster: Option<String>,
@@ -135,7 +135,7 @@ options! {
         /// are enough. The sentinels have to allow `SENTINEL|GET-MASTER-ADDR-BY-NAME`.
         user: Option<String>,
         /// The password, if the server wants one.
-        password: Option<String>,
+        password: Option<Secret>,
         /// The number of the database.
         db: Count = Count(0),
         /// What every key begins with, so that several installations can share a server: `mx1:`. Tickets,
@@ -197,7 +197,7 @@ options! {
         /// Who to bind as; without it nobody.
         binddn: Option<String>,
         /// The password for `binddn`.
-        password: Option<String>,
+        password: Option<Secret>,
         /// Whether the connection is encrypted, and the server's certificate verified, before anything is
         /// said.
         starttls: Truth = Truth(true),
@@ -243,7 +243,7 @@ pub fn option_specs() -> Vec<ModuleOptions> {
 }
 
 /// What a block says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) enum Settings {
     Sql(SqlSettings),
     Redis(RedisSettings),
@@ -292,7 +292,7 @@ fn sql(options: SqlOptions) -> Settings {
     Settings::Sql(SqlSettings {
         dsn: options.dsn,
         user: options.user,
-        password: Secret(options.password),
+        password: options.password,
         timeout: options.timeout.0.duration(),
         max_connections: usize::try_from(options.max_connections.0).unwrap_or(usize::MAX),
         durability,
@@ -305,7 +305,7 @@ fn redis(options: RedisOptions, section: &Section<'_>) -> Option<Settings> {
     let server = match (options.cluster, options.sentinels, options.service, options.sock) {
         (Some(nodes), ..) => RedisServer::Cluster(list(&nodes)),
         (None, Some(sentinels), Some(service), _) => {
-            let (user, password) = (options.sentinel_user, options.sentinel_password.map(Secret));
+            let (user, password) = (options.sentinel_user, options.sentinel_password);
             RedisServer::Sentinel { sentinels: list(&sentinels), service, user, password }
         }
         (None, Some(_), None, _) => {
@@ -318,7 +318,7 @@ fn redis(options: RedisOptions, section: &Section<'_>) -> Option<Settings> {
     Some(Settings::Redis(RedisSettings {
         server,
         user: options.user,
-        password: options.password.map(Secret),
+        password: options.password,
         db: i64::try_from(options.db.0).unwrap_or(i64::MAX),
         prefix: options.prefix,
         timeout: options.timeout.0.duration(),
@@ -360,7 +360,7 @@ fn ldap(options: LdapOptions, section: &Section<'_>) -> Option<Settings> {
         keepalive: options.keepalive.0,
         timeout: options.timeout.0.duration(),
         binddn: options.binddn,
-        password: Secret(options.password.unwrap_or_default()),
+        password: options.password.unwrap_or_default(),
         starttls: options.starttls.0,
         tls_ca: options.tls_ca,
         deref,

@@ -74,6 +74,15 @@ impl Folder {
         Ok(Folder { fd, owner: found.st_uid, standing, path })
     }
 
+    /// Whether root may follow a link of this owner in it; in `/tmp` as the kernel does (`protected_symlinks`).
+    fn is_trusted(&self, owner: u32) -> bool {
+        match self.standing {
+            Standing::Root => true,
+            Standing::Shared => owner == 0,
+            Standing::Other => false,
+        }
+    }
+
     /// Who can have put something here.
     pub fn standing(&self) -> Standing {
         self.standing
@@ -111,7 +120,9 @@ impl Folder {
             return Ok(descriptors.join(self.fd.as_raw_fd().to_string()));
         }
         if Uid::effective().is_root() && self.standing != Standing::Root {
-            return Err(io::Error::other("without /proc root can't make a socket in a folder of another user"));
+            return Err(io::Error::other(
+                "without /proc root can't make a socket in a folder of another user",
+            ));
         }
         Ok(self.path.clone())
     }
@@ -187,7 +198,7 @@ fn folder_flags() -> OFlag {
 /// What stands at a step of the way.
 enum Found {
     Folder(OwnedFd),
-    Link(OsString),
+    Link { target: OsString, owner: u32 },
     Else,
 }
 
@@ -204,11 +215,11 @@ fn walk(path: &Path, follow_last: bool) -> io::Result<(Folder, OsString)> {
             return Ok((folder, name));
         }
         match look(&folder, &name) {
-            Ok(Found::Link(_)) if folder.standing != Standing::Root => {
+            Ok(Found::Link { owner, .. }) if !folder.is_trusted(owner) => {
                 return Err(a_link(&folder.path.join(name)));
             }
-            Ok(Found::Link(_)) if links == MAX_LINKS => return Err(Errno::ELOOP.into()),
-            Ok(Found::Link(target)) => {
+            Ok(Found::Link { .. }) if links == MAX_LINKS => return Err(Errno::ELOOP.into()),
+            Ok(Found::Link { target, .. }) => {
                 links += 1;
                 if Path::new(&target).is_absolute() {
                     folder = root()?;
@@ -241,10 +252,10 @@ fn push(left: &mut Vec<OsString>, path: &Path) {
 fn look(folder: &Folder, name: &OsStr) -> Result<Found, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let fd = openat(&folder.fd, name, flags, Mode::empty())?;
-    let kind = SFlag::from_bits_truncate(fstat(&fd)?.st_mode) & SFlag::S_IFMT;
-    Ok(match kind {
+    let found = fstat(&fd)?;
+    Ok(match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
         SFlag::S_IFDIR => Found::Folder(fd),
-        SFlag::S_IFLNK => Found::Link(readlinkat(&fd, "")?),
+        SFlag::S_IFLNK => Found::Link { target: readlinkat(&fd, "")?, owner: found.st_uid },
         _ => Found::Else,
     })
 }
@@ -290,7 +301,8 @@ mod tests {
         std::fs::write(private.folder().path().unwrap().join("x"), "text").unwrap();
         private.move_out(OsStr::new("x"), &name).unwrap();
         drop(private);
-        let left: Vec<_> = std::fs::read_dir(top.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(top.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["file"]);
         assert_eq!(std::fs::read_to_string(top.path().join("file")).unwrap(), "text");
     }

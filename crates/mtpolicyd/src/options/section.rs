@@ -18,9 +18,12 @@ pub struct Report(RefCell<Kept>);
 struct Kept {
     /// Where secrets stand, each from its key to the end of its value.
     secrets: Vec<Span>,
+    /// Where secrets may stand: what nobody has understood, for instance.
+    hidden: Vec<Span>,
     diagnostics: Vec<Diagnostic>,
     errors: usize,
     warnings: usize,
+    notices: usize,
 }
 
 impl Report {
@@ -34,9 +37,29 @@ impl Report {
         self.note(Severity::Warning, span, || (message.into(), help));
     }
 
+    /// Notes something worth knowing that is no surprise: `check --strict` passes it.
+    pub fn notice(&self, span: Span, message: impl Into<String>, help: Option<String>) {
+        self.note(Severity::Notice, span, || (message.into(), help));
+    }
+
     /// The places of the secrets of the file, each from its key to the end of its value.
     pub fn secrets(&self) -> Vec<Span> {
         self.0.borrow().secrets.clone()
+    }
+
+    /// The places where secrets may stand.
+    pub fn hidden(&self) -> Vec<Span> {
+        self.0.borrow().hidden.clone()
+    }
+
+    /// Notes that nobody has understood a block, so that any of its values may be a secret.
+    fn hide_all(&self, block: &Block) {
+        let entries = block.entries().map(whole);
+        self.0
+            .borrow_mut()
+            .hidden
+            .extend(entries.chain([Span { end: block.name_span.end, ..block.kind_span }]));
+        block.blocks().for_each(|inner| self.hide_all(inner));
     }
 
     /// Notes what the function says, which is only asked if it will be kept.
@@ -45,6 +68,7 @@ impl Report {
         let count = match severity {
             Severity::Error => &mut kept.errors,
             Severity::Warning => &mut kept.warnings,
+            Severity::Notice => &mut kept.notices,
         };
         *count += 1;
         if *count <= MAX_KEPT {
@@ -127,12 +151,22 @@ impl<'a> Section<'a> {
         self.take_where(|key| key == name)
     }
 
-    /// Notes where an option of this type has a secret, so that the line is never shown.
-    pub fn hide_secrets<T: Value>(&self, name: &str) {
-        let given = self.block.entries().filter(|entry| entry.key == name);
-        let secret = given.filter(|entry| entry.value.as_deref().is_some_and(T::is_secret));
-        let places = secret.map(|entry| Span { end: entry.value_span.end, ..entry.key_span });
-        self.report.0.borrow_mut().secrets.extend(places);
+    /// Notes where an option of this type has a secret, so that it is never shown.
+    pub fn hide<T: Value>(&self, name: &str) {
+        self.hide_where(name, T::is_secret, T::is_hidden);
+    }
+
+    /// Notes where an option has a secret, or a text that may hold one.
+    pub fn hide_where(&self, name: &str, is_secret: fn(&str) -> bool, is_hidden: fn(&str) -> bool) {
+        let mut kept = self.report.0.borrow_mut();
+        for entry in self.block.entries().filter(|entry| entry.key == name) {
+            let value = entry.value.as_deref().unwrap_or_default();
+            if is_secret(value) {
+                kept.secrets.push(whole(entry));
+            } else if is_hidden(value) {
+                kept.hidden.push(whole(entry));
+            }
+        }
     }
 
     /// Takes the options with certain names.
@@ -214,14 +248,33 @@ impl<'a> Section<'a> {
         for (item, taken) in self.block.items.iter().zip(&self.taken) {
             match item {
                 _ if *taken => {}
-                Item::Entry(entry) if !unknown.insert(&entry.key) => {
-                    let message = format!("option `{}` occurs more than once", entry.key);
-                    self.report.error(entry.key_span, message, None);
+                Item::Entry(entry) => {
+                    self.report.0.borrow_mut().hidden.push(whole(entry));
+                    if !unknown.insert(&entry.key) {
+                        let message = format!("option `{}` occurs more than once", entry.key);
+                        self.report.error(entry.key_span, message, None);
+                    } else if entry.value.is_some() {
+                        self.warn_unknown(entry.key_span, "option", &entry.key);
+                    } else {
+                        self.warn_of_word(entry);
+                    }
                 }
-                Item::Entry(entry) => self.warn_unknown(entry.key_span, "option", &entry.key),
-                Item::Block(block) => self.warn_unknown(block.span, "block", &format!("<{}>", block.kind)),
+                Item::Block(block) => {
+                    self.report.hide_all(block);
+                    self.warn_unknown(block.kind_span, "block", &format!("<{}>", block.kind));
+                }
             }
         }
+    }
+
+    /// A line of one word, which is not repeated unless it is like an option: it may be a password.
+    fn warn_of_word(&self, entry: &Entry) {
+        let known = self.asked.iter().map(String::as_str).filter(|asked| !asked.starts_with('<'));
+        if nearest(&entry.key, known).is_some() {
+            return self.warn_unknown(entry.key_span, "option", &entry.key);
+        }
+        let message = format!("{}: this line of one word is no option; it has no effect", self.describe());
+        self.report.warning(entry.key_span, message, None);
     }
 
     fn warn_unknown(&self, span: Span, what: &str, name: &str) {
@@ -231,4 +284,9 @@ impl<'a> Section<'a> {
             (format!("{} has no {what} `{name}`; it has no effect", self.describe()), help)
         });
     }
+}
+
+/// From the key to the end of the value.
+fn whole(entry: &Entry) -> Span {
+    Span { end: entry.value_span.end.max(entry.key_span.end), ..entry.key_span }
 }

@@ -1,6 +1,6 @@
 //! `DBL`: is the domain of the sender, of the client or of its HELO on a DNS list?
 
-use crate::fields::{SCORE_FIELD, Template};
+use crate::fields::{ListZone, SCORE_FIELD, Template};
 use crate::listing::ask;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -28,7 +28,7 @@ options! {
     /// ```
     pub struct DblOptions {
         /// The zone of the list.
-        domain: String,
+        domain: ListZone,
         /// Whether the checks are made.
         enabled: UserConfig<Switch> = Switch::On,
         /// What to do if the sender's domain is listed: `reject` the mail, or only add the score (`passive`).
@@ -101,7 +101,7 @@ impl Plugin for Dbl {
             check("reverse_client_name", options.reverse_client_name_mode, options.reverse_client_name_score),
             check("helo_name", options.helo_name_mode, options.helo_name_score),
         ];
-        let list = DnsList::new(&options.domain, ListKind::Domain, options.return_codes, false);
+        let list = DnsList::new(&options.domain.0, ListKind::Domain, options.return_codes, false);
         setup.check_zone(&list);
         let DblOptions { reject_message, enabled, score_field, .. } = options;
         Some(Dbl { name, notes: setup.notes(), reject_message, enabled, score_field, list, checks })

@@ -1,6 +1,6 @@
 //! `RBL`: is the client on a DNS list?
 
-use crate::fields::{Scoring, Template};
+use crate::fields::{ListZone, Scoring, Template};
 use crate::listing::{Mode, ask, rbl_field};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -32,7 +32,7 @@ options! {
     /// ```
     pub struct RblOptions {
         /// The zone of the list.
-        domain: String,
+        domain: ListZone,
         /// Whether the check is made.
         enabled: UserConfig<Switch> = Switch::On,
         /// What to do with a client that is listed: `reject` the mail, `accept` it (end the chain with
@@ -69,7 +69,7 @@ impl Plugin for Rbl {
     fn new(options: RblOptions, setup: &mut Setup<'_, '_>) -> Option<Rbl> {
         let name = setup.name.to_owned();
         let ipv6 = options.ipv6 == Switch::On;
-        let list = DnsList::new(&options.domain, ListKind::Address, options.return_codes.clone(), ipv6);
+        let list = DnsList::new(&options.domain.0, ListKind::Address, options.return_codes.clone(), ipv6);
         setup.check_zone(&list);
         let scored = format!("rbl-{name}-score");
         Some(Rbl { result: rbl_field(&name), notes: setup.notes(), scored, list, options, name })

@@ -45,7 +45,7 @@ options! {
         /// The user for `dsn`.
         user: String = "",
         /// The password for `dsn`.
-        password: String = "",
+        password: Secret = Secret::default(),
         /// The database as the name of a `<Connection>` of module Sql, instead of `dsn`.
         db: Option<String>,
         /// The query, whose two `?` are the address and the network (`192.0`, `2001:0DB8::`). Each row is the
@@ -114,7 +114,7 @@ impl Plugin for SaAwlLookup {
             setup.section.refuse(message, Some("keep one of them".to_owned()));
             return None;
         }
-        let is_set = [("user", !options.user.is_empty()), ("password", !options.password.is_empty())];
+        let is_set = [("user", !options.user.is_empty()), ("password", !options.password.0.is_empty())];
         for (option, _) in is_set.iter().filter(|(_, set)| *set && options.dsn.is_none()) {
             setup.warn(option, format!("{option}: has no effect without `dsn`"));
         }
@@ -160,11 +160,11 @@ impl Plugin for SaAwlLookup {
 }
 
 /// A database of the plugin's own.
-fn own_database(dsn: String, user: String, password: String, setup: &Setup<'_, '_>) -> Option<Sql> {
+fn own_database(dsn: String, user: String, password: Secret, setup: &Setup<'_, '_>) -> Option<Sql> {
     let settings = SqlSettings {
         dsn,
         user,
-        password: Secret(password),
+        password,
         timeout: SQL_TIMEOUT,
         max_connections: SQL_MAX_CONNECTIONS,
         durability: Durability::Full,

@@ -3,6 +3,7 @@
 //! Knows: the protocol, the service. Must not know: how a listener accepts, plugins.
 
 use super::Shared;
+use super::places::Place;
 use super::service::Answer;
 use super::stream::Stream;
 use bytes::BytesMut;
@@ -19,6 +20,7 @@ pub struct Conversation {
     stream: Stream,
     buffer: BytesMut,
     decoder: Decoder,
+    place: Place,
 }
 
 /// Why no more requests come.
@@ -29,17 +31,21 @@ enum End {
     Cut(&'static str),
     /// What the client sends is no policy protocol.
     Broken(ProtocolError),
+    /// Another connection needs the place, or the memory.
+    Evicted,
     /// The socket failed.
     Failed(io::Error),
 }
 
 impl Conversation {
     /// Answers the requests of one connection, which arrived on the port with that key.
-    pub async fn run(stream: Stream, key: &str, shared: &Shared) {
-        let mut conversation = Conversation { stream, buffer: BytesMut::new(), decoder: Decoder::default() };
+    pub async fn run(stream: Stream, place: Place, key: &str, shared: &Shared) {
+        let (buffer, decoder) = (BytesMut::new(), Decoder::default());
+        let mut conversation = Conversation { stream, buffer, decoder, place };
         match conversation.answer_all(key, shared).await {
             End::Quiet => tracing::debug!("[{key}]: the connection is closed"),
             End::Cut(why) => tracing::info!("[{key}]: {why}; the connection is closed"),
+            End::Evicted => tracing::info!("[{key}]: the connection is closed to make room for others"),
             End::Broken(error) => tracing::error!("[{key}]: {error}; the connection is closed"),
             End::Failed(error) => tracing::info!("[{key}]: the connection failed: {error}"),
         }
@@ -48,10 +54,12 @@ impl Conversation {
     async fn answer_all(&mut self, key: &str, shared: &Shared) -> End {
         let mut answered = 0;
         loop {
+            self.place.begin_to_wait();
             let (request, begun) = match self.next_request(shared).await {
                 Ok(next) => next,
                 Err(end) => return end,
             };
+            self.place.end_waiting();
             // Each request gets the newest settings: a reload drops no connection.
             let service = shared.service.load_full();
             // Boxed, so that an idle connection does not hold the memory that answering takes.
@@ -60,7 +68,10 @@ impl Conversation {
             let mut line = Vec::with_capacity(128);
             reply.write_to(&mut line);
             let until = Instant::now() + service.request_timeout();
-            match timeout_at(until, self.stream.write_all(&line)).await {
+            let written = timeout_at(until, self.stream.write_all(&line)).await;
+            drop(request);
+            self.place.holds(self.buffer.capacity());
+            match written {
                 Ok(Ok(())) => answered += 1,
                 Ok(Err(error)) => return End::Failed(error),
                 Err(_) => return End::Cut("the client does not read its answer"),
@@ -94,13 +105,20 @@ impl Conversation {
                 Some(until) => timeout_at(until, read).await,
                 None => Ok(read.await),
             };
+            let read = match read {
+                Ok(Err(end)) => return Err(end),
+                Ok(Ok(read)) => Ok(read),
+                Err(late) => Err(late),
+            };
+            if !self.place.holds(self.buffer.capacity()) {
+                return Err(End::Evicted);
+            }
             match read {
-                Ok(Ok(0)) if begun.is_some() => {
+                Ok(0) if begun.is_some() => {
                     return Err(End::Cut("the client left in the middle of a request"));
                 }
-                Ok(Ok(0)) => return Err(End::Quiet),
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(End::Failed(error)),
+                Ok(0) => return Err(End::Quiet),
+                Ok(_) => {}
                 Err(_) if begun.is_some() => return Err(End::Cut("a request took too long to arrive")),
                 Err(_) => return Err(End::Quiet),
             }
@@ -108,9 +126,9 @@ impl Conversation {
     }
 
     /// Reads what is there; 0 at the end, which shutting down is too unless something has arrived.
-    async fn read(&mut self, shared: &Shared) -> io::Result<usize> {
+    async fn read(&mut self, shared: &Shared) -> Result<usize, End> {
         let idle = self.buffer.is_empty();
-        let (stream, buffer) = (&mut self.stream, &mut self.buffer);
+        let (stream, buffer, place) = (&mut self.stream, &mut self.buffer, &self.place);
         let arrived = async {
             stream.readable().await?;
             buffer.reserve(READ_BYTES);
@@ -118,7 +136,8 @@ impl Conversation {
         };
         tokio::select! {
             biased;
-            read = arrived => read,
+            () = place.evicted() => Err(End::Evicted),
+            read = arrived => read.map_err(End::Failed),
             () = shared.closing.cancelled(), if idle => Ok(0),
         }
     }

@@ -4,11 +4,11 @@
 
 use super::Shared;
 use super::conversation::Conversation;
+use super::places::Place;
 use super::sockets::Listener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +37,7 @@ async fn accept_all(listener: &Listener, key: &Arc<str>, shared: &Arc<Shared>) {
                 let Some(place) = free_place(shared, &complaints).await else { return };
                 let (key, shared) = (key.clone(), shared.clone());
                 shared.clone().conversations.spawn(async move {
-                    Conversation::run(stream, &key, &shared).await;
-                    drop(place);
+                    Conversation::run(stream, place, &key, &shared).await;
                 });
             }
             Err(error) => {
@@ -52,17 +51,17 @@ async fn accept_all(listener: &Listener, key: &Arc<str>, shared: &Arc<Shared>) {
 }
 
 /// A place for one more connection, when there is one; `None` once the daemon ends.
-async fn free_place(shared: &Shared, complaints: &Complaints) -> Option<OwnedSemaphorePermit> {
-    if let Ok(permit) = shared.places.clone().try_acquire_owned() {
-        return Some(permit);
+async fn free_place(shared: &Shared, complaints: &Complaints) -> Option<Place> {
+    if let Some(place) = shared.places.try_take() {
+        return Some(place);
     }
     if complaints.is_due() {
         tracing::error!(
-            "all {} connections are in use (max_connections); the next one waits",
-            shared.max_places
+            "all {} connections are in use (max_connections); for each new one the longest idle one is closed",
+            shared.places.most()
         );
     }
-    shared.places.clone().acquire_owned().await.ok()
+    shared.places.take().await
 }
 
 /// When trouble was last complained about.

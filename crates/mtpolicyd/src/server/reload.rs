@@ -10,6 +10,7 @@ use super::sockets::{self, UnixSocketOptions};
 use super::{Daemon, StartError, identity, log_messages, socket_options};
 use crate::address::ListenAddress;
 use crate::settings::{Globals, Messages, Settings};
+use crate::value::Switch;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -95,7 +96,8 @@ async fn apply(fresh: Fresh, daemon: &Daemon<'_>, listeners: &mut Listeners) -> 
     let ports = open_new(&addresses, &sockets, listeners, daemon).await?;
     warn_of_what_stays(&earlier.settings, &service.settings);
     let level = service.settings.globals.log_level.0;
-    daemon.log.set_level(daemon.options.log_level.unwrap_or(level));
+    let internals = service.settings.globals.log_internals == Switch::On;
+    daemon.log.set_level(daemon.options.log_level.unwrap_or(level), internals);
     // First the hosts, then the ports that lead to them.
     let service = Arc::new(service);
     tokio::spawn(scheduler::prepare(service.clone()));

@@ -43,7 +43,7 @@ pub async fn prepare(service: Arc<Service>) {
 pub fn run_tasks(path: &Path, periods: &[Period], level: u8) -> Result<usize, StartError> {
     let (settings, _) = Settings::load(path, None).map_err(StartError::Configuration)?;
     let format = log::Format::Text;
-    let log = log::open(&LogSettings { level, destination: Destination::Stderr, format })?;
+    let log = log::open(&LogSettings { level, internals: false, destination: Destination::Stderr, format })?;
     super::process::restrict_new_files();
     // Else files that a task makes would be out of the daemon's reach.
     identity(&settings.globals)?.assume()?;

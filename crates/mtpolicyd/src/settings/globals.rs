@@ -32,6 +32,9 @@ options! {
         /// Where to log, instead of the system log (facility `mail`) in the background, or the standard
         /// output in the foreground. SIGHUP opens it again.
         log_file: Option<String>,
+        /// At level 4, whether the libraries for name service, TLS and others are logged too. It is much, and
+        /// may show what they were given: names in full, with the keys of customers in them.
+        log_internals: Switch = Switch::Off,
         /// How a line of the log is written.
         log_format: LogFormat = LogFormat::Text,
         /// How long a request may take, from its first byte to the answer; 0 is 100 seconds, when Postfix
@@ -170,6 +173,31 @@ impl Globals {
         ListenAddress::parse_list(&self.port, self.host.as_deref()).map_err(refused).ok()
     }
 
+    /// Warns where root stays root although the file looks as if it did not.
+    pub(super) fn warn_of_root(&self, section: &Section<'_>) {
+        if self.user.is_some() {
+            return;
+        }
+        let help = || Some("set `user` too".to_owned());
+        if self.chroot.is_some() {
+            let message = "chroot without `user`: the daemon stays root, and a chroot does not hold root";
+            section.report().warning(section.span_of("chroot"), message, help());
+        }
+        if self.group.is_some() {
+            let message = "group without `user`: a daemon that root starts stays root";
+            section.report().warning(section.span_of("group"), message, help());
+        }
+    }
+
+    /// What is worth knowing for who starts the daemon as root, if this process is root.
+    pub fn as_root(&self) -> Option<&'static str> {
+        let stays_root = self.user.is_none() && nix::unistd::Uid::effective().is_root();
+        stays_root.then_some(
+            "no `user` is set: a daemon that root starts stays root; set `user` and `group`, or have it started as \
+             another user (`User=` of systemd)",
+        )
+    }
+
     /// What the plugins take from here, beside what is there without this file.
     pub(super) fn surroundings<'a>(&self, around: Surroundings<'a>) -> Surroundings<'a> {
         let lookahead = self.lookahead == Switch::On;
@@ -189,7 +217,7 @@ pub(super) fn notice_prefork_options(section: &mut Section<'_>) {
         let names: Vec<_> = given.iter().map(|entry| entry.key.as_str()).collect();
         let message = format!("{}: no effect, one process serves all connections", names.join(", "));
         let help = "they may be removed; `max_connections` limits connections".to_owned();
-        section.report().warning(first.key_span, message, Some(help));
+        section.report().notice(first.key_span, message, Some(help));
     }
 }
 

@@ -1,17 +1,141 @@
-//! Passwords in files that every user of the machine can read.
+//! Passwords and keys: what of a file may be shown, and whether every user of the machine can read it.
 //!
 //! Knows: which options are secret, the rights of files. Must not know: what a connection is.
 
-use crate::options::Report;
-use config_general::{Block, Entry, Sources, Span};
+use super::{DnsOptions, Globals, HostOptions, session_option_specs};
+use crate::chain::StepOptions;
+use crate::connections;
+use crate::options::{OptionSpec, Options, Report};
+use crate::plugins::KINDS;
+use config_general::{Block, Entry, Item, Sources, Span};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::LazyLock;
 
 /// The right of everybody else to read.
 const OTHERS_READ: u32 = 0o004;
 
+/// What a value is replaced with.
+const HIDDEN: &str = "(not shown)";
+
+/// Blocks whose tags hold no secret.
+const BLOCKS: [&str; 6] = ["VirtualHost", "Plugin", "Connection", "SessionCache", "Dns", "Ticket"];
+
+/// Whether an option may be secret, by its name; options that nobody knows are not in it.
+static OPTIONS: LazyLock<BTreeMap<String, bool>> = LazyLock::new(|| {
+    let all = [Globals::specs(), HostOptions::specs(), StepOptions::specs(), DnsOptions::specs()];
+    let sessions = session_option_specs().into_iter().map(|(_, specs)| specs);
+    let connections = connections::option_specs().into_iter().map(|module| module.options);
+    let plugins = KINDS.iter().flat_map(|kind| {
+        let blocks = (kind.blocks)().into_iter().map(|(_, specs)| specs);
+        std::iter::once((kind.options)()).chain(blocks)
+    });
+    let mut options = BTreeMap::new();
+    let specs = all.into_iter().chain(sessions).chain(connections).chain(plugins).flatten();
+    for OptionSpec { name, user_config, may_be_secret, .. } in specs {
+        if user_config {
+            options.insert(format!("uc_{name}"), false);
+        }
+        let may_be_secret = may_be_secret || is_password(&name) || name == "dsn";
+        *options.entry(name).or_default() |= may_be_secret;
+    }
+    options
+});
+
+fn is_password(name: &str) -> bool {
+    name.ends_with("password")
+}
+
+/// What may be shown of the lines of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The lines as they are.
+    Lines,
+    /// The line up to this byte of its file.
+    Until(usize),
+    /// Not more than where it is.
+    Nothing,
+}
+
+/// What is known of the secrets of a file.
+#[derive(Default)]
+pub(super) struct Secrecy<'a> {
+    /// The tree, if the file could be read.
+    pub(super) root: Option<&'a Block>,
+    /// Where secrets stand, or may stand.
+    pub(super) hidden: Vec<Span>,
+}
+
+impl Secrecy<'_> {
+    /// What may be shown of the lines of a place: only what is known to be no secret.
+    pub(super) fn shown(&self, span: Span, sources: &Sources) -> Shown {
+        if let Some(entry) = self.root.and_then(|root| entry_at(root, span)) {
+            let is_known = OPTIONS.contains_key(&entry.key) && entry.key != "dsn" && !is_password(&entry.key);
+            return match entry.key_span {
+                _ if is_known && !self.hidden.iter().any(|hidden| overlap(*hidden, whole(entry))) => {
+                    Shown::Lines
+                }
+                // A line of one word may be nothing but a password.
+                key if entry.value.is_some() && contains(key, span) => Shown::Until(key.end as usize),
+                _ => Shown::Nothing,
+            };
+        }
+        let text = &sources.get(span.source).text;
+        let from = text[..span.start as usize].rfind('\n').map_or(0, |before| before + 1);
+        let line = text[from..].trim_start();
+        let word = line.split(|c: char| c == '=' || c.is_whitespace()).next().unwrap_or_default();
+        let is_shown = match word.strip_prefix('<') {
+            Some(kind) if kind.starts_with(['/', '<']) => true,
+            Some(kind) => BLOCKS.iter().any(|known| kind.trim_end_matches('>').eq_ignore_ascii_case(known)),
+            None => OPTIONS.get(word).is_some_and(|may_be_secret| !may_be_secret),
+        };
+        let word_ends = text.len() - line.len() + word.len();
+        match span.end as usize {
+            _ if is_shown => Shown::Lines,
+            end if word.starts_with('<') && end <= word_ends => Shown::Until(word_ends),
+            _ => Shown::Nothing,
+        }
+    }
+
+    /// A block without the values that may be secret.
+    pub(super) fn masked(&self, block: &Block) -> Block {
+        let mut block = block.clone();
+        for item in &mut block.items {
+            match item {
+                Item::Entry(entry) => {
+                    if self.hidden.iter().any(|hidden| overlap(*hidden, whole(entry))) {
+                        entry.value = entry.value.as_ref().map(|_| HIDDEN.to_owned());
+                    }
+                }
+                Item::Block(inner) => *inner = self.masked(inner),
+            }
+        }
+        block
+    }
+}
+
+fn whole(entry: &Entry) -> Span {
+    Span { end: entry.value_span.end.max(entry.key_span.end), ..entry.key_span }
+}
+
+fn contains(outer: Span, inner: Span) -> bool {
+    outer.source == inner.source && outer.start <= inner.start && inner.end <= outer.end
+}
+
+fn overlap(one: Span, other: Span) -> bool {
+    one.source == other.source && one.start < other.end && other.start < one.end
+}
+
+/// The option that a place is in.
+fn entry_at(block: &Block, span: Span) -> Option<&Entry> {
+    let here = block.entries().find(|entry| contains(whole(entry), span));
+    here.or_else(|| block.blocks().find_map(|inner| entry_at(inner, span)))
+}
+
 /// The places of all secrets of a file, each from its key to the end of its value: those that the types of
 /// options have told, and passwords. Warns of every one in a file that others can read.
-pub(super) fn check(root: &Block, sources: &Sources, told: Vec<Span>, report: &Report) -> Vec<Span> {
+pub(super) fn check(root: &Block, sources: &Sources, report: &Report) -> Vec<Span> {
+    let told = report.secrets();
     let mut passwords = Vec::new();
     find_passwords(root, &mut passwords);
     passwords.retain(|password| told.iter().all(|secret| secret.start != password.start));
@@ -23,7 +147,7 @@ pub(super) fn check(root: &Block, sources: &Sources, told: Vec<Span>, report: &R
             }
         }
     }
-    [told, passwords].concat()
+    [told, passwords, report.hidden()].concat()
 }
 
 fn find_passwords(root: &Block, found: &mut Vec<Span>) {
@@ -31,9 +155,9 @@ fn find_passwords(root: &Block, found: &mut Vec<Span>) {
         find_passwords(block, found);
         let passwords = block.entries().filter(|entry| {
             let is_set = entry.value.as_deref().is_some_and(|value| !value.is_empty());
-            is_set && (entry.key.ends_with("password") || entry.key == "dsn" && has_password(entry))
+            is_set && (is_password(&entry.key) || entry.key == "dsn" && has_password(entry))
         });
-        found.extend(passwords.map(|entry| Span { end: entry.value_span.end, ..entry.key_span }));
+        found.extend(passwords.map(whole));
     }
 }
 

@@ -108,18 +108,9 @@ impl DnsList {
         }
     }
 
-    /// The zone as it may be shown: a label that looks like a customer's key (Spamhaus' data query service
-    /// puts one into the zone) is hidden.
+    /// The zone as it may be shown.
     pub fn label(&self) -> String {
-        /// Shorter words are names; the keys have 26 characters.
-        const KEY_LENGTH: usize = 20;
-        let is_key =
-            |label: &str| label.len() >= KEY_LENGTH && label.bytes().all(|b| b.is_ascii_alphanumeric());
-        self.zone
-            .split('.')
-            .map(|label| if is_key(label) { "***" } else { label })
-            .collect::<Vec<_>>()
-            .join(".")
+        without_key(&self.zone)
     }
 
     /// Whether the address means "listed". The others come from over-used or closed lists, from resolvers
@@ -146,6 +137,16 @@ impl DnsList {
     fn question(&self, name: &str) -> Question {
         Question::new(&format!("{name}.{}", self.zone), RecordType::A)
     }
+}
+
+/// A name as it may be shown: a label that looks like a customer's key (Spamhaus' data query service puts one
+/// into the zone) is hidden.
+pub fn without_key(name: &str) -> String {
+    /// Shorter words are names; the keys have 26 characters.
+    const KEY_LENGTH: usize = 20;
+    let is_key = |label: &&str| label.len() >= KEY_LENGTH && label.bytes().all(|b| b.is_ascii_alphanumeric());
+    let labels = name.split('.').map(|label| if is_key(&label) { "***" } else { label });
+    labels.collect::<Vec<_>>().join(".")
 }
 
 /// What an answer that is no listing tells the one who runs the daemon. The codes are those of Spamhaus,

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 /// Which service, and how it is asked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct HttpSettings {
     /// Where it is, with a user and a password for it perhaps.
     pub url: Url,

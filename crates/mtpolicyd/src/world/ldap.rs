@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 /// What a `<Connection>` of module Ldap says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct LdapSettings {
     /// The servers, in the forms that the option `host` has.
     pub host: String,

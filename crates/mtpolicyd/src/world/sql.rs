@@ -29,7 +29,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// What a `<Connection>` of module Sql says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct SqlSettings {
     /// The data source, as DBI or a URL writes it.
     pub dsn: String,

@@ -14,25 +14,6 @@ fn start(options: &str) -> Daemon {
 }
 
 #[test]
-fn beyond_max_connections_one_waits() {
-    let daemon = start("max_connections = 2\nkeepalive_timeout = 0");
-    let mut clients = [daemon.connect(), daemon.connect()];
-    for client in &mut clients {
-        assert_eq!(client.ask("a=b").action(), "OK");
-    }
-    let mut waiting = daemon.connect();
-    waiting.send("instance=waiting");
-    daemon.logged("all 2 connections are in use");
-    for client in &mut clients {
-        assert_eq!(client.ask("a=b").action(), "OK");
-    }
-    assert!(!daemon.log().contains("instance=waiting"));
-    let [first, _second] = clients;
-    drop(first);
-    assert_eq!(waiting.answer().action(), "OK");
-}
-
-#[test]
 fn a_port_that_waits_holds_no_place() {
     let both = OK.replace("127.0.0.1:$PORT", "127.0.0.1:$PORT, 127.0.0.1:$OTHER")
         + &OK[OK.find("<VirtualHost").unwrap()..].replace("$PORT", "$OTHER");

@@ -17,6 +17,7 @@ mod keyvalue;
 mod ldap;
 mod manual;
 mod maps;
+mod places;
 mod postfix;
 mod privileges;
 mod process;

@@ -3,8 +3,8 @@
 //! Knows: what the kernel shows of a process. Must not know: plugins.
 
 use crate::support::client::Client;
-use crate::support::daemon::{Daemon, Site, errors_of};
-use crate::support::{is_root_or_leaves_out, leaves_out};
+use crate::support::daemon::{Daemon, PROGRAM, Site, errors_of};
+use crate::support::{eventually, is_root_or_leaves_out, leaves_out};
 use nix::unistd::{Group, User};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -101,8 +101,8 @@ fn a_user_without_a_group_leaves_roots_groups() {
 }
 
 #[test]
-fn the_files_of_the_daemon_are_its_users() {
-    if !is_root_or_leaves_out("that pid file and log file belong to the user of the daemon") {
+fn the_log_is_the_users_and_the_pid_file_is_roots() {
+    if !is_root_or_leaves_out("to whom pid file and log file belong") {
         return;
     }
     let site = Site::with(&format!(
@@ -110,8 +110,10 @@ fn the_files_of_the_daemon_are_its_users() {
     ));
     let mut daemon = site.start();
     let owner = |path: PathBuf| path.metadata().unwrap().uid();
-    assert_eq!(owner(daemon.site.path("d.pid")), user("nobody"));
+    assert_eq!(owner(daemon.site.path("d.pid")), 0, "who ends the process that it names may be root");
     assert_eq!(owner(daemon.site.path("d.log")), user("nobody"));
+    let mode = |path: PathBuf| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(daemon.site.path("d.pid")), mode(daemon.site.path("d.log"))), (0o644, 0o640));
     // The folder is root's, so the file can't be removed: it must not name a process any more.
     assert!(daemon.terminate().success());
     assert_eq!(fs::read_to_string(daemon.site.path("d.pid")).unwrap(), "");
@@ -153,4 +155,102 @@ fn somebody_else_can_not_become_root() {
     let output = Site::with(&format!("user = root\ngroup = root\n{OK}")).run(&["-f"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(errors_of(&output).contains("not as root"), "{}", errors_of(&output));
+}
+
+/// A folder of the daemon's user, where that user can put what it likes, and a file of root's.
+fn folder_of_nobody(site: &Site) -> PathBuf {
+    let folder = site.path("nobodys");
+    fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::chown(&folder, Some(user("nobody")), Some(group("nogroup"))).unwrap();
+    fs::write(site.path("roots"), "secret\n").unwrap();
+    fs::set_permissions(site.path("roots"), fs::Permissions::from_mode(0o600)).unwrap();
+    folder
+}
+
+#[test]
+fn root_is_not_led_astray_by_links_of_the_daemons_user() {
+    if !is_root_or_leaves_out("that root follows no links of the daemon's user") {
+        return;
+    }
+    let nobody = "user = nobody\ngroup = nogroup\n";
+    for (option, link, starts) in [
+        ("log_file = \"$DIR/nobodys/link\"", "roots", true),
+        ("log_file = \"$DIR/nobodys/link\"", "new", true),
+        ("log_file = \"$DIR/nobodys/folder/roots\"", "roots", true),
+        ("pid_file = \"$DIR/nobodys/folder/new\"", "new", false),
+    ] {
+        let site = Site::with(&format!("{nobody}{option}\n{OK}"));
+        let folder = folder_of_nobody(&site);
+        std::os::unix::fs::symlink(site.path(link), folder.join("link")).unwrap();
+        std::os::unix::fs::symlink("..", folder.join("folder")).unwrap();
+        let before = site.path("roots").metadata().unwrap();
+        let mut daemon = site.spawn(&["-f"]);
+        if starts {
+            daemon.logged("logging here instead");
+            daemon.terminate();
+        } else {
+            daemon.logged("root follows no link");
+            assert!(!daemon.wait().success());
+        }
+        let after = daemon.site.path("roots").metadata().unwrap();
+        assert_eq!((before.uid(), before.mode()), (after.uid(), after.mode()), "{option}");
+        assert_eq!(fs::read_to_string(daemon.site.path("roots")).unwrap(), "secret\n", "{option}");
+        assert!(!daemon.site.path("new").exists(), "{option}");
+    }
+}
+
+#[test]
+fn a_log_and_a_socket_in_a_folder_of_the_daemons_user_work() {
+    if !is_root_or_leaves_out("files in a folder of the daemon's user") {
+        return;
+    }
+    let text = OK.replace("$DIR/policy.sock", "$DIR/nobodys/policy.sock");
+    let site = Site::with(&format!(
+        "user = nobody\ngroup = nogroup\nsocket_mode = 0600\nsocket_owner = daemon\n\
+         log_file = \"$DIR/nobodys/d.log\"\npid_file = \"$DIR/nobodys/d.pid\"\n{text}"
+    ));
+    let folder = folder_of_nobody(&site);
+    // One that was there before, of its user, is appended to.
+    fs::write(folder.join("d.log"), "before\n").unwrap();
+    std::os::unix::fs::chown(folder.join("d.log"), Some(user("nobody")), None).unwrap();
+    let mut daemon = site.start();
+    let socket = folder.join("policy.sock").metadata().unwrap();
+    assert_eq!((socket.uid(), socket.mode() & 0o777), (user("daemon"), 0o600));
+    assert_eq!(Client::unix(&folder.join("policy.sock")).unwrap().ask("a=b").action(), "OK local");
+    let log = || fs::read_to_string(folder.join("d.log")).unwrap_or_default();
+    eventually("it is logged", || log().contains("listens on").then_some(()));
+    assert!(log().starts_with("before\n"));
+    // Moved away by logrotate.
+    fs::rename(folder.join("d.log"), folder.join("d.log.1")).unwrap();
+    daemon.signal("USR1");
+    eventually("there is a new file", || folder.join("d.log").exists().then_some(()));
+    assert_eq!(folder.join("d.log").metadata().unwrap().uid(), user("nobody"));
+    assert!(daemon.terminate().success());
+    let mut left: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["d.log", "d.log.1"]);
+}
+
+#[test]
+fn root_that_stays_root_is_told() {
+    if !is_root_or_leaves_out("that root is told that it stays root") {
+        return;
+    }
+    let daemon = Daemon::start(OK);
+    daemon.logged("warning: no `user` is set: a daemon that root starts stays root");
+    let check = |options: &str| {
+        let site = Site::with(&format!("{options}{OK}"));
+        let output =
+            std::process::Command::new(PROGRAM).args(["check", "--strict"]).arg(site.config()).output();
+        let output = output.unwrap();
+        (output.status.code(), errors_of(&output))
+    };
+    let (status, said) = check("");
+    assert!(status == Some(0) && said.contains("notice: no `user` is set"), "{said}");
+    let (status, said) = check("group = nogroup\n");
+    assert!(status == Some(1) && said.contains("group without `user`"), "{said}");
+    let (status, said) = check("chroot = /\n");
+    assert!(status == Some(1) && said.contains("chroot without `user`"), "{said}");
+    let (status, said) = check("user = nobody\n");
+    assert!(status == Some(0) && said.is_empty(), "{said}");
 }

@@ -193,3 +193,24 @@ fn the_log_file_is_opened_again_and_its_level_changes() {
     assert_eq!(daemon.ask("instance=last").action(), "OK");
     has(&log, "instance=last");
 }
+
+#[test]
+fn a_list_that_is_a_pipe_or_a_device_holds_nothing_up() {
+    let text = "port = \"127.0.0.1:$PORT\"\n<VirtualHost $PORT>\n  name = \"incoming\"\n  <Plugin list>\n    \
+                module = \"RegexList\"\n    key = \"sender\"\n    file = \"$DIR/list\"\n    \
+                action = \"reject\"\n  </Plugin>\n</VirtualHost>\n";
+    let site = Site::with(text);
+    fs::write(site.path("list"), "^bad\n").unwrap();
+    let mut daemon = site.start();
+    assert_eq!(daemon.ask("sender=bad@x").action(), "reject");
+    fs::remove_file(daemon.site.path("list")).unwrap();
+    nix::unistd::mkfifo(&daemon.site.path("list"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    daemon.hang_up();
+    daemon.logged("it is not a regular file");
+    assert_eq!(daemon.ask("sender=bad@x").action(), "reject");
+    for device in ["/dev/zero", "/dev/tty"] {
+        daemon.reload(&text.replace("$DIR/list", device));
+    }
+    assert_eq!(daemon.ask("sender=bad@x").action(), "reject");
+    assert!(daemon.terminate().success());
+}

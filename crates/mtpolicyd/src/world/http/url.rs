@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 /// The URL of a service. What is shown of it has no password.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Url {
     uri: Uri,
     port: u16,
@@ -158,7 +158,7 @@ mod tests {
             "http://u:secret@[::1/",
             "http://u:secret@lookup.example:/",
         ] {
-            let error = text.parse::<Url>().expect_err(text);
+            let error = text.parse::<Url>().err().expect(text);
             assert!(!error.contains("sec"), "{error}");
         }
     }
@@ -168,9 +168,8 @@ mod tests {
         let url = url("https://al%69ce:s%3Acret@lookup.example:8443/path?key=1");
         assert_eq!(url.origin(), "https://lookup.example:8443");
         assert_eq!(url.to_string(), "https://lookup.example:8443/path?key=1");
-        assert!(!format!("{url:?}").contains("cret"));
         let Secret(authorization) = url.basic_authorization().unwrap();
         assert_eq!(authorization, format!("Basic {}", BASE64_STANDARD.encode("alice:s:cret")));
-        assert_eq!(self::url("http://lookup.example/").basic_authorization(), None);
+        assert!(self::url("http://lookup.example/").basic_authorization().is_none());
     }
 }

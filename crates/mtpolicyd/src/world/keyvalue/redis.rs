@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use trouble::Trouble;
 
 /// What a `<Connection>` of module Redis says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct RedisSettings {
     /// Where it is.
     pub server: RedisServer,
@@ -47,7 +47,7 @@ pub struct RedisSettings {
 }
 
 /// Where a Redis is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum RedisServer {
     /// `host:port`.
     Tcp(String),

@@ -7,7 +7,7 @@ use crate::world::backend::Secret;
 use std::path::PathBuf;
 
 /// Where the data is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) enum Source {
     /// A file of SQLite.
     Sqlite(SqliteSource),
@@ -36,7 +36,7 @@ impl SqliteSource {
 }
 
 /// A server, and the database on it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) struct ServerSource {
     /// Its name or address.
     pub host: Option<String>,

@@ -63,7 +63,7 @@ impl fmt::Display for Address {
 }
 
 /// Who we say we are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Login {
     pub(super) user: Option<String>,
     pub(super) password: Option<Secret>,

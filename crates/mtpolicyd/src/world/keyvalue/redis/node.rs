@@ -10,7 +10,7 @@ use crate::world::backend::{BackendError, Breaker, Probe};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a server is, or how it is found.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Target {
     /// Here.
     Address(Address),

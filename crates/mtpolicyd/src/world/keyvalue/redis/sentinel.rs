@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 pub(super) const PORT: u16 = 26379;
 
 /// A service and who knows its master.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Service {
     pub(super) name: String,
     pub(super) sentinels: Vec<Address>,

@@ -25,7 +25,7 @@ fn read(dsn: &str) -> Result<Source, String> {
 fn server(dsn: &str) -> ServerSource {
     match read(dsn) {
         Ok(Source::MySql(server) | Source::Postgres(server)) => server,
-        other => panic!("{dsn}: {other:?}"),
+        other => panic!("{dsn}: {:?}", other.err()),
     }
 }
 
@@ -35,7 +35,7 @@ fn files_of_sqlite() {
         Ok(Source::Sqlite(source)) => {
             source.path.map_or("memory".to_owned(), |path| path.display().to_string())
         }
-        other => panic!("{dsn}: {other:?}"),
+        other => panic!("{dsn}: {:?}", other.err()),
     };
     assert_eq!(file("dbi:SQLite:dbname=/var/lib/m/db.sqlite"), "/var/lib/m/db.sqlite");
     assert_eq!(file("DBI:SQLite:dbname=/var/lib/m/db.sqlite"), "/var/lib/m/db.sqlite");
@@ -79,7 +79,7 @@ fn servers_of_postgres() {
 
 #[test]
 fn mistakes_are_named_and_secrets_are_not() {
-    let wrong = |dsn: &str| read(dsn).unwrap_err();
+    let wrong = |dsn: &str| read(dsn).err().unwrap();
     assert!(wrong("dbi:Oracle:x").contains("`Oracle`") && wrong("dbi:Oracle:x").contains("dbi:Pg"));
     assert!(wrong("/var/lib/db").contains("begins with none of"));
     assert!(wrong("dbi:mysql").contains("ends after the driver"));
@@ -89,5 +89,4 @@ fn mistakes_are_named_and_secrets_are_not() {
     assert!(wrong("dbi:SQLite:").contains("no file"));
     assert!(wrong("dbi:SQLite(x:dbname=/x").contains("`(`"));
     assert!(!wrong("mysql://joe:topsecret@h:x/db").contains("topsecret"));
-    assert!(!format!("{:?}", server("mysql://joe:topsecret@h/db")).contains("topsecret"));
 }
