@@ -255,4 +255,72 @@ mod tests {
             }
         }
     }
+
+    /// What is said of a file, or of why it can't be used.
+    fn said(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mtpolicyd.conf");
+        std::fs::write(&path, text).unwrap();
+        let messages = match Settings::load(&path, None) {
+            Ok((_, messages)) | Err(messages) => messages,
+        };
+        let lines: Vec<_> = messages.lines().map(|(_, line)| line).collect();
+        format!("{messages}\n{}", lines.join("\n"))
+    }
+
+    #[test]
+    fn a_line_that_nobody_understands_shows_no_value() {
+        let wrong = [
+            "<Connection db>\nmodule = Redis\nLINE\n</Connection>\n",
+            "<Connection db>\nmodule = Rdis\nLINE\n</Connection>\n",
+            "<Conection db>\nLINE\n</Conection>\n",
+            "LINE\n",
+            "<VirtualHost 12345>\nLINE\n</VirtualHost>\n",
+            "<VirtualHost 12345>\n<Plugin a>\nmodule = HttpLookup\nLINE\n</Plugin>\n</VirtualHost>\n",
+            // What is never closed keeps the whole file from being understood.
+            "<VirtualHost 12345>\n<Plugin a>\nmodule = HttpLookup\nLINE\n</Plugin>\n",
+        ];
+        let lines = [
+            "pasword = hunter2",
+            "pasword = 'hunter2'",
+            "pasword = \"hunter2",
+            "pasword = <<END\nhunter2\nhunter2\nEND",
+            "pasword = a\\\nhunter2",
+            "pasword = a\npasword = hunter2",
+            "password = 'hunter2'",
+            "password hunter2",
+            "passw0rd=hunter2#glued",
+            "hunter2",
+            "tokn = hunter2",
+            "token = hunter2",
+            "<password hunter2>\n</password>",
+            "<pasword hunter2>\npassword=hunter2\n</pasword>",
+            "url = \"http://127.0.0.1/?key=hunter2\" #\nurl = 'http://x/?key=hunter2'",
+        ];
+        for file in wrong {
+            for line in lines {
+                let said = said(&file.replace("LINE", line));
+                assert!(!said.contains("hunter2"), "{file}{line}:\n{said}");
+                assert!(!said.trim().is_empty());
+            }
+        }
+        let known = said("<VirtualHost 12345>\nnam = x\non_error = nver\n</VirtualHost>\n");
+        assert!(known.contains("nam ...") && known.contains("on_error = nver"), "{known}");
+    }
+
+    #[test]
+    fn the_dump_has_everything_but_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mtpolicyd.conf");
+        let text = "<VirtualHost 12345>\nname = test\nnmae = hunter2\n<Plugin look>\nmodule = HttpLookup\n\
+                    url = \"http://127.0.0.1/?key=hunter2\"\ntoken = hunter2\n</Plugin>\n\
+                    <Plugin list>\nmodule = RBL\ndomain = hunter2hunter2hunter2.zen.example\n</Plugin>\n\
+                    <Plugin a>\nmodule = Action\naction = \"reject it\"\n</Plugin>\n</VirtualHost>\n";
+        std::fs::write(&path, text).unwrap();
+        let (dump, _) = Settings::dump(&path).unwrap_or_else(|messages| panic!("{messages}"));
+        assert!(!dump.contains("hunter2"), "{dump}");
+        for kept in ["name = \"test\"", "token = \"(not shown)\"", "action = \"reject it\""] {
+            assert!(dump.contains(kept), "{dump}");
+        }
+    }
 }
