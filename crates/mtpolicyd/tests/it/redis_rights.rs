@@ -6,7 +6,7 @@ use crate::support::eventually;
 use crate::support::servers::{Server, redis};
 use mtpolicyd::connections::option_specs;
 use mtpolicyd::world::backend::{Failure, Secret};
-use mtpolicyd::world::keyvalue::{Lock, Locked, Redis, RedisServer, RedisSettings};
+use mtpolicyd::world::keyvalue::{Lock, Locked, Protected, Redis, RedisServer, RedisSettings};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -76,8 +76,9 @@ async fn what_the_manual_lists_is_enough() {
     assert!(!shared.add(b"key", b"other", LONG, soon()).await.unwrap());
     assert_eq!(shared.increment(b"count", LONG, soon()).await.unwrap(), 1);
     let locked = shared.lock(b"lock", b"me", LONG, b"key", soon()).await.unwrap();
-    assert_eq!(locked, Locked::Ours(Some(b"value".to_vec())));
-    let lock = Lock { key: b"lock", owner: b"me" };
+    let Locked::Ours(Protected { value, version }) = locked else { panic!("nobody else has it") };
+    assert_eq!(value, Some(b"value".to_vec()));
+    let lock = Lock { key: b"lock", owner: b"me", version };
     assert!(shared.set_and_unlock(b"key", b"new", LONG, lock, soon()).await.unwrap());
     assert!(!shared.unlock(b"lock", b"me", soon()).await.unwrap());
     let script = "return redis.call('GET', KEYS[1])";
@@ -96,8 +97,11 @@ async fn two_installations_share_a_server() {
         ["mx1:", "mx2:"].map(|prefix| open(RedisSettings { prefix: prefix.to_owned(), ..tcp(&server) }));
     one.set(b"key", b"1", LONG, soon()).await.unwrap();
     assert_eq!(two.get(b"key", soon()).await.unwrap(), None);
-    assert!(matches!(two.lock(b"lock", b"b", LONG, b"key", soon()).await.unwrap(), Locked::Ours(None)));
-    assert!(matches!(one.lock(b"lock", b"a", LONG, b"key", soon()).await.unwrap(), Locked::Ours(Some(_))));
+    for (store, owner, found) in [(&two, b"b", None), (&one, b"a", Some(b"1".to_vec()))] {
+        let locked = store.lock(b"lock", owner, LONG, b"key", soon()).await.unwrap();
+        let Locked::Ours(Protected { value, .. }) = locked else { panic!("nobody else has it") };
+        assert_eq!(value, found);
+    }
 }
 
 #[tokio::test]
