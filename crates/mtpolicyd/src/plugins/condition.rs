@@ -12,7 +12,8 @@ options! {
     /// Adds to the score, answers, or runs the plugins in it when a value fulfils one of its criteria.
     ///
     /// Several criteria: one of them is enough. A value that is not there fulfils none, `invert` or not. The
-    /// score is added for each request, not once a mail. An `action` wins over plugins in the block.
+    /// score is added for each request, not once per message. An `action` wins over plugins in the block.
+    /// With `key = "recipient"` the score, and what plugins in the block find, holds for that recipient only.
     ///
     /// ```conf
     /// <Plugin no-bounces-to-newsletters>

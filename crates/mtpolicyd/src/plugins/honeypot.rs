@@ -44,7 +44,7 @@ options! {
         reject_message: String = "trapped by honeypod",
         /// How long a client stays trapped.
         expire: Span = Span(Seconds(7200)),
-        /// Added to the score of a mail from a trapped client, once a mail.
+        /// Added to the score of a message from a trapped client, once per message.
         score: Scoring,
         /// The connection that keeps the trapped clients, of module Memcached, Redis, Sql or Memory.
         store: String = "memcached",

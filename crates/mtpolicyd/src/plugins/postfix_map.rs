@@ -11,7 +11,8 @@ use search::Search;
 use std::path::PathBuf;
 
 options! {
-    /// Adds to the score (once a mail) or answers when a lookup table of Postfix has a value, or has it not.
+    /// Adds to the score (once per message, or once per recipient if `field` is the recipient) or answers
+    /// depending on whether a lookup table of Postfix contains a value.
     ///
     /// `OK`, in capital letters, and numbers in the table are a match. Anything else, such as `REJECT` or
     /// `DUNNO`, is none: it ends the search, so that an entry for an address makes an exception from one for

@@ -78,7 +78,8 @@ options! {
         store: String = MEMORY,
         /// What happens above the limit: `reject` answers, `passive` only adds the score.
         mode: UserConfig<Mode> = Mode::Reject,
-        /// Added to the score above the limit, once a mail.
+        /// Added to the score above the limit, once per message, or once per recipient if the recipient is
+        /// part of `key`.
         score: Scoring,
         /// The answer above the limit; without one the plugins in this block are run, and if there are none
         /// the answer is `defer 4.7.1 too much mail, try again in %RETRY_AFTER% seconds`. `%LIMIT%` is the

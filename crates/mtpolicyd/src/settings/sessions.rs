@@ -14,6 +14,13 @@ options! {
     /// The option of every `<SessionCache>` block.
     pub struct SessionOptions {
         /// Where sessions are kept: `None`, `Memory` of this process, or a store that several daemons share.
+        ///
+        /// A session is what the requests of one message have found out. What depends on the client or the
+        /// sender is found once and holds for all recipients. What was found by looking at the recipient holds
+        /// for that recipient only: scores, results, fields and settings of users, also those of plugins in
+        /// the block of a Condition on the recipient, and of plugins that use a `uc_` option or a field of the
+        /// session after a plugin that has looked at the recipient. When the next request names another
+        /// recipient, or none, as at DATA for a message with several, it is dropped.
         module: SessionModule = SessionModule::None,
     }
 }
