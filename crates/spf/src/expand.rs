@@ -11,8 +11,9 @@ use std::net::IpAddr;
 /// The longest explanation: what fits into a reply of SMTP with room for the rest of it.
 const MAX_EXPLANATION_BYTES: usize = 400;
 
-/// How much of the end of a name decides what it is: the longest one, the dot behind it, and the dot before it,
-/// at which it is cut (RFC 7208, 7.3). No part of a sender or of HELO that stands farther in front is looked at.
+/// How much of the end of a name decides what it is: the longest one, the dot behind it, and the dot before
+/// it, at which it is cut (RFC 7208, 7.3). No part of a sender or of HELO that stands farther in front is
+/// looked at.
 const DECISIVE_BYTES: usize = MAX_NAME_BYTES + 2;
 
 /// What stands for a name that is not known.
@@ -30,8 +31,8 @@ pub(crate) struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// The name that a domain in a record means. It is made from its end, and only as far as a name can reach:
-    /// labels in front of that are left out.
+    /// The name that a domain in a record means. It is made from its end, and only as far as a name can
+    /// reach: labels in front of that are left out.
     pub(crate) fn name(&self, spec: &MacroText) -> String {
         let mut name = String::new();
         for part in spec.parts.iter().rev() {
@@ -140,7 +141,10 @@ fn fill<'v>(parts: impl Iterator<Item = &'v str>, room: usize) -> Vec<&'v str> {
 
 /// The last bytes of a text, so many or what is left of them behind the start of a character.
 fn end_of(text: &str, bytes: usize) -> &str {
-    let start = text.ceil_char_boundary(text.len().saturating_sub(bytes));
+    let mut start = text.len().saturating_sub(bytes);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
     &text[start..]
 }
 
