@@ -46,9 +46,11 @@ impl Checks {
         self.time_limit = time.0.duration();
     }
 
-    /// When the checks of a request that begin now must have ended.
+    /// When the checks of a request that begin now must have ended. The servers that are asked are those of
+    /// whoever sends, so they get half of what is left: what stands behind in the chain decides in any case.
     pub fn deadline(&self, cx: &Cx<'_>) -> Instant {
-        cx.deadline.backends.min(Instant::now() + self.time_limit)
+        let now = Instant::now();
+        cx.deadline.for_strangers(now).min(now + self.time_limit)
     }
 
     /// Makes checks, all at the same time. Each has an outcome at the deadline.
@@ -63,7 +65,7 @@ impl Checks {
             known.push((question, answer));
         }
         let settings = Settings { now: cx.world.clock.now(), ..self.settings.clone() };
-        let names = NameService::new(&cx.world.dns, known);
+        let names = NameService::new(&cx.world.dns, cx.ahead.places(), known);
         let checks = requests.iter().map(async |request| {
             let outcome = timeout_at(deadline, spf::check(&names, request, &settings)).await;
             outcome.unwrap_or_else(|_| Outcome::too_late(request))
@@ -81,7 +83,7 @@ impl Checks {
         deadline: Instant,
     ) -> String {
         let settings = Settings { now: cx.world.clock.now(), ..self.settings.clone() };
-        let names = NameService::new(&cx.world.dns, Vec::new());
+        let names = NameService::new(&cx.world.dns, cx.ahead.places(), Vec::new());
         let explanation = timeout_at(deadline, outcome.explanation(&names, request, &settings)).await;
         if let Ok(Some(explanation)) = explanation {
             return explanation;
@@ -97,9 +99,7 @@ impl Checks {
         let passes = match recall(cx.session, &request) {
             Some(passes) => passes,
             None => {
-                // Half of what is left: whoever asks has something else to do with the answer, or without it.
-                let left = cx.deadline.backends.saturating_duration_since(Instant::now());
-                let deadline = self.deadline(cx).min(Instant::now() + left / 2);
+                let deadline = self.deadline(cx);
                 let outcomes = self.run(cx, std::slice::from_ref(&request), deadline).await;
                 let verdict = outcomes.first().map_or(Verdict::TempError, |outcome| outcome.verdict);
                 remember(cx, &request, verdict);

@@ -134,8 +134,9 @@ options! {
         max_name_lookups_per_term: Count = Count(10),
         /// How many terms may find nothing in the name service.
         max_void_dns_lookups: Count = Count(2),
-        /// How long the checks of a mail may take; after that the result is `temperror`. The time that a
-        /// request has ends them sooner.
+        /// How long the checks of a message may take; after that the result is `temperror`. The name servers
+        /// are those of the sender, so the checks never take more than half of the time that the request has
+        /// left: the plugins behind this one run in any case.
         time_limit: Span = DEFAULT_TIME_LIMIT,
     }
 }

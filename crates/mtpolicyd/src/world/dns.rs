@@ -4,17 +4,20 @@
 
 mod ahead;
 mod authentic;
+mod known;
 mod resolver;
 mod zone;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use ahead::Ahead;
 pub use authentic::Authentic;
-pub use resolver::{MAX_IN_FLIGHT, Resolver};
+pub(super) use resolver::MAX_UNICODE_NAME;
+pub use resolver::{MAX_IN_FLIGHT, Places, Resolver};
 pub use zone::Zone;
 
 /// How many answers are remembered unless the configuration says otherwise: a few MiB, and the clients of
@@ -122,20 +125,42 @@ pub struct Association {
 }
 
 /// A name and what is asked about it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Debug)]
 pub struct Question {
     /// An absolute name; the final dot may be left out. It may hold anything: what is no name has no records.
     pub name: Arc<str>,
     /// The kind of records.
     pub record_type: RecordType,
+    /// The zone of the DNS list that is asked. Its servers are those of the file and not of a stranger, so
+    /// there are places of their own for such questions. It makes no difference to the answer.
+    pub list: Option<Arc<str>>,
+}
+
+impl PartialEq for Question {
+    fn eq(&self, other: &Self) -> bool {
+        self.record_type == other.record_type && self.name == other.name
+    }
+}
+
+impl Eq for Question {}
+
+impl Hash for Question {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, self.record_type).hash(state);
+    }
 }
 
 impl Question {
+    /// A question to a DNS list, which has this zone.
+    pub fn of_list(name: &str, record_type: RecordType, zone: &Arc<str>) -> Self {
+        Self { list: Some(zone.clone()), ..Self::new(name, record_type) }
+    }
+
     /// A question about a name. Case doesn't matter in the DNS, so it is folded here and equal names are
     /// asked once.
     pub fn new(name: &str, record_type: RecordType) -> Self {
         let name = name.strip_suffix('.').unwrap_or(name);
-        Self { name: name.to_ascii_lowercase().into(), record_type }
+        Self { name: name.to_ascii_lowercase().into(), record_type, list: None }
     }
 }
 
@@ -203,8 +228,24 @@ impl Dns {
     /// query that was sent: its answer is remembered for the next one who asks.
     pub async fn lookup(&self, question: &Question) -> Answer {
         match self {
-            Self::Resolver(resolver) => resolver.lookup(question).await,
+            Self::Resolver(resolver) => resolver.lookup(question, &Places::default()).await,
             Self::Fake(zone) => zone.answer(question),
+        }
+    }
+
+    /// The same within the places of a request, which has to wait until it has one.
+    pub async fn lookup_within(&self, places: &Places, question: &Question) -> Answer {
+        match self {
+            Self::Resolver(resolver) => resolver.lookup(question, places).await,
+            Self::Fake(zone) => zone.answer(question),
+        }
+    }
+
+    /// The answer if it is there without asking.
+    fn remembered(&self, question: &Question) -> Option<Answer> {
+        match self {
+            Self::Resolver(resolver) => resolver.remembered(question),
+            Self::Fake(zone) => Some(zone.answer(question)),
         }
     }
 }

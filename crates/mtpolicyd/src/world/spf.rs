@@ -2,23 +2,25 @@
 //!
 //! Knows: questions and answers, what the evaluator of SPF wants. Must not know: mails, sessions, plugins.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_resolver::proto::rr::Name;
 use spf::{Failure, Resolve};
 
-use super::dns::{Answer, Dns, Question, RecordType};
+use super::dns::{Answer, Dns, MAX_UNICODE_NAME, Places, Question, RecordType};
 
 /// The name service as the evaluator sees it.
 pub struct NameService<'a> {
     dns: &'a Dns,
+    places: &'a Places,
     known: Vec<(Question, Answer)>,
 }
 
 impl<'a> NameService<'a> {
-    /// A name service, of which some answers are known already.
-    pub fn new(dns: &'a Dns, known: Vec<(Question, Answer)>) -> NameService<'a> {
-        NameService { dns, known }
+    /// A name service, of which some answers are known already, within the places of a request.
+    pub fn new(dns: &'a Dns, places: &'a Places, known: Vec<(Question, Answer)>) -> NameService<'a> {
+        NameService { dns, places, known }
     }
 
     async fn ask(&self, name: &str, record_type: RecordType) -> Result<Answer, Failure> {
@@ -26,7 +28,7 @@ impl<'a> NameService<'a> {
         let known = self.known.iter().find(|(known, _)| *known == question);
         let answer = match known {
             Some((_, answer)) => answer.clone(),
-            None => self.dns.lookup(&question).await,
+            None => self.dns.lookup_within(self.places, &question).await,
         };
         match answer {
             Answer::Failed(failure) => Err(Failure(failure.to_string().into())),
@@ -38,7 +40,12 @@ impl<'a> NameService<'a> {
 impl Resolve for NameService<'_> {
     async fn texts(&self, name: &str) -> Result<Vec<Vec<u8>>, Failure> {
         Ok(match self.ask(name, RecordType::Txt).await? {
-            Answer::Texts(texts) => texts.iter().map(|strings| strings.concat()).collect(),
+            Answer::Texts(texts) => {
+                // Equal records are one (RFC 2181, 5), also where the same is delivered twice.
+                let mut seen = HashSet::new();
+                let texts = texts.iter().filter(|strings| seen.insert(*strings));
+                texts.map(|strings| strings.concat()).collect()
+            }
             _ => Vec::new(),
         })
     }
@@ -94,7 +101,7 @@ fn name_of_address(ip: IpAddr) -> String {
 /// A domain as the DNS has it: what is not ASCII as A-labels (RFC 5890). What can't be turned into them
 /// stays, and is no domain.
 pub fn ascii_domain(domain: &str) -> String {
-    if domain.is_ascii() {
+    if domain.is_ascii() || domain.len() > MAX_UNICODE_NAME {
         return domain.to_owned();
     }
     let ascii = Name::from_utf8(domain).map(|name| name.to_ascii());
@@ -117,5 +124,7 @@ mod tests {
     fn a_domain_is_in_ascii() {
         assert_eq!(ascii_domain("b\u{fc}cher.example"), "xn--bcher-kva.example");
         assert_eq!(ascii_domain("Example.org"), "Example.org");
+        let long = "\u{fc}.".repeat(100_000) + "example";
+        assert_eq!(ascii_domain(&long), long);
     }
 }

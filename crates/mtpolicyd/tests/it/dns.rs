@@ -324,7 +324,7 @@ async fn names_may_hold_anything() {
     let before = server.queries().len();
     let (long_label, long_name) =
         (format!("{label}a.test"), format!("{}test", format!("{label}.").repeat(4)));
-    let huge = "a.".repeat(100_000);
+    let (huge, huge_in_unicode) = ("a.".repeat(100_000), "\u{fc}".repeat(100_000));
     for name in [
         "",
         ".",
@@ -339,6 +339,7 @@ async fn names_may_hold_anything() {
         &long_label,
         &long_name,
         &huge,
+        &huge_in_unicode,
     ] {
         assert_eq!(dns.lookup(&about(name)).await, Answer::Nothing, "{name:.80}");
         let mut ahead = Ahead::default();

@@ -186,7 +186,7 @@ fn a_whitelist_that_can_not_be_looked_up_rejects_nobody() {
 
 #[test]
 fn a_long_term_is_not_kept_as_a_whole() {
-    let record = format!("v=spf1 -exists:{}%{{d}}", "x.".repeat(20_000));
+    let record = format!("v=spf1 -exists:{}%{{d}}", "x.".repeat(7_000));
     let name = format!("{}d.test", "x.".repeat(123));
     let mut bench = bench("fail_mode = passive", &record).listed(&name, "127.0.0.2", "");
     bench.run();

@@ -4,11 +4,13 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use smallvec::SmallVec;
+use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 
 use super::resolver::{Lookup, STOPPED};
-use super::{Answer, Dns, Failure, Question};
+use super::{Answer, Dns, Failure, Places, Question};
 
 /// The answers of one request, those on their way included. Within a request a question is asked once, even
 /// where its answer may not be remembered for the next one (TTL 0): the plugins of a chain see one and the
@@ -16,7 +18,14 @@ use super::{Answer, Dns, Failure, Question};
 #[derive(Default)]
 pub struct Ahead {
     /// A handful, so comparing is cheaper than hashing.
-    lookups: SmallVec<[(Question, Lookup); 4]>,
+    lookups: SmallVec<[Started; 4]>,
+    places: Places,
+}
+
+struct Started {
+    question: Question,
+    at: Instant,
+    lookup: Lookup,
 }
 
 impl Ahead {
@@ -26,28 +35,54 @@ impl Ahead {
     /// the same answer.
     pub fn start(&mut self, dns: &Arc<Dns>, question: Question, deadline: Instant) {
         let Dns::Resolver(resolver) = &**dns else { return };
-        if self.lookups.iter().any(|(started, _)| *started == question) || deadline <= Instant::now() {
+        let now = Instant::now();
+        if self.find(&question).is_some() || deadline <= now {
             return;
         }
-        if let Some(lookup) = resolver.start(&question) {
-            self.lookups.push((question, lookup));
+        if let Some(lookup) = resolver.start(&question, &self.places) {
+            self.lookups.push(Started { question, at: now, lookup });
         }
+    }
+
+    fn find(&mut self, question: &Question) -> Option<&mut Started> {
+        self.lookups.iter_mut().find(|started| started.question == *question)
+    }
+
+    /// The places that this request has for lookups of names that strangers choose.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// The answer that need not be waited for, if it is there.
+    pub fn known(&mut self, dns: &Dns, question: &Question) -> Option<Answer> {
+        match self.find(question) {
+            Some(started) => started.lookup.finish_now(),
+            None => dns.remembered(question),
+        }
+    }
+
+    /// When the lookup of a question was started, or now.
+    pub fn started_at(&mut self, question: &Question) -> Instant {
+        self.find(question).map_or_else(Instant::now, |started| started.at)
     }
 
     /// The answer, from the lookups that were started or else asked now; `Failed` at the deadline.
     pub async fn answer(&mut self, dns: &Arc<Dns>, question: &Question, deadline: Instant) -> Answer {
-        if let Some((_, lookup)) = self.lookups.iter_mut().find(|(started, _)| started == question) {
-            return lookup.finish(deadline).await;
+        if let Some(started) = self.find(question) {
+            return started.lookup.finish(deadline).await;
         }
+        let at = Instant::now();
         let answer = match &**dns {
             // No runtime, hence no timer, has to be there.
             Dns::Fake(zone) => zone.answer(question),
-            Dns::Resolver(resolver) => match timeout_at(deadline, resolver.lookup(question)).await {
-                Ok(answer) => answer,
-                Err(_) => return Answer::Failed(Failure::TimedOut),
-            },
+            Dns::Resolver(resolver) => {
+                match timeout_at(deadline, resolver.lookup(question, &self.places)).await {
+                    Ok(answer) => answer,
+                    Err(_) => return Answer::Failed(Failure::TimedOut),
+                }
+            }
         };
-        self.lookups.push((question.clone(), Lookup::Known(answer.clone())));
+        self.lookups.push(Started { question: question.clone(), at, lookup: Lookup::Known(answer.clone()) });
         answer
     }
 }
@@ -60,6 +95,19 @@ impl Lookup {
             Self::Running(task) => task,
         };
         let Ok(joined) = timeout_at(deadline, task).await else { return Answer::Failed(Failure::TimedOut) };
+        self.keep(joined)
+    }
+
+    /// The answer if it is here.
+    fn finish_now(&mut self) -> Option<Answer> {
+        let joined = match self {
+            Self::Known(answer) => return Some(answer.clone()),
+            Self::Running(task) => task.now_or_never()?,
+        };
+        Some(self.keep(joined))
+    }
+
+    fn keep(&mut self, joined: Result<Answer, JoinError>) -> Answer {
         let answer = joined.unwrap_or_else(|_| Answer::Failed(Failure::Broken(STOPPED.into())));
         *self = Self::Known(answer.clone());
         answer

@@ -11,7 +11,8 @@ use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use std::sync::Arc;
 use tokio::time::timeout;
 
-use super::resolver::{Resolver, read_answer, read_error, wire_name};
+use super::known::{read_answer, read_error};
+use super::resolver::{Resolver, wire_name};
 use super::{Answer, Dns, Failure, Question};
 
 /// What UDP carries without being cut up on its way (the DNS flag day of 2020); more comes over TCP.
@@ -90,7 +91,7 @@ impl Resolver {
         message.set_edns(edns);
         let request = DnsRequest::new(message, DnsRequestOptions::default());
         // The semaphore is never closed.
-        let _permit = self.in_flight.acquire().await;
+        let _permit = self.names_in_flight.acquire().await;
         match self.authentic.pool.send(request).next().await.unwrap_or(Err(NetError::NoConnections)) {
             Ok(response) => {
                 let is_proved = self.authentic.is_believed && response.metadata.authentic_data;

@@ -6,52 +6,44 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError as Said, NetError, NoRecords};
-use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, Record, RecordType as WireType};
+use hickory_resolver::proto::rr::{Name, RecordType as WireType};
 use hickory_resolver::system_conf::read_system_conf;
-use moka::Expiry;
 use moka::future::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::authentic::Upstream;
-use super::{Answer, Association, DnsError, DnsSettings, Exchange, Failure, Question, RecordType};
+use super::known::{ByTtl, Known, read_error, read_lookup};
+use super::{Answer, DnsError, DnsSettings, Failure, Question, RecordType};
 
-/// How many lookups may be on their way at once; 200 connections that ask 13 lists each fit. Each holds a UDP
-/// socket, and up to three when the server is slow and hickory sends again: this bounds file descriptors.
-pub const MAX_IN_FLIGHT: usize = 4_000;
+/// How many lookups in DNS lists may be on their way at once: 200 connections that ask ten lists each fit.
+const MAX_LISTS_IN_FLIGHT: usize = 2_000;
 
-/// The longest that records are believed, whatever their TTL says: a list that corrects a mistake is heard
-/// the next day at the latest.
-const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many other lookups may be on their way at once. Their names are those that strangers choose, and so
+/// are the servers that may leave them waiting; the lists have places of their own, which nobody can fill
+/// that way.
+const MAX_NAMES_IN_FLIGHT: usize = 2_000;
 
-/// The longest that "no such name" is believed (RFC 2308 section 5 suggests one to three hours).
-const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(60 * 60);
-
-/// How long a failure is remembered (RFC 9520 section 3.2: at least 1 s, at most 5 min): the recipients of
-/// one mail don't wait for a dead list one after the other, and the sender's next try finds it alive again.
-const FAILURE_TTL: Duration = Duration::from_secs(10);
+/// How many lookups may be on their way at once. Each holds a UDP socket, and up to three when the server is
+/// slow and hickory sends again: this bounds file descriptors.
+pub const MAX_IN_FLIGHT: usize = MAX_LISTS_IN_FLIGHT + MAX_NAMES_IN_FLIGHT;
 
 /// What resolv.conf(5) allows at most; a larger value there is cut silently, as the C library does.
 const MAX_SYSTEM_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_SYSTEM_ATTEMPTS: usize = 5;
 
-/// The bytes of an answer that take the place of one more in the cache: so its memory is bounded, not only
-/// its number of answers, whatever the owner of a zone puts into his records.
-const BYTES_PER_PLACE: usize = 1_024;
-
 /// The port of name servers.
 const DNS_PORT: u16 = 53;
 
-/// How much of an error's text is kept, in characters: a log line's worth.
-const MAX_CAUSE: usize = 200;
+/// The longest name that is turned into A-labels, in bytes: what is longer is longer in A-labels than a name
+/// may be, and the work grows faster than the length.
+pub(in crate::world) const MAX_UNICODE_NAME: usize = 1_024;
 
 /// The cause given when the runtime ended a lookup, which happens when the daemon stops.
 pub(super) const STOPPED: &str = "the lookup was stopped";
@@ -61,7 +53,8 @@ pub(super) const STOPPED: &str = "the lookup was stopped";
 pub struct Resolver {
     upstream: TokioResolver,
     cache: Cache<Question, Known>,
-    pub(super) in_flight: Arc<Semaphore>,
+    lists_in_flight: Arc<Semaphore>,
+    pub(super) names_in_flight: Arc<Semaphore>,
     /// The longest that a question may take: the time-out of a try times the tries.
     pub(super) patience: Duration,
     /// What is odd about the servers.
@@ -78,11 +71,18 @@ pub(super) enum Lookup {
     Known(Answer),
 }
 
-/// An answer and how long it holds.
+/// How many lookups of names that strangers choose one request may have on their way at once, those included
+/// for which it no longer waits: a record of SPF may ask for a hundred hosts.
+const MAX_NAMES_OF_A_REQUEST: usize = 20;
+
+/// The places of one request for lookups of names that strangers choose.
 #[derive(Clone)]
-pub(super) struct Known {
-    pub(super) answer: Answer,
-    ttl: Duration,
+pub struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_NAMES_OF_A_REQUEST)))
+    }
 }
 
 impl Resolver {
@@ -114,13 +114,14 @@ impl Resolver {
         let upstream = builder.build().map_err(|error| DnsError::Setup(error.to_string()))?;
         let cache = Cache::builder()
             .max_capacity(settings.cache_size)
-            .weigher(|_: &Question, known: &Known| known.places())
+            .weigher(|question: &Question, known: &Known| known.places(question))
             .expire_after(ByTtl)
             .build();
         Ok(Self {
             upstream,
             cache,
-            in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            lists_in_flight: Arc::new(Semaphore::new(MAX_LISTS_IN_FLIGHT)),
+            names_in_flight: Arc::new(Semaphore::new(MAX_NAMES_IN_FLIGHT)),
             patience,
             note,
             authentic,
@@ -132,15 +133,19 @@ impl Resolver {
     }
 
     /// The answer, at the latest when the resolver's patience ends.
-    pub(super) async fn lookup(self: &Arc<Self>, question: &Question) -> Answer {
+    pub(super) async fn lookup(self: &Arc<Self>, question: &Question, places: &Places) -> Answer {
         if let Some(known) = self.cache.get(question).await {
             return known.answer;
         }
         let Some(name) = wire_name(&question.name) else { return Answer::Nothing };
         let asked = async {
-            // The semaphore is never closed.
-            let permit = Arc::clone(&self.in_flight).acquire_owned().await.ok();
-            self.spawn(question.clone(), name, permit).await
+            // The semaphores are never closed.
+            let own = match &question.list {
+                Some(_) => None,
+                None => places.0.clone().acquire_owned().await.ok(),
+            };
+            let shared = self.in_flight(question).clone().acquire_owned().await.ok();
+            self.spawn(question.clone(), name, [own, shared]).await
         };
         match timeout(self.patience, asked).await {
             Ok(Ok(answer)) => answer,
@@ -151,17 +156,25 @@ impl Resolver {
 
     /// The answer if it is remembered, else a lookup that was started and not waited for; `None` if too many
     /// are in flight.
-    pub(super) fn start(self: &Arc<Self>, question: &Question) -> Option<Lookup> {
+    pub(super) fn start(self: &Arc<Self>, question: &Question, places: &Places) -> Option<Lookup> {
         if let Some(answer) = self.remembered(question) {
             return Some(Lookup::Known(answer));
         }
         let Some(name) = wire_name(&question.name) else { return Some(Lookup::Known(Answer::Nothing)) };
-        let permit = Arc::clone(&self.in_flight).try_acquire_owned().ok()?;
-        Some(Lookup::Running(self.spawn(question.clone(), name, Some(permit))))
+        let own = match &question.list {
+            Some(_) => None,
+            None => Some(places.0.clone().try_acquire_owned().ok()?),
+        };
+        let shared = self.in_flight(question).clone().try_acquire_owned().ok()?;
+        Some(Lookup::Running(self.spawn(question.clone(), name, [own, Some(shared)])))
+    }
+
+    fn in_flight(&self, question: &Question) -> &Arc<Semaphore> {
+        if question.list.is_some() { &self.lists_in_flight } else { &self.names_in_flight }
     }
 
     /// What the cache has at once: a task for each remembered answer would cost more than the answer.
-    fn remembered(&self, question: &Question) -> Option<Answer> {
+    pub(super) fn remembered(&self, question: &Question) -> Option<Answer> {
         let get = pin!(self.cache.get(question));
         match get.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(known) => Some(known?.answer),
@@ -174,11 +187,11 @@ impl Resolver {
         self: &Arc<Self>,
         question: Question,
         name: Name,
-        permit: Option<OwnedSemaphorePermit>,
+        permits: [Option<OwnedSemaphorePermit>; 2],
     ) -> JoinHandle<Answer> {
         let resolver = Arc::clone(self);
         tokio::spawn(async move {
-            let _permit = permit;
+            let _permits = permits;
             let record_type = question.record_type;
             resolver.cache.get_with(question, resolver.query(name, record_type)).await.answer
         })
@@ -187,7 +200,7 @@ impl Resolver {
     async fn query(&self, name: Name, record_type: RecordType) -> Known {
         let asked = self.upstream.lookup(name.clone(), record_type.on_the_wire());
         match timeout(self.patience, asked).await {
-            Ok(Ok(lookup)) => read_answer(&name, record_type, lookup.answers()),
+            Ok(Ok(lookup)) => read_lookup(&name, record_type, &lookup),
             Ok(Err(error)) => read_error(&error),
             Err(_) => Known::failed(Failure::TimedOut),
         }
@@ -230,7 +243,7 @@ pub(super) fn wire_name(name: &str) -> Option<Name> {
         return None;
     }
     if !name.is_ascii() {
-        if name.contains(char::is_whitespace) {
+        if name.len() > MAX_UNICODE_NAME || name.contains(char::is_whitespace) {
             return None;
         }
         let mut name = Name::from_utf8(name).ok()?;
@@ -241,101 +254,6 @@ pub(super) fn wire_name(name: &str) -> Option<Name> {
         return None;
     }
     Name::from_labels(name.split('.').map(str::as_bytes)).ok()
-}
-
-/// Reads the records at the end of the name's CNAME chain, which servers send in its order. Records of other
-/// names were not asked for and don't count.
-pub(super) fn read_answer(name: &Name, record_type: RecordType, records: &[Record]) -> Known {
-    let mut owner = name;
-    let mut ttl = MAX_TTL;
-    let mut found = Vec::new();
-    for record in records.iter() {
-        if &record.name != owner {
-            continue;
-        }
-        match &record.data {
-            RData::CNAME(target) => owner = &target.0,
-            data if data.record_type() == record_type.on_the_wire() => found.push(data),
-            _ => continue,
-        }
-        ttl = ttl.min(Duration::from_secs(record.ttl.into()));
-    }
-    let answer = if found.is_empty() { Answer::Nothing } else { read_data(record_type, &found) };
-    Known { answer, ttl }
-}
-
-/// The answer that these records are, all of that type.
-fn read_data(record_type: RecordType, records: &[&RData]) -> Answer {
-    fn all<'r, T>(records: &'r [&RData], read: impl Fn(&'r RData) -> Option<T>) -> Arc<[T]> {
-        records.iter().filter_map(|record| read(record)).collect()
-    }
-    match record_type {
-        RecordType::A => Answer::Addresses(all(records, |data| match data {
-            RData::A(address) => Some(address.0),
-            _ => None,
-        })),
-        RecordType::Aaaa => Answer::Ipv6Addresses(all(records, |data| match data {
-            RData::AAAA(address) => Some(address.0),
-            _ => None,
-        })),
-        RecordType::Mx => Answer::Exchanges(all(records, |data| match data {
-            RData::MX(exchange) => {
-                Some(Exchange { preference: exchange.preference, host: host_name(&exchange.exchange) })
-            }
-            _ => None,
-        })),
-        RecordType::Ptr => Answer::Names(all(records, |data| match data {
-            RData::PTR(name) => Some(host_name(&name.0)),
-            _ => None,
-        })),
-        RecordType::Txt => Answer::Texts(all(records, |data| match data {
-            RData::TXT(text) => Some(text.txt_data.iter().cloned().collect()),
-            _ => None,
-        })),
-        RecordType::Tlsa => Answer::Associations(all(records, |data| match data {
-            RData::TLSA(record) => Some(Association {
-                usage: record.cert_usage.into(),
-                selector: record.selector.into(),
-                matching: record.matching.into(),
-                data: record.cert_data.as_slice().into(),
-            }),
-            _ => None,
-        })),
-        RecordType::OpenPgpKey => Answer::Keys(all(records, |data| match data {
-            RData::OPENPGPKEY(record) => Some(record.public_key.as_slice().into()),
-            _ => None,
-        })),
-    }
-}
-
-/// A name as it can be asked for again.
-fn host_name(name: &Name) -> Arc<str> {
-    let text = name.to_ascii();
-    text.strip_suffix('.').unwrap_or(&text).into()
-}
-
-pub(super) fn read_error(error: &NetError) -> Known {
-    match error {
-        NetError::Dns(Said::NoRecordsFound(NoRecords { response_code, negative_ttl, .. })) => {
-            match response_code {
-                // Without an SOA record nothing says how long it holds, and it must not be remembered (RFC
-                // 2308).
-                ResponseCode::NXDomain | ResponseCode::NoError => Known {
-                    answer: Answer::Nothing,
-                    ttl: Duration::from_secs(negative_ttl.unwrap_or(0).into()).min(MAX_NEGATIVE_TTL),
-                },
-                code => Known::failed(Failure::Server(code.to_str())),
-            }
-        }
-        NetError::Dns(Said::ResponseCode(code)) => Known::failed(Failure::Server(code.to_str())),
-        NetError::Timeout => Known::failed(Failure::TimedOut),
-        other => Known::failed(Failure::Broken(one_line(&other.to_string()).into())),
-    }
-}
-
-/// The cause of an error for a log line; parts of it may come from the network.
-fn one_line(cause: &str) -> String {
-    cause.chars().take(MAX_CAUSE).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 impl RecordType {
@@ -352,50 +270,8 @@ impl RecordType {
     }
 }
 
-impl Known {
-    fn failed(failure: Failure) -> Self {
-        Self { answer: Answer::Failed(failure), ttl: FAILURE_TTL }
-    }
-
-    /// How many places of the cache the answer takes.
-    fn places(&self) -> u32 {
-        let bytes = match &self.answer {
-            Answer::Addresses(addresses) => size_of_val(&**addresses),
-            Answer::Ipv6Addresses(addresses) => size_of_val(&**addresses),
-            Answer::Texts(texts) => texts.iter().flatten().map(|string| string.len()).sum(),
-            Answer::Exchanges(exchanges) => exchanges.iter().map(|exchange| exchange.host.len()).sum(),
-            Answer::Names(names) => names.iter().map(|name| name.len()).sum(),
-            Answer::Associations(records) => records.iter().map(|record| record.data.len()).sum(),
-            Answer::Keys(keys) => keys.iter().map(|key| key.len()).sum(),
-            Answer::Nothing | Answer::Failed(_) => 0,
-        };
-        u32::try_from(1 + bytes / BYTES_PER_PLACE).unwrap_or(u32::MAX)
-    }
-}
-
-/// Entries live as long as their answers hold.
-struct ByTtl;
-
-impl Expiry<Question, Known> for ByTtl {
-    fn expire_after_create(&self, _: &Question, known: &Known, _: Instant) -> Option<Duration> {
-        Some(known.ttl)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &Question,
-        known: &Known,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(known.ttl)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use hickory_resolver::proto::rr::rdata::{A, CNAME};
-
     use super::*;
 
     fn resolver(settings: DnsSettings) -> Arc<Resolver> {
@@ -416,48 +292,45 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lookups_in_flight_are_bounded() {
+    async fn lookups_in_flight_are_bounded_and_lists_have_places_of_their_own() {
         let timeout = Some(Duration::from_millis(50));
         let resolver = resolver(DnsSettings { timeout, attempts: Some(1), ..DnsSettings::default() });
-        let taken = resolver.in_flight.acquire_many(u32::try_from(MAX_IN_FLIGHT).unwrap()).await.unwrap();
-        let question = Question::new("a.test", RecordType::A);
-        assert!(resolver.start(&question).is_none(), "a lookup ahead is left out");
-        assert_eq!(resolver.lookup(&question).await, Answer::Failed(Failure::TimedOut), "the others wait");
-        drop(taken);
-        let Some(Lookup::Running(_)) = resolver.start(&question) else { panic!("there is room again") };
+        let all = |count: usize| u32::try_from(count).unwrap();
+        let name = |name: &str| Question::new(name, RecordType::A);
+        let listing = |name: &str| Question::of_list(name, RecordType::A, &"bl.test".into());
+        let places = Places::default();
+        for (taken, most, waiting, going) in [
+            (&resolver.names_in_flight, MAX_NAMES_IN_FLIGHT, name("a.test"), listing("a.bl.test")),
+            (&resolver.lists_in_flight, MAX_LISTS_IN_FLIGHT, listing("b.bl.test"), name("b.test")),
+        ] {
+            let taken = taken.acquire_many(all(most)).await.unwrap();
+            assert!(resolver.start(&waiting, &places).is_none(), "a lookup ahead is left out");
+            let answer = resolver.lookup(&waiting, &places).await;
+            assert_eq!(answer, Answer::Failed(Failure::TimedOut), "the others wait");
+            assert!(resolver.start(&going, &places).is_some(), "the others have places of their own");
+            drop(taken);
+            assert!(resolver.start(&waiting, &places).is_some(), "there is room again");
+        }
     }
 
-    #[test]
-    fn records_of_other_names_do_not_count() {
-        let name = |text: &str| Name::from_ascii(text).unwrap();
-        let record = |owner: &str, data| Record::from_rdata(name(owner), 60, data);
-        let address = |last| RData::A(A::new(127, 0, 0, last));
-        let alias = |target: &str| RData::CNAME(CNAME(name(target)));
-        let read = |records: &[Record]| read_answer(&name("a.test."), RecordType::A, records).answer;
-        let one = |last| Answer::Addresses(Arc::from([[127, 0, 0, last].into()]));
-        assert_eq!(read(&[record("b.test.", address(3)), record("A.test.", address(2))]), one(2));
-        let chain = [
-            record("a.test.", alias("b.test.")),
-            record("b.test.", alias("c.test.")),
-            record("a.test.", address(3)),
-            record("c.test.", address(2)),
-        ];
-        assert_eq!(read(&chain), one(2));
-        assert_eq!(read(&chain[..3]), Answer::Nothing);
-    }
-
-    #[test]
-    fn long_answers_take_more_room() {
-        let places = |answer| Known { answer, ttl: MAX_TTL }.places();
-        assert_eq!(places(Answer::Nothing), 1);
-        assert_eq!(places(Answer::Addresses(Arc::from([[127, 0, 0, 2].into()]))), 1);
-        let strings = vec![Box::from(&[0; 255][..]); 250];
-        assert_eq!(places(Answer::Texts(Arc::from([strings.into()]))), 63);
-    }
-
-    #[test]
-    fn causes_are_one_short_line() {
-        let cause = one_line(&format!("a\r\nb\u{9b}{}", "x".repeat(1_000)));
-        assert!(cause.starts_with("a  b x") && cause.len() == MAX_CAUSE, "{cause}");
+    #[tokio::test]
+    async fn a_request_has_so_many_places_and_no_more() {
+        // Nobody answers there, and nobody says so.
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let servers = vec![silent.local_addr().unwrap()];
+        let resolver = Arc::new(Resolver::new(&DnsSettings { servers, ..DnsSettings::default() }).unwrap());
+        let about = |n: usize| Question::new(&format!("{n}.test"), RecordType::A);
+        let (places, others) = (Places::default(), Places::default());
+        for n in 0..MAX_NAMES_OF_A_REQUEST {
+            assert!(resolver.start(&about(n), &places).is_some());
+        }
+        let one_more = about(MAX_NAMES_OF_A_REQUEST);
+        assert!(resolver.start(&one_more, &places).is_none());
+        assert!(resolver.start(&one_more, &others).is_some(), "another request has its own");
+        let listing = Question::of_list("a.bl.test", RecordType::A, &"bl.test".into());
+        assert!(
+            resolver.start(&listing, &places).is_some(),
+            "how many lists there are is for the file to say"
+        );
     }
 }
