@@ -173,6 +173,9 @@ impl Chain {
     fn start_lookups(&self, cx: &mut Cx<'_>) {
         for step in self.steps.iter().filter(|step| step.lookahead) {
             for question in step.plugin.foresee(cx.request, cx.session) {
+                if question.list.as_deref().is_some_and(|zone| cx.world.lists.is_known_silent(zone)) {
+                    continue;
+                }
                 cx.ahead.start(&cx.world.dns, question, cx.deadline.backends);
             }
         }

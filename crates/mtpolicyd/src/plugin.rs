@@ -173,6 +173,21 @@ impl Setup<'_, '_> {
         }
     }
 
+    /// Warns of a list that lets clients in by any answer, also by the one that says that it is asked too
+    /// often.
+    pub fn check_allow_list(&self, list: &DnsList) {
+        let (codes, source) = match list.allow_list() {
+            Some(known) => (known.listings, format!(" ({}, {})", known.source, known.as_of)),
+            None => ("127.0.0.2", String::new()),
+        };
+        let zone = list.label();
+        let message = format!(
+            "mode: without return_codes any answer of {zone} lets the client in; name those that may, such \
+             as `return_codes = \"{codes}\"`{source}"
+        );
+        self.warn("mode", message);
+    }
+
     /// Warns of a surprise in the value of an option.
     pub fn warn(&self, option: &str, message: String) {
         self.section.report().warning(self.section.span_of(option), message, None);

@@ -1,11 +1,11 @@
 //! `DBL`: is the domain of the sender, of the client or of its HELO on a DNS list?
 
 use crate::fields::{ListZone, SCORE_FIELD, Template};
-use crate::listing::ask;
+use crate::listing::{LIST_TIME_LIMIT, ask};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
-use crate::value::{Score, Switch, words};
+use crate::value::{Score, Span, Switch, words};
 use crate::world::dns::Question;
 use crate::world::dnslist::{DnsList, ListKind, ReturnCodes};
 use postfix_policy::Request;
@@ -16,7 +16,8 @@ options! {
     ///
     /// The checks are made in that order, and each score counts once a mail. Names without a dot, addresses
     /// and address literals are not looked up. A list that does not answer in time, or answers with an error
-    /// code (127.255.255.0/24, 127.0.0.1, 127.0.1.255), counts as not listing the name.
+    /// code (127.255.255.0/24, 127.0.0.1, 127.0.1.255), counts as not listing the name. One that has not
+    /// answered in time is tried in the background, and no request waits for it until it answers.
     ///
     /// ```conf
     /// <Plugin spamhaus-dbl>
@@ -52,6 +53,9 @@ options! {
         /// The answers that count as a listing, where others mean something else: addresses, ranges and
         /// networks, separated by commas, such as `127.0.1.2-99`.
         return_codes: Option<ReturnCodes>,
+        /// How long the list may take to answer. All lists are asked at once, so several that are slow do not
+        /// take longer than one.
+        time_limit: Span = LIST_TIME_LIMIT,
     }
 }
 
@@ -101,7 +105,8 @@ impl Plugin for Dbl {
             check("reverse_client_name", options.reverse_client_name_mode, options.reverse_client_name_score),
             check("helo_name", options.helo_name_mode, options.helo_name_score),
         ];
-        let list = DnsList::new(&options.domain.0, ListKind::Domain, options.return_codes, false);
+        let list = DnsList::new(&options.domain.0, ListKind::Domain, options.return_codes, false)
+            .within(options.time_limit.0.duration());
         setup.check_zone(&list);
         let DblOptions { reject_message, enabled, score_field, .. } = options;
         Some(Dbl { name, notes: setup.notes(), reject_message, enabled, score_field, list, checks })
@@ -133,7 +138,7 @@ impl Dbl {
         let Some(name) = check.name(cx.attribute(check.attribute)?) else { return Ok(None) };
         let (question, name) = (self.question(name), String::from_utf8_lossy(name).into_owned());
         let Some(listed) = ask(cx, &check.result, &self.list, question).await else { return Ok(None) };
-        self.notes.note(format_args!("{} {name} is on a list ({})", check.attribute, listed.address));
+        self.notes.note(format_args!("{} {name} is on a list ({})", check.attribute, listed.codes()));
         if cx.session.first_time(&check.scored) {
             cx.session.add_score(
                 &self.score_field,

@@ -1,11 +1,11 @@
 //! `RBL`: is the client on a DNS list?
 
 use crate::fields::{ListZone, Scoring, Template};
-use crate::listing::{Mode, ask, rbl_field};
+use crate::listing::{LIST_TIME_LIMIT, Mode, ask, rbl_field};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
-use crate::value::Switch;
+use crate::value::{Span, Switch};
 use crate::world::dns::Question;
 use crate::world::dnslist::{DnsList, ListKind, ReturnCodes};
 use postfix_policy::Request;
@@ -14,7 +14,14 @@ options! {
     /// Looks the address of the client up in a DNS block list or allow list (RFC 5782).
     ///
     /// A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1),
-    /// counts as not listing the client. The answer and the score count once a mail.
+    /// counts as not listing the client. One that has not answered in time is tried in the background, and no
+    /// request waits for it until it answers. The answer and the score count once per message.
+    ///
+    /// A list that combines several lists may answer with several addresses: any of them counts.
+    ///
+    /// Allow lists have an answer for those who ask them too often, which may list every client: of
+    /// list.dnswl.org 127.0.0.255 and 127.0.10.0/24 never count. Of other lists they do not count where
+    /// `mode` is `accept` and there are no `return_codes`.
     ///
     /// ```conf
     /// <Plugin spamhaus>
@@ -27,7 +34,7 @@ options! {
     ///   module = "RBL"
     ///   mode = "accept" # ends the chain
     ///   domain = "list.dnswl.org"
-    ///   return_codes = "127.0.2.1-127.0.20.3"
+    ///   return_codes = "127.0.2.1-127.0.9.3, 127.0.11.1-127.0.20.3"
     /// </Plugin>
     /// ```
     pub struct RblOptions {
@@ -49,6 +56,9 @@ options! {
         return_codes: Option<ReturnCodes>,
         /// Whether IPv6 clients are looked up too.
         ipv6: Switch = Switch::Off,
+        /// How long the list may take to answer. All lists are asked at once, so several that are slow do not
+        /// take longer than one.
+        time_limit: Span = LIST_TIME_LIMIT,
     }
 }
 
@@ -69,8 +79,14 @@ impl Plugin for Rbl {
     fn new(options: RblOptions, setup: &mut Setup<'_, '_>) -> Option<Rbl> {
         let name = setup.name.to_owned();
         let ipv6 = options.ipv6 == Switch::On;
-        let list = DnsList::new(&options.domain.0, ListKind::Address, options.return_codes.clone(), ipv6);
+        let allows = *options.mode.configured() == Mode::Accept;
+        let list = DnsList::new(&options.domain.0, ListKind::Address, options.return_codes.clone(), ipv6)
+            .allowing(allows)
+            .within(options.time_limit.0.duration());
         setup.check_zone(&list);
+        if allows && options.return_codes.is_none() {
+            setup.check_allow_list(&list);
+        }
         let scored = format!("rbl-{name}-score");
         Some(Rbl { result: rbl_field(&name), notes: setup.notes(), scored, list, options, name })
     }
@@ -98,9 +114,13 @@ impl Plugin for Rbl {
         let Some(listed) = ask(cx, &self.result, &self.list, question).await else {
             return Ok(Verdict::Next);
         };
-        self.notes.note(format_args!("{ip} is on {} ({})", self.list.label(), listed.address));
-        self.options.score.add_once(cx.session, &self.name, &self.scored);
+        self.notes.note(format_args!("{ip} is on {} ({})", self.list.label(), listed.codes()));
         let mode = self.options.mode.get(cx.session);
+        // A user may have it accept where the file does not.
+        if mode == Mode::Accept && !listed.addresses.iter().any(|address| self.list.may_allow(*address)) {
+            return Ok(Verdict::Next);
+        }
+        self.options.score.add_once(cx.session, &self.name, &self.scored);
         Ok(listed.verdict(mode, &self.options.reject_message, &ip, cx).await)
     }
 }
@@ -180,6 +200,59 @@ mod tests {
             let mut bench = bench("mode = accept").listed("4.2.0.192.zen.example", code, "query refused");
             assert_eq!(bench.run(), None, "{code}");
         }
+    }
+
+    #[test]
+    fn a_refusal_of_an_allow_list_allows_nobody() {
+        let outcome = |zone: &str, extra: &str, code: &str| {
+            let text = format!(
+                "<Plugin wl>\n module = RBL\n domain = {zone}\n score = -5\n uc_mode = m\n {extra}\n</Plugin>"
+            );
+            let mut bench = Bench::new(&text).listed(&format!("4.2.0.192.{zone}"), code, "x");
+            if extra.is_empty() {
+                bench.session.set("m", "accept");
+            }
+            let outcome = bench.attribute_again("client_address", "192.0.2.4").run();
+            (outcome, bench.session.text("score").map(str::to_owned))
+        };
+        let known = "list.dnswl.org";
+        for code in ["127.0.0.255", "127.0.10.0", "127.0.10.3"] {
+            for (zone, extra) in [
+                (known, "mode = accept"),
+                (known, "mode = passive"),
+                (known, "mode = accept\n return_codes = \"127.0.0.0/8\""),
+                (known, ""),
+                ("wl.test", "mode = accept"),
+                ("wl.test", ""),
+            ] {
+                assert_eq!(outcome(zone, extra, code), (None, None), "{zone} {extra} {code}");
+            }
+            let listed = (Some("dunno".to_owned()), Some("-5".to_owned()));
+            let named = format!("mode = accept\n return_codes = {code}");
+            assert_eq!(outcome("wl.test", &named, code), listed, "the file names it");
+        }
+        for (zone, extra) in [(known, "mode = accept"), ("wl.test", "mode = accept"), ("wl.test", "")] {
+            assert_eq!(outcome(zone, extra, "127.0.5.1").0.as_deref(), Some("dunno"), "{zone} {extra}");
+        }
+    }
+
+    #[test]
+    fn an_allow_list_without_return_codes_is_warned_of() {
+        let warnings = |domain: &str, extra: &str| {
+            Bench::warnings(&format!("<Plugin wl>\n module = RBL\n domain = {domain}\n {extra}\n</Plugin>"))
+        };
+        let [warning] = &warnings("list.dnswl.org", "mode = accept")[..] else { panic!("one warning") };
+        assert!(
+            warning.starts_with("4:9 mode: without return_codes any answer of list.dnswl.org lets"),
+            "{warning}"
+        );
+        assert!(
+            warning.contains("`return_codes = \"127.0.2.0-127.0.9.3, ") && warning.contains("2023"),
+            "{warning}"
+        );
+        assert!(!warnings("wl.test", "mode = accept").is_empty());
+        assert!(warnings("wl.test", "mode = accept\n return_codes = 127.0.0.2").is_empty());
+        assert!(warnings("list.dnswl.org", "mode = passive").is_empty());
     }
 
     #[test]

@@ -8,9 +8,11 @@ use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::value::Switch;
 
 options! {
-    /// Acts on the code that a list answered to an RBL plugin before it, for lists that combine several.
+    /// Acts on the codes that a list answered to an RBL plugin before it, for lists that combine several.
+    /// Such a list may answer with several addresses at once, in any order: one that matches is enough. Only
+    /// those count that count for the RBL plugin, by its `return_codes` too.
     ///
-    /// The score counts once a mail.
+    /// The score counts once per message.
     ///
     /// ```conf
     /// <Plugin spamhaus>
@@ -40,7 +42,7 @@ options! {
         /// What to do if the answer matches: `reject` the mail, `accept` it (end the chain with `dunno`), or
         /// only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
-        /// A Perl regular expression for the address that the list answered.
+        /// A Perl regular expression for an address that the list answered.
         re_match: Pattern,
         /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about
         /// it, in brackets; of each, the first is filled in.
@@ -73,7 +75,11 @@ impl Plugin for RblAction {
             return Ok(Verdict::Next);
         }
         let Some(listed) = recall(cx.session, &self.result).flatten() else { return Ok(Verdict::Next) };
-        if !self.options.re_match.is_match(listed.address.as_bytes())? {
+        let mut matches = false;
+        for address in &listed.addresses {
+            matches = matches || self.options.re_match.is_match(address.to_string().as_bytes())?;
+        }
+        if !matches {
             return Ok(Verdict::Next);
         }
         self.options.score.add_once(cx.session, &self.name, &self.scored);
@@ -86,6 +92,7 @@ impl Plugin for RblAction {
 #[cfg(test)]
 mod tests {
     use crate::testing::Bench;
+    use crate::world::dns::{Answer, Question, RecordType};
 
     fn bench(action: &str) -> Bench {
         Bench::new(&format!(
@@ -102,6 +109,20 @@ mod tests {
         assert_eq!(bench.run().as_deref(), Some("reject SBL 192.0.2.4 (see)"));
         assert_eq!(bench.questions(), ["4.2.0.192.zen.example A", "4.2.0.192.zen.example TXT"]);
         assert_eq!(bench.session.text("score_detail"), Some("sbl=3"));
+    }
+
+    #[test]
+    fn each_answer_of_a_list_is_looked_at() {
+        let codes: [[u8; 4]; 3] = [[127, 0, 0, 10], [127, 0, 0, 2], [127, 0, 0, 11]];
+        for turn in 0..codes.len() {
+            let mut codes = codes;
+            codes.rotate_left(turn);
+            let answer = Answer::Addresses(codes.iter().map(|octets| (*octets).into()).collect());
+            let question = Question::new("4.2.0.192.zen.example", RecordType::A);
+            let mut bench = bench("re_match = \"^127\\.0\\.0\\.2$\"").answers(question, answer, false);
+            assert_eq!(bench.run().as_deref(), Some("reject delivery from 192.0.2.4 rejected (see)"));
+            assert_eq!(bench.session.text("score_detail"), Some("sbl=3"), "{codes:?}");
+        }
     }
 
     #[test]

@@ -2,22 +2,33 @@
 //!
 //! Knows: DNS questions and answers. Must not know: who asks and what comes of it.
 
+mod allow_lists;
 mod health;
 mod return_codes;
 mod text;
 
 use std::fmt::Display;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::dns::{Answer, Question, RecordType};
+use super::dns::{Answer, Dns, Question, RecordType};
 
+pub use allow_lists::AllowList;
 pub use health::Health;
 pub use return_codes::{ReturnCodes, ReturnCodesError};
 pub use text::text_presentation;
 
 /// The longest name in the DNS, in bytes of text (RFC 1035 section 2.3.4); what is longer is not even copied.
 const MAX_NAME: usize = 253;
+
+/// How long a list may take to answer unless the file says otherwise. Those that are well take some
+/// hundredths of a second, also for a name that the name server here does not know yet.
+pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(2);
+
+/// The most addresses of an answer that are kept. A list has one for each of the lists that it is made of.
+const MAX_LISTINGS: usize = 64;
 
 /// What a list lists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,10 +40,11 @@ pub enum ListKind {
 }
 
 /// What a list says about an address or a domain.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Listing {
-    /// It is on the list; the address says why.
-    Listed(Ipv4Addr),
+    /// It is on the list; the addresses say why, and there is at least one. A list that is made of several
+    /// answers with one for each that has the name (RFC 5782 section 2.3), in any order.
+    Listed(Vec<Ipv4Addr>),
     /// It is not.
     NotListed,
     /// The list failed, refused, or answered nonsense; nobody may be judged by that.
@@ -42,17 +54,43 @@ pub enum Listing {
 /// One list: its zone, and how it is read.
 #[derive(Debug)]
 pub struct DnsList {
-    zone: Box<str>,
+    zone: Arc<str>,
     kind: ListKind,
     return_codes: Option<ReturnCodes>,
     ipv6: bool,
+    /// Whether whoever is on it is let in.
+    allows: bool,
+    /// How long it may take to answer.
+    pub time_limit: Duration,
 }
 
 impl DnsList {
     /// A list in this zone. With return codes only those count as listed; with `ipv6` IPv6 clients are looked
     /// up.
     pub fn new(zone: &str, kind: ListKind, return_codes: Option<ReturnCodes>, ipv6: bool) -> Self {
-        Self { zone: zone.trim_matches('.').to_ascii_lowercase().into(), kind, return_codes, ipv6 }
+        let zone = zone.trim_matches('.').to_ascii_lowercase().into();
+        Self { zone, kind, return_codes, ipv6, allows: false, time_limit: DEFAULT_TIME_LIMIT }
+    }
+
+    /// The same list where those on it are let in: what allow lists answer to whoever may not ask them counts
+    /// for nothing, unless the return codes name it.
+    pub fn allowing(self, allows: bool) -> Self {
+        Self { allows, ..self }
+    }
+
+    /// The same list with another time limit.
+    pub fn within(self, time_limit: Duration) -> Self {
+        Self { time_limit, ..self }
+    }
+
+    /// The allow list that this is, if it is a known one.
+    pub fn allow_list(&self) -> Option<&'static AllowList> {
+        AllowList::of_zone(&self.zone)
+    }
+
+    /// Its zone.
+    pub fn zone(&self) -> &Arc<str> {
+        &self.zone
     }
 
     /// Whether names in the zone can be asked at all (RFC 1035 section 2.3.4).
@@ -85,8 +123,8 @@ impl DnsList {
 
     /// What the answer means. A list that does not answer is counted, and logged once an hour.
     ///
-    /// The first address that is a listing counts (with return codes: the first of those, since servers
-    /// shuffle the addresses of a name). Only if there is none do error codes matter.
+    /// All addresses that are listings count, each once, with return codes those that are among them. Only if
+    /// there is none do error codes matter.
     pub fn judge(&self, answer: &Answer, health: &Health) -> Listing {
         let addresses = match answer {
             Answer::Addresses(addresses) => addresses,
@@ -94,17 +132,23 @@ impl DnsList {
             // A listing is an address, so nothing else was asked for.
             _ => return Listing::NotListed,
         };
-        let mut listings = addresses.iter().copied().filter(|&address| self.is_listing(address)).peekable();
-        match (listings.peek(), addresses.first()) {
-            (None, None) => Listing::NotListed,
-            (None, Some(code)) => self.complain(&format_args!("{code}, {}", meaning(*code)), health),
-            (Some(_), _) => {
-                let wanted = |address: &Ipv4Addr| match &self.return_codes {
-                    Some(codes) => codes.contains(*address),
-                    None => true,
-                };
-                listings.find(wanted).map_or(Listing::NotListed, Listing::Listed)
+        let is_wanted = |address: &Ipv4Addr| match &self.return_codes {
+            Some(codes) => codes.contains(*address),
+            None => true,
+        };
+        let (mut listings, mut is_usable) = (Vec::new(), false);
+        for address in addresses.iter().filter(|address| self.is_listing(**address)) {
+            is_usable = true;
+            if is_wanted(address) && !listings.contains(address) && listings.len() < MAX_LISTINGS {
+                listings.push(*address);
             }
+        }
+        match addresses.first() {
+            Some(code) if !is_usable => {
+                self.complain(&format_args!("{code}, {}", self.meaning(*code)), health)
+            }
+            _ if listings.is_empty() => Listing::NotListed,
+            _ => Listing::Listed(listings),
         }
     }
 
@@ -116,11 +160,77 @@ impl DnsList {
     /// Whether the address means "listed". The others come from over-used or closed lists, from resolvers
     /// that lists refuse, from typing errors in the zone and from parked domains.
     fn is_listing(&self, address: Ipv4Addr) -> bool {
+        if self.is_refusal(address) {
+            return false;
+        }
         match address.octets() {
             [127, 0, 0, 1] | [127, 255, 255, _] => false,
             [127, 0, 1, 255] => self.kind != ListKind::Domain,
             [first, ..] => first == 127,
         }
+    }
+
+    /// Whether it is what an allow list answers to whoever may not ask it. Of lists that are not known it is
+    /// taken for that where they let clients in, unless the file names it as one of the answers that count.
+    fn is_refusal(&self, address: Ipv4Addr) -> bool {
+        match self.allow_list() {
+            Some(list) => list.is_refusal(address),
+            None => self.allows && self.return_codes.is_none() && allow_lists::is_usual_refusal(address),
+        }
+    }
+
+    /// Whether an answer may let a client in, where a user wants it and the file does not say it.
+    pub fn may_allow(&self, address: Ipv4Addr) -> bool {
+        self.return_codes.is_some() || !allow_lists::is_usual_refusal(address)
+    }
+
+    /// What an answer that is no listing tells the one who runs the daemon.
+    fn meaning(&self, code: Ipv4Addr) -> &'static str {
+        if self.is_refusal(code) { "which is its answer to who asks too often" } else { meaning(code) }
+    }
+
+    /// What is asked to find out whether the list answers at all: a name that nobody has asked before, so
+    /// that no cache has the answer.
+    fn trial(&self) -> Question {
+        let number = RandomState::new().hash_one(Instant::now());
+        let name = match self.kind {
+            ListKind::Address => {
+                let [a, b, c, ..] = number.to_be_bytes();
+                format!("{c}.{b}.{a}.127")
+            }
+            ListKind::Domain => format!("t{number:x}.invalid"),
+        };
+        self.question(&name)
+    }
+
+    /// Whether the list is known not to answer, so that nobody need wait for it. From time to time such a
+    /// call has it tried in the background.
+    pub fn is_silent(&self, dns: &Arc<Dns>, health: &Arc<Health>) -> bool {
+        let (is_silent, is_trial_due) = health.is_silent(&self.zone, Instant::now());
+        if is_trial_due {
+            self.start_trial(dns, health);
+        }
+        is_silent
+    }
+
+    /// Notes that a question has got no answer in time. The list is tried at once, with a question of ours:
+    /// it may have been this name alone that got none.
+    pub fn timed_out(&self, dns: &Arc<Dns>, health: &Arc<Health>) {
+        health.timed_out(&self.zone, Instant::now());
+        self.is_silent(dns, health);
+    }
+
+    fn start_trial(&self, dns: &Arc<Dns>, health: &Arc<Health>) {
+        let (dns, health, question) = (dns.clone(), health.clone(), self.trial());
+        let (zone, label, limit) = (self.zone.clone(), self.label(), self.time_limit);
+        tokio::spawn(async move {
+            let answer = tokio::time::timeout(limit, dns.lookup(&question)).await;
+            let is_answer = answer.is_ok_and(|answer| !matches!(answer, Answer::Failed(_)));
+            let now = Instant::now();
+            if let Some(silence) = health.trial_ended(&zone, is_answer, now) {
+                tracing::warn!("DNS list {label} answers again, after {} s", silence.as_secs());
+            }
+        });
     }
 
     fn complain(&self, cause: &dyn Display, health: &Health) -> Listing {
@@ -135,7 +245,7 @@ impl DnsList {
     }
 
     fn question(&self, name: &str) -> Question {
-        Question::new(&format!("{name}.{}", self.zone), RecordType::A)
+        Question::of_list(&format!("{name}.{}", self.zone), RecordType::A, &self.zone)
     }
 }
 
@@ -173,7 +283,7 @@ fn reversed_nibbles(address: Ipv6Addr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dns::Failure;
+    use super::super::dns::{Failure, Zone};
     use super::*;
 
     fn addresses(list: &[[u8; 4]]) -> Answer {
@@ -189,7 +299,7 @@ mod tests {
     }
 
     fn listed(a: u8, b: u8, c: u8, d: u8) -> Listing {
-        Listing::Listed(Ipv4Addr::new(a, b, c, d))
+        Listing::Listed(vec![Ipv4Addr::new(a, b, c, d)])
     }
 
     #[test]
@@ -257,10 +367,76 @@ mod tests {
     }
 
     #[test]
-    fn the_first_usable_address_counts() {
+    fn all_usable_addresses_count() {
         let list = list(ListKind::Address);
-        assert_eq!(judge(&list, &addresses(&[[127, 0, 0, 10], [127, 0, 0, 2]])), listed(127, 0, 0, 10));
+        let all = |all: &[[u8; 4]]| Listing::Listed(all.iter().map(|octets| (*octets).into()).collect());
+        let both = [[127, 0, 0, 10], [127, 0, 0, 2], [127, 0, 0, 10]];
+        assert_eq!(judge(&list, &addresses(&both)), all(&both[..2]));
         assert_eq!(judge(&list, &addresses(&[[127, 0, 0, 1], [127, 0, 0, 2]])), listed(127, 0, 0, 2));
+        let many: Vec<_> = (1..=200).map(|n| [127, 0, 2, n]).collect();
+        assert_eq!(judge(&list, &addresses(&many)), all(&many[..MAX_LISTINGS]));
+    }
+
+    #[test]
+    fn what_an_allow_list_says_to_who_asks_too_often_allows_nobody() {
+        let listing = |zone: &str, codes: Option<&str>, allows: bool, address: [u8; 4]| {
+            let codes = codes.map(|codes| codes.parse().unwrap());
+            judge(
+                &DnsList::new(zone, ListKind::Address, codes, false).allowing(allows),
+                &addresses(&[address]),
+            )
+        };
+        for refusal in [[127, 0, 0, 255], [127, 0, 10, 0], [127, 0, 10, 3], [127, 0, 10, 255]] {
+            let Listing::Listed(addresses) = listed(refusal[0], refusal[1], refusal[2], refusal[3]) else {
+                unreachable!()
+            };
+            // The known list, whatever is made of it and whatever the codes say.
+            for zone in ["list.dnswl.org", "DNSWL.org."] {
+                for allows in [true, false] {
+                    for codes in [None, Some("127.0.0.2-127.0.20.3")] {
+                        assert_eq!(listing(zone, codes, allows, refusal), Listing::NoAnswer, "{zone}");
+                    }
+                }
+            }
+            // Another one that lets clients in, unless the file names the code.
+            assert_eq!(listing("wl.test", None, true, refusal), Listing::NoAnswer);
+            let all = Some("127.0.0.0/8");
+            for (codes, allows) in [(None, false), (all, false), (all, true)] {
+                assert_eq!(listing("wl.test", codes, allows, refusal), Listing::Listed(addresses.clone()));
+            }
+        }
+        assert_eq!(listing("list.dnswl.org", None, true, [127, 0, 5, 2]), listed(127, 0, 5, 2));
+        assert_eq!(listing("notdnswl.org", None, false, [127, 0, 10, 3]), listed(127, 0, 10, 3));
+    }
+
+    #[test]
+    fn a_trial_asks_what_nobody_has_asked() {
+        for kind in [ListKind::Address, ListKind::Domain] {
+            let list = list(kind);
+            let (first, second) = (list.trial(), list.trial());
+            assert_ne!(first, second);
+            assert!(first.name.ends_with(if kind == ListKind::Domain {
+                ".invalid.bl.test"
+            } else {
+                ".127.bl.test"
+            }));
+            assert_eq!(first.list.as_deref(), Some("bl.test"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_has_not_answered_is_tried_at_once() {
+        let (dns, health) = (Arc::new(Dns::Fake(Zone::default())), Arc::new(Health::default()));
+        let list = list(ListKind::Address);
+        assert!(!list.is_silent(&dns, &health));
+        list.timed_out(&dns, &health);
+        assert!(list.is_silent(&dns, &health), "nobody waits for it");
+        // The name of the trial is not there, which is an answer: it was that one question alone.
+        while health.is_known_silent("bl.test") {
+            tokio::task::yield_now().await;
+        }
+        let Dns::Fake(zone) = &*dns else { unreachable!() };
+        assert_eq!(zone.asked().len(), 1);
     }
 
     #[test]

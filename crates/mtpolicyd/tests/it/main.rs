@@ -15,6 +15,7 @@ mod greylist;
 mod http;
 mod keyvalue;
 mod ldap;
+mod lists;
 mod manual;
 mod maps;
 mod places;

@@ -1,38 +1,97 @@
-//! How the DNS lists fare: failures by zone, and which of them are worth a line in the log.
+//! How the DNS lists fare: failures by zone, which of them are worth a line in the log, and which lists
+//! nobody need wait for.
 //!
 //! Knows: zones and time. Must not know: what an answer means.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often a list that does not work is complained about: it fails at each mail, and one line says it.
+/// How often a list that does not work is complained about: it fails at each message, and one line says it.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// How often a list that does not answer is tried.
+const TRIAL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The failures of all lists. Plugins that ask the same list share its count, and a reload keeps it.
 #[derive(Debug, Default)]
 pub struct Health(Mutex<BTreeMap<Box<str>, Trouble>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Trouble {
-    complained: Instant,
+    complained: Option<Instant>,
     failures: u64,
+    silence: Option<Silence>,
+}
+
+/// A list has not answered in time. Until it does, nobody waits for it.
+#[derive(Debug)]
+struct Silence {
+    since: Instant,
+    next_trial: Instant,
+    /// Whether a trial has failed as well. Before, it may have been one name alone that got no answer,
+    /// perhaps one that somebody has chosen for that.
+    is_certain: bool,
 }
 
 impl Health {
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Trouble>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts a failure of a list. If a line in the log is due, the failures since the last one.
     pub(super) fn failed(&self, zone: &str, now: Instant) -> Option<u64> {
-        let mut troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(trouble) = troubles.get_mut(zone) else {
-            troubles.insert(zone.into(), Trouble { complained: now, failures: 0 });
-            return Some(1);
-        };
+        let mut troubles = self.troubles();
+        let trouble = troubles.entry(zone.into()).or_default();
         trouble.failures += 1;
-        if now.saturating_duration_since(trouble.complained) < COMPLAINT_INTERVAL {
+        let is_recent = |complained| now.saturating_duration_since(complained) < COMPLAINT_INTERVAL;
+        if trouble.complained.is_some_and(is_recent) {
             return None;
         }
-        trouble.complained = now;
+        trouble.complained = Some(now);
         Some(std::mem::take(&mut trouble.failures))
+    }
+
+    /// A question has got no answer in time.
+    pub(super) fn timed_out(&self, zone: &str, now: Instant) {
+        let mut troubles = self.troubles();
+        let silence = Silence { since: now, next_trial: now, is_certain: false };
+        troubles.entry(zone.into()).or_default().silence.get_or_insert(silence);
+    }
+
+    /// Whether a list is known not to answer, and whether it is time to try it, which is said once.
+    pub(super) fn is_silent(&self, zone: &str, now: Instant) -> (bool, bool) {
+        let mut troubles = self.troubles();
+        let Some(silence) = troubles.get_mut(zone).and_then(|trouble| trouble.silence.as_mut()) else {
+            return (false, false);
+        };
+        let is_due = silence.next_trial <= now;
+        if is_due {
+            silence.next_trial = now + TRIAL_INTERVAL;
+        }
+        (true, is_due)
+    }
+
+    /// Whether a list is known not to answer. A lookup that nobody will wait for need not be started.
+    pub fn is_known_silent(&self, zone: &str) -> bool {
+        self.troubles().get(zone).is_some_and(|trouble| trouble.silence.is_some())
+    }
+
+    /// Notes what a trial has come to. If the list answers again, for how long it did not.
+    pub(super) fn trial_ended(&self, zone: &str, is_answer: bool, now: Instant) -> Option<Duration> {
+        let mut troubles = self.troubles();
+        let trouble = troubles.get_mut(zone)?;
+        let silence = trouble.silence.as_mut()?;
+        if !is_answer {
+            silence.is_certain = true;
+            return None;
+        }
+        let silence = trouble.silence.take()?;
+        if silence.is_certain {
+            // The next time that it fails is worth a line again.
+            trouble.complained = None;
+        }
+        silence.is_certain.then(|| now.saturating_duration_since(silence.since))
     }
 }
 
@@ -48,5 +107,37 @@ mod tests {
         let hours = [0, 1, 59, 60, 61, 119, 120].map(|minutes| failed("bl.test", minutes));
         assert_eq!(hours, [Some(1), None, None, Some(3), None, None, Some(3)]);
         assert_eq!(failed("other.test", 61), Some(1));
+    }
+
+    #[test]
+    fn a_silent_list_is_tried_from_time_to_time_until_it_answers() {
+        let health = Health::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(health.is_silent("bl.test", start), (false, false));
+        assert_eq!(health.failed("bl.test", start), Some(1));
+        health.timed_out("bl.test", start);
+        let states = [0, 1, 4, 5, 6, 9, 10].map(|seconds| health.is_silent("bl.test", at(seconds)));
+        let (due, not_due) = ((true, true), (true, false));
+        assert_eq!(states, [due, not_due, not_due, due, not_due, not_due, due]);
+        assert!(health.is_known_silent("bl.test") && !health.is_known_silent("other.test"));
+        assert_eq!(health.trial_ended("bl.test", false, at(2)), None);
+        health.timed_out("bl.test", at(7));
+        assert_eq!(health.failed("bl.test", at(8)), None);
+        assert_eq!(health.trial_ended("bl.test", true, at(11)), Some(Duration::from_secs(11)));
+        assert_eq!(health.is_silent("bl.test", at(11)), (false, false));
+        // It is over, so the next time is said again, with what came before.
+        assert_eq!(health.failed("bl.test", at(12)), Some(2));
+    }
+
+    #[test]
+    fn one_name_without_an_answer_is_not_worth_a_line() {
+        let health = Health::default();
+        let start = Instant::now();
+        assert_eq!(health.failed("bl.test", start), Some(1));
+        health.timed_out("bl.test", start);
+        assert_eq!(health.trial_ended("bl.test", true, start), None);
+        assert!(!health.is_known_silent("bl.test"));
+        assert_eq!(health.failed("bl.test", start), None, "the line stands for an hour");
     }
 }

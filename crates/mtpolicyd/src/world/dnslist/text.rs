@@ -4,6 +4,9 @@
 
 use std::fmt::Write;
 
+/// Once so much of a text is shown, the strings that follow are left out: it is for one line of a reply.
+const MAX_SHOWN_BYTES: usize = 2_048;
+
 /// The character strings of a TXT record in one line, as the original shows them: blanks between the strings,
 /// quotes around those that hold a blank, `;` or a parenthesis or nothing at all, `\"` and `\\` for quote and
 /// backslash, `\DDD` for control bytes. The bytes are read as UTF-8; what is none becomes U+FFFD. A list
@@ -11,6 +14,9 @@ use std::fmt::Write;
 pub fn text_presentation(strings: &[Box<[u8]>]) -> String {
     let mut shown = String::new();
     for (position, string) in strings.iter().enumerate() {
+        if shown.len() >= MAX_SHOWN_BYTES {
+            break;
+        }
         if position > 0 {
             shown.push(' ');
         }
@@ -93,6 +99,7 @@ mod tests {
         assert_eq!(shown(&[b"a", b"b"]), "a b");
         assert_eq!(shown(&[b"", b"b"]), r#""" b"#);
         assert_eq!(shown(&[]), "");
+        assert_eq!(shown(&[&b"x".repeat(255)[..]; 250]).len(), 9 * 256 - 1);
     }
 
     #[test]

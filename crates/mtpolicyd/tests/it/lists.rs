@@ -1,0 +1,79 @@
+//! DNS lists through the daemon, with a name server on the wire: lists that do not answer.
+//!
+//! Knows: answers to Postfix, questions to the name server. Must not know: how an answer is judged.
+
+use crate::fake_dns::{FakeDns, Query, Reply};
+use crate::support::daemon::{Daemon, Site};
+use crate::support::eventually;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const A: u16 = 1;
+
+/// A daemon that asks two lists: `dead.test`, which says nothing until it is revived, and `alive.test`. Both
+/// list 192.0.2.4.
+fn start(globals: &str) -> (FakeDns, Daemon, Arc<AtomicBool>) {
+    let is_alive = Arc::new(AtomicBool::new(false));
+    let says = is_alive.clone();
+    let server = FakeDns::start(move |query: &Query| match (&*query.name, query.record_type) {
+        (name, _) if name.ends_with("dead.test") && !says.load(Ordering::SeqCst) => Reply::Silence,
+        ("4.2.0.192.dead.test" | "4.2.0.192.alive.test", A) => Reply::address([127, 0, 0, 2]),
+        ("v.test", 16) => Reply::text("v=spf1 include:silent.test -all"),
+        ("silent.test", _) => Reply::Silence,
+        _ => Reply::NoSuchName(Some(60)),
+    });
+    let mut site = Site::new();
+    site.replace("$DNS", server.address());
+    site.configure(&format!(
+        "port = \"127.0.0.1:$PORT\"\nlog_level = 4\n{globals}\n<Dns>\nservers = \"$DNS\"\n</Dns>\n\
+         <VirtualHost $PORT>\nname = incoming\n\
+         <Plugin spf>\nmodule = SPF\ntemperror_mode = passive\n</Plugin>\n\
+         <Plugin dead>\nmodule = RBL\ndomain = dead.test\ntime_limit = 1\nreject_message = dead\n</Plugin>\n\
+         <Plugin alive>\nmodule = RBL\ndomain = alive.test\nlookahead = off\nreject_message = alive\n\
+         </Plugin>\n</VirtualHost>\n"
+    ));
+    (server, site.start(), is_alive)
+}
+
+fn ask(daemon: &Daemon, client: &str, sender: &str) -> String {
+    daemon.ask(&format!("client_address={client}\nsender={sender}\nrecipient=b@rcpt.test")).action()
+}
+
+#[test]
+fn a_list_that_does_not_answer_costs_one_request_and_comes_back() {
+    let (server, daemon, is_alive) = start("");
+    assert_eq!(ask(&daemon, "192.0.2.4", ""), "reject alive");
+    for last in 10..20 {
+        assert_eq!(ask(&daemon, &format!("192.0.2.{last}"), ""), "dunno");
+    }
+    let of_clients = |query: &Query| query.name.ends_with(".2.0.192.dead.test");
+    let waited_for = server.queries().into_iter().filter(of_clients).map(|query| query.name);
+    let mut waited_for: Vec<_> = waited_for.collect();
+    waited_for.dedup();
+    assert_eq!(waited_for, ["4.2.0.192.dead.test"], "nobody waits for it again");
+    daemon.logged("DNS list dead.test gives no usable answer, so it lists nobody: no answer in time");
+
+    // It is tried at once, and after that from time to time.
+    eventually("the list is tried again", || {
+        ask(&daemon, "192.0.2.10", "");
+        let queries = server.queries().into_iter().map(|query| query.name);
+        let trials: HashSet<_> = queries.filter(|name| name.ends_with(".127.dead.test")).collect();
+        (trials.len() > 1).then_some(())
+    });
+    is_alive.store(true, Ordering::SeqCst);
+    eventually("the list is asked again", || {
+        ask(&daemon, "192.0.2.10", "");
+        daemon.log().contains("DNS list dead.test answers again, after ").then_some(())
+    });
+    assert_eq!(ask(&daemon, "192.0.2.4", ""), "reject dead");
+    let lines = daemon.log();
+    assert_eq!(lines.matches("DNS list dead.test").count(), 2, "{lines}");
+}
+
+#[test]
+fn the_senders_name_server_leaves_time_for_the_plugins_behind() {
+    let (_server, daemon, _) = start("request_timeout = 5");
+    assert_eq!(ask(&daemon, "192.0.2.4", "joe@silent.test"), "reject alive");
+    assert_eq!(ask(&daemon, "192.0.2.4", "joe@v.test"), "reject alive");
+}
