@@ -80,8 +80,8 @@ options! {
         timeout: Option<Span>,
         /// How often to ask. Without it as /etc/resolv.conf says.
         attempts: Option<Limit>,
-        /// How many answers are cached at most. A long one counts once for each KiB of memory that it takes, so
-        /// the cache takes no more than so many KiB.
+        /// How many answers are cached at most. A long answer counts once for each KiB of memory that it
+        /// takes, so the cache takes no more than this number of KiB.
         cache_size: Count = Count(DEFAULT_CACHE_SIZE),
         /// Whether the servers are believed when they say (by the flag AD) that they have validated an answer
         /// by DNSSEC, on which TLSA and OPENPGPKEY records depend. Without it they are if all have addresses
