@@ -2,7 +2,7 @@
 //!
 //! Knows: text, whole numbers. Must not know: who is limited, where it is counted.
 
-use super::state::{LARGEST, Rule};
+use super::state::{LARGEST, PARTS, Rule};
 use crate::value::{Seconds, Value, words};
 use std::fmt::Display;
 
@@ -32,9 +32,6 @@ pub struct Rates(Vec<Rate>);
 
 /// More limits on one thing than anybody can explain; each costs time in every request.
 const MAX_RATES: usize = 8;
-
-/// Into so many parts a window is divided when it holds more than so many single counts.
-const PARTS: u64 = 60;
 
 impl Rates {
     /// Each limit.
@@ -69,7 +66,7 @@ impl Rate {
                 leak: 0,
                 scale: 1,
                 capacity: signed(self.amount),
-                grain: if self.amount <= PARTS { 1 } else { signed(self.period / PARTS) },
+                grain: if signed(self.amount) <= PARTS { 1 } else { signed(self.period) / PARTS },
             },
             Algorithm::Bucket => {
                 let (leak, scale) = self.steps();

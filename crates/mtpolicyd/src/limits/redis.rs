@@ -32,7 +32,8 @@ pub async fn take(
 
 /// What the script wants to know.
 pub fn arguments(demand: Demand<'_>, now: i64) -> Vec<Vec<u8>> {
-    let mut arguments = vec![now.to_string().into_bytes(), demand.amount.to_string().into_bytes()];
+    let anyway = u8::from(demand.passes_anyway).to_string();
+    let mut arguments = [now.to_string(), demand.amount.to_string(), anyway].map(String::into_bytes).to_vec();
     for rule in demand.rules {
         arguments.push(rule.name.clone().into_bytes());
         let numbers = [rule.life, rule.leak, rule.scale, rule.capacity, rule.grain];
@@ -65,7 +66,7 @@ mod tests {
     #[test]
     fn a_reply_is_read() {
         let rules = Rates::parse("2/1h, 9/1d").unwrap().rules(Algorithm::Window);
-        let demand = Demand { rules: &rules, amount: 1 };
+        let demand = Demand { rules: &rules, amount: 1, passes_anyway: false };
         let reply = |texts: &[&str]| -> Vec<Vec<u8>> { texts.iter().map(|text| (*text).into()).collect() };
         let texts = ["0", "5000", "w3600000=1000:1000:2,-100:5000:0 w86400000=1000:1000:2", "0:-100"];
         let taken = read(&reply(&texts), demand).unwrap();

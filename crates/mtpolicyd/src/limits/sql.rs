@@ -5,7 +5,7 @@
 //!
 //! Knows: SQL. Must not know: who is limited.
 
-use super::state::{Demand, Entry, Fill, Rule, State, Taken};
+use super::state::{Demand, Entry, Fill, LARGEST, Rule, State, Taken};
 use crate::world::backend::{BackendError, Failure};
 use crate::world::sql::{Dialect, Output, Param, Row, Sql, Statement, Work};
 use std::sync::Arc;
@@ -61,11 +61,12 @@ impl Table {
     ) -> Result<Taken, BackendError> {
         let call = Call { dialect: self.sql.dialect(), key, now };
         let outputs = self.sql.run_or_make(call.work(demand), self.create(deadline), deadline).await?;
-        let Some([Output { affected, .. }, Output { rows, .. }]) = outputs.last_chunk() else {
+        let Some([room, Output { affected, .. }, Output { rows, .. }]) = outputs.last_chunk() else {
             let failure = Failure::Refused("statements without output".to_owned());
             return Err(BackendError { connection: self.sql.name().into(), failure });
         };
-        let mut taken = read(rows).judge(demand, now, *affected > 0);
+        let passed = if demand.passes_anyway { !room.rows.is_empty() } else { *affected > 0 };
+        let mut taken = read(rows).judge(demand, now, passed);
         let mut said = Vec::new();
         for (n, fill) in taken.notices {
             // What can't be noted now is said next time.
@@ -108,11 +109,16 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Counts a request if there is room. The last two statements tell whether it was, and how things stand.
+    /// Counts a request if there is room, or anyway. The last three statements tell whether there is room, if it
+    /// counts anyway; whether it was counted; and how things stand.
     fn work(&self, demand: Demand<'_>) -> Work {
         let mut statements = vec![self.out_of_the_future(), self.expired()];
         let buckets = demand.rules.iter().filter(|rule| rule.leak > 0);
         statements.extend(buckets.map(|rule| self.run_out(rule)));
+        if demand.passes_anyway {
+            let (rooms, params) = self.rooms(demand);
+            statements.push(statement(format!("SELECT 1 WHERE {rooms}"), params));
+        }
         statements.push(self.insert(demand));
         let places = vec!["?"; demand.rules.len()].join(", ");
         let rows =
@@ -163,36 +169,49 @@ impl Call<'_> {
             let names = if n == 0 { [" AS a", " AS b", " AS c", " AS d", " AS e"] } else { [""; 5] };
             let [a, b, c, d, e] = names;
             entries.push(format!("SELECT {text}{a}, {int}{b}, {int}{c}, {int}{d}, {int}{e}"));
-            let units = rule.cost(demand.amount);
+            let units = rule.cost(demand.amount).min(LARGEST);
             let numbers = [rule.slot(self.now), self.now, units, self.now.saturating_add(rule.life)];
             params.push(Param::Text(rule.name.clone()));
             params.extend(numbers.map(Param::Integer));
         }
-        let mut rooms = Vec::new();
-        for rule in demand.rules {
-            rooms.push(format!(
-                "(SELECT COALESCE(SUM(units), 0) FROM {TABLE} WHERE limited = ? AND rule = ?) <= {int}"
-            ));
-            let room = rule.capacity.saturating_sub(rule.cost(demand.amount));
-            params.extend([self.key(), Param::Text(rule.name.clone()), Param::Integer(room)]);
-        }
-        let (entries, rooms) = (entries.join(" UNION ALL "), rooms.join(" AND "));
-        let update = match self.dialect {
+        let (rooms, more) =
+            if demand.passes_anyway { ("0 = 0".to_owned(), Vec::new()) } else { self.rooms(demand) };
+        params.extend(more);
+        let entries = entries.join(" UNION ALL ");
+        let (new, on_conflict) = match self.dialect {
             Dialect::MySql => {
-                "ON DUPLICATE KEY UPDATE units = mtpolicyd_limits.units + VALUES(units), \
-                               seen = VALUES(seen), expires = VALUES(expires)"
+                (["VALUES(units)", "VALUES(seen)", "VALUES(expires)"], "ON DUPLICATE KEY UPDATE")
             }
-            Dialect::Sqlite | Dialect::Postgres => {
-                "ON CONFLICT (limited, rule, slot) DO UPDATE SET \
-                 units = mtpolicyd_limits.units + excluded.units, \
-                 seen = excluded.seen, expires = excluded.expires"
-            }
+            Dialect::Sqlite | Dialect::Postgres => (
+                ["excluded.units", "excluded.seen", "excluded.expires"],
+                "ON CONFLICT (limited, rule, slot) DO UPDATE SET",
+            ),
         };
+        let [units, seen, expires] = new;
+        let sum = format!("{TABLE}.units + {units}");
+        let update = format!(
+            "{on_conflict} units = CASE WHEN {sum} > {LARGEST} THEN {LARGEST} ELSE {sum} END, seen = {seen}, \
+             expires = {expires}"
+        );
         let sql = format!(
             "INSERT INTO {TABLE} (limited, rule, slot, seen, units, expires) \
              SELECT {text}, a, b, c, d, e FROM ({entries}) entries WHERE {rooms} {update}"
         );
         statement(sql, params)
+    }
+
+    /// The condition that there is room on every limit.
+    fn rooms(&self, demand: Demand<'_>) -> (String, Vec<Param>) {
+        let (mut rooms, mut params) = (Vec::new(), Vec::new());
+        for rule in demand.rules {
+            rooms.push(format!(
+                "(SELECT COALESCE(SUM(units), 0) FROM {TABLE} WHERE limited = ? AND rule = ?) <= {}",
+                self.integer()
+            ));
+            let room = rule.capacity.saturating_sub(rule.cost(demand.amount));
+            params.extend([self.key(), Param::Text(rule.name.clone()), Param::Integer(room)]);
+        }
+        (rooms.join(" AND "), params)
     }
 
     /// Remembers that something was said, unless another request has said it just now.

@@ -37,12 +37,14 @@ pub struct Demand<'a> {
     pub rules: &'a [Rule],
     /// How much it counts.
     pub amount: u64,
+    /// Whether it passes, and so counts on every limit, where there is no room too.
+    pub passes_anyway: bool,
 }
 
 /// What came of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Whether it passes, and was counted on every limit; else it was on none.
+    /// Whether there was room on every limit. If so it was counted there; else on none, unless it passes anyway.
     pub passed: bool,
     /// How each limit stands now.
     pub usage: Vec<Usage>,
@@ -96,6 +98,9 @@ pub struct State(BTreeMap<String, Vec<Entry>>);
 /// Up to here a script of Redis counts exactly: it has floating point numbers.
 pub const LARGEST: i64 = 1 << 53;
 
+/// How many parts a window has at most.
+pub const PARTS: i64 = 60;
+
 /// Limits of a key which are not asked about now, since they are those of another user: so many are kept.
 const MAX_OTHERS: usize = 8;
 
@@ -103,6 +108,16 @@ impl Rule {
     /// The units of an amount.
     pub fn cost(&self, amount: u64) -> i64 {
         i64::try_from(amount).unwrap_or(i64::MAX).saturating_mul(self.scale)
+    }
+
+    /// The same limit for what passes without room too, of which there may be any number: its parts are as long
+    /// as those of a large one.
+    #[must_use]
+    pub fn unbounded(mut self) -> Rule {
+        if self.grain > 0 {
+            self.grain = (self.life / PARTS).max(self.grain);
+        }
+        self
     }
 
     /// The slot of what is counted now.
@@ -171,7 +186,7 @@ impl State {
         let has_room =
             |rule: &Rule| units(self.entries(rule)).saturating_add(rule.cost(demand.amount)) <= rule.capacity;
         let passed = demand.rules.iter().all(has_room);
-        if passed && demand.amount > 0 {
+        if (passed || demand.passes_anyway) && demand.amount > 0 {
             for rule in demand.rules {
                 self.count(rule, rule.slot(now), rule.cost(demand.amount), now);
             }
@@ -224,8 +239,11 @@ impl State {
     fn count(&mut self, rule: &Rule, slot: i64, units: i64, now: i64) {
         let entries = self.0.entry(rule.name.clone()).or_default();
         match entries.iter_mut().find(|entry| entry.slot == slot) {
-            Some(entry) => *entry = Entry { slot, seen: now, units: entry.units.saturating_add(units) },
-            None => entries.push(Entry { slot, seen: now, units }),
+            Some(entry) => {
+                let units = entry.units.saturating_add(units).min(LARGEST);
+                *entry = Entry { slot, seen: now, units };
+            }
+            None => entries.push(Entry { slot, seen: now, units: units.min(LARGEST) }),
         }
     }
 

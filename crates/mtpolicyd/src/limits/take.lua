@@ -4,11 +4,13 @@
 -- KEYS[1]    the key of the state
 -- ARGV[1]    the time in milliseconds since the epoch, or 0 for that of the server
 -- ARGV[2]    how much the request counts
--- ARGV[3...] of each limit: name, life, leak, scale, capacity, grain
+-- ARGV[3]    1 if it passes, and so counts, where there is no room too
+-- ARGV[4...] of each limit: name, life, leak, scale, capacity, grain
 -- Returns whether it passes (1 or 0), the time, the state, and of each thing that is to be said in the log
 -- the limit, counted from 0, and the slot which remembers it, as `0:-80`.
 
 local NEARLY, FULL = -80, -100
+local LARGEST = 9007199254740992
 local MAX_OTHERS = 8
 
 local now = tonumber(ARGV[1])
@@ -19,7 +21,7 @@ end
 local amount = tonumber(ARGV[2])
 
 local rules, rule_of = {}, {}
-for i = 3, #ARGV, 6 do
+for i = 4, #ARGV, 6 do
   local rule = {
     name = ARGV[i],
     life = tonumber(ARGV[i + 1]),
@@ -89,9 +91,9 @@ end
 local function count(rule, slot, units)
   local entry = entry_at(rule, slot)
   if entry then
-    entry.seen, entry.units = now, entry.units + units
+    entry.seen, entry.units = now, math.min(entry.units + units, LARGEST)
   else
-    table.insert(entries_of(rule), { slot = slot, seen = now, units = units })
+    table.insert(entries_of(rule), { slot = slot, seen = now, units = math.min(units, LARGEST) })
   end
 end
 
@@ -99,7 +101,7 @@ local passed = true
 for _, rule in ipairs(rules) do
   passed = passed and used(rule) + rule.cost <= rule.capacity
 end
-if passed and amount > 0 then
+if (passed or ARGV[3] == '1') and amount > 0 then
   for _, rule in ipairs(rules) do
     count(rule, rule.grain == 0 and 0 or now - now % rule.grain, rule.cost)
   end

@@ -44,7 +44,7 @@ async fn exactly_so_many_pass(counts: Counts, algorithm: Algorithm, limit: &str,
     for _ in 0..100 {
         let (counts, rules) = (counts.clone(), rules.clone());
         tasks.spawn(async move {
-            let demand = Demand { rules: &rules, amount: 1 };
+            let demand = Demand { rules: &rules, amount: 1, passes_anyway: false };
             counts.take("r:bob", demand, BEGINNING, soon()).await.unwrap()
         });
     }
@@ -85,7 +85,8 @@ async fn a_database_decides_as_memory_does() {
         let random = (n * 7919 + 13) % 1000;
         now += if random < 20 { -200_000 } else { random * random % 9000 };
         let rules = &rules[usize::try_from(random).unwrap() % rules.len()];
-        let demand = Demand { rules, amount: (random % 4).unsigned_abs() + 1 };
+        let demand =
+            Demand { rules, amount: (random % 4).unsigned_abs() + 1, passes_anyway: random % 7 == 0 };
         let taken = database.take("r:bob", demand, now, soon()).await.unwrap();
         assert_eq!(taken, state.take(demand, now), "request {n} at {now}");
     }
@@ -121,7 +122,7 @@ proptest! {
         let (mut now, mut passed) = (BEGINNING, Vec::new());
         for (gap, amount) in requests {
             now += gap;
-            let demand = Demand { rules: &rules, amount };
+            let demand = Demand { rules: &rules, amount, passes_anyway: false };
             let taken = state.take(demand, now);
             let within = |time: i64| -> u64 {
                 let recent = passed.iter().filter(|(at, _)| now - at < time);
@@ -155,7 +156,7 @@ proptest! {
         for (gap, amount) in requests {
             now += gap;
             level = (level - i128::from(gap) * i128::from(limit)).max(0);
-            let demand = Demand { rules: &rules, amount };
+            let demand = Demand { rules: &rules, amount, passes_anyway: false };
             let taken = state.take(demand, now);
             let full = level + i128::from(amount) * period;
             prop_assert_eq!(taken.passed, full <= i128::from(burst) * period);
@@ -175,12 +176,12 @@ proptest! {
             now += gap;
             let mut alone = state.clone();
             let one_by_one = rules.iter().map(|rule| {
-                let demand = Demand { rules: std::slice::from_ref(rule), amount };
+                let demand = Demand { rules: std::slice::from_ref(rule), amount, passes_anyway: false };
                 alone.take(demand, now).passed
             });
             let one_by_one: Vec<_> = one_by_one.collect();
-            let before = state.take(Demand { rules: &rules, amount: 0 }, now);
-            let taken = state.take(Demand { rules: &rules, amount }, now);
+            let before = state.take(Demand { rules: &rules, amount: 0, passes_anyway: false }, now);
+            let taken = state.take(Demand { rules: &rules, amount, passes_anyway: false }, now);
             prop_assert_eq!(taken.passed, one_by_one.iter().all(|passed| *passed));
             for (before, after) in before.usage.iter().zip(&taken.usage) {
                 prop_assert_eq!(after.count - before.count, if taken.passed { amount } else { 0 });
@@ -198,7 +199,7 @@ proptest! {
             prop_assert_eq!(Rates::parse(&rates.to_string()), Ok(rates.clone()));
             for algorithm in [Algorithm::Window, Algorithm::Bucket] {
                 let rules = rates.rules(algorithm);
-                State::default().take(Demand { rules: &rules, amount: u64::MAX }, BEGINNING);
+                State::default().take(Demand { rules: &rules, amount: u64::MAX, passes_anyway: false }, BEGINNING);
             }
         }
     }
@@ -218,8 +219,41 @@ proptest! {
         let text = texts.chain([noise]).collect::<Vec<_>>().join(" ");
         let mut state = State::decode(text.as_bytes());
         for amount in [u64::MAX, 1] {
-            state.take(Demand { rules: &rules, amount }, now.max(0));
+            state.take(Demand { rules: &rules, amount, passes_anyway: false }, now.max(0));
         }
         state.life();
     }
+}
+
+#[tokio::test]
+async fn what_passes_anyway_counts_on_every_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    for algorithm in [Algorithm::Window, Algorithm::Bucket] {
+        let rules: Vec<_> =
+            Rates::parse("2/1m, 9/1h").unwrap().rules(algorithm).into_iter().map(Rule::unbounded).collect();
+        let demand = Demand { rules: &rules, amount: 1, passes_anyway: true };
+        for (n, counts) in [memory(), sqlite(&folder)].into_iter().enumerate() {
+            let key = format!("r:{algorithm}{n}");
+            let mut passed = Vec::new();
+            for at in 0..300 {
+                let taken = counts.take(&key, demand, BEGINNING + at * 10, soon()).await.unwrap();
+                passed.push(taken.passed);
+                let used: Vec<_> = taken.usage.iter().map(|usage| usage.count).collect();
+                assert!(used.iter().all(|count| count.abs_diff(at.unsigned_abs() + 1) <= 1), "{used:?}");
+            }
+            assert_eq!(passed.iter().filter(|passed| **passed).count(), 2);
+        }
+    }
+}
+
+#[test]
+fn any_number_that_passes_anyway_has_few_entries() {
+    let rules: Vec<_> =
+        Rates::parse("5/1h").unwrap().rules(Algorithm::Window).into_iter().map(Rule::unbounded).collect();
+    let demand = Demand { rules: &rules, amount: 1, passes_anyway: true };
+    let mut state = State::default();
+    for n in 0..20_000 {
+        state.take(demand, BEGINNING + n * 1_000);
+    }
+    assert!(state.encode().len() < 4_000, "{}", state.encode().len());
 }

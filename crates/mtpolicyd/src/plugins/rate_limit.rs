@@ -5,7 +5,7 @@ mod key;
 use crate::chain::Chain;
 use crate::connections::{Connection, MEMORY, Module};
 use crate::fields::{Scoring, Template};
-use crate::limits::{Algorithm, Counts, Demand, Fill, Rates, Table, Taken, Usage};
+use crate::limits::{Algorithm, Counts, Demand, Fill, Rates, Rule, Table, Taken, Usage};
 use crate::options::{OptionalUserConfig, UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
@@ -21,8 +21,12 @@ options! {
     /// Limits how much a user, a client, a network or any other value of the request may send in a time.
     ///
     /// Several limits may hold at once; a mail is counted on all of them or, where one is exceeded, on none.
-    /// What is refused does not count. The count is exact however many requests come at the same time,
+    /// What is refused does not count; in passive mode, where everything passes, everything counts on every
+    /// limit. The count is exact however many requests come at the same time,
     /// also from several daemons. Plugin blocks of the same name count together if they share the store.
+    ///
+    /// Behind a Greylist plugin only what that lets through is counted; before it each attempt counts, also those
+    /// that are deferred.
     ///
     /// A mail counts once with all its requests, if there is a `<SessionCache>`; without one each request
     /// counts by itself.
@@ -62,7 +66,7 @@ options! {
         /// users who have a limit. A user's value that can't be read has no effect.
         limit: UserConfig<Rates>,
         /// `window`: in no stretch of that time passes more. Limits up to 60 are exact to the millisecond; of
-        /// larger ones the room comes back up to a sixtieth of the time later. `bucket`: as much at once as
+        /// larger ones, and of all in passive mode, the room comes back up to a sixtieth of the time later. `bucket`: as much at once as
         /// the number (or `burst`) says, and what was taken comes back steadily, over the time.
         algorithm: Algorithm = Algorithm::Window,
         /// What is counted: `messages`; `recipients` (at the stage of RCPT each request is one, later the
@@ -172,13 +176,19 @@ impl Plugin for RateLimit {
         if amount == 0 {
             return Ok(Verdict::Next);
         }
-        let rules = rates.rules(options.algorithm);
-        let demand = Demand { rules: &rules, amount };
+        let passes_anyway = options.mode.get(cx.session) == Mode::Passive;
+        let mut rules = rates.rules(options.algorithm);
+        if passes_anyway {
+            rules = rules.into_iter().map(Rule::unbounded).collect();
+        }
+        let demand = Demand { rules: &rules, amount, passes_anyway };
         let (now, deadline) = (cx.world.clock.now_millis(), cx.deadline.backends);
         let taken = self.counts.take(&format!("{}:{key}", self.name), demand, now, deadline).await?;
         self.tell(&key, &rates, &taken);
-        if taken.passed {
+        if taken.passed || passes_anyway {
             cx.session.set_for_message(&mark, &(counted + amount).to_string());
+        }
+        if taken.passed {
             return Ok(Verdict::Next);
         }
         self.exceeded(&key, &rates, &taken, cx).await

@@ -191,7 +191,7 @@ async fn decides_as_memory_does(dsn: String, name: &str) {
     let counts = Counts::Sql(Table::new(Arc::new(Sql::new("db", settings).expect("a source"))));
     let mut state = State::default();
     for (n, (rules, amount, now)) in requests().enumerate() {
-        let demand = Demand { rules: &rules, amount };
+        let demand = Demand { rules: &rules, amount, passes_anyway: n % 7 == 0 };
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         let taken = counts.take("limit:bob", demand, now, deadline).await.expect("an answer");
         assert_eq!(taken, state.take(demand, now), "request {n} at {now}");
@@ -225,7 +225,7 @@ async fn the_script_decides_as_memory_does() {
     .unwrap();
     let mut state = State::default();
     for (n, (rules, amount, now)) in requests().enumerate() {
-        let demand = Demand { rules: &rules, amount };
+        let demand = Demand { rules: &rules, amount, passes_anyway: n % 7 == 0 };
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         let reply = redis.eval(SCRIPT, &[b"k".to_vec()], &arguments(demand, now), deadline).await.unwrap();
         assert_eq!(read(&reply, demand).unwrap(), state.take(demand, now), "request {n} at {now}");
