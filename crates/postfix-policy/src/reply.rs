@@ -97,6 +97,9 @@ pub enum ReplyWarning {
     NoArgument,
     /// A first word with a colon: Postfix looks for a table of that name.
     LooksLikeTable,
+    /// A first word that is none of Postfix's but means what one of them says, or is spelt nearly like it: this
+    /// one. Postfix takes it for the name of a restriction class, and defers all messages if there is none.
+    NearMiss(&'static str),
     /// Longer than any action needs, and of a kind that can't be cut. Answered as a deferral.
     TooLong,
 }
@@ -104,6 +107,10 @@ pub enum ReplyWarning {
 impl fmt::Display for ReplyWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            ReplyWarning::NearMiss(meant) => {
+                let why = "this is not an action of Postfix, which defers every message for an unknown word";
+                return write!(f, "{why}; `{meant}` is");
+            }
             ReplyWarning::Empty => "an empty action would permit the mail, `dunno` is answered instead",
             ReplyWarning::OnlyDigits => {
                 "a number without a text would permit the mail, `dunno` is answered instead"
@@ -119,7 +126,8 @@ impl fmt::Display for ReplyWarning {
 
 /// How Postfix would misread this action, if it would: for warnings about a configuration.
 ///
-/// Unknown words are no mistake, they may be the names of restrictions and restriction classes.
+/// Unknown words are no mistake, they may be the names of restrictions and restriction classes. Those that are
+/// used for an action of Postfix elsewhere, or nearly spelt like one, are hardly meant as such.
 pub fn check_action(text: &str) -> Option<ReplyWarning> {
     if let Some(warning) = permission_by_mistake(text) {
         return Some(warning);
@@ -137,7 +145,80 @@ pub fn check_action(text: &str) -> Option<ReplyWarning> {
     } else if text.contains(is_unprintable) {
         Some(ReplyWarning::Unprintable)
     } else {
-        None
+        meant(first).map(ReplyWarning::NearMiss)
+    }
+}
+
+/// What people write for an action, and Postfix's word for it.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("accept", "ok"),
+    ("accepted", "ok"),
+    ("allow", "ok"),
+    ("allowed", "ok"),
+    ("pass", "ok"),
+    ("whitelist", "ok"),
+    ("deny", "reject"),
+    ("block", "reject"),
+    ("refuse", "reject"),
+    ("bounce", "reject"),
+    ("rejected", "reject"),
+    ("blacklist", "reject"),
+    ("drop", "discard"),
+    ("ignore", "dunno"),
+    ("continue", "dunno"),
+    ("next", "dunno"),
+    ("none", "dunno"),
+    ("tempfail", "defer"),
+    ("temp_fail", "defer"),
+    ("deferred", "defer"),
+    ("retry", "defer"),
+    ("quarantine", "hold"),
+    ("held", "hold"),
+    ("header", "prepend"),
+    ("add_header", "prepend"),
+];
+
+/// The words of access(5), and two restrictions that are used as actions.
+const KNOWN: &[&str] = &[
+    "ok",
+    "dunno",
+    "reject",
+    "defer",
+    "defer_if_permit",
+    "defer_if_reject",
+    "discard",
+    "hold",
+    "warn",
+    "info",
+    "bcc",
+    "filter",
+    "prepend",
+    "redirect",
+    "permit",
+    "warn_if_reject",
+];
+
+/// Which word of Postfix's is meant by one that is none.
+fn meant(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    if KNOWN.contains(&&*word) {
+        return None;
+    }
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == word).map(|(_, known)| *known);
+    synonym.or_else(|| KNOWN.iter().copied().find(|known| known.len() > 3 && is_misspelt(&word, known)))
+}
+
+/// Whether the words differ by one character that is too many, missing or another one, or by two in wrong order.
+fn is_misspelt(word: &str, known: &str) -> bool {
+    let (word, known) = (word.as_bytes(), known.as_bytes());
+    let begin = word.iter().zip(known).take_while(|(one, other)| one == other).count();
+    let (word, known) = (&word[begin..], &known[begin..]);
+    match (word, known) {
+        ([a, b, word @ ..], [c, d, known @ ..]) if a == d && b == c && word == known => true,
+        ([_, rest @ ..], _) if rest == known => true,
+        (_, [_, rest @ ..]) if rest == word => true,
+        ([_, word @ ..], [_, known @ ..]) => word == known,
+        _ => false,
     }
 }
 
@@ -254,6 +335,23 @@ mod tests {
             ("FILTER smtp:[127.0.0.1]:10025", None),
             ("550 5.7.1 no", None),
             ("my_class permit", None),
+            ("accept", Some(ReplyWarning::NearMiss("ok"))),
+            ("Deny you", Some(ReplyWarning::NearMiss("reject"))),
+            ("tempfail", Some(ReplyWarning::NearMiss("defer"))),
+            ("rejct no", Some(ReplyWarning::NearMiss("reject"))),
+            ("deffer", Some(ReplyWarning::NearMiss("defer"))),
+            ("defer_if_permitt", Some(ReplyWarning::NearMiss("defer_if_permit"))),
+            ("dunnno", Some(ReplyWarning::NearMiss("dunno"))),
+            ("rejetc", Some(ReplyWarning::NearMiss("reject"))),
+            ("warn_if_reject reject", None),
+            ("reject_unverified_recipient", None),
+            ("permit_mynetworks", None),
+            ("OK", None),
+            ("Dunno", None),
+            ("bcc a@b", None),
+            ("held", Some(ReplyWarning::NearMiss("hold"))),
+            ("gold", Some(ReplyWarning::NearMiss("hold"))),
+            ("greylisting", None),
         ] {
             assert_eq!(check_action(text), warning, "{text:?}");
         }
