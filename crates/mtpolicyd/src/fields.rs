@@ -4,13 +4,13 @@
 //! Knows: sections, sessions, requests, values. Must not know: plugins.
 
 use crate::options::{Field, OptionSpec, OptionalUserConfig, Presence, Section, spec};
-use crate::pattern::Pattern;
 use crate::session::Session;
 use crate::value::{Score, Value, nearest, numeric_prefix, words};
 use crate::world::backend::Secret;
 use crate::world::dnslist::{self, ReturnCodes, ReturnCodesError};
 use crate::world::http::Url;
 use config_general::Entry;
+use perl_regex::Pattern;
 use postfix_policy::Request;
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -180,11 +180,6 @@ impl From<&str> for Template {
     }
 }
 
-impl Display for Pattern {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 impl Value for Pattern {
     const FORM: &'static str = "Perl regular expression";
     fn parse(text: &str) -> Result<Self, String> {

@@ -6,8 +6,8 @@
 pub mod address;
 pub mod files;
 pub mod log;
+pub mod matching;
 pub mod network;
-pub mod pattern;
 pub mod value;
 pub mod world;
 

@@ -65,6 +65,83 @@ impl Network {
     }
 }
 
+/// Many networks, each with a number. An address is found in as many steps as it takes to halve the table until one
+/// place is left.
+#[derive(Debug, Default)]
+pub struct NetworkTable {
+    ipv4: Ranges<u32>,
+    ipv6: Ranges<u128>,
+}
+
+/// Stretches of addresses without gaps: where each begins, in order, and the lowest number of the networks there, or
+/// [`NOBODY`].
+type Ranges<A> = Vec<(A, u32)>;
+
+/// The number of addresses that are in no network.
+const NOBODY: u32 = u32::MAX;
+
+impl NetworkTable {
+    /// A table of networks; of several with an address in them the lowest number counts.
+    pub fn new(networks: impl IntoIterator<Item = (Network, u32)>) -> NetworkTable {
+        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+        for (network, number) in networks {
+            match network.first {
+                IpAddr::V4(first) => ipv4.push((u128::from(first.to_bits()), 32 - network.prefix, number)),
+                IpAddr::V6(first) => ipv6.push((first.to_bits(), 128 - network.prefix, number)),
+            }
+        }
+        let narrow = |(start, number)| Some((u32::try_from(start).ok()?, number));
+        NetworkTable { ipv4: ranges(ipv4).into_iter().filter_map(narrow).collect(), ipv6: ranges(ipv6) }
+    }
+
+    /// The lowest number of the networks in which an address is.
+    pub fn get(&self, ip: IpAddr) -> Option<u32> {
+        let number = match ip {
+            IpAddr::V4(ip) => find(&self.ipv4, ip.to_bits()),
+            IpAddr::V6(ip) => find(&self.ipv6, ip.to_bits()),
+        };
+        number.filter(|number| *number != NOBODY)
+    }
+}
+
+fn find<A: Copy + Ord>(ranges: &Ranges<A>, address: A) -> Option<u32> {
+    let behind = ranges.partition_point(|(start, _)| *start <= address);
+    ranges.get(behind.checked_sub(1)?).map(|(_, number)| *number)
+}
+
+/// The stretches of networks, each given by its first address, how many bits are free in it, and its number. Any two are
+/// apart, or one is in the other.
+fn ranges(mut networks: Vec<(u128, u8, u32)>) -> Ranges<u128> {
+    networks.sort_unstable_by_key(|(first, free, number)| (*first, u8::MAX - free, *number));
+    let mut ranges = Vec::new();
+    // Those around the place that was reached: the last address of each, and the lowest number up to it.
+    let mut around: Vec<(u128, u32)> = Vec::new();
+    let number_of = |around: &[(u128, u32)]| around.last().map_or(NOBODY, |(_, number)| *number);
+    for (first, free, number) in networks {
+        while let Some((last, _)) = around.pop_if(|(last, _)| *last < first) {
+            begin(&mut ranges, last.saturating_add(1), number_of(&around));
+        }
+        let number = number.min(number_of(&around));
+        begin(&mut ranges, first, number);
+        around.push((first | 1_u128.checked_shl(free.into()).map_or(u128::MAX, |size| size - 1), number));
+    }
+    while let Some((last, _)) = around.pop() {
+        if let Some(next) = last.checked_add(1) {
+            begin(&mut ranges, next, number_of(&around));
+        }
+    }
+    ranges
+}
+
+/// A stretch begins; where another one begins at the same place, the later word counts.
+fn begin(ranges: &mut Ranges<u128>, start: u128, number: u32) {
+    if let Some(last) = ranges.last_mut().filter(|(known, _)| *known == start) {
+        last.1 = number;
+    } else if ranges.last().is_none_or(|(_, last)| *last != number) {
+        ranges.push((start, number));
+    }
+}
+
 /// `192.0.2` or `192.0`: an IPv4 address without its last numbers.
 fn first_numbers(text: &str) -> Option<Network> {
     let text = text.strip_suffix('.').unwrap_or(text);
@@ -86,6 +163,7 @@ impl Display for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_network_is_written_in_several_ways() {
@@ -102,6 +180,34 @@ mod tests {
         }
         for bad in ["", "192.0.2.0/33", "192.0.256", "1.2.3.4.5", "example", "::/129", "192.0.2/24", "1..2"] {
             assert_eq!(Network::parse(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_finds_what_looking_at_each_finds(
+            networks in prop::collection::vec((any::<[u8; 2]>(), any::<bool>(), 0_u8..=17), 0..40),
+            addresses in prop::collection::vec((any::<[u8; 2]>(), any::<bool>()), 40),
+        ) {
+            // Close together, at both ends of the addresses, so that they meet.
+            let ip = |[high, low]: [u8; 2], is_v4: bool| -> IpAddr {
+                let edge = if high % 2 == 0 { 0 } else { u128::MAX - 0xFFFF };
+                let bits = edge | u128::from(high % 8) << 8 | u128::from(low);
+                if is_v4 { Ipv4Addr::from_bits(bits as u32).into() } else { Ipv6Addr::from_bits(bits).into() }
+            };
+            let networks: Vec<_> = networks
+                .into_iter()
+                .map(|(bytes, is_v4, free)| {
+                    let free = if free == 17 { 128 } else { free };
+                    Network::around(ip(bytes, is_v4), if is_v4 { 32 - free.min(32) } else { 128 - free })
+                })
+                .collect();
+            let table = NetworkTable::new(networks.iter().copied().zip(0..));
+            for (bytes, is_v4) in addresses {
+                let ip = ip(bytes, is_v4);
+                let first = networks.iter().position(|network| network.contains(ip));
+                prop_assert_eq!(table.get(ip).map(|number| number as usize), first, "{}", ip);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ pub use error::{BadRequest, Error, OnBadRequest, OnError, Outage, Undecided};
 use crate::connections::{Connections, Module};
 use crate::counters::Reservations;
 use crate::kept::Kept;
+use crate::matching::{Matching, SearchError};
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
 use crate::session::Session;
 use crate::tasks::{Period, TaskResult, Tasks, When};
@@ -19,6 +20,7 @@ use crate::world::http::{HttpService, HttpSettings};
 use crate::world::keyvalue::Store;
 use crate::world::ldap::Ldap;
 use crate::world::sql::Sql;
+use perl_regex::PatternList;
 use postfix_policy::Request;
 use std::fmt::Display;
 use std::pin::Pin;
@@ -239,6 +241,8 @@ pub struct Cx<'a> {
     pub deadline: Deadline,
     /// Whose turn it is.
     pub turn: Turn,
+    /// What the patterns may still take.
+    pub matching: Matching,
     /// A header that the mail gets if the chain ends without another decision.
     pub header: Option<Header>,
     /// The first check that could not find out, for a reason within the request: the message does not pass
@@ -327,6 +331,15 @@ impl Cx<'_> {
         if self.header.is_none() && self.session.result(&header.mark).is_none() {
             self.header = Some(header);
         }
+    }
+
+    /// The place of the first pattern that matches an attribute or a field; `None` if none does.
+    pub async fn find(
+        &mut self,
+        list: &Arc<PatternList>,
+        value: &[u8],
+    ) -> Result<Option<usize>, SearchError> {
+        self.matching.find(list, value, self.deadline.backends).await
     }
 
     /// The answer to a DNS question, which may have been asked ahead. A failure is an answer too.

@@ -8,6 +8,7 @@ use crate::chain::Chain;
 use crate::connections::Connections;
 use crate::counters::Reservations;
 use crate::kept::Kept;
+use crate::matching::Matching;
 use crate::options::{Report, Section};
 use crate::plugin::{Cx, Deadline, Kind, OnBadRequest, OnError, Surroundings, Turn};
 use crate::plugins::KINDS;
@@ -203,6 +204,7 @@ impl Bench {
                 reservations: &mut Reservations::default(),
                 deadline: Deadline { request: until, backends: until },
                 turn: Turn::default(),
+                matching: Matching::default(),
                 header: None,
                 undecided: None,
             };

@@ -2,7 +2,7 @@
 //!
 //! Knows: how backends and patterns fail. Must not know: any plugin, the chain.
 
-use crate::pattern::MatchError;
+use crate::matching::SearchError;
 use crate::world::backend::{BackendError, Failure};
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ pub enum Outage {
 pub enum BadRequest {
     /// A pattern took more work on a value than it may.
     #[error(transparent)]
-    Pattern(MatchError),
+    Pattern(SearchError),
     /// A backend refuses a value of the request.
     #[error(transparent)]
     Value(BackendError),
@@ -117,8 +117,8 @@ impl From<BackendError> for Error {
     }
 }
 
-impl From<MatchError> for Error {
-    fn from(error: MatchError) -> Error {
+impl From<SearchError> for Error {
+    fn from(error: SearchError) -> Error {
         Error::Request(BadRequest::Pattern(error))
     }
 }

@@ -3,10 +3,11 @@
 use crate::chain::Chain;
 use crate::fields::{FieldRef, Scoring};
 use crate::options::{OptionalUserConfig, options};
-use crate::pattern::Pattern;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Score};
+use perl_regex::{Pattern, PatternList};
 use std::fmt::Write;
+use std::sync::Arc;
 
 options! {
     /// Adds to the score, answers, or runs the plugins in it when a value fulfils one of its criteria.
@@ -53,6 +54,7 @@ pub struct Condition {
     name: String,
     notes: Notes,
     options: ConditionOptions,
+    patterns: Arc<PatternList>,
     nested: Chain,
 }
 
@@ -60,19 +62,22 @@ impl Plugin for Condition {
     const NAME: &'static str = "Condition";
     type Options = ConditionOptions;
 
-    fn new(options: ConditionOptions, setup: &mut Setup<'_, '_>) -> Option<Condition> {
+    fn new(mut options: ConditionOptions, setup: &mut Setup<'_, '_>) -> Option<Condition> {
         setup.check_actions("action", &options.action);
         let nested = Chain::nested(setup)?;
         if !options.has_criterion() && !options.invert.0 {
             setup.has_no_effect("criterion such as `match` or `re_match`");
         }
-        Some(Condition { name: setup.name.to_owned(), notes: setup.notes(), options, nested })
+        let patterns = Arc::new(PatternList::new(options.re_match.take().into_iter().collect()));
+        Some(Condition { name: setup.name.to_owned(), notes: setup.notes(), options, patterns, nested })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let Some(value) = self.options.key.get(cx.request, cx.session) else { return Ok(Verdict::Next) };
-        let number = || self.options.key.number(cx.request, cx.session);
-        if self.fulfilled(value, number)? == self.options.invert.0 {
+        let value = &value.to_vec();
+        let is_fulfilled = self.is_fulfilled(value, self.options.key.number(cx.request, cx.session))
+            || cx.find(&self.patterns, value).await?.is_some();
+        if is_fulfilled == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
         self.notes.note(Matched(&self.options.key, value));
@@ -83,12 +88,12 @@ impl Plugin for Condition {
 }
 
 impl Condition {
-    fn fulfilled(&self, value: &[u8], number: impl Fn() -> f64) -> Result<bool, Error> {
+    /// Whether one of the criteria is fulfilled that are no patterns.
+    fn is_fulfilled(&self, value: &[u8], number: f64) -> bool {
         let options = &self.options;
-        Ok(options.r#match.as_ref().is_some_and(|text| text.as_bytes() == value)
-            || options.re_match.as_ref().map_or(Ok(false), |pattern| pattern.is_match(value))?
-            || options.lt_match.as_ref().is_some_and(|limit| number() < limit.points())
-            || options.gt_match.as_ref().is_some_and(|limit| number() > limit.points()))
+        options.r#match.as_ref().is_some_and(|text| text.as_bytes() == value)
+            || options.lt_match.as_ref().is_some_and(|limit| number < limit.points())
+            || options.gt_match.as_ref().is_some_and(|limit| number > limit.points())
     }
 }
 

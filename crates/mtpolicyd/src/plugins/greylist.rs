@@ -11,8 +11,9 @@ mod ticket;
 mod whitelist;
 
 use crate::fields::{Scoring, Template};
+use crate::matching::SearchError;
+use crate::network::address_of;
 use crate::options::{OptionSpec, Options, Repeated, UserConfig, options};
-use crate::pattern::MatchError;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::sender_policy::{Checks, foresee_sender};
 use crate::session::{RECIPIENT, Session};
@@ -27,6 +28,7 @@ use postfix_policy::Request;
 use sender::without_tags;
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 use ticket::{Standing, TicketOptions, Tickets};
 use tokio::time::Instant;
@@ -279,7 +281,8 @@ impl Plugin for Greylist {
         // What is missing counts as empty, as in the original: leaving an attribute out lets nobody through.
         let attribute = |name| request.get(name).unwrap_or_default();
         let recipient = attribute("recipient");
-        if self.is_whitelisted(attribute("client_address"), attribute("client_name"), recipient)? {
+        let (address, name) = (attribute("client_address"), attribute("client_name"));
+        if self.is_whitelisted(address, name, recipient, cx).await? {
             self.notes.note("client or recipient is on a whitelist");
             return Ok(Verdict::Next);
         }
@@ -313,18 +316,33 @@ impl Plugin for Greylist {
 }
 
 impl Greylist {
-    fn is_whitelisted(&self, address: &[u8], name: &[u8], recipient: &[u8]) -> Result<bool, MatchError> {
-        for file in &self.options.whitelist_clients.0 {
-            if file.list.contains(address, name)? {
-                return Ok(true);
+    async fn is_whitelisted(
+        &self,
+        address: &[u8],
+        name: &[u8],
+        recipient: &[u8],
+        cx: &mut Cx<'_>,
+    ) -> Result<bool, SearchError> {
+        let (clients, recipients) = (&self.options.whitelist_clients.0, &self.options.whitelist_recipients.0);
+        if clients.iter().any(|file| file.list.contains(address, name))
+            || recipients.iter().any(|file| file.list.contains(recipient))
+        {
+            return Ok(true);
+        }
+        // An expression is compared with the name and with the address.
+        let plain = address_of(address).filter(IpAddr::is_ipv4).map(|ip| ip.to_string().into_bytes());
+        let address = plain.as_deref().unwrap_or(address);
+        let clients = clients.iter().flat_map(|file| [(&file.patterns, name), (&file.patterns, address)]);
+        let recipients = recipients.iter().map(|file| (&file.patterns, recipient));
+        let mut given_up = None;
+        for (patterns, value) in clients.chain(recipients) {
+            match cx.find(patterns, value).await {
+                Ok(None) => {}
+                Ok(Some(_)) => return Ok(true),
+                Err(error) => given_up = Some(error),
             }
         }
-        for file in &self.options.whitelist_recipients.0 {
-            if file.list.contains(recipient)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        given_up.map_or(Ok(false), Err)
     }
 
     /// Whether the auto-whitelist lets the client through. If so, the mail is counted.

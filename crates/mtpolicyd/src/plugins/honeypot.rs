@@ -5,12 +5,13 @@ use crate::connections::Module;
 use crate::fields::{Scoring, printable};
 use crate::network::address_of;
 use crate::options::{UserConfig, options};
-use crate::pattern::{Pattern, PatternList};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::RECIPIENT;
 use crate::value::{Seconds, Span, Switch, words};
 use crate::world::keyvalue::Store;
+use perl_regex::{Pattern, PatternList};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 options! {
     /// Traps clients that send mail to addresses which no honest sender knows.
@@ -68,7 +69,7 @@ pub struct Honeypot {
     scored: String,
     options: HoneypotOptions,
     recipients: Vec<String>,
-    patterns: PatternList,
+    patterns: Arc<PatternList>,
     store: Store,
     nested: Chain,
 }
@@ -100,19 +101,20 @@ impl Plugin for Honeypot {
         // Clients without an address must not stand for one another.
         let client = match cx.attribute("client_address")? {
             b"" => return Err(Error::no_attribute("client_address")),
-            client => client,
+            client => client.to_vec(),
         };
         // The same client, however its address is written.
-        let plain = address_of(client).filter(IpAddr::is_ipv4).map(|ip| ip.to_string().into_bytes());
-        let key = [self.name.as_bytes(), plain.as_deref().unwrap_or(client)].join(&b',');
-        if self.is_trap(cx.request.get(RECIPIENT).unwrap_or_default())? {
+        let plain = address_of(&client).filter(IpAddr::is_ipv4).map(|ip| ip.to_string().into_bytes());
+        let key = [self.name.as_bytes(), plain.as_deref().unwrap_or(&client)].join(&b',');
+        let is_trap = self.is_trap(cx.request.get(RECIPIENT).unwrap_or_default(), cx).await;
+        if matches!(is_trap, Ok(true)) {
             // A client that was trapped before is so for every recipient.
             cx.session.depend_on(RECIPIENT);
             self.trap(&key, cx).await;
         } else if self.store.get(&key, cx.deadline.backends).await?.is_none() {
-            return Ok(Verdict::Next);
+            return is_trap.map(|_| Verdict::Next);
         }
-        self.notes.note(format_args!("{} is trapped", String::from_utf8_lossy(client)));
+        self.notes.note(format_args!("{} is trapped", String::from_utf8_lossy(&client)));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         match self.options.mode {
             Mode::Reject => Ok(Verdict::Stop(format!("reject {}", self.options.reject_message))),
@@ -122,9 +124,9 @@ impl Plugin for Honeypot {
 }
 
 impl Honeypot {
-    fn is_trap(&self, recipient: &[u8]) -> Result<bool, Error> {
+    async fn is_trap(&self, recipient: &[u8], cx: &mut Cx<'_>) -> Result<bool, Error> {
         let is_listed = |trap: &String| trap.as_bytes().eq_ignore_ascii_case(recipient);
-        Ok(self.recipients.iter().any(is_listed) || self.patterns.find(recipient)?.is_some())
+        Ok(self.recipients.iter().any(is_listed) || cx.find(&self.patterns, recipient).await?.is_some())
     }
 
     /// Remembers the client. Its mail to the trap is told apart without that.
@@ -138,7 +140,7 @@ impl Honeypot {
 }
 
 /// The expressions of the option, or `None` after the mistakes were reported.
-fn patterns(text: &str, setup: &Setup<'_, '_>) -> Option<PatternList> {
+fn patterns(text: &str, setup: &Setup<'_, '_>) -> Option<Arc<PatternList>> {
     let mut patterns = Vec::new();
     let mut all_good = true;
     for text in list(text) {
@@ -152,7 +154,7 @@ fn patterns(text: &str, setup: &Setup<'_, '_>) -> Option<PatternList> {
             }
         }
     }
-    all_good.then(|| PatternList::new(patterns))
+    all_good.then(|| Arc::new(PatternList::new(patterns)))
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {
@@ -209,6 +211,18 @@ mod tests {
     fn clients_without_an_address_are_not_mixed_up() {
         let failed = honeypot("").attribute("client_address", "").try_run().unwrap_err();
         assert!(failed.contains("client_address"), "{failed}");
+    }
+
+    #[test]
+    fn a_trapped_client_can_not_get_out_by_an_address_that_takes_much_work() {
+        let text = "<Plugin hp>\n module = Honeypot\n store = memory\n recipients = trap@x\n\
+                    recipients_re = \"^(a+)(a+)\\1\\2!\"\n</Plugin>";
+        let mut bench = Bench::new(text).attribute("client_address", "192.0.2.10");
+        let costly = "a".repeat(3_001) + "!";
+        let undecided = bench.attribute_again("recipient", &costly).run();
+        assert!(undecided.is_some_and(|action| action.starts_with("defer")));
+        assert_eq!(bench.attribute_again("recipient", "trap@x").run().as_deref(), REJECTED);
+        assert_eq!(bench.attribute_again("recipient", &costly).run().as_deref(), REJECTED);
     }
 
     #[test]

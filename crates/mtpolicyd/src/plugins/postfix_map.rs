@@ -25,14 +25,17 @@ options! {
     /// `proxy_read_maps`. A table that was rebuilt is used within a second. While postmap writes one,
     /// requests wait for it; one that people write is best put in place with mv(1), as Postfix advises.
     ///
-    /// A table that can't be read, and a service that does not answer, fails the plugin (`on_error`). A
+    /// A table that can't be read, and a service that does not answer, fails the plugin (`on_error`); a file
+    /// that can't be read is reported at the start and by `check` too. Expressions that take too much work on
+    /// an address leave the message undecided (`on_bad_request`). A
     /// service that is known to be dead is not waited for until it answers again.
     ///
     /// Parts of a value are looked up in the order of access(5), in lower case; `cidr`, `regexp`, `pcre` and
     /// `socketmap` get the whole value only. Addresses of clients: `192.0.2.1`, `192.0.2`, `192.0`, `192`, or
     /// `2001:db8::1`, `2001:db8`, `2001`. Names of hosts: `mail.example.org`, `example.org`, `org`. Addresses
     /// of mail: `user+ext@example.org`, `user@example.org`, `example.org`, `org`, `user+ext@`, `user@`; the
-    /// null sender is `<>`.
+    /// null sender is `<>`. A user that has to stand in quotes is looked up with them first, as in Postfix:
+    /// `"john doe"@example.org`; a final dot of the domain is left out.
     ///
     /// ```conf
     /// <Plugin whitelist>
@@ -109,6 +112,9 @@ impl Plugin for PostfixMap {
             return None;
         }
         let map = if typed { typed_map(&options, setup)? } else { Map::berkeley(&options.db_file) };
+        if let Some(why) = map.trouble() {
+            setup.warn("db_file", format!("db_file: {why}; until it can be read, the plugin fails"));
+        }
         let search = if typed { Search::of(&options) } else { Search::Plain };
         let name = setup.name.to_owned();
         let (result, scored) = (format!("{name}-result"), format!("{name}-score"));
@@ -163,7 +169,8 @@ impl PostfixMap {
         }
         let keys = self.search.keys(value, self.map.has_fixed_keys());
         let keys = keys.map_err(|cause| self.failed(cause.to_owned()))?;
-        let found = self.map.find(keys, self.search.accepts(value), cx.deadline.backends).await;
+        let found =
+            self.map.find(keys, self.search.accepts(value), &mut cx.matching, cx.deadline.backends).await;
         let matched = match found {
             Ok(Some(Found { key, value })) => {
                 let (key, value) = (String::from_utf8_lossy(&key), String::from_utf8_lossy(&value));
@@ -173,7 +180,7 @@ impl PostfixMap {
             Ok(None) => false,
             Err(MapError::Backend(error)) => return Err(error.into()),
             Err(MapError::File(error)) => return Err(self.failed(error.to_string())),
-            Err(MapError::Failed { cause, .. }) => return Err(self.failed(cause)),
+            Err(MapError::Search { cause, .. }) => return Err(cause.into()),
         };
         if remembers {
             cx.session.set(&self.result, if matched { "1" } else { "0" });

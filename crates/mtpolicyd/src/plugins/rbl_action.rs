@@ -3,9 +3,10 @@
 use crate::fields::{Scoring, Template, printable};
 use crate::listing::{Mode, rbl_field, recall};
 use crate::options::{UserConfig, options};
-use crate::pattern::Pattern;
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::value::Switch;
+use perl_regex::{Pattern, PatternList};
+use std::sync::Arc;
 
 options! {
     /// Acts on the codes that a list answered to an RBL plugin before it, for lists that combine several.
@@ -56,6 +57,7 @@ options! {
 pub struct RblAction {
     name: String,
     options: RblActionOptions,
+    patterns: Arc<PatternList>,
     result: String,
     scored: String,
 }
@@ -67,7 +69,8 @@ impl Plugin for RblAction {
     fn new(options: RblActionOptions, setup: &mut Setup<'_, '_>) -> Option<RblAction> {
         let name = setup.name.to_owned();
         let scored = format!("rbl-{name}-score");
-        Some(RblAction { result: rbl_field(&options.result_from), scored, options, name })
+        let patterns = Arc::new(PatternList::new(vec![options.re_match.clone()]));
+        Some(RblAction { result: rbl_field(&options.result_from), scored, options, patterns, name })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -77,7 +80,7 @@ impl Plugin for RblAction {
         let Some(listed) = recall(cx.session, &self.result).flatten() else { return Ok(Verdict::Next) };
         let mut matches = false;
         for address in &listed.addresses {
-            matches = matches || self.options.re_match.is_match(address.to_string().as_bytes())?;
+            matches = matches || cx.find(&self.patterns, address.to_string().as_bytes()).await?.is_some();
         }
         if !matches {
             return Ok(Verdict::Next);

@@ -3,10 +3,11 @@
 use crate::chain::Chain;
 use crate::fields::{FieldRef, Scoring, read_list};
 use crate::options::{OptionalUserConfig, Repeated, UserConfig, options};
-use crate::pattern::{Pattern, PatternList};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Switch, Value};
+use perl_regex::{Pattern, PatternList};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 options! {
     /// Adds to the score (once per message, or once per recipient if `key` is the recipient), answers, or runs
@@ -49,7 +50,7 @@ pub struct RegexList {
     notes: Notes,
     scored: String,
     options: RegexListOptions,
-    patterns: PatternList,
+    patterns: Arc<PatternList>,
     nested: Chain,
 }
 
@@ -72,7 +73,7 @@ impl Plugin for RegexList {
                 setup.warn("file", format!("file {path}, {why}; the expression is skipped"));
             }
         }
-        let (nested, patterns) = (Chain::nested(setup)?, PatternList::new(patterns));
+        let (nested, patterns) = (Chain::nested(setup)?, Arc::new(PatternList::new(patterns)));
         if patterns.is_empty() && !options.invert.0 {
             setup.has_no_effect("usable expression");
         }
@@ -86,7 +87,8 @@ impl Plugin for RegexList {
             return Ok(Verdict::Next);
         }
         let Some(value) = self.options.key.get(cx.request, cx.session) else { return Ok(Verdict::Next) };
-        let found = self.patterns.find(value)?;
+        let value = &value.to_vec();
+        let found = cx.find(&self.patterns, value).await?;
         if found.is_some() == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
@@ -166,6 +168,33 @@ mod tests {
         assert_eq!(listed(two, "b"), None);
         assert_eq!(listed("regex = ^a\n invert = 1", "b"), Some("hit".into()));
         assert_eq!(listed("regex = ^a\n enabled = off", "ab"), None);
+    }
+
+    #[test]
+    fn nobody_makes_an_expression_give_up_by_what_looks_like_much_work() {
+        let many = |part: &str, count: usize| part.repeat(count);
+        for (pattern, sender) in [
+            (r"(?:(?!noreply)[a-z0-9]+[._]?)+@evil\.example\$", many("a", 20) + "-x@evil.example"),
+            (r"^(?:(?!ours)[a-z0-9-]+\.?)+@(?:mx\.)?evil\.example\$", many("a", 22) + ".b@evil.example"),
+            (
+                r"^(\w+)\.?.*\1.*\1.*@evil\.example\$",
+                format!("x{}.q@x.evil.example@evil.example", many("ab", 400)),
+            ),
+            (r"(a|aa|aaa)*(?<!ours)@evil\.example\$", many("a", 300) + "@evil.exampl@evil.example"),
+        ] {
+            assert_eq!(listed(&format!("regex = \"{pattern}\""), &sender), Some("hit".into()), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn an_expression_that_takes_too_much_leaves_the_message_undecided() {
+        let sender = "a".repeat(3_001) + "!";
+        assert_eq!(
+            listed(r"regex = ^(a+)(a+)\1\2!", &sender).map(|action| action[..6].to_owned()),
+            Some("defer ".to_owned())
+        );
+        let then = format!(r"regex = ^(a+)(a+)\1\2!{}", "\n regex = !");
+        assert_eq!(listed(&then, &sender), Some("hit".into()), "another one decides");
     }
 
     #[test]

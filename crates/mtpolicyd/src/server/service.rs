@@ -5,6 +5,7 @@
 use crate::chain::{DEFERRED, Outcome};
 use crate::counters::Reservations;
 use crate::log::{self, RequestRecord};
+use crate::matching::Matching;
 use crate::plugin::{Cx, Deadline, Error, OnError, Turn, Undecided};
 use crate::session::cache::{Lease, OpenError, SessionCache, SharedSessions};
 use crate::settings::{SessionSettings, Settings, VirtualHost};
@@ -164,6 +165,7 @@ impl Service {
             reservations: &mut Reservations::new(self.background.clone()),
             deadline,
             turn: Turn::default(),
+            matching: Matching::default(),
             header: None,
             undecided: None,
         };

@@ -10,13 +10,14 @@ mod threads;
 
 use super::backend::BackendError;
 use super::file::{CachedFile, FileError};
+use crate::matching::{Matching, SearchError};
 use indexed::{Format, Indexed};
+use perl_regex::Budget;
 use service::{Protocol, Service};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use table::{Table, TextKind};
-use threads::{Lost, Threads};
 use tokio::time::Instant;
 
 /// A lookup table. Nothing is opened before it is asked.
@@ -30,7 +31,7 @@ pub struct Map {
 
 enum Kind {
     Indexed(Indexed),
-    Text(Arc<CachedFile<Table>>, Threads),
+    Text(Arc<CachedFile<Table>>, PathBuf, TextKind),
     Service(Arc<Service>),
 }
 
@@ -52,13 +53,13 @@ pub enum MapError {
     /// A service can't be asked, or can't say.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The table can't answer for this key.
+    /// The patterns of the table take too much work for this key.
     #[error("{map}: {cause}")]
-    Failed {
+    Search {
         /// Which table.
         map: Arc<str>,
         /// What is wrong.
-        cause: String,
+        cause: SearchError,
     },
 }
 
@@ -95,7 +96,7 @@ impl Map {
         }
         let text = |kind| {
             let file = CachedFile::new(rest, move |path| Table::read(path, kind));
-            Kind::Text(file, Threads::new())
+            Kind::Text(file, PathBuf::from(rest), kind)
         };
         let indexed = |format, suffix| Kind::Indexed(Indexed::new(with_suffix(rest, suffix), format));
         let service = |protocol, endpoint| {
@@ -154,21 +155,23 @@ impl Map {
         &self,
         keys: Vec<Vec<u8>>,
         accept: fn(&[u8]) -> bool,
+        matching: &mut Matching,
         deadline: Instant,
     ) -> Result<Option<Found>, MapError> {
         match &self.kind {
             Kind::Indexed(indexed) => indexed.find(keys, accept, deadline).await.map_err(MapError::File),
-            Kind::Text(file, threads) => {
+            Kind::Text(file, ..) => {
                 let table = file.get(deadline).await?;
-                if table.is_quick() {
-                    return table.find(keys, accept, deadline.into()).map_err(|cause| self.failed(cause));
+                for key in keys {
+                    let (work, table) = (table.work(key.len()), table.clone());
+                    let get = move |key: &[u8], budget: &mut Budget| table.get(key, budget);
+                    let value = matching.search(&key, work, deadline, get).await;
+                    let value = value.map_err(|cause| MapError::Search { map: self.name.clone(), cause })?;
+                    if let Some(value) = value.filter(|value| accept(value)) {
+                        return Ok(Some(Found { key, value }));
+                    }
                 }
-                let search = move || table.find(keys, accept, deadline.into());
-                match threads.run(search, deadline).await {
-                    Ok(found) => found.map_err(|cause| self.failed(cause)),
-                    Err(Lost::TimedOut) => Err(self.failed("not searched in time".to_owned())),
-                    Err(Lost::Failed) => Err(self.failed("the search failed".to_owned())),
-                }
+                Ok(None)
             }
             Kind::Service(service) => {
                 for key in keys {
@@ -181,9 +184,43 @@ impl Map {
         }
     }
 
-    fn failed(&self, cause: String) -> MapError {
-        MapError::Failed { map: self.name.clone(), cause }
+    /// What keeps the file of this table from being read now, if it has one and anything does.
+    pub fn trouble(&self) -> Option<String> {
+        let (path, result) = match &self.kind {
+            Kind::Service(_) => return None,
+            Kind::Indexed(indexed) => {
+                (indexed.path(), regular(indexed.path()).and_then(|()| indexed.check()))
+            }
+            Kind::Text(_, path, kind) => (&**path, regular(path).and_then(|()| Table::check(path, *kind))),
+        };
+        let why = result.err()?;
+        let others = if path.exists() { None } else { other_types(path) };
+        Some(format!("{}: {why}{}", path.display(), others.unwrap_or_default()))
     }
+}
+
+/// Whether it is a file that can be read to its end.
+fn regular(path: &Path) -> Result<(), String> {
+    let metadata = std::fs::metadata(path).map_err(|error| super::file::plain(&error))?;
+    if metadata.is_file() { Ok(()) } else { Err("this is not a regular file".to_owned()) }
+}
+
+/// The files beside one that is not there which hold the same table in another form, as after an upgrade of Postfix.
+fn other_types(path: &Path) -> Option<String> {
+    let beside = |(suffix, kind): &(&str, &str)| {
+        // `table.db` and `table` both have `table.lmdb` beside them.
+        let is_index = path.extension().is_some_and(|own| INDEXES.iter().any(|(suffix, _)| own == *suffix));
+        let other = if is_index { path.with_extension(suffix) } else { with_suffix_of(path, suffix) };
+        other.is_file().then(|| format!("; there is {}, which is `{kind}:`", other.display()))
+    };
+    INDEXES.iter().find_map(beside)
+}
+
+/// What postmap adds to a name, and the type.
+const INDEXES: [(&str, &str); 3] = [("db", "hash"), ("lmdb", "lmdb"), ("cdb", "cdb")];
+
+fn with_suffix_of(path: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(with_suffix(&path.to_string_lossy(), suffix))
 }
 
 /// The file behind a name: Postfix adds the suffix. Whoever has written it means the same.

@@ -8,6 +8,7 @@
 use crate::support::daemon::Daemon;
 use crate::support::postfix::{Postfix, postfix_or_leaves_out};
 use crate::support::{PATIENCE, eventually};
+use mtpolicyd::matching::Matching;
 use mtpolicyd::testing::Bench;
 use mtpolicyd::world::maps::{Map, ServiceSettings};
 use std::fs;
@@ -70,7 +71,12 @@ impl Reader {
     fn find(&self, key: &str) -> Result<Option<String>, String> {
         // postmap folds keys where the table has fixed ones, and so does who asks for a part of an address.
         let key = if self.map.has_fixed_keys() { key.to_lowercase() } else { key.to_owned() };
-        let found = self.map.find(vec![key.into_bytes()], |_| true, Instant::now() + PATIENCE);
+        let found = self.map.find(
+            vec![key.into_bytes()],
+            |_| true,
+            &mut Matching::default(),
+            Instant::now() + PATIENCE,
+        );
         let found = self.runtime.block_on(found).map_err(|error| error.to_string())?;
         Ok(found.map(|found| String::from_utf8(found.value).unwrap()))
     }

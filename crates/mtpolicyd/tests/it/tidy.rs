@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules of the daemon, lowest layer first: each uses those of its own layer and of lower ones.
 const LAYERS: &[&[&str]] = &[
-    &["address", "files", "log", "network", "pattern", "value", "world"],
+    &["address", "files", "log", "matching", "network", "value", "world"],
     &["session"],
     &["options", "fields"],
     &["connections", "kept", "tasks"],

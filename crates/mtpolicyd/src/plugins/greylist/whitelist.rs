@@ -3,35 +3,42 @@
 //! Knows: the format, addresses, names. Must not know: tickets.
 
 use crate::fields::read_list;
-use crate::network::{Network, address_of};
-use crate::pattern::{MatchError, Pattern, PatternList};
+use crate::network::{Network, NetworkTable, address_of};
 use crate::value::Value;
+use perl_regex::{Pattern, PatternList};
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// One kind of list.
 pub trait Entries: Default + Sized {
     /// Takes an entry of the file, or says what is wrong with it.
     fn add(&mut self, entry: &str) -> Result<(), String>;
-    /// Takes the expressions of the file.
-    fn set_patterns(&mut self, patterns: PatternList);
+    /// Has all entries.
+    fn finish(&mut self) {}
 }
 
 /// A file of entries. It is read with the options, so that a missing one is a mistake like any other.
 #[derive(Debug)]
 pub struct ListFile<L> {
     path: String,
-    /// What it lists.
+    /// What it lists but for its expressions.
     pub list: Arc<L>,
+    /// Its expressions.
+    pub patterns: Arc<PatternList>,
     /// What was wrong with the lines that are not among them.
     pub skipped: Arc<Vec<String>>,
 }
 
 impl<L> Clone for ListFile<L> {
     fn clone(&self) -> Self {
-        ListFile { path: self.path.clone(), list: self.list.clone(), skipped: self.skipped.clone() }
+        let ListFile { path, list, patterns, skipped } = self;
+        ListFile {
+            path: path.clone(),
+            list: list.clone(),
+            patterns: patterns.clone(),
+            skipped: skipped.clone(),
+        }
     }
 }
 
@@ -45,13 +52,15 @@ impl<L: Entries> Value for ListFile<L> {
     const FORM: &'static str = "path of a file, absolute or from the folder in which the daemon is started";
     fn parse(path: &str) -> Result<Self, String> {
         let bytes = read_list(path).map_err(|why| format!("can't read `{path}`: {why}"))?;
-        let (list, skipped) = parse(&String::from_utf8_lossy(&bytes));
-        Ok(ListFile { path: path.to_owned(), list: Arc::new(list), skipped: Arc::new(skipped) })
+        let (mut list, patterns, skipped) = parse::<L>(&String::from_utf8_lossy(&bytes));
+        list.finish();
+        let (list, patterns) = (Arc::new(list), Arc::new(PatternList::new(patterns)));
+        Ok(ListFile { path: path.to_owned(), list, patterns, skipped: Arc::new(skipped) })
     }
 }
 
-/// The list that a file holds, and what is wrong with it.
-fn parse<L: Entries>(text: &str) -> (L, Vec<String>) {
+/// The list that a file holds, its expressions, and what is wrong with it.
+fn parse<L: Entries>(text: &str) -> (L, Vec<Pattern>, Vec<String>) {
     let (mut list, mut patterns, mut skipped) = (L::default(), Vec::new(), Vec::new());
     for (n, line) in text.lines().enumerate() {
         let entry = without_comment(line);
@@ -69,8 +78,7 @@ fn parse<L: Entries>(text: &str) -> (L, Vec<String>) {
             skipped.push(format!("line {}: {why}", n + 1));
         }
     }
-    list.set_patterns(PatternList::new(patterns));
-    (list, skipped)
+    (list, patterns, skipped)
 }
 
 /// A comment begins at the start of a line or after a blank, so that expressions may hold a `#`.
@@ -103,65 +111,50 @@ impl Domains {
 }
 
 /// Clients that are not greylisted.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ClientList {
-    networks: Vec<Network>,
+    /// Those that were read, until there is a table of them.
+    read: Vec<Network>,
+    networks: NetworkTable,
     domains: Domains,
-    patterns: PatternList,
-}
-
-impl Default for ClientList {
-    fn default() -> Self {
-        ClientList { networks: Vec::new(), domains: Domains::default(), patterns: no_patterns() }
-    }
 }
 
 impl Entries for ClientList {
     fn add(&mut self, entry: &str) -> Result<(), String> {
         match Network::parse(entry) {
             Some(network) => {
-                self.networks.push(network);
+                self.read.push(network);
                 Ok(())
             }
             None if entry.contains(['/', ':']) => Err(format!("`{entry}` is no address and no network")),
             None => self.domains.add(entry),
         }
     }
-    fn set_patterns(&mut self, patterns: PatternList) {
-        self.patterns = patterns;
+    fn finish(&mut self) {
+        let read = std::mem::take(&mut self.read);
+        self.networks = NetworkTable::new(read.into_iter().map(|network| (network, 0)));
     }
 }
 
 impl ClientList {
-    /// Whether a client is on the list. An expression is compared with the name and with the address.
-    pub fn contains(&self, address: &[u8], name: &[u8]) -> Result<bool, MatchError> {
-        let ip = address_of(address);
-        if ip.is_some_and(|ip| self.networks.iter().any(|network| network.contains(ip))) {
-            return Ok(true);
+    /// Whether a client is on the list, its expressions apart: they are compared with the name and with the
+    /// address.
+    pub fn contains(&self, address: &[u8], name: &[u8]) -> bool {
+        if address_of(address).is_some_and(|ip| self.networks.get(ip).is_some()) {
+            return true;
         }
         let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
-        let plain = ip.filter(IpAddr::is_ipv4).map(|ip| ip.to_string().into_bytes());
-        Ok(self.domains.contains(lower.trim_end_matches('.'))
-            || self.patterns.find(name)?.is_some()
-            || self.patterns.find(plain.as_deref().unwrap_or(address))?.is_some())
+        self.domains.contains(lower.trim_end_matches('.'))
     }
 }
 
 /// Recipients whose mail is not greylisted.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RecipientList {
     /// Local parts, in any domain.
     users: HashSet<String>,
     addresses: HashSet<String>,
     domains: Domains,
-    patterns: PatternList,
-}
-
-impl Default for RecipientList {
-    fn default() -> Self {
-        let (users, addresses) = (HashSet::new(), HashSet::new());
-        RecipientList { users, addresses, domains: Domains::default(), patterns: no_patterns() }
-    }
 }
 
 impl Entries for RecipientList {
@@ -175,39 +168,47 @@ impl Entries for RecipientList {
         };
         Ok(())
     }
-    fn set_patterns(&mut self, patterns: PatternList) {
-        self.patterns = patterns;
-    }
 }
 
 impl RecipientList {
-    /// Whether a recipient is on the list, perhaps without its extension (`user+extension@domain`).
-    pub fn contains(&self, recipient: &[u8]) -> Result<bool, MatchError> {
+    /// Whether a recipient is on the list, perhaps without its extension (`user+extension@domain`); its
+    /// expressions apart.
+    pub fn contains(&self, recipient: &[u8]) -> bool {
         let lower = String::from_utf8_lossy(recipient).to_ascii_lowercase();
         let (user, domain) = lower.rsplit_once('@').unwrap_or((&lower, ""));
         let plain = user.split_once('+').map_or(user, |(plain, _)| plain);
         let listed = [user, plain]
             .into_iter()
             .any(|user| self.users.contains(user) || self.addresses.contains(&format!("{user}@{domain}")));
-        Ok(listed || self.domains.contains(domain) || self.patterns.find(recipient)?.is_some())
+        listed || self.domains.contains(domain)
     }
-}
-
-fn no_patterns() -> PatternList {
-    PatternList::new(Vec::new())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use perl_regex::Budget;
+    use std::io::Write;
+
+    /// A list and its expressions, read as from a file.
+    fn list<L: Entries>(text: &str) -> (ListFile<L>, Budget) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let list = ListFile::parse(file.path().to_str().unwrap()).unwrap();
+        assert!(list.skipped.is_empty(), "{:?}", list.skipped);
+        (list, Budget::new(1_000_000, 1_000_000))
+    }
 
     #[test]
     fn clients_by_name_address_network_and_expression() {
         let text = "# comment\n\nexample.org # below it too\n192.0.2.7\n198.51.100\n203.0.113.128/25\n\
                     2001:db8::/32\n/^mx\\d+#\\.Example\\.com$/\n.dotted.example\n";
-        let (list, skipped) = parse::<ClientList>(text);
-        assert!(skipped.is_empty(), "{skipped:?}");
-        let listed = |ip: &str, name: &str| list.contains(ip.as_bytes(), name.as_bytes()).unwrap();
+        let (file, mut budget) = list::<ClientList>(text);
+        let mut listed = |ip: &str, name: &str| {
+            let mut matches =
+                |value: &str| file.patterns.find(value.as_bytes(), &mut budget).unwrap().is_some();
+            file.list.contains(ip.as_bytes(), name.as_bytes()) || matches(name) || matches(ip)
+        };
         for (ip, name) in [
             ("10.0.0.1", "example.org"),
             ("10.0.0.1", "a.b.EXAMPLE.org"),
@@ -233,10 +234,12 @@ mod tests {
 
     #[test]
     fn recipients_by_address_user_domain_and_expression() {
-        let (list, skipped) =
-            parse::<RecipientList>("postmaster@\nJoe@example.org\nexample.net\n/^trap-.*@/\n@at.example");
-        assert!(skipped.is_empty(), "{skipped:?}");
-        let listed = |recipient: &str| list.contains(recipient.as_bytes()).unwrap();
+        let text = "postmaster@\nJoe@example.org\nexample.net\n/^trap-.*@/\n@at.example";
+        let (file, mut budget) = list::<RecipientList>(text);
+        let mut listed = |recipient: &str| {
+            let recipient = recipient.as_bytes();
+            file.list.contains(recipient) || file.patterns.find(recipient, &mut budget).unwrap().is_some()
+        };
         for recipient in [
             "Postmaster@any.example",
             "postmaster+x@any.example",
@@ -256,7 +259,7 @@ mod tests {
 
     #[test]
     fn bad_lines_are_named() {
-        let (_, skipped) = parse::<ClientList>("good.example\n192.0.2.0/99\n/(broken/\nwhat is this?\n");
+        let (_, _, skipped) = parse::<ClientList>("good.example\n192.0.2.0/99\n/(broken/\nwhat is this?\n");
         let starts: Vec<_> = skipped.iter().map(|why| &why[..8]).collect();
         assert_eq!(starts, ["line 2: ", "line 3: ", "line 4: "], "{skipped:?}");
     }

@@ -63,6 +63,8 @@ impl Search {
             Search::Plain => return plain_keys(value),
             Search::Address => address_keys(value),
             Search::Name(parents) => name_keys(&folded(value, fixed), *parents),
+            Search::Mail(..) if !fixed && !value.is_empty() => return Ok(whole_mail(value)),
+            Search::MailOrWhole(..) if !fixed && value.contains(&b'@') => return Ok(whole_mail(value)),
             Search::Mail(delimiters, parents) => mail_keys(&folded(value, fixed), delimiters, *parents),
             Search::MailOrWhole(delimiters, parents) if value.contains(&b'@') => {
                 mail_keys(&folded(value, fixed), delimiters, *parents)
@@ -159,15 +161,50 @@ fn mail_keys(value: &[u8], delimiters: &str, parents: Parents) -> Vec<Vec<u8>> {
     if value.is_empty() {
         return vec![NULL_SENDER.to_vec()];
     }
-    let Some(at) = value.iter().rposition(|byte| *byte == b'@') else { return vec![value.to_vec()] };
-    let (user, domain) = (&value[..at], &value[at + 1..]);
+    let Some((user, domain)) = parts(value) else { return vec![value.to_vec()] };
     let bare = without_extension(user, delimiters);
-    let mut keys = vec![value.to_vec()];
-    keys.extend(bare.map(|bare| [bare, b"@", domain].concat()));
+    let users = [Some(user), bare].into_iter().flatten();
+    let mut keys: Vec<_> =
+        users.clone().flat_map(spellings).map(|user| [&*user, b"@", domain].concat()).collect();
     keys.extend(name_keys(domain, parents));
-    keys.push([user, b"@"].concat());
-    keys.extend(bare.map(|bare| [bare, b"@"].concat()));
+    keys.extend(users.flat_map(spellings).map(|user| [&*user, b"@"].concat()));
     keys
+}
+
+/// An address as a table of patterns gets it: as Postfix passes it on, then as it is.
+fn whole_mail(value: &[u8]) -> Vec<Vec<u8>> {
+    let Some((user, domain)) = parts(value) else { return vec![value.to_vec()] };
+    let mut keys: Vec<_> =
+        spellings(user).iter().map(|user| [user, b"@".as_slice(), domain].concat()).collect();
+    keys.push(value.to_vec());
+    keys.dedup();
+    keys
+}
+
+/// The user and the domain, whose final dot Postfix takes away.
+fn parts(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = value.iter().rposition(|byte| *byte == b'@')?;
+    let domain = &value[at + 1..];
+    Some((&value[..at], domain.strip_suffix(b".").unwrap_or(domain)))
+}
+
+/// A user as it is written in an address, in quotes if they are needed (RFC 5321, 4.1.2), and as it is. Postfix sends
+/// users without quotes, and looks up the written form first.
+fn spellings(user: &[u8]) -> Vec<Vec<u8>> {
+    let is_atom =
+        |byte: &u8| !byte.is_ascii() || (byte.is_ascii_graphic() && !b"()<>[]:;@\\,\"".contains(byte));
+    if user.split(|byte| *byte == b'.').all(|atom| !atom.is_empty() && atom.iter().all(is_atom)) {
+        return vec![user.to_vec()];
+    }
+    let mut quoted = vec![b'"'];
+    for byte in user {
+        if matches!(byte, b'"' | b'\\' | b'\r') {
+            quoted.push(b'\\');
+        }
+        quoted.push(*byte);
+    }
+    quoted.push(b'"');
+    vec![quoted, user.to_vec()]
 }
 
 /// The user without an extension, if there is one. The names of Postfix's own mail are whole.
@@ -240,5 +277,24 @@ mod tests {
         check(&mail, "root", &["root"]);
         assert_eq!(texts(mail.keys(b"U+x@A", false).unwrap()), ["U+x@A"]);
         check(&Search::MailOrWhole(String::new(), Parents::Bare), "Bob", &["bob"]);
+        check(&mail, "c d@a.", &["\"c d\"@a", "c d@a", "a", "\"c d\"@", "c d@"]);
+        check(
+            &mail,
+            "a\"b+x@a",
+            &[
+                "\"a\\\"b+x\"@a",
+                "a\"b+x@a",
+                "\"a\\\"b\"@a",
+                "a\"b@a",
+                "a",
+                "\"a\\\"b+x\"@",
+                "a\"b+x@",
+                "\"a\\\"b\"@",
+                "a\"b@",
+            ],
+        );
+        check(&mail, "a..b@a", &["\"a..b\"@a", "a..b@a", "a", "\"a..b\"@", "a..b@"]);
+        assert_eq!(texts(mail.keys(b"c d@A.", false).unwrap()), ["\"c d\"@A", "c d@A", "c d@A."]);
+        assert_eq!(texts(mail.keys(b"", false).unwrap()), ["<>"]);
     }
 }

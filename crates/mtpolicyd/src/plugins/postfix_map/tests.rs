@@ -70,6 +70,68 @@ fn patterns_get_the_whole_value_as_it_is() {
 }
 
 #[test]
+fn quoted_users_and_final_dots_are_looked_up_as_by_postfix() {
+    let file = table("\"c d\"@example.org OK\nbob@example.net OK\n");
+    let mut bench = bench(&format!("texthash:{}", file.path().display()), "field = sender");
+    for (sender, answer) in [
+        ("c d@example.org", "yes"),
+        ("C D@Example.org.", "yes"),
+        ("bob@example.net.", "yes"),
+        ("c@example.org", "no"),
+    ] {
+        bench.attribute_again("sender", sender);
+        assert_eq!(bench.run().as_deref(), Some(answer), "{sender}");
+    }
+    let pattern = table("/^\"c d\"@example\\.org$/ OK\n");
+    let mut bench = self::bench(&format!("pcre:{}", pattern.path().display()), "field = sender");
+    assert_eq!(bench.attribute_again("sender", "c d@example.org.").run().as_deref(), Some("yes"));
+}
+
+#[test]
+fn a_pattern_that_takes_too_much_leaves_the_message_undecided() {
+    let file = table("/^(a+)(a+)\\1\\2!/ OK\n/./ OK\n");
+    let mut bench = bench(&format!("pcre:{}", file.path().display()), "field = sender");
+    let action = bench.attribute_again("sender", &("a".repeat(3_001) + "!")).run();
+    assert!(action.as_ref().is_some_and(|action| action.starts_with("defer")), "{action:?}");
+    let action = bench.attribute_again("sender", &("a".repeat(30) + "!")).run();
+    assert_eq!(action.as_deref(), Some("yes"));
+}
+
+#[test]
+fn a_table_that_can_not_be_read_is_reported_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("new.lmdb"), "x").unwrap();
+    std::fs::write(path("text.db"), "this is not a database".repeat(1_000)).unwrap();
+    // One that was written just now may still be written.
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    std::fs::File::options().write(true).open(path("text.db")).unwrap().set_modified(before).unwrap();
+    std::fs::write(path("bad"), "/(?R)/ OK\n").unwrap();
+    std::fs::write(path("good"), "/a/ OK\n").unwrap();
+    let warned = |map: &str| {
+        Bench::warnings(&format!(
+            "<Plugin m>\n module = PostfixMap\n db_file = \"{map}\"\n match_action = yes\n</Plugin>"
+        ))
+    };
+    for (map, wanted) in [
+        (format!("hash:{}", path("none")), "no such file"),
+        (path("none.db"), "no such file"),
+        (format!("hash:{}", path("new")), "new.lmdb, which is `lmdb:`"),
+        (path("new.db"), "new.lmdb, which is `lmdb:`"),
+        (format!("hash:{}", path("text")), "this is no file of"),
+        (format!("pcre:{}", path("bad")), "line 1: recursion is not supported"),
+        (format!("cidr:{}", folder.path().display()), "this is not a regular file"),
+    ] {
+        let said = warned(&map);
+        assert!(said.len() == 1 && said[0].contains(wanted), "{map}: {said:?}");
+        assert!(said[0].starts_with("3:12 db_file: "), "{said:?}");
+    }
+    for map in [format!("pcre:{}", path("good")), "socketmap:inet:127.0.0.1:1:x".to_owned()] {
+        assert_eq!(warned(&map), Vec::<String>::new(), "{map}");
+    }
+}
+
+#[test]
 fn a_match_is_scored_once_and_a_missing_attribute_says_nothing() {
     let file = table("10 OK\n");
     let text = format!(

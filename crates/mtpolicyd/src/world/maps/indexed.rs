@@ -64,6 +64,19 @@ impl Indexed {
         Indexed { path: path.as_ref().into(), format, threads: Threads::new() }
     }
 
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Says what keeps the file from being read, if anything but another program that writes it does.
+    pub fn check(&self) -> Result<(), String> {
+        match look_once(&self.path, self.format, &|_| Ok(())) {
+            Ok(_) | Err(Trouble::Busy | Trouble::Broken(_)) => Ok(()),
+            Err(Trouble::Unusable(cause)) => Err(cause),
+        }
+    }
+
     /// The first key with a value that is accepted.
     pub async fn find(
         &self,

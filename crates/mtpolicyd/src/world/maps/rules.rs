@@ -2,25 +2,32 @@
 //!
 //! Knows: tests of a key and what they answer. Must not know: how a line is written.
 
-use crate::network::Network;
-use crate::pattern::{CapturingPattern, Pattern};
+use crate::network::{Network, NetworkTable};
+use perl_regex::{Budget, Candidates, CapturingPattern, MatchError, Pattern, PatternList};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
-
-/// How long the lines of a table may take for one key: far above what any table of people's needs, and a
-/// thread, of which there are few, is not held for longer.
-const LONGEST: Duration = Duration::from_secs(1);
 
 /// The lines of a table.
-#[derive(Default)]
 pub(super) struct Rules {
     steps: Vec<Step>,
+    /// The patterns of all lines.
+    patterns: PatternList,
+}
+
+/// The lines of a table that is being read.
+#[derive(Default)]
+pub(super) struct Builder {
+    steps: Vec<Step>,
+    patterns: Vec<Pattern>,
     /// The `if`s that wait for their `endif`.
     open: Vec<usize>,
+    /// The networks that were read since the last line of another kind.
+    networks: Vec<(Network, Answer)>,
 }
 
 enum Step {
-    Rule(Rule),
+    Rule(Test, Answer),
+    /// Lines of networks that follow one another, with their values.
+    Networks(NetworkTable, Vec<Answer>),
     /// What is inside is tried only if the test holds.
     If {
         test: Test,
@@ -31,18 +38,151 @@ enum Step {
 
 /// A line: what the key is like, and the value it then has.
 pub(super) struct Rule {
-    pub test: Test,
+    pub condition: Condition,
     pub answer: Answer,
 }
 
 /// What a key is like.
-pub(super) enum Test {
+pub(super) enum Condition {
     /// An address in that network, or one that is not.
     Network { negated: bool, network: Network },
     /// Matches the pattern, or does not.
     Pattern { negated: bool, pattern: Box<Pattern> },
     /// Matches the pattern, whose groups the value wants.
-    Groups(Box<CapturingPattern>),
+    Groups(Box<Pattern>, Box<CapturingPattern>),
+}
+
+/// The same with the place of the pattern.
+enum Test {
+    Network { negated: bool, network: Network },
+    Pattern { negated: bool, place: usize },
+    Groups { place: usize, capturing: Box<CapturingPattern> },
+}
+
+/// What has matched: groups where the value wants them.
+type Groups = Vec<Vec<u8>>;
+
+impl Builder {
+    pub fn add(&mut self, rule: Rule) {
+        if let Condition::Network { negated: false, network } = rule.condition {
+            self.networks.push((network, rule.answer));
+            return;
+        }
+        self.flush();
+        let test = self.test(rule.condition);
+        self.steps.push(Step::Rule(test, rule.answer));
+    }
+
+    /// An `if`.
+    pub fn begin(&mut self, condition: Condition) {
+        self.flush();
+        self.open.push(self.steps.len());
+        let test = self.test(condition);
+        self.steps.push(Step::If { test, end: usize::MAX });
+    }
+
+    /// An `endif`.
+    pub fn end(&mut self) -> Result<(), String> {
+        self.flush();
+        let here = self.steps.len();
+        match self.open.pop().and_then(|begin| self.steps.get_mut(begin)) {
+            Some(Step::If { end, .. }) => {
+                *end = here;
+                Ok(())
+            }
+            _ => Err("endif without if".to_owned()),
+        }
+    }
+
+    /// All lines were read.
+    pub fn finish(mut self) -> Rules {
+        self.flush();
+        Rules { steps: self.steps, patterns: PatternList::new(self.patterns) }
+    }
+
+    fn flush(&mut self) {
+        if self.networks.is_empty() {
+            return;
+        }
+        let (networks, answers): (Vec<_>, Vec<_>) = std::mem::take(&mut self.networks).into_iter().unzip();
+        self.steps.push(Step::Networks(NetworkTable::new(networks.into_iter().zip(0..)), answers));
+    }
+
+    fn test(&mut self, condition: Condition) -> Test {
+        let place = self.patterns.len();
+        match condition {
+            Condition::Network { negated, network } => Test::Network { negated, network },
+            Condition::Pattern { negated, pattern } => {
+                self.patterns.push(*pattern);
+                Test::Pattern { negated, place }
+            }
+            Condition::Groups(pattern, capturing) => {
+                self.patterns.push(*pattern);
+                Test::Groups { place, capturing }
+            }
+        }
+    }
+}
+
+impl Rules {
+    /// The value of the first line that the key is like.
+    pub fn get(&self, key: &[u8], budget: &mut Budget) -> Result<Option<Vec<u8>>, MatchError> {
+        let address: Option<IpAddr> = std::str::from_utf8(key).ok().and_then(|key| key.parse().ok());
+        let candidates = self.patterns.candidates(key, budget);
+        let mut at = 0;
+        while let Some(step) = self.steps.get(at) {
+            at += 1;
+            match step {
+                Step::Rule(test, answer) => {
+                    if let Some(groups) = test.groups(key, address, &candidates, budget)? {
+                        return Ok(Some(answer.fill(&groups)));
+                    }
+                }
+                Step::Networks(table, answers) => {
+                    let line =
+                        address.and_then(|ip| table.get(ip)).and_then(|line| answers.get(line as usize));
+                    if let Some(answer) = line {
+                        return Ok(Some(answer.fill(&[])));
+                    }
+                }
+                Step::If { test, end } => {
+                    if test.groups(key, address, &candidates, budget)?.is_none() {
+                        at = *end;
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// About how many steps it takes to look up a key of that length.
+    pub fn work(&self, length: usize) -> u64 {
+        self.patterns.pass_steps(length).saturating_add(self.steps.len() as u64)
+    }
+}
+
+impl Test {
+    /// Whether the key is like that, with what the groups have matched where the value wants them.
+    fn groups(
+        &self,
+        key: &[u8],
+        address: Option<IpAddr>,
+        candidates: &Candidates<'_, '_>,
+        budget: &mut Budget,
+    ) -> Result<Option<Groups>, MatchError> {
+        let holds = match self {
+            // What is no address is in no network, and outside of none.
+            Test::Network { negated, network } => address.is_some_and(|ip| network.contains(ip) != *negated),
+            Test::Pattern { negated, place } => candidates.is_match(*place, budget)? != *negated,
+            Test::Groups { place, capturing } => {
+                if candidates.is_match(*place, budget)? {
+                    return capturing.captures(key, budget);
+                }
+                false
+            }
+        };
+        Ok(holds.then(Vec::new))
+    }
 }
 
 /// The value of a line.
@@ -61,71 +201,6 @@ pub(super) enum Part {
     Text(String),
     /// What that group has matched, from 1.
     Group(usize),
-}
-
-impl Rules {
-    pub fn add(&mut self, rule: Rule) {
-        self.steps.push(Step::Rule(rule));
-    }
-
-    /// An `if`.
-    pub fn begin(&mut self, test: Test) {
-        self.open.push(self.steps.len());
-        self.steps.push(Step::If { test, end: usize::MAX });
-    }
-
-    /// An `endif`.
-    pub fn end(&mut self) -> Result<(), String> {
-        let here = self.steps.len();
-        match self.open.pop().and_then(|begin| self.steps.get_mut(begin)) {
-            Some(Step::If { end, .. }) => {
-                *end = here;
-                Ok(())
-            }
-            _ => Err("endif without if".to_owned()),
-        }
-    }
-
-    /// The value of the first line that the key is like. Nobody wants to know after the deadline.
-    pub fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, String> {
-        let address = std::str::from_utf8(key).ok().and_then(|key| key.parse().ok());
-        let end = deadline.min(Instant::now() + LONGEST);
-        let mut at = 0;
-        while let Some(step) = self.steps.get(at) {
-            if Instant::now() > end {
-                return Err("the lines take too long for this key".to_owned());
-            }
-            at += 1;
-            match step {
-                Step::Rule(rule) => {
-                    if let Some(groups) = rule.test.groups(key, address)? {
-                        return Ok(Some(rule.answer.fill(&groups)));
-                    }
-                }
-                Step::If { test, end } => {
-                    if test.groups(key, address)?.is_none() {
-                        at = *end;
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-}
-
-impl Test {
-    /// Whether the key is like that, with what the groups have matched where the value wants them.
-    fn groups(&self, key: &[u8], address: Option<IpAddr>) -> Result<Option<Vec<Vec<u8>>>, String> {
-        let holds = match self {
-            // What is no address is in no network, and outside of none.
-            Test::Network { negated, network } => address.is_some_and(|ip| network.contains(ip) != *negated),
-            Test::Pattern { negated, pattern } => {
-                pattern.is_match(key).map_err(|error| error.to_string())? != *negated
-            }
-            Test::Groups(pattern) => return pattern.captures(key).map_err(|error| error.to_string()),
-        };
-        Ok(holds.then(Vec::new))
-    }
 }
 
 impl Answer {

@@ -6,17 +6,15 @@
 //!
 //! Knows: the syntax of each type. Must not know: what is looked up.
 
-use super::Found;
-use super::rules::{Answer, Rule, Rules, Test};
+use super::rules::{Answer, Builder, Condition, Rule, Rules};
 use crate::files;
 use crate::network::Network;
-use crate::pattern::{CapturingPattern, Pattern};
+use perl_regex::{Budget, CapturingPattern, MatchError, Pattern};
 use postfix_maps::text::{Line, is_blank, key_and_value, logical_lines};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
-use std::time::Instant;
 
 /// The largest table that is read: some million lines. Larger ones are what indexed files are for.
 const TABLE_MAX_BYTES: u64 = 64 << 20;
@@ -48,14 +46,7 @@ pub(super) enum Table {
 impl Table {
     /// Reads a file.
     pub fn read(path: &Path, kind: TextKind) -> Result<Table, String> {
-        let plain = |error| crate::world::file::plain(&error);
-        let file = files::open_regular(path).map_err(plain)?;
-        let before = file.metadata().map_err(plain)?;
-        let bytes = files::read_open(&file, TABLE_MAX_BYTES).map_err(plain)?;
-        let after = file.metadata().map_err(plain)?;
-        if after.len() != before.len() || after.modified().ok() != before.modified().ok() {
-            return Err("it is being written".to_owned());
-        }
+        let bytes = read(path)?;
         let (path, mut passed_over) = (path.display(), 0_usize);
         let table = Table::parse(&bytes, kind, &mut |line, what| {
             passed_over += 1;
@@ -69,6 +60,11 @@ impl Table {
         table
     }
 
+    /// Says what keeps a file from being read as a table, if anything does.
+    pub fn check(path: &Path, kind: TextKind) -> Result<(), String> {
+        Table::parse(&read(path)?, kind, &mut |_, _| {}).map(drop)
+    }
+
     /// Reads a text; `warn` gets the lines that are passed over. A comment may be in any encoding.
     pub fn parse(bytes: &[u8], kind: TextKind, warn: Warn<'_>) -> Result<Table, String> {
         let text = String::from_utf8_lossy(bytes);
@@ -79,7 +75,7 @@ impl Table {
         if kind == TextKind::Hash {
             return Ok(Table::Hash(hash(&lines, warn)));
         }
-        let mut rules = Rules::default();
+        let mut rules = Builder::default();
         for line in &lines {
             let outcome = match control(&line.text) {
                 Some(("endif", _)) => rules.end().map_err(Flaw::PassedOver),
@@ -92,39 +88,41 @@ impl Table {
                 Err(Flaw::Fatal(what)) => return Err(format!("line {}: {what}", line.number)),
             }
         }
-        Ok(Table::Rules(rules))
+        Ok(Table::Rules(rules.finish()))
     }
 
-    /// Whether a search takes no time to speak of. Lines that are tried one after the other do.
-    pub fn is_quick(&self) -> bool {
-        matches!(self, Table::Hash(_))
-    }
-
-    /// The first of the keys that has a value which is accepted.
-    pub fn find(
-        &self,
-        keys: Vec<Vec<u8>>,
-        accept: fn(&[u8]) -> bool,
-        deadline: Instant,
-    ) -> Result<Option<Found>, String> {
-        for key in keys {
-            if let Some(value) = self.get(&key, deadline)?.filter(|value| accept(value)) {
-                return Ok(Some(Found { key, value }));
-            }
+    /// About how many steps it takes to look up a key of that length.
+    pub fn work(&self, length: usize) -> u64 {
+        match self {
+            Table::Hash(_) => 1,
+            Table::Rules(rules) => rules.work(length),
         }
-        Ok(None)
     }
 
-    fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, String> {
+    /// The value of a key.
+    pub fn get(&self, key: &[u8], budget: &mut Budget) -> Result<Option<Vec<u8>>, MatchError> {
         match self {
             Table::Hash(entries) => {
                 let key = std::str::from_utf8(key).ok();
                 let value = key.and_then(|key| entries.get(key));
                 Ok(value.map(|value| value.as_bytes().to_vec()))
             }
-            Table::Rules(rules) => rules.get(key, deadline),
+            Table::Rules(rules) => rules.get(key, budget),
         }
     }
+}
+
+/// The bytes of a file that nobody is writing.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let plain = |error| crate::world::file::plain(&error);
+    let file = files::open_regular(path).map_err(plain)?;
+    let before = file.metadata().map_err(plain)?;
+    let bytes = files::read_open(&file, TABLE_MAX_BYTES).map_err(plain)?;
+    let after = file.metadata().map_err(plain)?;
+    if after.len() != before.len() || after.modified().ok() != before.modified().ok() {
+        return Err("it is being written".to_owned());
+    }
+    Ok(bytes)
 }
 
 /// Gets the number of a line and what is wrong with it.
@@ -182,10 +180,9 @@ fn control(line: &str) -> Option<(&'static str, &str)> {
 }
 
 /// A test at the beginning of a line, and what stands behind it.
-fn parse_test(text: &str, kind: TextKind) -> Result<(Test, &str), Flaw> {
+fn parse_test(text: &str, kind: TextKind) -> Result<(Condition, &str), Flaw> {
     let (pattern, rest) = parse_pattern(text, kind)?;
-    let test = pattern.test()?;
-    Ok((test, rest))
+    Ok((pattern.condition()?, rest))
 }
 
 fn parse_rule(text: &str, kind: TextKind) -> Result<Rule, Flaw> {
@@ -194,12 +191,12 @@ fn parse_rule(text: &str, kind: TextKind) -> Result<Rule, Flaw> {
         if value.is_empty() {
             return Err(passed_over("the network has no value"));
         }
-        return Ok(Rule { test: pattern.test()?, answer: Answer::Text(value.as_bytes().into()) });
+        return Ok(Rule { condition: pattern.condition()?, answer: Answer::Text(value.as_bytes().into()) });
     }
     let answer = Answer::parse(value).map_err(Flaw::PassedOver)?;
     let highest = answer.highest_group();
     if highest == 0 {
-        return Ok(Rule { test: pattern.test()?, answer });
+        return Ok(Rule { condition: pattern.condition()?, answer });
     }
     let Parsed::Pattern { negated: false, pattern } = pattern else {
         return Err(passed_over("a pattern that must not match has no groups to fill in"));
@@ -208,7 +205,12 @@ fn parse_rule(text: &str, kind: TextKind) -> Result<Rule, Flaw> {
     if highest > capturing.groups() {
         return Err(passed_over(format!("the pattern has no group {highest}")));
     }
-    Ok(Rule { test: Test::Groups(Box::new(capturing)), answer })
+    let condition = Condition::Groups(Box::new(compile(&pattern)?), Box::new(capturing));
+    Ok(Rule { condition, answer })
+}
+
+fn compile(pattern: &str) -> Result<Pattern, Flaw> {
+    Pattern::new(pattern).map_err(|error| Flaw::Fatal(error.to_string()))
 }
 
 /// A pattern as it is written, not compiled yet.
@@ -218,14 +220,11 @@ enum Parsed {
 }
 
 impl Parsed {
-    fn test(self) -> Result<Test, Flaw> {
+    fn condition(self) -> Result<Condition, Flaw> {
         Ok(match self {
-            Parsed::Network { negated, network } => Test::Network { negated, network },
+            Parsed::Network { negated, network } => Condition::Network { negated, network },
             Parsed::Pattern { negated, pattern } => {
-                let pattern = Pattern::new(&pattern).map_err(|error| Flaw::Fatal(error.to_string()))?;
-                // It is compiled when it is asked first: now, not while a request waits for all of them.
-                let _ = pattern.is_match(b"");
-                Test::Pattern { negated, pattern: Box::new(pattern) }
+                Condition::Pattern { negated, pattern: Box::new(compile(&pattern)?) }
             }
         })
     }

@@ -4,8 +4,8 @@
 
 use super::*;
 
-fn later() -> Instant {
-    Instant::now() + std::time::Duration::from_secs(60)
+fn plenty() -> Budget {
+    Budget::new(1_000_000, 1_000_000)
 }
 
 fn table(kind: TextKind, text: &str) -> (Table, Vec<usize>) {
@@ -19,7 +19,7 @@ fn check(kind: TextKind, text: &str, passed_over: &[usize], cases: &[(&str, Opti
     let (table, lines) = table(kind, text);
     assert_eq!(lines, passed_over);
     for (key, value) in cases {
-        let found = table.get(key.as_bytes(), later()).unwrap();
+        let found = table.get(key.as_bytes(), &mut plenty()).unwrap();
         assert_eq!(found.as_deref(), value.map(str::as_bytes), "{key}");
     }
 }
@@ -94,17 +94,44 @@ fn only_lines_in_other_encodings_are_lost() {
     let mut lines = Vec::new();
     let table = Table::parse(text, TextKind::Hash, &mut |line, _| lines.push(line)).unwrap();
     assert_eq!(lines, [3]);
-    let keys = ["x", "c@b"].map(|key| key.as_bytes().to_vec()).to_vec();
-    let found = table.find(keys, |_| true, later()).unwrap().unwrap();
-    assert_eq!((&*found.key, &*found.value), (b"c@b".as_slice(), b"OK".as_slice()));
+    assert_eq!(table.get(b"c@b", &mut plenty()), Ok(Some(b"OK".to_vec())));
     let pattern = b"# \xfc\n/a/ 1\n/\xfc/ 2\n";
     let failed = Table::parse(pattern, TextKind::Pcre, &mut |_, _| panic!("it fails the table")).err();
     assert_eq!(failed.as_deref(), Some("line 3: this is no text in UTF-8"));
 }
 
 #[test]
-fn lines_are_not_tried_after_the_deadline() {
-    let (table, _) = table(TextKind::Pcre, "/a/ x");
-    let past = Instant::now().checked_sub(std::time::Duration::from_secs(1)).unwrap();
-    assert_eq!(table.get(b"a", past), Err("the lines take too long for this key".to_owned()));
+fn a_long_table_answers_by_its_first_line_that_fits() {
+    let mut text = String::new();
+    for n in 0..1_000 {
+        text += &format!("/^host{n}\\.(.*)$/ $1 {n}\n/^host{n}/ second {n}\n!/\\./ dotless {n}\n");
+    }
+    let (table, _) = table(TextKind::Pcre, &text);
+    for (key, value) in [
+        ("host999.example", Some("second 9")),
+        ("HOST7.x.y", Some("x.y 7")),
+        ("host12.x", Some("second 1")),
+        ("host", Some("dotless 0")),
+        ("mail.example", None),
+    ] {
+        let found = table.get(key.as_bytes(), &mut plenty()).unwrap();
+        assert_eq!(found.as_deref(), value.map(str::as_bytes), "{key}");
+    }
+}
+
+#[test]
+fn networks_within_others_are_found_by_their_first_line() {
+    let mut text = "192.0.2.128/25 half\n192.0.2.0/24 net\n192.0.2.200 late\nif 0.0.0.0/0\n!10.0.0.0/8 not ten\nendif\n10.0.0.0/7 seven\n\
+                    10.1.0.0/16 never\nif 2001:db8::/32\n2001:db8:1::/48 one\nendif\n::/0 all\n"
+        .to_owned();
+    text += &(0..5_000).map(|n| format!("10.{}.{}.0/24 late\n", n / 250, n % 250)).collect::<String>();
+    let cases = [
+        ("192.0.2.200", Some("half")),
+        ("192.0.2.1", Some("net")),
+        ("192.0.3.1", Some("not ten")),
+        ("10.1.2.3", Some("seven")),
+        ("2001:db8:1::1", Some("one")),
+        ("2001:db8:2::1", Some("all")),
+    ];
+    check(TextKind::Cidr, &text, &[], &cases);
 }

@@ -3,7 +3,7 @@
 //! Knows: groups, flags, names, numbers. Must not know: single characters and quantifiers.
 
 use super::{Atom, Capture, NESTING_MAX, NEVER, Translator};
-use crate::pattern::PatternError;
+use crate::PatternError;
 
 /// The flags that are in force at a place of the pattern.
 #[derive(Clone, Copy, Default)]

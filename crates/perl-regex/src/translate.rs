@@ -25,6 +25,7 @@ const REPEAT_MAX: usize = 65_534;
 const NESTING_MAX: usize = 30;
 
 /// A rewritten pattern.
+#[derive(Clone)]
 pub(super) struct Translation {
     pub(super) source: String,
     /// Whether it needs the engine that backtracks.

@@ -24,6 +24,22 @@ impl ByteSet {
         self.0[usize::from(byte >> 6)] & (1 << (byte & 63)) != 0
     }
 
+    /// The byte, if there is only one.
+    pub(super) fn only(&self) -> Option<u8> {
+        let count: u32 = self.0.iter().map(|bits| bits.count_ones()).sum();
+        (count == 1).then(|| self.first()).flatten()
+    }
+
+    /// The lowest byte in it.
+    pub(super) fn first(&self) -> Option<u8> {
+        (0..=u8::MAX).find(|&byte| self.contains(byte))
+    }
+
+    /// Whether all bytes of another are in it.
+    pub(super) fn contains_all(&self, other: &ByteSet) -> bool {
+        self.0.iter().zip(other.0).all(|(mine, theirs)| theirs & !mine == 0)
+    }
+
     pub(super) fn union(&mut self, other: ByteSet) {
         self.0.iter_mut().zip(other.0).for_each(|(mine, theirs)| *mine |= theirs);
     }

@@ -1,0 +1,160 @@
+//! Patterns tried on what a request says, with a bound on the work of a request.
+//!
+//! What takes little is done at once. What takes more is done on a thread of its own, of which few run at once, so
+//! that other requests are not held up by it. The bounds are on steps, not on time: a machine that is busy finds what
+//! one that is idle finds.
+//!
+//! Knows: patterns, threads, deadlines. Must not know: plugins, tables.
+
+use perl_regex::{Budget, MatchError, PatternList};
+use std::sync::{Arc, LazyLock};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+/// What may be done at once, in steps: a tenth of a millisecond or two.
+const AT_ONCE_STEPS: u64 = 20_000;
+
+/// What one pattern may take on one value, in steps: some tens of milliseconds.
+const PATTERN_STEPS: u64 = 8_000_000;
+
+/// What all patterns together may take for one request, in steps: a tenth of a second or two.
+const REQUEST_STEPS: u64 = 3 * PATTERN_STEPS;
+
+/// Searches that take long: half of the processors are left for everything else.
+static LONG_SEARCHES: LazyLock<Semaphore> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Semaphore::new(processors.div_ceil(2))
+});
+
+/// Why it is not known whether a pattern matches. A request can cause it by what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SearchError {
+    /// A pattern took more work than it may.
+    #[error(transparent)]
+    TooMuch(#[from] MatchError),
+    /// There was no time for a search that takes long.
+    #[error("patterns that take long on a value of {0} bytes were not tried in time")]
+    Late(usize),
+}
+
+/// What the patterns may still take for a request.
+#[derive(Debug)]
+pub struct Matching {
+    budget: Budget,
+}
+
+impl Default for Matching {
+    fn default() -> Matching {
+        Matching { budget: Budget::new(REQUEST_STEPS, PATTERN_STEPS) }
+    }
+}
+
+impl Matching {
+    /// The place of the first pattern that matches the value.
+    pub async fn find(
+        &mut self,
+        list: &Arc<PatternList>,
+        value: &[u8],
+        deadline: Instant,
+    ) -> Result<Option<usize>, SearchError> {
+        if list.is_empty() {
+            return Ok(None);
+        }
+        let (steps, list) = (list.pass_steps(value.len()), list.clone());
+        self.search(value, steps, deadline, move |value, budget| list.find(value, budget)).await
+    }
+
+    /// Searches: at once, if about so many steps are few and turn out to be enough, else on a thread. So `search`
+    /// may be called twice.
+    pub async fn search<T: Send + 'static>(
+        &mut self,
+        value: &[u8],
+        steps: u64,
+        deadline: Instant,
+        search: impl Fn(&[u8], &mut Budget) -> Result<T, MatchError> + Send + 'static,
+    ) -> Result<T, SearchError> {
+        if steps <= AT_ONCE_STEPS {
+            let mut part = self.budget.part(AT_ONCE_STEPS);
+            let before = part.left();
+            let found = search(value, &mut part);
+            self.budget.spend(before - part.left());
+            if found.is_ok() || self.budget.left() == 0 {
+                return Ok(found?);
+            }
+        }
+        let late = || SearchError::Late(value.len());
+        let (value, mut budget) = (value.to_vec(), self.budget);
+        let on_a_thread = async move {
+            let permit = LONG_SEARCHES.acquire().await.ok()?;
+            let searched = tokio::task::spawn_blocking(move || {
+                let found = search(&value, &mut budget);
+                drop(permit);
+                (found, budget)
+            });
+            searched.await.ok()
+        };
+        let searched = timeout_at(deadline, on_a_thread).await.ok().flatten();
+        let (found, budget) = searched.ok_or_else(late)?;
+        self.budget = budget;
+        Ok(found?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perl_regex::Pattern;
+    use std::time::Duration;
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    fn list(patterns: &[&str]) -> Arc<PatternList> {
+        Arc::new(PatternList::new(patterns.iter().map(|pattern| Pattern::new(pattern).unwrap()).collect()))
+    }
+
+    /// Takes work in proportion to the cube of an odd number of letters.
+    const HEAVY: &str = r"^(a+)(a+)\1\2!$";
+
+    #[tokio::test]
+    async fn what_takes_long_does_not_hold_up_others() {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let wait = std::sync::Mutex::new(wait);
+        // The second time it waits for what another task does, on the same thread of the runtime as this one.
+        let search = move |value: &[u8], budget: &mut Budget| {
+            if budget.left() <= AT_ONCE_STEPS {
+                return Pattern::new(HEAVY).unwrap().is_match(value, &mut Budget::new(0, 0));
+            }
+            Ok(wait.lock().unwrap().recv_timeout(Duration::from_secs(30)).is_ok())
+        };
+        let mut matching = Matching::default();
+        let other = async { go.send(()).unwrap() };
+        let (found, ()) = tokio::join!(matching.search(b"aaa!", 1, later(), search), other);
+        assert_eq!(found, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn all_patterns_of_a_request_share_a_bound() {
+        let (value, heavy) = ("a".repeat(2_001) + "!", list(&[HEAVY]));
+        let mut matching = Matching::default();
+        for _ in 0..3 {
+            let failed = matching.find(&heavy, value.as_bytes(), later()).await;
+            assert!(matches!(failed, Err(SearchError::TooMuch(_))), "{failed:?}");
+        }
+        assert_eq!(matching.budget.left(), 0);
+        assert!(matching.find(&heavy, value.as_bytes(), later()).await.is_err());
+        let cheap = matching.find(&list(&["x", "!$"]), value.as_bytes(), later()).await;
+        assert_eq!(cheap, Ok(Some(1)), "what takes no steps is found in any case");
+    }
+
+    #[tokio::test]
+    async fn a_search_that_waits_in_vain_ends_by_the_deadline() {
+        let all = u32::try_from(LONG_SEARCHES.available_permits()).unwrap();
+        let held = LONG_SEARCHES.acquire_many(all).await.unwrap();
+        let (value, soon) = ("a".repeat(2_001) + "!", Instant::now() + Duration::from_millis(5));
+        let found = Matching::default().find(&list(&[HEAVY]), value.as_bytes(), soon).await;
+        drop(held);
+        assert_eq!(found, Err(SearchError::Late(2_002)));
+    }
+}
