@@ -1,8 +1,8 @@
 //! Patterns tried on what a request says, with a bound on the work of a request.
 //!
-//! What takes little is done at once. What takes more is done on a thread of its own, of which few run at once, so
-//! that other requests are not held up by it. The bounds are on steps, not on time: a machine that is busy finds what
-//! one that is idle finds.
+//! What takes little is done at once. What takes more is done on a thread of its own, of which few run at
+//! once, so that other requests are not held up by it. The bounds are on steps, not on time: a machine that
+//! is busy finds what one that is idle finds.
 //!
 //! Knows: patterns, threads, deadlines. Must not know: plugins, tables.
 
@@ -64,8 +64,8 @@ impl Matching {
         self.search(value, steps, deadline, move |value, budget| list.find(value, budget)).await
     }
 
-    /// Searches: at once, if about so many steps are few and turn out to be enough, else on a thread. So `search`
-    /// may be called twice.
+    /// Searches: at once, if about so many steps are few and turn out to be enough, else on a thread. So
+    /// `search` may be called twice.
     pub async fn search<T: Send + 'static>(
         &mut self,
         value: &[u8],

@@ -65,16 +65,16 @@ impl Network {
     }
 }
 
-/// Many networks, each with a number. An address is found in as many steps as it takes to halve the table until one
-/// place is left.
+/// Many networks, each with a number. An address is found in as many steps as it takes to halve the table
+/// until one place is left.
 #[derive(Debug, Default)]
 pub struct NetworkTable {
     ipv4: Ranges<u32>,
     ipv6: Ranges<u128>,
 }
 
-/// Stretches of addresses without gaps: where each begins, in order, and the lowest number of the networks there, or
-/// [`NOBODY`].
+/// Stretches of addresses without gaps: where each begins, in order, and the lowest number of the networks
+/// there, or [`NOBODY`].
 type Ranges<A> = Vec<(A, u32)>;
 
 /// The number of addresses that are in no network.
@@ -109,8 +109,8 @@ fn find<A: Copy + Ord>(ranges: &Ranges<A>, address: A) -> Option<u32> {
     ranges.get(behind.checked_sub(1)?).map(|(_, number)| *number)
 }
 
-/// The stretches of networks, each given by its first address, how many bits are free in it, and its number. Any two are
-/// apart, or one is in the other.
+/// The stretches of networks, each given by its first address, how many bits are free in it, and its number.
+/// Any two are apart, or one is in the other.
 fn ranges(mut networks: Vec<(u128, u8, u32)>) -> Ranges<u128> {
     networks.sort_unstable_by_key(|(first, free, number)| (*first, u8::MAX - free, *number));
     let mut ranges = Vec::new();

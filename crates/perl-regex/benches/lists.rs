@@ -10,8 +10,8 @@ use std::time::Duration;
 
 const BUDGET: Budget = Budget::new(20_000_000, 6_000_000);
 
-/// Names of hosts, as lists of dial-up networks have them; every tenth pattern looks ahead, every twentieth has nothing
-/// that tells it apart.
+/// Names of hosts, as lists of dial-up networks have them; every tenth pattern looks ahead, every twentieth
+/// has nothing that tells it apart.
 fn dialup(count: usize) -> PatternList {
     let pattern = |n: usize| match n % 20 {
         0 => format!(r"^[0-9]{{{},}}\.", n % 60 + 1),

@@ -1,7 +1,7 @@
 //! How much work matching may take.
 //!
-//! Counted in steps of the matcher, never in time: on a busy machine a step takes longer, but what a pattern finds
-//! is the same. A step takes some nanoseconds.
+//! Counted in steps of the matcher, never in time: on a busy machine a step takes longer, but what a pattern
+//! finds is the same. A step takes some nanoseconds.
 //!
 //! Knows: numbers. Must not know: patterns.
 
@@ -18,8 +18,8 @@ impl Budget {
         Budget { left: total, each }
     }
 
-    /// A part of this budget, for a first try with at most that many steps: what it takes is taken from the whole with
-    /// [`Budget::spend`].
+    /// A part of this budget, for a first try with at most that many steps: what it takes is taken from the
+    /// whole with [`Budget::spend`].
     pub fn part(&self, steps: u64) -> Budget {
         Budget { left: self.left.min(steps), each: self.each.min(steps) }
     }

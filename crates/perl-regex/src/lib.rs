@@ -2,8 +2,8 @@
 //!
 //! A pattern is first rewritten (`translate`): what Perl and the crates spell differently is resolved there,
 //! and what comes out is a small common language of bytes. `regex` runs it in linear time. Only patterns that
-//! need look-around, back-references or possessive matching are run by the matcher here (`search`), which goes
-//! back, but never twice the same way; its steps are counted, and end with the [`Budget`].
+//! need look-around, back-references or possessive matching are run by the matcher here (`search`), which
+//! goes back, but never twice the same way; its steps are counted, and end with the [`Budget`].
 //!
 //! Differs from Perl: an empty pattern matches everything (Perl repeats the last successful pattern).
 //! Recursion, code blocks and the control verbs but `(*FAIL)` are refused with an error that says so.
@@ -95,8 +95,8 @@ pub struct MatchError {
 pub struct Pattern {
     text: Arc<str>,
     engine: Engine,
-    /// Compiled when it is first asked: most patterns stand in a list, which has its own compiled form. What does
-    /// not compile is `None`.
+    /// Compiled when it is first asked: most patterns stand in a list, which has its own compiled form. What
+    /// does not compile is `None`.
     regex: OnceLock<Option<Regex>>,
     program: OnceLock<Option<Program>>,
 }

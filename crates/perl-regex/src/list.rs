@@ -1,12 +1,13 @@
 //! Many patterns asked at once: a hundred thousand cost about as much as a hundred.
 //!
-//! A long list is looked up by the texts that its patterns require: those that a value contains are found in one pass,
-//! whatever their number, and only their patterns are tried. The others, and those of short lists, are in sets of
-//! `regex`. Sets are small: the automaton of a large one does not fit into what it may keep, and is then built again
-//! and again.
+//! A long list is looked up by the texts that its patterns require: those that a value contains are found in
+//! one pass, whatever their number, and only their patterns are tried. The others, and those of short lists,
+//! are in sets of
+//! `regex`. Sets are small: the automaton of a large one does not fit into what it may keep, and is then
+//! built again and again.
 //!
-//! Patterns that backtrack are in the sets as well, in a form that matches more; only those of which that form matches
-//! are tried themselves.
+//! Patterns that backtrack are in the sets as well, in a form that matches more; only those of which that
+//! form matches are tried themselves.
 //!
 //! Knows: patterns. Must not know: where they come from.
 
@@ -26,8 +27,8 @@ const SET_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// names and addresses reach stay.
 const SET_AUTOMATON_MAX_BYTES: usize = 2 * 1024 * 1024;
 
-/// So many patterns of sets cost a step for each byte of the value: mostly they cost none, but a value can be made for
-/// which an automaton does not pay.
+/// So many patterns of sets cost a step for each byte of the value: mostly they cost none, but a value can be
+/// made for which an automaton does not pay.
 const SET_PATTERNS_A_STEP: usize = 32;
 
 /// Lists up to this length are sets only, in which nothing is tried twice.

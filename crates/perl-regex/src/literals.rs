@@ -14,8 +14,8 @@ const LONGEST: usize = 24;
 /// The most of which one has to be there.
 const MOST: usize = 8;
 
-/// Texts in small letters of which a value that the pattern matches contains one, in any case; `None` if none are
-/// known.
+/// Texts in small letters of which a value that the pattern matches contains one, in any case; `None` if none
+/// are known.
 pub(crate) fn required(tree: &Node) -> Option<Vec<Vec<u8>>> {
     match tree {
         Node::Concat(items) => of_sequence(items),

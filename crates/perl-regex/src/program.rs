@@ -1,7 +1,7 @@
 //! A tree as a program for the matcher.
 //!
-//! The pattern itself begins at 0. Behind it stand the insides of look-around and atomic groups, each of which ends in
-//! a `Match` of its own and is run as a search of its own.
+//! The pattern itself begins at 0. Behind it stand the insides of look-around and atomic groups, each of
+//! which ends in a `Match` of its own and is run as a search of its own.
 //!
 //! Knows: trees. Must not know: values.
 

@@ -1,9 +1,10 @@
 //! Runs a program on a value: a search that goes back, but never twice the same way.
 //!
-//! A place in the program at a place of the value, with the same groups captured, leads to the same end however it was
-//! reached. So each is looked at once, and a pattern without back-references takes work in proportion to its size and to
-//! that of the value. What look-around says depends on the place alone, if no group is in it: it is found out for all
-//! places together, in one pass. Back-references can take more, up to the limit.
+//! A place in the program at a place of the value, with the same groups captured, leads to the same end
+//! however it was reached. So each is looked at once, and a pattern without back-references takes work in
+//! proportion to its size and to that of the value. What look-around says depends on the place alone, if no
+//! group is in it: it is found out for all places together, in one pass. Back-references can take more, up to
+//! the limit.
 //!
 //! Knows: programs, values, limits. Must not know: how a pattern is written.
 
@@ -119,8 +120,8 @@ impl<'p, 'v> Search<'p, 'v> {
         if is_enough { Ok(()) } else { Err(Exhausted) }
     }
 
-    /// Where the match ends that begins here; `must_end` is where it has to. If there is none, the groups are as they
-    /// were.
+    /// Where the match ends that begins here; `must_end` is where it has to. If there is none, the groups are
+    /// as they were.
     fn run(
         &mut self,
         entry: u32,
@@ -181,17 +182,22 @@ impl<'p, 'v> Search<'p, 'v> {
                 step = step.wrapping_add(1);
                 continue;
             }
-            loop {
-                match back.pop() {
-                    None => {
-                        self.captured = captured;
-                        return Ok(None);
-                    }
-                    Some(Back::Restore { slot, old }) => self.slots[slot as usize] = old,
-                    Some(Back::To { step: to, at: place, captured }) => {
-                        (step, at, self.captured) = (to, place, captured);
-                        break;
-                    }
+            let Some(other) = self.go_back(&mut back) else {
+                self.captured = captured;
+                return Ok(None);
+            };
+            (step, at) = other;
+        }
+    }
+
+    /// The step and the place of the last way that was not tried, with the groups as they were there.
+    fn go_back(&mut self, back: &mut Vec<Back>) -> Option<(u32, usize)> {
+        loop {
+            match back.pop()? {
+                Back::Restore { slot, old } => self.slots[slot as usize] = old,
+                Back::To { step, at, captured } => {
+                    self.captured = captured;
+                    return Some((step, at));
                 }
             }
         }
@@ -294,8 +300,8 @@ impl<'p, 'v> Search<'p, 'v> {
         Ok(holds[at / 64] & (1 << (at % 64)) != 0)
     }
 
-    /// For each place whether the inside of a look-around matches there: all matches are followed at once, those of a
-    /// look-ahead from their ends to their beginnings.
+    /// For each place whether the inside of a look-around matches there: all matches are followed at once,
+    /// those of a look-ahead from their ends to their beginnings.
     fn everywhere(&mut self, look: &Look) -> Result<Vec<u64>, Exhausted> {
         let (program, value) = (self.program, self.value);
         let entry = if look.ahead { look.backwards } else { look.entry };

@@ -1,6 +1,7 @@
 //! The translation of a pattern as a tree.
 //!
-//! Reads only what `translate` writes, so that there is no error but one: nesting that would exhaust the stack.
+//! Reads only what `translate` writes, so that there is no error but one: nesting that would exhaust the
+//! stack.
 //!
 //! Knows: the common language of bytes. Must not know: Perl's syntax, how patterns are run.
 
@@ -291,8 +292,8 @@ fn concat(mut items: Vec<Node>) -> Node {
 }
 
 impl Node {
-    /// A pattern without look-around and references that matches wherever this one does, and in other places: a value
-    /// that it does not match needs no closer look.
+    /// A pattern without look-around and references that matches wherever this one does, and in other places:
+    /// a value that it does not match needs no closer look.
     pub(crate) fn relaxed(&self) -> String {
         let mut out = String::new();
         self.relax(&mut out);

@@ -97,8 +97,9 @@ pub enum ReplyWarning {
     NoArgument,
     /// A first word with a colon: Postfix looks for a table of that name.
     LooksLikeTable,
-    /// A first word that is none of Postfix's but means what one of them says, or is spelt nearly like it: this
-    /// one. Postfix takes it for the name of a restriction class, and defers all messages if there is none.
+    /// A first word that is none of Postfix's but means what one of them says, or is spelt nearly like it:
+    /// this one. Postfix takes it for the name of a restriction class, and defers all messages if there is
+    /// none.
     NearMiss(&'static str),
     /// Longer than any action needs, and of a kind that can't be cut. Answered as a deferral.
     TooLong,
@@ -126,8 +127,8 @@ impl fmt::Display for ReplyWarning {
 
 /// How Postfix would misread this action, if it would: for warnings about a configuration.
 ///
-/// Unknown words are no mistake, they may be the names of restrictions and restriction classes. Those that are
-/// used for an action of Postfix elsewhere, or nearly spelt like one, are hardly meant as such.
+/// Unknown words are no mistake, they may be the names of restrictions and restriction classes. Those that
+/// are used for an action of Postfix elsewhere, or nearly spelt like one, are hardly meant as such.
 pub fn check_action(text: &str) -> Option<ReplyWarning> {
     if let Some(warning) = permission_by_mistake(text) {
         return Some(warning);
@@ -208,7 +209,8 @@ fn meant(word: &str) -> Option<&'static str> {
     synonym.or_else(|| KNOWN.iter().copied().find(|known| known.len() > 3 && is_misspelt(&word, known)))
 }
 
-/// Whether the words differ by one character that is too many, missing or another one, or by two in wrong order.
+/// Whether the words differ by one character that is too many, missing or another one, or by two in wrong
+/// order.
 fn is_misspelt(word: &str, known: &str) -> bool {
     let (word, known) = (word.as_bytes(), known.as_bytes());
     let begin = word.iter().zip(known).take_while(|(one, other)| one == other).count();

@@ -109,8 +109,8 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Counts a request if there is room, or anyway. The last three statements tell whether there is room, if it
-    /// counts anyway; whether it was counted; and how things stand.
+    /// Counts a request if there is room, or anyway. The last three statements tell whether there is room, if
+    /// it counts anyway; whether it was counted; and how things stand.
     fn work(&self, demand: Demand<'_>) -> Work {
         let mut statements = vec![self.out_of_the_future(), self.expired()];
         let buckets = demand.rules.iter().filter(|rule| rule.leak > 0);

@@ -44,7 +44,8 @@ pub struct Demand<'a> {
 /// What came of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Whether there was room on every limit. If so it was counted there; else on none, unless it passes anyway.
+    /// Whether there was room on every limit. If so it was counted there; else on none, unless it passes
+    /// anyway.
     pub passed: bool,
     /// How each limit stands now.
     pub usage: Vec<Usage>,
@@ -110,8 +111,8 @@ impl Rule {
         i64::try_from(amount).unwrap_or(i64::MAX).saturating_mul(self.scale)
     }
 
-    /// The same limit for what passes without room too, of which there may be any number: its parts are as long
-    /// as those of a large one.
+    /// The same limit for what passes without room too, of which there may be any number: its parts are as
+    /// long as those of a large one.
     #[must_use]
     pub fn unbounded(mut self) -> Rule {
         if self.grain > 0 {

@@ -199,7 +199,8 @@ proptest! {
             prop_assert_eq!(Rates::parse(&rates.to_string()), Ok(rates.clone()));
             for algorithm in [Algorithm::Window, Algorithm::Bucket] {
                 let rules = rates.rules(algorithm);
-                State::default().take(Demand { rules: &rules, amount: u64::MAX, passes_anyway: false }, BEGINNING);
+                let demand = Demand { rules: &rules, amount: u64::MAX, passes_anyway: false };
+                State::default().take(demand, BEGINNING);
             }
         }
     }

@@ -25,8 +25,8 @@ options! {
     /// limit. The count is exact however many requests come at the same time,
     /// also from several daemons. Plugin blocks of the same name count together if they share the store.
     ///
-    /// Behind a Greylist plugin only what that lets through is counted; before it each attempt counts, also those
-    /// that are deferred.
+    /// Behind a Greylist plugin only what that lets through is counted; before it each attempt counts, also
+    /// those that are deferred.
     ///
     /// A mail counts once with all its requests, if there is a `<SessionCache>`; without one each request
     /// counts by itself.
@@ -66,8 +66,9 @@ options! {
         /// users who have a limit. A user's value that can't be read has no effect.
         limit: UserConfig<Rates>,
         /// `window`: in no stretch of that time passes more. Limits up to 60 are exact to the millisecond; of
-        /// larger ones, and of all in passive mode, the room comes back up to a sixtieth of the time later. `bucket`: as much at once as
-        /// the number (or `burst`) says, and what was taken comes back steadily, over the time.
+        /// larger ones, and of all in passive mode, the room comes back up to a sixtieth of the time later.
+        /// `bucket`: as much at once as the number (or `burst`) says, and what was taken comes back steadily,
+        /// over the time.
         algorithm: Algorithm = Algorithm::Window,
         /// What is counted: `messages`; `recipients` (at the stage of RCPT each request is one, later the
         /// whole number); or `bytes`: Postfix knows the size in `smtpd_end_of_data_restrictions`, and earlier

@@ -205,7 +205,8 @@ fn regular(path: &Path) -> Result<(), String> {
     if metadata.is_file() { Ok(()) } else { Err("this is not a regular file".to_owned()) }
 }
 
-/// The files beside one that is not there which hold the same table in another form, as after an upgrade of Postfix.
+/// The files beside one that is not there which hold the same table in another form, as after an upgrade of
+/// Postfix.
 fn other_types(path: &Path) -> Option<String> {
     let beside = |(suffix, kind): &(&str, &str)| {
         // `table.db` and `table` both have `table.lmdb` beside them.

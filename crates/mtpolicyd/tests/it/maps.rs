@@ -71,12 +71,8 @@ impl Reader {
     fn find(&self, key: &str) -> Result<Option<String>, String> {
         // postmap folds keys where the table has fixed ones, and so does who asks for a part of an address.
         let key = if self.map.has_fixed_keys() { key.to_lowercase() } else { key.to_owned() };
-        let found = self.map.find(
-            vec![key.into_bytes()],
-            |_| true,
-            &mut Matching::default(),
-            Instant::now() + PATIENCE,
-        );
+        let (mut matching, deadline) = (Matching::default(), Instant::now() + PATIENCE);
+        let found = self.map.find(vec![key.into_bytes()], |_| true, &mut matching, deadline);
         let found = self.runtime.block_on(found).map_err(|error| error.to_string())?;
         Ok(found.map(|found| String::from_utf8(found.value).unwrap()))
     }

@@ -172,7 +172,7 @@ fn read(path: &str) -> String {
 /// Every file of Rust: the crates' own, their tests and benchmarks, the fuzz targets.
 fn sources() -> Vec<File> {
     let mut files = Vec::new();
-    for krate in ["config-general", "postfix-maps", "postfix-policy", "mtpolicyd"] {
+    for krate in ["config-general", "perl-regex", "postfix-maps", "postfix-policy", "mtpolicyd"] {
         for folder in ["src", "tests", "benches"] {
             collect(&format!("crates/{krate}/{folder}"), "rs", &mut files);
         }

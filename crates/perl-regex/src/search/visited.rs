@@ -113,8 +113,8 @@ impl Captured {
     }
 }
 
-/// Spreads a number over all bits, which is enough for keys that no stranger chooses freely: they are places in a short
-/// value, and a search that meets many of them ends at its limit.
+/// Spreads a number over all bits, which is enough for keys that no stranger chooses freely: they are places
+/// in a short value, and a search that meets many of them ends at its limit.
 #[derive(Default)]
 pub(super) struct Mixer(u64);
 

@@ -188,8 +188,8 @@ fn parts(value: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&value[..at], domain.strip_suffix(b".").unwrap_or(domain)))
 }
 
-/// A user as it is written in an address, in quotes if they are needed (RFC 5321, 4.1.2), and as it is. Postfix sends
-/// users without quotes, and looks up the written form first.
+/// A user as it is written in an address, in quotes if they are needed (RFC 5321, 4.1.2), and as it is.
+/// Postfix sends users without quotes, and looks up the written form first.
 fn spellings(user: &[u8]) -> Vec<Vec<u8>> {
     let is_atom =
         |byte: &u8| !byte.is_ascii() || (byte.is_ascii_graphic() && !b"()<>[]:;@\\,\"".contains(byte));
