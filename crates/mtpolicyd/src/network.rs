@@ -5,6 +5,7 @@
 mod scope;
 
 pub use scope::{Scope, embedded_v4, scope};
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,6 +13,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// address that is written as one of IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
 pub fn address_of(value: &[u8]) -> Option<IpAddr> {
     str::from_utf8(value).ok()?.parse().ok().map(|ip: IpAddr| ip.to_canonical())
+}
+
+/// Returns an address as it is written, but one of IPv4 in its own form even if it is written as one of
+/// IPv6: so a client has one key, and what the original has stored is found.
+pub fn plain_address(value: &[u8]) -> Cow<'_, [u8]> {
+    match address_of(value) {
+        Some(ip @ IpAddr::V4(_)) => ip.to_string().into_bytes().into(),
+        _ => value.into(),
+    }
 }
 
 /// The addresses that begin with the same bits.
@@ -218,6 +228,9 @@ mod tests {
         assert_eq!(of("::FFFF:c000:201").as_deref(), Some("192.0.2.1"));
         assert_eq!(of("2001:DB8::1").as_deref(), Some("2001:db8::1"));
         assert_eq!((of("unknown"), of(""), address_of(b"\xff")), (None, None, None));
+        let plain = |text: &str| String::from_utf8_lossy(&plain_address(text.as_bytes())).into_owned();
+        assert_eq!(plain("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!([plain("2001:DB8::1"), plain("unknown")], ["2001:DB8::1", "unknown"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod whitelist;
 
 use crate::fields::{Scoring, Template};
 use crate::matching::SearchError;
-use crate::network::address_of;
+use crate::network::plain_address;
 use crate::options::{OptionSpec, Options, Repeated, UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::sender_policy::{Checks, foresee_sender};
@@ -330,9 +330,8 @@ impl Greylist {
             return Ok(true);
         }
         // An expression is compared with the name and with the address.
-        let plain = address_of(address).filter(IpAddr::is_ipv4).map(|ip| ip.to_string().into_bytes());
-        let address = plain.as_deref().unwrap_or(address);
-        let clients = clients.iter().flat_map(|file| [(&file.patterns, name), (&file.patterns, address)]);
+        let address = plain_address(address);
+        let clients = clients.iter().flat_map(|file| [(&file.patterns, name), (&file.patterns, &*address)]);
         let recipients = recipients.iter().map(|file| (&file.patterns, recipient));
         let mut given_up = None;
         for (patterns, value) in clients.chain(recipients) {

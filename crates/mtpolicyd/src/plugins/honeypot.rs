@@ -3,14 +3,13 @@
 use crate::chain::Chain;
 use crate::connections::Module;
 use crate::fields::{Scoring, printable};
-use crate::network::address_of;
+use crate::network::plain_address;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::RECIPIENT;
 use crate::value::{Seconds, Span, Switch, words};
 use crate::world::keyvalue::Store;
 use perl_regex::{Pattern, PatternList};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 options! {
@@ -103,9 +102,7 @@ impl Plugin for Honeypot {
             b"" => return Err(Error::no_attribute("client_address")),
             client => client.to_vec(),
         };
-        // The same client, however its address is written.
-        let plain = address_of(&client).filter(IpAddr::is_ipv4).map(|ip| ip.to_string().into_bytes());
-        let key = [self.name.as_bytes(), plain.as_deref().unwrap_or(&client)].join(&b',');
+        let key = [self.name.as_bytes(), &plain_address(&client)].join(&b',');
         let is_trap = self.is_trap(cx.request.get(RECIPIENT).unwrap_or_default(), cx).await;
         if matches!(is_trap, Ok(true)) {
             // A client that was trapped before is so for every recipient.

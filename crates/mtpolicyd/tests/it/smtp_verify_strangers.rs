@@ -30,7 +30,8 @@ fn served(bench: Bench, domain: &str, addresses: &[&str]) -> Bench {
         Answer::Exchanges([exchange].into_iter().collect()),
         false,
     );
-    let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    let addresses: Vec<IpAddr> =
+        addresses.iter().map(|address| address.parse().expect("an address")).collect();
     let v4 = addresses.iter().filter_map(|address| match address {
         IpAddr::V4(v4) => Some(*v4),
         IpAddr::V6(_) => None,

@@ -2,7 +2,7 @@
 //!
 //! Knows: addresses, host names. Must not know: tickets.
 
-use crate::network::{Network, address_of};
+use crate::network::{Network, address_of, plain_address};
 use crate::value::{Value, words};
 use postfix_policy::Request;
 use std::borrow::Cow;
@@ -65,8 +65,7 @@ impl Clients {
         let address = request.get("client_address").unwrap_or_default();
         // What is no address stands for itself.
         let Some(ip) = address_of(address) else { return address.into() };
-        // As it is written, so that tickets and entries of the original are found.
-        let address = if ip.is_ipv4() { ip.to_string().into_bytes().into() } else { Cow::Borrowed(address) };
+        let address = plain_address(address);
         match self.key {
             ClientKey::Ip => address,
             // The sender is part of the triplet too, so a domain that is cut means no other one.

@@ -1,13 +1,12 @@
 //! Who is limited: the values that a key names, and what of them counts.
 
 use crate::fields::FieldRef;
-use crate::network::{Network, address_of};
+use crate::network::{Network, address_of, plain_address};
 use crate::session::Session;
 use crate::value::Value;
 use crate::world::keyvalue::stand_in;
 use postfix_policy::Request;
 use std::fmt::{Display, Write};
-use std::net::IpAddr;
 
 /// Values that together say who is limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,11 +76,7 @@ impl Portion {
     fn of(self, value: &str) -> String {
         match self {
             // The same client, however its address is written.
-            Portion::Whole if value.starts_with("::") => match address_of(value.as_bytes()) {
-                Some(ip @ IpAddr::V4(_)) => ip.to_string(),
-                _ => value.to_owned(),
-            },
-            Portion::Whole => value.to_owned(),
+            Portion::Whole => String::from_utf8_lossy(&plain_address(value.as_bytes())).into_owned(),
             Portion::Domain => value.rsplit_once('@').map_or(value, |(_, domain)| domain).to_owned(),
             Portion::Network { ipv4, ipv6 } => match address_of(value.as_bytes()) {
                 Some(ip) => Network::around(ip, if ip.is_ipv4() { ipv4 } else { ipv6 }).to_string(),
