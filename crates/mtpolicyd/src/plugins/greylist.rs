@@ -28,7 +28,6 @@ use postfix_policy::Request;
 use sender::without_tags;
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::net::IpAddr;
 use std::time::Duration;
 use ticket::{Standing, TicketOptions, Tickets};
 use tokio::time::Instant;
