@@ -22,7 +22,7 @@ use super::backend::{BackendError, Breaker, Failure, Secret, call_deadline};
 use dsn::Source;
 use mysql::MySql;
 use postgres::Postgres;
-use server::Server;
+use server::{Kind, Server};
 use sqlite::Sqlite;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,13 +178,17 @@ impl Sql {
     /// Does a work in one transaction: the output of each statement. After an error it has not happened,
     /// except that nobody knows after [`Failure::TimedOut`] and [`Failure::Down`].
     pub async fn run(&self, work: Work, deadline: Instant) -> Result<Vec<Output>, BackendError> {
+        self.run_as(Kind::Change, work, deadline).await
+    }
+
+    async fn run_as(&self, kind: Kind, work: Work, deadline: Instant) -> Result<Vec<Output>, BackendError> {
         let deadline = call_deadline(deadline, self.timeout);
         match &self.engine {
             Engine::Sqlite(sqlite) => {
                 sqlite.run(work, deadline).await.map_err(|failure| self.breaker.error(failure))
             }
-            Engine::MySql(server) => server.run(&work, deadline).await,
-            Engine::Postgres(server) => server.run(&work, deadline).await,
+            Engine::MySql(server) => server.run(&work, kind, deadline).await,
+            Engine::Postgres(server) => server.run(&work, kind, deadline).await,
         }
     }
 
@@ -220,15 +224,15 @@ impl Sql {
         }
     }
 
-    /// Asks a query of the administrator's, outside any transaction. It sees whatever was acknowledged
-    /// before.
+    /// Asks a query, outside any transaction. It sees whatever was acknowledged before. It may be asked twice,
+    /// when a connection that was kept turns out to be dead.
     pub async fn query(&self, query: Statement, deadline: Instant) -> Result<Vec<Row>, BackendError> {
         if let Engine::Sqlite(sqlite) = &self.engine {
             let deadline = call_deadline(deadline, self.timeout);
             return sqlite.query(query, deadline).await.map_err(|failure| self.breaker.error(failure));
         }
         let work = Work { statements: vec![query], lock: None, durable: false };
-        let outputs = self.run(work, deadline).await?;
+        let outputs = self.run_as(Kind::Query, work, deadline).await?;
         Ok(outputs.into_iter().next().unwrap_or_default().rows)
     }
 

@@ -35,6 +35,7 @@ mod smtp_verify_strangers;
 mod spf;
 mod sql;
 mod sql_rights;
+mod sql_servers;
 mod sql_values;
 mod support;
 mod tidy;

@@ -2,8 +2,14 @@
 //!
 //! Knows: the spellings of DBI and its drivers, URLs. Must not know: how a connection is made.
 
+mod mysql;
+mod option_file;
+mod postgres;
+
+pub(super) use mysql::MySqlSource;
+pub(super) use postgres::{PostgresSource, Session};
+
 use super::SqlSettings;
-use crate::world::backend::Secret;
 use std::path::PathBuf;
 
 /// Where the data is.
@@ -12,9 +18,9 @@ pub(super) enum Source {
     /// A file of SQLite.
     Sqlite(SqliteSource),
     /// A server of MariaDB or MySQL.
-    MySql(ServerSource),
+    MySql(MySqlSource),
     /// A server of PostgreSQL.
-    Postgres(ServerSource),
+    Postgres(PostgresSource),
 }
 
 /// A file of SQLite.
@@ -33,27 +39,6 @@ impl SqliteSource {
             self.open.strip_prefix("file:").and_then(|uri| uri.split_once('?')).map_or("", |uri| uri.1);
         !query.split('&').any(|pair| matches!(pair, "mode=ro" | "mode=rw" | "immutable=1"))
     }
-}
-
-/// A server, and the database on it.
-#[derive(Clone, PartialEq)]
-pub(super) struct ServerSource {
-    /// Its name or address.
-    pub host: Option<String>,
-    /// Its port, unless it is the usual one.
-    pub port: Option<u16>,
-    /// The path of its UNIX socket (MySQL), or the folder of it (PostgreSQL).
-    pub socket: Option<String>,
-    /// The database.
-    pub database: Option<String>,
-    /// Who we are there.
-    pub user: Option<String>,
-    /// And how we show it.
-    pub password: Secret,
-    /// Whether to encrypt.
-    pub tls: Tls,
-    /// A file of certificates to trust, beside those of the system.
-    pub tls_ca: Option<String>,
 }
 
 /// How a connection is encrypted, as `sslmode` of PostgreSQL has it.
@@ -84,37 +69,12 @@ impl Source {
             Some((scheme, rest)) if rest.starts_with("//") => url(scheme, &rest[2..])?,
             _ => return Err(format!("the data source begins with none of {KNOWN}")),
         };
-        if let Source::MySql(server) | Source::Postgres(server) = &mut source {
-            server.complete(settings);
+        match &mut source {
+            Source::Sqlite(_) => {}
+            Source::MySql(server) => server.complete(settings)?,
+            Source::Postgres(server) => server.complete(settings)?,
         }
         Ok(source)
-    }
-}
-
-impl ServerSource {
-    fn new(tls: Tls) -> ServerSource {
-        ServerSource {
-            host: None,
-            port: None,
-            socket: None,
-            database: None,
-            user: None,
-            password: Secret::default(),
-            tls,
-            tls_ca: None,
-        }
-    }
-
-    fn complete(&mut self, settings: &SqlSettings) {
-        if self.user.is_none() && !settings.user.is_empty() {
-            self.user = Some(settings.user.clone());
-        }
-        if self.password.0.is_empty() {
-            self.password = settings.password.clone();
-        }
-        if self.tls_ca.is_none() {
-            self.tls_ca = settings.tls_ca.clone();
-        }
     }
 }
 
@@ -131,8 +91,8 @@ fn dbi(text: &str) -> Result<Source, String> {
     };
     match driver.to_ascii_lowercase().as_str() {
         "sqlite" => sqlite(rest),
-        "mysql" | "mariadb" => mysql(rest).map(Source::MySql),
-        "pg" | "postgres" | "postgresql" => postgres(rest).map(Source::Postgres),
+        "mysql" | "mariadb" => MySqlSource::read(rest).map(Source::MySql),
+        "pg" | "postgres" | "postgresql" => PostgresSource::read(rest).map(Source::Postgres),
         _ => Err(format!("the driver `{driver}` is not known; the data source begins with {KNOWN}")),
     }
 }
@@ -180,132 +140,45 @@ fn sqlite_file(file: &str) -> Result<Source, String> {
     Ok(Source::Sqlite(SqliteSource { open, path }))
 }
 
-fn mysql(text: &str) -> Result<ServerSource, String> {
-    let mut server = ServerSource::new(Tls::Disable);
-    if !text.contains('=') {
-        // `NAME:HOST:PORT`, the old way.
-        let mut parts = text.splitn(3, ':').map(|part| (!part.is_empty()).then(|| part.to_owned()));
-        server.database = parts.next().flatten();
-        server.host = parts.next().flatten();
-        server.port = parts.next().flatten().map(|text| port(&text)).transpose()?;
-        return Ok(server);
-    }
-    for (name, value) in pairs(text) {
-        mysql_option(&mut server, &name, value)?;
-    }
-    Ok(server)
-}
-
-fn mysql_option(server: &mut ServerSource, name: &str, value: String) -> Result<(), String> {
-    let bare = name.strip_prefix("mysql_").or(name.strip_prefix("mariadb_")).unwrap_or(name);
-    match bare {
-        "database" | "dbname" | "db" => server.database = Some(value),
-        "host" | "hostname" => server.host = Some(value),
-        "port" => server.port = Some(port(&value)?),
-        "socket" => server.socket = Some(value),
-        "user" => server.user = Some(value),
-        "password" => server.password = Secret(value),
-        "ssl" => server.tls = mysql_tls(server.tls, value == "1"),
-        "ssl_optional" if value == "1" && server.tls != Tls::VerifyFull => server.tls = Tls::Prefer,
-        "ssl_ca_file" => {
-            server.tls_ca = Some(value);
-            server.tls = server.tls.max_of(Tls::VerifyCa);
-        }
-        "ssl_verify_server_cert" if value == "1" => server.tls = Tls::VerifyFull,
-        "ssl_client_key" | "ssl_client_cert" | "ssl_ca_path" | "ssl_cipher" | "read_default_file" => {
-            return Err(format!("`{name}` in the data source is not supported"));
-        }
-        // What else begins like this (mysql_enable_utf8, mysql_connect_timeout, ...) has no meaning here.
-        _ if bare != name => {}
-        "ssl_optional" | "ssl_verify_server_cert" => {}
-        _ => return Err(unknown(name, "database, host, port, mysql_socket, mysql_ssl, mysql_ssl_ca_file")),
-    }
-    Ok(())
-}
-
-fn mysql_tls(now: Tls, wanted: bool) -> Tls {
-    if wanted { now.max_of(Tls::Require) } else { now }
-}
-
 impl Tls {
     fn max_of(self, other: Tls) -> Tls {
         if self as u8 >= other as u8 { self } else { other }
     }
 }
 
-fn postgres(text: &str) -> Result<ServerSource, String> {
-    let mut server = ServerSource::new(Tls::Prefer);
-    if !text.contains('=') && !text.trim().is_empty() {
-        server.database = Some(text.trim().to_owned());
-        return Ok(server);
-    }
-    // DBD::Pg also takes blanks between the pairs, as libpq does.
-    for (name, value) in pairs(&text.replace(' ', ";")) {
-        postgres_option(&mut server, &name, value)?;
-    }
-    Ok(server)
-}
-
-fn postgres_option(server: &mut ServerSource, name: &str, value: String) -> Result<(), String> {
-    match name {
-        "dbname" | "database" | "db" => server.database = Some(value),
-        "host" | "hostaddr" if value.starts_with('/') => server.socket = Some(value),
-        "host" | "hostaddr" => server.host = Some(value),
-        "port" => server.port = Some(port(&value)?),
-        "user" | "username" => server.user = Some(value),
-        "password" => server.password = Secret(value),
-        "sslmode" => server.tls = ssl_mode(&value)?,
-        "sslrootcert" => server.tls_ca = Some(value),
-        // These change nothing that the daemon would see.
-        "connect_timeout" | "application_name" | "keepalives" | "client_encoding" | "gssencmode" => {}
-        "channel_binding" | "target_session_attrs" | "fallback_application_name" => {}
-        _ => return Err(unknown(name, "dbname, host, port, user, password, sslmode, sslrootcert")),
-    }
-    Ok(())
-}
-
-fn ssl_mode(word: &str) -> Result<Tls, String> {
-    match word {
-        "disable" => Ok(Tls::Disable),
-        "allow" | "prefer" => Ok(Tls::Prefer),
-        "require" => Ok(Tls::Require),
-        "verify-ca" => Ok(Tls::VerifyCa),
-        "verify-full" => Ok(Tls::VerifyFull),
-        _ => {
-            let known = "disable, allow, prefer, require, verify-ca, verify-full";
-            Err(format!("`sslmode={word}` in the data source is none of {known}"))
-        }
-    }
-}
-
 /// `USER:PASSWORD@HOST:PORT/DATABASE?NAME=VALUE&...` after the scheme.
 fn url(scheme: &str, rest: &str) -> Result<Source, String> {
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (option, mut server): (fn(&mut _, &str, String) -> _, _) = match scheme.to_ascii_lowercase().as_str()
-    {
-        "sqlite" => return sqlite_file(&decoded(rest)?),
-        "mysql" | "mariadb" => (mysql_option, ServerSource::new(Tls::Disable)),
-        "postgres" | "postgresql" => (postgres_option, ServerSource::new(Tls::Prefer)),
-        _ => return Err(format!("the data source begins with none of {KNOWN}")),
-    };
+    let scheme = scheme.to_ascii_lowercase();
+    if scheme == "sqlite" {
+        return sqlite_file(&decoded(rest)?);
+    }
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    let (host, number) = host_and_port(address);
-    server.user = (!user.is_empty()).then(|| decoded(user)).transpose()?;
-    server.password = Secret(decoded(password)?);
-    server.database = (!database.is_empty()).then(|| decoded(database)).transpose()?;
-    server.port = number.map(port).transpose()?;
-    if !host.is_empty() {
-        let host = decoded(host)?;
-        if host.starts_with('/') { server.socket = Some(host) } else { server.host = Some(host) }
+    let mut pairs = vec![("user", decoded(user)?), ("password", decoded(password)?)];
+    pairs.push(("database", decoded(database)?));
+    pairs.retain(|(_, value)| !value.is_empty());
+    let places: Vec<_> = hosts.split(',').map(host_and_port).collect();
+    if !hosts.is_empty() {
+        let names: Result<Vec<_>, _> = places.iter().map(|(host, _)| decoded(host)).collect();
+        pairs.push(("host", names?.join(",")));
     }
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+    if places.iter().any(|(_, port)| port.is_some()) {
+        let ports: Vec<_> = places.iter().map(|(_, port)| port.unwrap_or_default()).collect();
+        pairs.push(("port", ports.join(",")));
+    }
+    let options = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        option(&mut server, &name.to_ascii_lowercase(), decoded(value)?)?;
+        Ok((name.to_ascii_lowercase(), decoded(value)?))
+    });
+    let options: Vec<(String, String)> = options.collect::<Result<_, String>>()?;
+    let all = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(options);
+    match scheme.as_str() {
+        "mysql" | "mariadb" => MySqlSource::of(all).map(Source::MySql),
+        "postgres" | "postgresql" => PostgresSource::of(all).map(Source::Postgres),
+        _ => Err(format!("the data source begins with none of {KNOWN}")),
     }
-    let mysql = matches!(scheme.to_ascii_lowercase().as_str(), "mysql" | "mariadb");
-    Ok(if mysql { Source::MySql(server) } else { Source::Postgres(server) })
 }
 
 /// An IPv6 address stands in brackets.

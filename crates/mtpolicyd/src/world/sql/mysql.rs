@@ -7,8 +7,8 @@
 
 mod values;
 
-use super::dsn::{ServerSource, Tls};
-use super::server::{Driver, Trouble, hash};
+use super::dsn::{MySqlSource, Tls};
+use super::server::{Driver, Kind, Trouble, hash};
 use super::{Limiter, Output, Param, Statement, Work, blame};
 use crate::world::backend::Failure;
 use crate::world::tls;
@@ -16,23 +16,34 @@ use mysql_async::prelude::{Protocol, Queryable};
 use mysql_async::{
     Conn, DriverError, Error, Opts, OptsBuilder, Params, QueryResult, ServerError, SslOpts, Value,
 };
+use nix::unistd::{Uid, User};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Statements that a connection keeps prepared; the daemon has some dozens.
 const PREPARED: usize = 128;
 
+/// What a server may have other defaults for: without it a single change would be undone at the end of the
+/// connection, or texts would be read in another character set.
+const SESSION: [&str; 2] = ["SET autocommit = 1", "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci"];
+
 /// The default of the server also locks the places where a row could be: works about different new keys would
 /// wait for one another in a circle. PostgreSQL's default is this one.
 const READ_COMMITTED: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+/// What a binary log of statements allows instead; works that are in each other's way are done again.
+const REPEATABLE_READ: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";
 
 /// The longest name of a lock that servers accept, in characters.
 const MAX_LOCK_NAME: usize = 64;
 
 /// Errors of the server (`mysqld_error.h`).
 const NO_SUCH_TABLE: u16 = 1146;
-const LOCK_WAIT_TIMEOUT: u16 = 1205;
-const DEADLOCK: u16 = 1213;
+/// Another work was in the way: a row has changed, a lock was waited for too long, a deadlock.
+const UNDONE: [u16; 3] = [1020, 1205, 1213];
+/// The server may only be read (by an option, in this transaction, in this mode), or it is not (or no longer)
+/// part of its cluster.
+const ELSEWHERE: [u16; 4] = [1290, 1792, 1836, 1047];
 const SERVER_SHUTDOWN: u16 = 1053;
 const CONNECTION_KILLED: u16 = 1927;
 const DATA_TOO_LONG: u16 = 1406;
@@ -52,14 +63,19 @@ pub(super) struct MySql {
     /// The same without encryption, where that is no must.
     plain: Option<Opts>,
     database: String,
+    /// Statements of the administrator's for each new connection.
+    init: Vec<String>,
 }
+
+/// Where the socket of the server is on Debian.
+const SOCKET: &str = "/run/mysqld/mysqld.sock";
 
 impl MySql {
     /// The error says what is wrong with the certificates.
-    pub fn new(source: ServerSource) -> Result<MySql, String> {
+    pub fn new(source: MySqlSource) -> Result<MySql, String> {
         let tls = ssl_options(&source)?;
         let database = source.database.clone().unwrap_or_default();
-        // A plain `localhost` would be asked for its socket: a connection that nobody wrote down.
+        let socket = source.socket.clone().or_else(|| source.host.is_none().then(|| SOCKET.to_owned()));
         let mut options = OptsBuilder::default()
             .ip_or_hostname(source.host.unwrap_or_else(|| "localhost".to_owned()))
             .user(source.user)
@@ -67,15 +83,15 @@ impl MySql {
             .db_name(source.database)
             .prefer_socket(false)
             .stmt_cache_size(PREPARED)
-            .init(vec![READ_COMMITTED])
             // Rows that were changed, not those that were looked at.
             .client_found_rows(false)
-            .socket(source.socket);
+            .socket(socket);
         if let Some(port) = source.port {
             options = options.tcp_port(port);
         }
         let plain = (source.tls == Tls::Prefer).then(|| options.clone().into());
-        Ok(MySql { options: options.ssl_opts(tls).into(), plain, database })
+        let init = source.init;
+        Ok(MySql { options: options.ssl_opts(tls).into(), plain, database, init })
     }
 
     /// The name of a lock, which is one of the whole server's.
@@ -91,8 +107,8 @@ impl MySql {
 
 /// With a file of authorities the certificate has to be one of theirs, or of the system's, and for the
 /// server's name. Without one it is not verified, as DBD::mysql has it.
-fn ssl_options(source: &ServerSource) -> Result<Option<SslOpts>, String> {
-    if source.tls == Tls::Disable || source.socket.is_some() {
+fn ssl_options(source: &MySqlSource) -> Result<Option<SslOpts>, String> {
+    if source.tls == Tls::Disable || source.host.is_none() {
         return Ok(None);
     }
     let verified = matches!(source.tls, Tls::VerifyCa | Tls::VerifyFull);
@@ -104,17 +120,33 @@ fn ssl_options(source: &ServerSource) -> Result<Option<SslOpts>, String> {
     Ok(Some(SslOpts::default().with_disable_built_in_roots(true).with_root_certs(trusted)))
 }
 
+impl MySql {
+    /// The library tells the path of a socket by no word.
+    fn unreachable(&self, error: &Error) -> Trouble {
+        let text = describe(error);
+        Trouble::Lost(match (error, self.options.socket()) {
+            (Error::Io(_), Some(socket)) => {
+                format!("{socket}: {text}; where no host, or `localhost`, is named, the UNIX socket is meant")
+            }
+            _ => text,
+        })
+    }
+}
+
 impl Driver for MySql {
     type Link = Conn;
 
     async fn connect(&self) -> Result<Conn, Trouble> {
-        let mut connected = Conn::new(self.options.clone()).await;
+        let mut connected = Conn::new(as_ourselves(&self.options)).await;
         if let (Err(Error::Driver(DriverError::NoClientSslFlagFromServer)), Some(plain)) =
             (&connected, &self.plain)
         {
-            connected = Conn::new(plain.clone()).await;
+            connected = Conn::new(as_ourselves(plain)).await;
         }
-        connected.map_err(|error| Trouble::Lost(describe(&error)))
+        let mut link = connected.map_err(|error| self.unreachable(&error))?;
+        let prepared = prepare(&mut link, &self.init).await;
+        prepared.map_err(|error| Trouble::Unreachable(describe(&error)))?;
+        Ok(link)
     }
 
     fn is_open(link: &Conn) -> bool {
@@ -126,10 +158,16 @@ impl Driver for MySql {
         link.ping().await.is_ok()
     }
 
-    async fn run(&self, link: &mut Conn, work: &Work, deadline: Instant) -> Result<Vec<Output>, Trouble> {
+    async fn run(
+        &self,
+        link: &mut Conn,
+        work: &Work,
+        _kind: Kind,
+        deadline: Instant,
+    ) -> Result<Vec<Output>, Trouble> {
         let Some(name) = &work.lock else { return transaction(link, work).await };
         let name = self.lock_name(name);
-        lock(link, &name, deadline).await?;
+        lock(link, &name, deadline).await.map_err(Trouble::before_anything)?;
         let result = transaction(link, work).await;
         if !matches!(result, Err(Trouble::Lost(_))) {
             let release = vec![Value::from(&name)];
@@ -137,6 +175,34 @@ impl Driver for MySql {
         }
         result
     }
+}
+
+/// Without a user, the one that the process runs as, as the client library has it. That is known only now: the
+/// configuration was read by root.
+fn as_ourselves(options: &Opts) -> Opts {
+    if options.user().is_some() {
+        return options.clone();
+    }
+    let user = User::from_uid(Uid::effective()).ok().flatten().map(|user| user.name);
+    OptsBuilder::from_opts(options.clone()).user(user).into()
+}
+
+/// Sets what the daemon relies on, after what the administrator wants.
+async fn prepare(link: &mut Conn, init: &[String]) -> Result<(), Error> {
+    for statement in init.iter().map(String::as_str).chain(SESSION) {
+        link.query_drop(statement).await?;
+    }
+    let asked = link.query_first("SELECT @@global.log_bin, @@session.binlog_format").await;
+    let logged: Option<mysql_async::Row> = match asked {
+        // A proxy need not know them.
+        Err(Error::Server(_)) => None,
+        logged => logged?,
+    };
+    let is = |at, text| logged.as_ref().and_then(|row| row.get_opt::<String, usize>(at)) == Some(Ok(text));
+    let by_statements = is(0, "1".to_owned()) && is(1, "STATEMENT".to_owned());
+    // Only some may change what the log is written by.
+    let is_free = !by_statements || link.query_drop("SET SESSION binlog_format = 'MIXED'").await.is_ok();
+    link.query_drop(if is_free { READ_COMMITTED } else { REPEATABLE_READ }).await
 }
 
 /// Waits for a lock. It is the connection's, so it ends with it.
@@ -154,7 +220,7 @@ async fn transaction(link: &mut Conn, work: &Work) -> Result<Vec<Output>, Troubl
     // One statement alone happens all or not at all anyway.
     let in_transaction = work.statements.len() > 1;
     if in_transaction {
-        plain(link, "START TRANSACTION").await?;
+        plain(link, "START TRANSACTION").await.map_err(Trouble::before_anything)?;
     }
     let mut outputs = Vec::with_capacity(work.statements.len());
     for one in &work.statements {
@@ -218,7 +284,8 @@ fn trouble(error: &Error, params: &[Param]) -> Trouble {
             NO_SUCH_TABLE => Trouble::Said(Failure::NoTable(text)),
             code if DENIED.contains(&code) => Trouble::Said(Failure::Denied(text)),
             _ if is_bad_value(said, params) => Trouble::Said(Failure::BadValue(text)),
-            DEADLOCK | LOCK_WAIT_TIMEOUT => Trouble::Undone(text),
+            code if UNDONE.contains(&code) => Trouble::Undone(text),
+            code if ELSEWHERE.contains(&code) => Trouble::Elsewhere(text),
             SERVER_SHUTDOWN | CONNECTION_KILLED => Trouble::Lost(text),
             _ => Trouble::Said(Failure::Refused(text)),
         },

@@ -4,10 +4,13 @@
 //!
 //! Parameters are sent as text and cast by the server, as DBD::Pg has it. Results come in binary; what is
 //! neither text, number nor truth is made text by the server, in a query around the statement.
+//!
+//! No prepared statement has a name beyond a transaction: a pooler such as PgBouncer may give each
+//! transaction another connection to the server, and would mix up statements of the same name.
 
-use super::dsn::{ServerSource, Tls};
+use super::dsn::{PostgresSource, Session, Tls};
 use super::placeholders;
-use super::server::{Driver, Trouble, hash};
+use super::server::{Driver, Kind, Trouble, hash};
 use super::{Limiter, Output, Param, Row, Statement, Work, blame};
 use crate::world::backend::Failure;
 use crate::world::tls::{self, Verification};
@@ -16,18 +19,26 @@ use futures_util::TryStreamExt;
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Format, FromSql, IsNull, ToSql, Type};
-use tokio_postgres::{CancelToken, Client, Config, Error};
+use tokio_postgres::{CancelToken, Client, Config, Error, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Statements that a connection keeps prepared; the daemon has some dozens.
-const PREPARED: usize = 128;
+/// Statements of which is known how they are run; the daemon has some dozens.
+const PLANS: usize = 128;
+
+/// Where the socket of the server is where no host is named, as libpq of Debian has it.
+const SOCKETS: &str = "/var/run/postgresql";
+
+/// How works begin. Their statements count on nothing stricter, and a default of the server that is would
+/// have it undo most of those that are done at the same time.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+const ISOLATION: &str = "read committed";
 
 /// How long the server is given to hear that nobody waits for a query any more.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
@@ -36,6 +47,17 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(1);
 pub(super) struct Postgres {
     config: Config,
     tls: MakeRustlsConnect,
+    plans: Arc<Mutex<HashMap<Arc<str>, Plan>>>,
+}
+
+/// How a statement is run.
+#[derive(Clone)]
+struct Plan {
+    /// The statement with numbered parameters, perhaps inside one that makes texts of its values.
+    text: Arc<str>,
+    /// How many parameters it has.
+    parameters: usize,
+    is_cast: bool,
 }
 
 /// A connection.
@@ -43,7 +65,11 @@ pub(super) struct Link {
     client: Client,
     /// What moves its bytes.
     task: JoinHandle<()>,
-    prepared: HashMap<Arc<str>, tokio_postgres::Statement>,
+    plans: Arc<Mutex<HashMap<Arc<str>, Plan>>>,
+    /// Whether single changes need a transaction, since the server has another isolation.
+    is_strict: bool,
+    /// Whether the library has named statements on it which the server does not know any more.
+    is_spent: bool,
     cancel: CancelToken,
     tls: MakeRustlsConnect,
     /// Whether the server works for us.
@@ -52,7 +78,7 @@ pub(super) struct Link {
 
 impl Postgres {
     /// The error says what is wrong with the certificates.
-    pub fn new(source: ServerSource) -> Result<Postgres, String> {
+    pub fn new(source: PostgresSource) -> Result<Postgres, String> {
         let ca = source.tls_ca.as_deref();
         let verification = match source.tls {
             Tls::Disable | Tls::Prefer => Verification::None,
@@ -68,14 +94,32 @@ impl Postgres {
             Tls::Prefer => SslMode::Prefer,
             Tls::Require | Tls::VerifyCa | Tls::VerifyFull => SslMode::Require,
         });
-        match (&source.socket, &source.host) {
-            // Nobody listens between.
-            (Some(folder), _) => config.host_path(folder).ssl_mode(SslMode::Disable),
-            (None, host) => config.host(host.as_deref().unwrap_or("localhost")),
+        let hosts = if source.hosts.is_empty() && source.addresses.is_empty() {
+            vec![SOCKETS.to_owned()]
+        } else {
+            source.hosts
         };
-        if let Some(port) = source.port {
+        if !hosts.is_empty() && hosts.iter().all(|host| host.starts_with('/')) {
+            // Nobody listens between.
+            config.ssl_mode(SslMode::Disable);
+        }
+        for host in hosts {
+            config.host(host);
+        }
+        for port in source.ports {
             config.port(port);
         }
+        for address in source.addresses {
+            config.hostaddr(address);
+        }
+        if let Some(options) = source.options {
+            config.options(options);
+        }
+        config.target_session_attrs(match source.session {
+            Session::Any => TargetSessionAttrs::Any,
+            Session::ReadWrite => TargetSessionAttrs::ReadWrite,
+            Session::ReadOnly => TargetSessionAttrs::ReadOnly,
+        });
         if let Some(user) = source.user {
             config.user(user);
         }
@@ -85,7 +129,7 @@ impl Postgres {
         if let Some(database) = source.database {
             config.dbname(database);
         }
-        Ok(Postgres { config, tls })
+        Ok(Postgres { config, tls, plans: Arc::default() })
     }
 }
 
@@ -100,51 +144,86 @@ impl Driver for Postgres {
             // Who waits for an answer hears of it too.
             let _ = connection.await;
         });
-        Ok(Link { client, task, prepared: HashMap::new(), cancel, tls: self.tls.clone(), busy: false })
+        let (plans, tls) = (self.plans.clone(), self.tls.clone());
+        let mut link =
+            Link { client, task, plans, is_strict: false, is_spent: false, cancel, tls, busy: false };
+        let shown = link.client.simple_query("SHOW default_transaction_isolation").await;
+        let shown = shown.map_err(|error| Trouble::Lost(describe(&error)))?;
+        link.is_strict = shown.iter().any(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).is_some_and(|isolation| isolation != ISOLATION),
+            _ => false,
+        });
+        Ok(link)
     }
 
     fn is_open(link: &Link) -> bool {
-        !link.client.is_closed()
+        !link.client.is_closed() && !link.is_spent
     }
 
     async fn ping(link: &mut Link) -> bool {
         link.client.check_connection().await.is_ok()
     }
 
-    async fn run(&self, link: &mut Link, work: &Work, _deadline: Instant) -> Result<Vec<Output>, Trouble> {
+    async fn run(
+        &self,
+        link: &mut Link,
+        work: &Work,
+        kind: Kind,
+        _deadline: Instant,
+    ) -> Result<Vec<Output>, Trouble> {
         link.busy = true;
-        let mut result = link.work(work).await;
-        if let Err(Failed { is_stale: true, .. }) = &result {
-            // Nothing was done yet, since it was the first statement.
-            result = link.work(work).await;
-        }
+        let result = match kind {
+            Kind::Query => link.queries(work).await,
+            Kind::Change => link.changes(work).await,
+        };
         link.busy = matches!(&result, Err(Failed { trouble: Trouble::Lost(_), .. }));
         result.map_err(|failed| failed.trouble)
     }
 }
 
 /// Why a work failed.
+#[derive(Debug)]
 struct Failed {
     trouble: Trouble,
-    /// The statement was prepared for a table that has changed, and is the first one.
+    /// The table has changed since it was found out how to ask.
     is_stale: bool,
 }
 
 impl Link {
-    async fn work(&mut self, work: &Work) -> Result<Vec<Output>, Failed> {
-        let in_transaction = work.lock.is_some() || work.statements.len() > 1;
+    /// Queries whose columns are not known before.
+    async fn queries(&mut self, work: &Work) -> Result<Vec<Output>, Failed> {
+        let mut outputs = Vec::with_capacity(work.statements.len());
+        for statement in &work.statements {
+            let mut result = self.query(statement).await;
+            if result.as_ref().is_err_and(|failed| failed.is_stale) {
+                result = self.query(statement).await;
+            }
+            outputs.push(result?);
+        }
+        Ok(outputs)
+    }
+
+    async fn query(&mut self, statement: &Statement) -> Result<Output, Failed> {
+        let plan = self.plan(&statement.sql, false).await?;
+        self.execute(&plan, statement).await
+    }
+
+    /// Changes, and what is asked together with them.
+    async fn changes(&mut self, work: &Work) -> Result<Vec<Output>, Failed> {
+        let in_transaction = self.is_strict || work.lock.is_some() || work.statements.len() > 1;
         if in_transaction {
             let lock = work.lock.as_deref().map(|name| hash(name).cast_signed());
             let lock = lock.map(|key| format!("; SELECT pg_advisory_xact_lock({key})")).unwrap_or_default();
-            self.plain(&format!("BEGIN{lock}")).await?;
+            self.plain(&format!("{BEGIN}{lock}")).await.map_err(Failed::before_the_end)?;
         }
         let mut outputs = Vec::with_capacity(work.statements.len());
         for statement in &work.statements {
-            match self.statement(statement).await {
+            match self.change(statement, in_transaction).await {
                 Ok(output) => outputs.push(output),
-                Err(mut failed) => {
-                    failed.is_stale &= outputs.is_empty();
-                    if in_transaction && !matches!(failed.trouble, Trouble::Lost(_)) {
+                Err(failed) if !in_transaction => return Err(failed),
+                Err(failed) => {
+                    let failed = failed.before_the_end();
+                    if !matches!(failed.trouble, Trouble::Cut(_)) {
                         self.plain("ROLLBACK").await?;
                     }
                     return Err(failed);
@@ -157,60 +236,100 @@ impl Link {
         Ok(outputs)
     }
 
+    async fn change(&mut self, statement: &Statement, in_transaction: bool) -> Result<Output, Failed> {
+        let plan = self.plan(&statement.sql, in_transaction).await?;
+        self.execute(&plan, statement).await
+    }
+
     async fn plain(&self, sql: &str) -> Result<(), Failed> {
         self.client.batch_execute(sql).await.map_err(|error| Failed::of(&error))
     }
 
-    async fn statement(&mut self, statement: &Statement) -> Result<Output, Failed> {
-        let prepared = self.prepare(&statement.sql).await?;
-        let wanted = prepared.params().len();
-        if wanted != statement.params.len() {
-            let given = statement.params.len();
-            return Err(Failed::refused(format!(
-                "the statement has {wanted} parameters, and {given} are given"
-            )));
+    async fn execute(&self, plan: &Plan, statement: &Statement) -> Result<Output, Failed> {
+        let (params, given) = (&statement.params, statement.params.len());
+        if plan.parameters != given {
+            let wanted = plan.parameters;
+            let why = format!("the statement has {wanted} parameters, and {given} are given");
+            return Err(Failed { trouble: Trouble::Said(Failure::Refused(why)), is_stale: false });
         }
-        let result = self.execute(&prepared, &statement.params).await;
-        if result.as_ref().is_err_and(|failed| failed.is_stale) {
-            self.prepared.clear();
+        let mut result = self.fetch(&plan.text, params).await;
+        if let Err(failed) = &mut result {
+            failed.is_stale |= plan.is_cast && matches!(failed.trouble, Trouble::Said(Failure::Refused(_)));
+            if failed.is_stale {
+                self.plans().remove(&statement.sql);
+            }
         }
         result
     }
 
-    async fn execute(
-        &self,
-        prepared: &tokio_postgres::Statement,
-        params: &[Param],
-    ) -> Result<Output, Failed> {
+    async fn fetch(&self, text: &str, params: &[Param]) -> Result<Output, Failed> {
         let failed = |error: Error| Failed::with(&error, params);
-        let rows = self.client.query_raw(prepared, params).await.map_err(failed)?;
-        let mut rows = pin!(rows);
+        // The type of a parameter is what the server takes it for.
+        let typed = params.iter().map(|param| (param, Type::UNKNOWN));
+        let mut rows = pin!(self.client.query_typed_raw(text, typed).await.map_err(failed)?);
         let mut limiter = Limiter::default();
         let mut is_full = false;
+        let mut is_stale = false;
         while let Some(row) = rows.try_next().await.map_err(failed)? {
+            is_stale |= !row.columns().iter().all(|column| is_shown(column.type_()));
             // The rest is read, so that the connection can be used again.
-            is_full = is_full || !limiter.add(texts(&row).map_err(failed)?);
+            is_full = is_full || is_stale || !limiter.add(texts(&row).map_err(failed)?);
         }
-        let is_query = !prepared.columns().is_empty();
-        let affected = if is_query { 0 } else { rows.rows_affected().unwrap_or(0) };
+        if is_stale {
+            let trouble = Trouble::Said(Failure::Refused("the columns have other types now".to_owned()));
+            return Err(Failed { trouble, is_stale });
+        }
+        let affected = if limiter.rows.is_empty() { rows.rows_affected().unwrap_or(0) } else { 0 };
         Ok(Output { rows: limiter.rows, affected })
     }
 
-    async fn prepare(&mut self, sql: &Arc<str>) -> Result<tokio_postgres::Statement, Failed> {
-        if let Some(prepared) = self.prepared.get(sql) {
-            return Ok(prepared.clone());
+    /// How a statement is run. To find it out the server has to prepare it under a name, which is gone again
+    /// at the end of the transaction.
+    async fn plan(&mut self, sql: &Arc<str>, in_transaction: bool) -> Result<Plan, Failed> {
+        if let Some(plan) = self.plans().get(sql) {
+            return Ok(plan.clone());
         }
-        let text = placeholders::numbered(sql);
-        let failed = |error: Error| Failed::of(&error);
-        let mut prepared = self.client.prepare(&text).await.map_err(failed)?;
-        if prepared.columns().iter().any(|column| !is_shown(column.type_())) {
-            prepared = self.client.prepare(&cast(&text, &prepared)).await.map_err(failed)?;
+        let plan = if in_transaction {
+            self.describe(sql).await?
+        } else {
+            self.plain(BEGIN).await.map_err(Failed::before_the_end)?;
+            let plan = self.describe(sql).await.map_err(Failed::before_the_end);
+            if !matches!(plan, Err(Failed { trouble: Trouble::Cut(_), .. })) {
+                self.plain("ROLLBACK").await?;
+            }
+            plan?
+        };
+        let mut plans = self.plans();
+        if plans.len() >= PLANS {
+            plans.clear();
         }
-        if self.prepared.len() >= PREPARED {
-            self.prepared.clear();
+        plans.insert(sql.clone(), plan.clone());
+        drop(plans);
+        Ok(plan)
+    }
+
+    async fn describe(&mut self, sql: &str) -> Result<Plan, Failed> {
+        let mut text = placeholders::numbered(sql);
+        let prepared = self.client.prepare(&text).await.map_err(|error| Failed::of(&error))?;
+        let parameters = prepared.params().len();
+        let columns = || prepared.columns().iter().map(tokio_postgres::Column::type_);
+        let is_cast = !columns().all(is_shown);
+        if is_cast {
+            text = cast(&text, &prepared);
         }
-        self.prepared.insert(sql.clone(), prepared.clone());
-        Ok(prepared)
+        // About types of the database's own the library has asked by statements that it believes to stay.
+        let is_own = |kind: &Type| Type::from_oid(kind.oid()).is_none();
+        let asked = columns().any(is_own) || prepared.params().iter().any(is_own);
+        drop(prepared);
+        if asked {
+            self.is_spent = true;
+            self.plain("DEALLOCATE ALL").await?;
+        }
+        Ok(Plan { text: text.into(), parameters, is_cast })
+    }
+
+    fn plans(&self) -> MutexGuard<'_, HashMap<Arc<str>, Plan>> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -330,11 +449,11 @@ impl Failed {
         // A connection that ends, or a server that does (classes 08 and 57P).
         let is_lost = code.code().starts_with("08") || code.code().starts_with("57P");
         let is_undone = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code);
-        let is_stale = *code == SqlState::INVALID_SQL_STATEMENT_NAME
-            || (*code == SqlState::FEATURE_NOT_SUPPORTED && text.contains("cached plan"));
+        let is_elsewhere = *code == SqlState::READ_ONLY_SQL_TRANSACTION;
         let trouble = match () {
             () if is_lost => Trouble::Lost(text),
             () if is_undone => Trouble::Undone(text),
+            () if is_elsewhere => Trouble::Elsewhere(text),
             () if *code == SqlState::UNDEFINED_TABLE || text.contains("ON CONFLICT specification") => {
                 Trouble::Said(Failure::NoTable(text))
             }
@@ -342,11 +461,12 @@ impl Failed {
             () if is_bad_value(code, &text, params) => Trouble::Said(Failure::BadValue(text)),
             () => Trouble::Said(Failure::Refused(text)),
         };
-        Failed { trouble, is_stale }
+        Failed { trouble, is_stale: false }
     }
 
-    fn refused(text: String) -> Failed {
-        Failed { trouble: Trouble::Said(Failure::Refused(text)), is_stale: false }
+    /// The same of a statement in a transaction: without its end nothing is done.
+    fn before_the_end(self) -> Failed {
+        Failed { trouble: self.trouble.before_anything(), ..self }
     }
 }
 

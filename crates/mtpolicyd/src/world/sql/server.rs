@@ -15,7 +15,10 @@ use tokio::time::{Instant, timeout_at};
 const TRUSTED: Duration = Duration::from_millis(500);
 
 /// How often a work is done again that the server has undone because others were in its way.
-const REPEATS: usize = 5;
+const REPEATS: u32 = 20;
+
+/// How much longer is waited before each time, so that those who were in each other's way part.
+const REPEAT_PAUSE: Duration = Duration::from_millis(2);
 
 /// How one kind of server is spoken to.
 pub(super) trait Driver: Send + Sync + 'static {
@@ -31,13 +34,23 @@ pub(super) trait Driver: Send + Sync + 'static {
     /// Whether the server answers on a connection.
     fn ping(link: &mut Self::Link) -> impl Future<Output = bool> + Send;
 
-    /// Does a work.
+    /// Does a work. What only asks is one statement, outside any transaction.
     fn run(
         &self,
         link: &mut Self::Link,
         work: &Work,
+        kind: Kind,
         deadline: Instant,
     ) -> impl Future<Output = Result<Vec<Output>, Trouble>> + Send;
+}
+
+/// What a work may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It only asks, so it can be done twice.
+    Query,
+    /// It changes something.
+    Change,
 }
 
 /// Why something failed, by what is to be done.
@@ -47,6 +60,11 @@ pub(super) enum Trouble {
     Unreachable(String),
     /// The connection is lost, and perhaps the server. Whether the work was done nobody knows.
     Lost(String),
+    /// The connection is lost before anything was done.
+    Cut(String),
+    /// The server does not do such works now, as one that another has taken over from: ask that one. Nothing
+    /// was done.
+    Elsewhere(String),
     /// The server has undone the work since another one was in its way: do it again.
     Undone(String),
     /// The server said no. The work was not done, and the connection works.
@@ -54,10 +72,18 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// The same, where nothing can have been done yet.
+    pub fn before_anything(self) -> Trouble {
+        match self {
+            Trouble::Lost(cause) => Trouble::Cut(cause),
+            other => other,
+        }
+    }
+
     /// One that a new connection has.
     fn of_connecting(self) -> Trouble {
         match self {
-            Trouble::Lost(cause) => Trouble::Unreachable(cause),
+            Trouble::Lost(cause) | Trouble::Cut(cause) => Trouble::Unreachable(cause),
             other => other,
         }
     }
@@ -85,14 +111,16 @@ impl<D: Driver> Server<D> {
     }
 
     /// Does a work.
-    pub async fn run(&self, work: &Work, deadline: Instant) -> Result<Vec<Output>, BackendError> {
+    pub async fn run(&self, work: &Work, kind: Kind, deadline: Instant) -> Result<Vec<Output>, BackendError> {
         let inner = &self.0;
         inner.breaker.check()?;
-        match timeout_at(deadline, inner.run(work, deadline)).await {
+        match timeout_at(deadline, inner.run(work, kind, deadline)).await {
             Ok(Ok(outputs)) => Ok(outputs),
             Ok(Err(Trouble::Said(failure))) => Err(inner.breaker.error(failure)),
-            Ok(Err(Trouble::Undone(cause))) => Err(inner.breaker.error(Failure::Refused(cause))),
-            Ok(Err(Trouble::Lost(cause))) => {
+            Ok(Err(Trouble::Undone(cause) | Trouble::Elsewhere(cause))) => {
+                Err(inner.breaker.error(Failure::Refused(cause)))
+            }
+            Ok(Err(Trouble::Lost(cause) | Trouble::Cut(cause))) => {
                 // What was connected before is hardly better. Whether the server is, the next work finds out:
                 // an administrator may have ended just this connection.
                 inner.idle().clear();
@@ -106,32 +134,56 @@ impl<D: Driver> Server<D> {
 
 impl<D: Driver> Inner<D> {
     /// A connection is kept only after an answer: if this is dropped on its way, or the connection is lost,
-    /// it is closed.
-    async fn run(&self, work: &Work, deadline: Instant) -> Result<Vec<Output>, Trouble> {
+    /// it is closed. One that was kept and turns out dead is replaced once, if nothing was done on it that
+    /// must not be done twice; so is one to a server that is the wrong one by now.
+    async fn run(&self, work: &Work, kind: Kind, deadline: Instant) -> Result<Vec<Output>, Trouble> {
         let _place = self.places.acquire().await.map_err(|error| Trouble::Lost(error.to_string()))?;
-        let mut link = self.link().await?;
+        let (mut link, mut was_kept) = self.link().await?;
+        let mut may_move = true;
         let mut repeats = 0;
         loop {
-            let result = self.driver.run(&mut link, work, deadline).await;
-            match result {
-                Err(Trouble::Lost(cause)) => return Err(Trouble::Lost(cause)),
-                Err(Trouble::Undone(_)) if repeats < REPEATS => repeats += 1,
-                result => {
+            let failed = match self.driver.run(&mut link, work, kind, deadline).await {
+                Err(failed) => failed,
+                done => {
                     self.keep(link);
-                    return result;
+                    return done;
                 }
+            };
+            let replace = match &failed {
+                Trouble::Cut(_) => was_kept,
+                Trouble::Lost(_) => was_kept && kind == Kind::Query,
+                Trouble::Elsewhere(_) => std::mem::replace(&mut may_move, false),
+                _ => false,
+            };
+            match failed {
+                _ if replace => {
+                    // The others lead to the same place.
+                    self.idle().clear();
+                    link = self.driver.connect().await.map_err(Trouble::of_connecting)?;
+                    was_kept = false;
+                }
+                Trouble::Undone(_) if repeats < REPEATS => {
+                    repeats += 1;
+                    tokio::time::sleep(REPEAT_PAUSE * repeats).await;
+                }
+                Trouble::Said(_) | Trouble::Undone(_) => {
+                    self.keep(link);
+                    return Err(failed);
+                }
+                _ => return Err(failed),
             }
         }
     }
 
-    async fn link(&self) -> Result<D::Link, Trouble> {
+    /// A connection, and whether it was kept from earlier.
+    async fn link(&self) -> Result<(D::Link, bool), Trouble> {
         loop {
             let Some((mut link, since)) = self.idle().pop() else { break };
             if D::is_open(&link) && (since.elapsed() < TRUSTED || D::ping(&mut link).await) {
-                return Ok(link);
+                return Ok((link, true));
             }
         }
-        self.driver.connect().await.map_err(Trouble::of_connecting)
+        Ok((self.driver.connect().await.map_err(Trouble::of_connecting)?, false))
     }
 
     fn keep(&self, link: D::Link) {

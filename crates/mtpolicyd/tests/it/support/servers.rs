@@ -9,6 +9,7 @@ pub mod fail2ban;
 pub mod mariadb;
 pub mod memcached;
 pub mod nginx;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod python;
 pub mod redis;

@@ -12,7 +12,7 @@ pub const NAME: &str = "mtpolicyd";
 const PACKAGE: &str = "postgresql";
 
 /// It refuses to run as root.
-const USER: &str = "postgres";
+pub(super) const USER: &str = "postgres";
 
 /// Small, and as safe as a crash of the server alone needs it. Shared memory is in files of the folder, so
 /// that nothing is left of it.
@@ -107,7 +107,7 @@ fn give_to_user(folder: &Path) {
 
 /// Who wants to be let in, in version 3.0 of the protocol. The answer is an `R`, for how to prove it, once
 /// the server is ready.
-fn startup_message() -> Vec<u8> {
+pub(super) fn startup_message() -> Vec<u8> {
     let parameters = format!("user\0{NAME}\0database\0{NAME}\0\0");
     let length = u32::try_from(8 + parameters.len()).expect("it is short");
     [&length.to_be_bytes()[..], &196_608_u32.to_be_bytes(), parameters.as_bytes()].concat()
