@@ -141,7 +141,12 @@ fn check(path: &Path, strict: bool) -> ExitCode {
             if let Some(note) = settings.globals.as_root() {
                 say(&format!("notice: {note}\n\n"));
             }
-            let refused = unknown.is_some() || strict && messages.has_warnings();
+            let denied = server::look(settings);
+            for line in &denied {
+                say(&format!("{}: warning: {line}\n", path.display()));
+            }
+            let has_warnings = messages.has_warnings() || !denied.is_empty();
+            let refused = unknown.is_some() || strict && has_warnings;
             (messages, refused)
         }
         Err(messages) => (messages, true),

@@ -16,6 +16,7 @@ mod tables;
 pub use amounts::{Amounts, Metric, unknown_yet};
 pub use periods::TimePattern;
 pub use reservations::Reservations;
+pub use sql::{expire_reservations, reservation_needs};
 
 use crate::connections::{Connection, Connections, Module};
 use crate::options::Section;
@@ -23,7 +24,7 @@ use crate::value::Value;
 use crate::world::backend::BackendError;
 use crate::world::clock::Clock;
 use crate::world::keyvalue::Redis;
-use crate::world::sql::Sql;
+use crate::world::sql::{Needs, Right, Sql};
 use redis::RedisTable;
 use sql::SqlTable;
 use std::sync::Arc;
@@ -216,6 +217,14 @@ impl Table {
     /// What names these counters among all of the configuration.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The database with what is needed of the table, if there is one.
+    pub fn needs(&self, rights: &[Right]) -> Option<(Arc<Sql>, Needs)> {
+        match &self.backend {
+            Backend::Sql(table) => Some((table.sql().clone(), table.needs(rights))),
+            Backend::Redis(_) => None,
+        }
     }
 
     /// Makes the table if it is missing, and repairs one of the original that lets a key occur twice: what

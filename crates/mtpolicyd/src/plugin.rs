@@ -14,12 +14,13 @@ use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
 use crate::session::Session;
 use crate::tasks::{Period, TaskResult, Tasks, When};
 use crate::world::World;
+use crate::world::backend::{BackendError, Failure};
 use crate::world::dns::{Ahead, Answer, Question};
 use crate::world::dnslist::DnsList;
 use crate::world::http::{HttpService, HttpSettings};
 use crate::world::keyvalue::Store;
 use crate::world::ldap::Ldap;
-use crate::world::sql::Sql;
+use crate::world::sql::{Dialect, Needs, Sql};
 use perl_regex::PatternList;
 use postfix_policy::Request;
 use std::fmt::Display;
@@ -66,6 +67,14 @@ pub struct Setup<'a, 'b> {
 
 /// How long a task may take for one statement; a table of millions of rows takes seconds.
 pub const TASK_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a look at rights has found. That a database can't be asked is said where it is opened.
+fn looked(result: Result<(), BackendError>) -> TaskResult {
+    match result {
+        Err(error) if matches!(error.failure, Failure::Denied(_)) => Err(error.to_string()),
+        _ => Ok(String::new()),
+    }
+}
 
 impl Setup<'_, '_> {
     /// Where the plugin writes what it finds.
@@ -130,10 +139,37 @@ impl Setup<'_, '_> {
         self.surroundings.tasks.add(self.name, when, run);
     }
 
+    /// Has the start and `check` look whether the user of the database has the rights that a table needs.
+    pub fn look_at_rights(&self, sql: &Arc<Sql>, needs: Needs) {
+        let (started, start_needs) = (sql.clone(), needs.clone());
+        self.task(When::Start, move |_| {
+            let (sql, needs) = (started.clone(), start_needs.clone());
+            async move { looked(sql.check_rights(&needs, Instant::now() + TASK_LIMIT).await) }
+        });
+        // To whom a file will belong and what may be done with it, nobody knows by looking as another user.
+        if sql.dialect() == Dialect::Sqlite {
+            return;
+        }
+        let sql = sql.clone();
+        self.task(When::Check, move |_| {
+            let (sql, needs) = (sql.clone(), needs.clone());
+            async move {
+                let deadline = Instant::now() + TASK_LIMIT;
+                match sql.check_table(&needs, deadline).await {
+                    Ok(()) => looked(sql.check_rights(&needs, deadline).await),
+                    Err(error) => looked(Err(error)),
+                }
+            }
+        });
+    }
+
     /// Has what has expired removed every hour from a store that does not do it by itself.
     pub fn expire_hourly(&self, store: &Store) {
         if !matches!(store, Store::Sql(_)) {
             return;
+        }
+        if let Store::Sql(table) = store {
+            self.look_at_rights(table.sql(), table.needs());
         }
         let store = store.clone();
         self.task(When::Every(Period::Hourly), move |_| {

@@ -19,7 +19,7 @@ use crate::log::{self, Destination, LogError, LogHandle, LogSettings, OpenLog};
 use crate::settings::{Globals, LogFormat, Messages, Settings, Severity};
 use crate::value::Switch;
 use crate::world::dns::MAX_IN_FLIGHT;
-pub use scheduler::run_tasks;
+pub use scheduler::{look, run_tasks};
 
 use arc_swap::ArcSwap;
 use listeners::Listeners;

@@ -32,6 +32,8 @@ pub enum When {
     /// Before the first request, such as making a table; it may fail, so that a plugin does it again when it
     /// has to.
     Start,
+    /// When somebody asks what is wrong: it changes nothing, and fails if a request would.
+    Check,
     /// Once in a while. Two daemons may do it at the same time.
     Every(Period),
 }

@@ -80,12 +80,32 @@ options! {
     /// Options of module Sql.
     struct SqlOptions {
         /// The data source, as Perl's DBI writes it or as a URL: `dbi:SQLite:dbname=/var/lib/mtpolicyd/db`,
-        /// `dbi:mysql:database=mail;host=127.0.0.1;port=3306` (or `mysql_socket=/run/mysqld/mysqld.sock`),
-        /// `dbi:Pg:dbname=mail;host=127.0.0.1`, `postgres://user@host/mail?sslmode=verify-full`.
+        /// `dbi:mysql:database=mail;host=127.0.0.1;port=3306`, `dbi:Pg:dbname=mail;host=127.0.0.1`,
+        /// `postgres://user@host/mail?sslmode=verify-full`.
+        ///
+        /// Without a host the server is reached by its UNIX socket: `/run/mysqld/mysqld.sock` (or
+        /// `mysql_socket`) or `/var/run/postgresql` (or `host=/FOLDER`). For MariaDB and MySQL `localhost`
+        /// means the socket too; write `127.0.0.1` for TCP. PostgreSQL may have several hosts
+        /// (`host=a,b;target_session_attrs=read-write`).
+        ///
         /// `mysql_ssl=1` encrypts; with `mysql_ssl_ca_file` or `tls_ca` the server's certificate and name are
         /// verified too. `sslmode` and `sslrootcert` of PostgreSQL mean what they mean to libpq.
+        /// `mysql_init_command` is run on each connection. `mysql_read_default_file=FILE` reads user,
+        /// password, host, port, socket and TLS options from the `[client]` groups of an option file and from
+        /// `mysql_read_default_group`.
+        ///
+        /// The user needs the rights SELECT, INSERT, UPDATE and DELETE on the tables that plugins change, and
+        /// CREATE only where a table is missing; the log and `mtpolicyd check` show the statement to run. A
+        /// Quota whose counters another daemon keeps needs SELECT only. A file of SQLite that may only be
+        /// read is read. PgBouncer may pool transactions.
+        ///
+        /// MariaDB 10.11 and PostgreSQL 15 are tested. MySQL 8 is not: the daemon uses the same protocol and
+        /// no statement that MySQL lacks, but nobody has run the tests with it. With
+        /// `enforce_gtid_consistency` set `mysql_engine = "InnoDB"` and give the table
+        /// `mtpolicyd_reservations` that engine too.
         dsn: String,
-        /// The user, where the data source names none.
+        /// The user, where the data source names none. Without one it is the user that the daemon runs as,
+        /// so that logins by `unix_socket` (MariaDB) and `peer` (PostgreSQL) work.
         user: String = "",
         /// The password.
         password: Secret = Secret::default(),

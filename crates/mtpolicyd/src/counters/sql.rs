@@ -5,12 +5,14 @@
 use super::amounts::{Amounts, Metric};
 use super::layout::{self, KeySet, Layout};
 use super::reservations::{LIFETIME, Reservations};
-use super::tables::{RESERVATIONS, Writer, create_reservations, plain, remove_expired, remove_reservation};
+use super::tables::{
+    RESERVATIONS, Writer, create_reservations, plain, remove_all_expired, remove_expired, remove_reservation,
+};
 use super::{Backend, Counter};
 use crate::value::numeric_prefix;
 use crate::world::backend::{BackendError, Failure};
 use crate::world::clock::Clock;
-use crate::world::sql::{Dialect, Output, Param, Sql, Statement, Work};
+use crate::world::sql::{Dialect, Needs, Output, Param, Right, Sql, Statement, Work};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,6 +83,27 @@ pub async fn count(
     Ok(())
 }
 
+/// What is needed of the table of the reservations, if they are used.
+pub fn reservation_needs(sql: &Sql, are_used: Arc<AtomicBool>) -> Needs {
+    Needs {
+        table: RESERVATIONS.to_owned(),
+        column: "expires",
+        rights: vec![Right::Select, Right::Insert, Right::Delete],
+        create: create_reservations(sql),
+        only_if: Some(are_used),
+    }
+}
+
+/// Removes the reservations that have expired: how many.
+pub async fn expire_reservations(sql: &Sql, clock: &Clock, deadline: Instant) -> Result<u64, BackendError> {
+    let delete = Statement { sql: remove_all_expired(sql).into(), params: vec![Param::Integer(clock.now())] };
+    match sql.run(Work { statements: vec![delete], lock: None, durable: false }, deadline).await {
+        // Without the right there are none of ours.
+        Err(BackendError { failure: Failure::NoTable(_) | Failure::Denied(_), .. }) => Ok(0),
+        outputs => Ok(outputs?.first().map_or(0, |output| output.affected)),
+    }
+}
+
 async fn make_reservations(sql: &Sql, deadline: Instant) -> Result<(), BackendError> {
     sql.make_table(RESERVATIONS, create_reservations(sql), TABLES_LOCK, deadline).await
 }
@@ -106,6 +129,17 @@ impl SqlTable {
             reserve,
             used_before,
         }
+    }
+
+    /// What is needed of the table.
+    pub fn needs(&self, rights: &[Right]) -> Needs {
+        let create = vec![Writer { sql: &self.sql, table: &self.name }.create(&self.engine)];
+        Needs { table: self.name.clone(), column: "time", rights: rights.to_vec(), create, only_if: None }
+    }
+
+    /// The database.
+    pub fn sql(&self) -> &Arc<Sql> {
+        &self.sql
     }
 
     /// What has been counted.

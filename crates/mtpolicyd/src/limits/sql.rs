@@ -7,7 +7,7 @@
 
 use super::state::{Demand, Entry, Fill, LARGEST, Rule, State, Taken};
 use crate::world::backend::{BackendError, Failure};
-use crate::world::sql::{Dialect, Output, Param, Row, Sql, Statement, Work};
+use crate::world::sql::{Dialect, Needs, Output, Param, Right, Row, Sql, Statement, Work};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -27,6 +27,17 @@ impl Table {
 
     /// Makes the table if it is not there.
     pub async fn create(&self, deadline: Instant) -> Result<(), BackendError> {
+        // PostgreSQL fails where two make it at the same time.
+        self.sql.make_table(TABLE, vec![self.creation()], TABLE, deadline).await
+    }
+
+    /// What is needed of the table.
+    pub fn needs(&self) -> Needs {
+        let (table, rights) = (TABLE.to_owned(), Right::ALL.to_vec());
+        Needs { table, column: "units", rights, create: vec![self.creation()], only_if: None }
+    }
+
+    fn creation(&self) -> Statement {
         let text = match self.sql.dialect() {
             // Keys are ASCII, and an index has no room for wider characters.
             Dialect::MySql => "VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin",
@@ -37,8 +48,7 @@ impl Table {
              slot BIGINT NOT NULL, seen BIGINT NOT NULL, units BIGINT NOT NULL, expires BIGINT NOT NULL, \
              PRIMARY KEY (limited, rule, slot))"
         );
-        // PostgreSQL fails where two make it at the same time.
-        self.sql.make_table(TABLE, vec![statement(sql, Vec::new())], TABLE, deadline).await
+        statement(sql, Vec::new())
     }
 
     /// Removes what no longer counts: how many rows.

@@ -8,6 +8,7 @@ use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
 use crate::value::{Span, Switch, Value};
+use crate::world::sql::Right;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -110,7 +111,7 @@ impl Plugin for Accounting {
             if let Some(keep) = keep {
                 forget_daily(setup, &book, table, keep);
             }
-            let table = table.clone();
+            let (needed, table) = (table, table.clone());
             setup.task(When::Start, move |_| {
                 let table = table.clone();
                 async move {
@@ -118,6 +119,11 @@ impl Plugin for Accounting {
                     done.map(|done| done.join("; ")).map_err(|error| error.to_string())
                 }
             });
+            let rights = [Right::Select, Right::Insert, Right::Update, Right::Delete];
+            let rights = if keep.is_some() { &rights[..] } else { &rights[..3] };
+            if let Some((sql, needs)) = needed.needs(rights) {
+                setup.look_at_rights(&sql, needs);
+            }
         }
         let name = setup.name.to_owned();
         let counted = format!("{name}-acct");

@@ -472,6 +472,7 @@ fn leave_tasks(setup: &Setup<'_, '_>, tickets: &Tickets, awl: Option<&Awl>) {
             let table = made.clone();
             async move { told("the auto-whitelist is there", table.prepare(task_deadline()).await) }
         });
+        setup.look_at_rights(table.sql(), table.needs());
         let expired = table.clone();
         setup.task(When::Every(Period::Hourly), move |world| {
             let table = expired.clone();

@@ -1,13 +1,19 @@
 //! `Quota`: limits what Accounting counts.
 
 use crate::chain::Chain;
-use crate::counters::{Amounts, Book, Engine, Keeper, Metric, Table, TimePattern, counted_mark, unknown_yet};
+use crate::counters::{
+    Amounts, Book, Engine, Keeper, Metric, Table, TimePattern, counted_mark, expire_reservations,
+    reservation_needs, unknown_yet,
+};
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
+use crate::tasks::{Period, When};
 use crate::value::{Integer, Switch};
+use crate::world::sql::{Right, Sql};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::Instant;
 
 options! {
     /// Answers when what Accounting has counted for a value has reached a threshold.
@@ -90,6 +96,11 @@ impl Plugin for Quota {
         let book = Book::new(keeper?, &options.table_prefix, &options.mysql_engine, &options.time_pattern);
         let table = book.table(options.field.configured());
         let counted_later = setup.surroundings.tasks.await_counter(table.id());
+        if let Some((sql, needs)) = table.needs(&[Right::Select]) {
+            setup.look_at_rights(&sql, needs);
+            setup.look_at_rights(&sql, reservation_needs(&sql, counted_later.clone()));
+            remove_expired_hourly(&sql, setup);
+        }
         let name = setup.name.to_owned();
         Some(Quota { name, options, book, table, counted_later, warned: AtomicBool::new(false) })
     }
@@ -121,6 +132,19 @@ impl Plugin for Quota {
         };
         Ok(if passes { Verdict::Next } else { Verdict::Stop(self.options.action.get(cx.session)) })
     }
+}
+
+/// Places of daemons that died would stay where nobody asks for their keys again.
+fn remove_expired_hourly(sql: &Arc<Sql>, setup: &Setup<'_, '_>) {
+    let sql = sql.clone();
+    setup.task(When::Every(Period::Hourly), move |world| {
+        let sql = sql.clone();
+        async move {
+            let removed = expire_reservations(&sql, &world.clock, Instant::now() + TASK_LIMIT).await;
+            let say = |count| if count > 0 { format!("{count} places were given up") } else { String::new() };
+            removed.map(say).map_err(|error| error.to_string())
+        }
+    });
 }
 
 impl Quota {

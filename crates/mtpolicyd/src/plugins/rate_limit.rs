@@ -223,6 +223,7 @@ fn open_table(sql: &Arc<Sql>, setup: &Setup<'_, '_>) -> Table {
             created.map(|()| String::new()).map_err(|error| error.to_string())
         }
     });
+    setup.look_at_rights(sql, table.needs());
     let cleaned = table.clone();
     setup.task(When::Every(Period::Hourly), move |world| {
         let table = cleaned.clone();

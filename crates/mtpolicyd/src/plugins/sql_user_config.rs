@@ -18,7 +18,8 @@ options! {
     /// recipient only.
     ///
     /// A query that the database refuses, a missing row and text that is no JSON object are logged, and the
-    /// mail goes on without settings. A user whose name the database can't hold has none. When the database can't be asked, `on_error` decides.
+    /// mail goes on without settings. A user whose name the database can't hold has none. When the database
+    /// can't be asked, `on_error` decides.
     ///
     /// ```conf
     /// <Connection db>

@@ -59,6 +59,25 @@ pub fn run_tasks(path: &Path, periods: &[Period], level: u8) -> Result<usize, St
     }))
 }
 
+/// What requests would not be allowed to do: a line for each. Databases that can't be reached say nothing.
+pub fn look(settings: Settings) -> Vec<String> {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Vec::new();
+    };
+    let Ok(service) = Service::new(settings, None) else { return Vec::new() };
+    runtime.block_on(async {
+        let mut lines = Vec::new();
+        let until = tokio::time::Instant::now() + START_LIMIT;
+        for task in service.settings.tasks.iter().filter(|task| task.when == When::Check) {
+            let looked = tokio::time::timeout_at(until, task.run(service.world().clone())).await;
+            if let Ok(Err(why)) = looked {
+                lines.push(format!("{}: {why}", task.plugin));
+            }
+        }
+        lines
+    })
+}
+
 /// Does the tasks of each hour until the daemon ends.
 pub async fn run(shared: Arc<Shared>) {
     tokio::select! {

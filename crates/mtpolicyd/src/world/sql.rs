@@ -12,11 +12,13 @@ mod number;
 mod placeholders;
 mod postgres;
 mod queue;
+mod rights;
 mod server;
 mod sqlite;
 mod tables;
 
 pub use placeholders::count_parameters;
+pub use rights::{Needs, Right};
 
 use super::backend::{BackendError, Breaker, Failure, Secret, call_deadline};
 use dsn::Source;
@@ -224,8 +226,8 @@ impl Sql {
         }
     }
 
-    /// Asks a query, outside any transaction. It sees whatever was acknowledged before. It may be asked twice,
-    /// when a connection that was kept turns out to be dead.
+    /// Asks a query, outside any transaction. It sees whatever was acknowledged before. It may be asked
+    /// twice, when a connection that was kept turns out to be dead.
     pub async fn query(&self, query: Statement, deadline: Instant) -> Result<Vec<Row>, BackendError> {
         if let Engine::Sqlite(sqlite) = &self.engine {
             let deadline = call_deadline(deadline, self.timeout);

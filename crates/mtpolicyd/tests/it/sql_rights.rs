@@ -2,13 +2,14 @@
 //!
 //! Knows: configurations, MariaDB, PostgreSQL, files of SQLite. Must not know: how rights are found out.
 
-use crate::support::daemon::{Daemon, Site};
+use crate::support::daemon::{Daemon, PROGRAM, Site, errors_of, run};
 use crate::support::database::Database;
 use crate::support::servers::{mariadb, postgres};
 use crate::support::{eventually, is_root_or_leaves_out};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Output};
 
 const COUNTING: &str = "\
 <Plugin quota>
@@ -55,6 +56,11 @@ fn site(dsn: &str, user: &str, chain: &str) -> Site {
     site
 }
 
+/// What `check` says of a configuration.
+fn checked(place: &Site, options: &[&str]) -> Output {
+    run(Command::new(PROGRAM).arg("check").arg(place.config()).args(options), b"")
+}
+
 fn daemon(dsn: &str, user: &str, chain: &str) -> Daemon {
     site(dsn, user, chain).start()
 }
@@ -86,6 +92,13 @@ fn fewer_rights_are_enough(dsn: &str, name: &str, grant: impl Fn(&str)) {
     let mut fourth = daemon(dsn, "few", COUNTING);
     assert_eq!(fourth.ask(OF_BOB).action(), "defer too many", "{}", fourth.log());
     fourth.terminate();
+    fourth.logged("acct: connection db: table acct_sasl_username can't be used as it has to be");
+    fourth.logged("an administrator may run: GRANT INSERT, UPDATE ON");
+    let place = site(dsn, "few", COUNTING);
+    let said = errors_of(&checked(&place, &["--strict"]));
+    assert!(said.contains("acct: connection db: table acct_sasl_username can't be used"), "{said}");
+    assert!(said.contains("GRANT INSERT, DELETE ON"), "{said}");
+    assert_eq!(said.matches("quota: connection db: table acct_sasl_username").count(), 0, "{said}");
     fourth.logged("no message can have a place reserved");
 }
 
@@ -121,7 +134,12 @@ fn a_table_that_may_not_be_made_is_told_with_its_statement() {
     let server = postgres::start();
     let dsn = postgres::dsn(&server);
     Database::new(&dsn, postgres::NAME).run("CREATE ROLE few LOGIN PASSWORD 'few'", vec![]);
-    let mut daemon = daemon(&dsn, "few", COUNTING);
+    let place = site(&dsn, "few", COUNTING);
+    let said = errors_of(&checked(&place, &[]));
+    let wanted = "quota: connection db: table acct_sasl_username is missing (the user may not make one); an \
+                  administrator may run: CREATE TABLE IF NOT EXISTS \"acct_sasl_username\"";
+    assert!(said.contains(wanted), "{said}");
+    let mut daemon = place.start();
     daemon.terminate();
     let line = daemon.logged("table acct_sasl_username is missing");
     assert!(
@@ -158,7 +176,8 @@ fn a_file_of_sqlite_that_may_only_be_read_is_read() {
             "port = \"127.0.0.1:$PORT\"\nuser = nobody\ngroup = nogroup\n<Connection db>\nmodule = Sql\n\
              dsn = \"dbi:SQLite:dbname={}\"\n</Connection>\n<VirtualHost $PORT>\nname = v\n\
              <Plugin u>\nmodule = SqlUserConfig\n</Plugin>\n<Plugin c>\nmodule = Condition\n\
-             key = \"session:x\"\nre_match = \"^[yz]\"\naction = \"reject has settings\"\n</Plugin>\n</VirtualHost>\n",
+             key = \"session:x\"\nre_match = \"^[yz]\"\naction = \"reject has settings\"\n</Plugin>\n\
+             </VirtualHost>\n",
             file.display()
         ));
         let daemon = site.start();

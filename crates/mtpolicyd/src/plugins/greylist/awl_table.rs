@@ -3,7 +3,7 @@
 //! Knows: SQL. Must not know: when something is counted.
 
 use crate::world::backend::BackendError;
-use crate::world::sql::{Dialect, Param, Sql, Statement, Work};
+use crate::world::sql::{Dialect, Needs, Param, Right, Sql, Statement, Work};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,8 +124,7 @@ impl AwlTable {
     /// Makes the table if it is missing, and its unique index where the original has made none.
     pub async fn prepare(&self, deadline: Instant) -> Result<(), BackendError> {
         if !self.has_index(deadline).await? {
-            let create = Statement { sql: self.creation().into(), params: Vec::new() };
-            self.sql.make_table(&self.name, vec![create], &self.lock(), deadline).await?;
+            self.sql.make_table(&self.name, vec![self.create()], &self.lock(), deadline).await?;
         }
         if !self.has_index(deadline).await? {
             self.add_index(deadline).await?;
@@ -140,6 +139,21 @@ impl AwlTable {
         let work = Work { statements, lock: Some(self.lock()), durable: true };
         let outputs = self.sql.run(work, deadline).await?;
         Ok(outputs.iter().map(|output| output.affected).collect())
+    }
+
+    /// The database.
+    pub fn sql(&self) -> &Arc<Sql> {
+        &self.sql
+    }
+
+    /// What is needed of the table.
+    pub fn needs(&self) -> Needs {
+        let (table, rights) = (self.name.clone(), Right::ALL.to_vec());
+        Needs { table, column: "last_seen", rights, create: vec![self.create()], only_if: None }
+    }
+
+    fn create(&self) -> Statement {
+        Statement { sql: self.creation().into(), params: Vec::new() }
     }
 
     fn lock(&self) -> String {

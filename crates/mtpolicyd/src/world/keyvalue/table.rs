@@ -13,7 +13,7 @@ use super::keys::stand_in;
 use super::{Lock, Locked, parse_number};
 use crate::world::backend::{BackendError, Failure, call_deadline};
 use crate::world::clock::Clock;
-use crate::world::sql::{Output, Param, Sql, Statement, Work};
+use crate::world::sql::{Needs, Output, Param, Right, Sql, Statement, Work};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -41,6 +41,22 @@ impl SqlTable {
     pub fn new(sql: Arc<Sql>) -> SqlTable {
         let statements = Statements::new(sql.dialect(), EXPIRED_PER_WORK);
         SqlTable { sql, statements }
+    }
+
+    /// The database.
+    pub fn sql(&self) -> &Arc<Sql> {
+        &self.sql
+    }
+
+    /// What is needed of the table.
+    pub fn needs(&self) -> Needs {
+        let (table, rights) = (statements::TABLE.to_owned(), Right::ALL.to_vec());
+        Needs { table, column: "name", rights, create: self.creation(), only_if: None }
+    }
+
+    fn creation(&self) -> Vec<Statement> {
+        let statements = self.statements.create.iter();
+        statements.map(|sql| Statement { sql: sql.clone(), params: Vec::new() }).collect()
     }
 
     /// Removes what has expired: how much.
@@ -185,11 +201,8 @@ impl SqlTable {
     }
 
     async fn create(&self, deadline: Instant) -> Result<(), BackendError> {
-        let statements = self.statements.create.iter();
-        let statements: Vec<_> =
-            statements.map(|sql| Statement { sql: sql.clone(), params: Vec::new() }).collect();
         // PostgreSQL refuses to make a table twice at the same time.
-        self.sql.make_table(statements::TABLE, statements, statements::TABLE, deadline).await
+        self.sql.make_table(statements::TABLE, self.creation(), statements::TABLE, deadline).await
     }
 
     fn value(&self, bytes: &[u8]) -> Result<Param, BackendError> {

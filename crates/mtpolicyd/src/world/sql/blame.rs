@@ -1,4 +1,4 @@
-//! Whether a database refuses a statement because of a value in it: then the same statement works with others.
+//! Whether a database refuses a statement because of a value in it: then it works with other values.
 //!
 //! A server rarely says so by the code alone: a broken row of a table gives the same error as a broken value.
 //! So the value is to blame if the message quotes it, or if it holds what ordinary values do not.

@@ -177,8 +177,8 @@ impl Driver for MySql {
     }
 }
 
-/// Without a user, the one that the process runs as, as the client library has it. That is known only now: the
-/// configuration was read by root.
+/// Without a user, the one that the process runs as, as the client library has it. That is known only now:
+/// the configuration was read by root.
 fn as_ourselves(options: &Opts) -> Opts {
     if options.user().is_some() {
         return options.clone();
