@@ -27,21 +27,34 @@ impl<'a> Files<'a> {
         Files { limits, folder, read: HashSet::new(), bytes_left }
     }
 
-    /// Where an include line's file is: as named (so, from the working folder), or next to the main file.
-    pub(crate) fn find(&self, name: &str) -> Result<PathBuf, Refusal> {
-        let fallback = self.folder.join(name);
-        let candidates = [Path::new(name), &fallback];
-        if let Some(found) = candidates.into_iter().find(|path| path.exists()) {
-            return Ok(found.to_owned());
+    /// Where the file of an include line is: next to the file that has the line, so that it does not matter
+    /// from where the program is started; or, as in the original, in the working folder or next to the main
+    /// file.
+    pub(crate) fn find(&self, name: &str, includer: &Path) -> Result<PathBuf, Refusal> {
+        let beside = includer.parent().unwrap_or(Path::new("")).join(name);
+        let candidates = [beside, PathBuf::from(name), self.folder.join(name)];
+        if let Some(found) = candidates.iter().find(|path| path.exists()) {
+            return Ok(found.clone());
         }
-        let help = if name.starts_with(['"', '\'']) {
-            "write the name without quotes, they count as a part of it".to_owned()
-        } else if candidates[0] == candidates[1] {
-            "create it, or remove the line".to_owned()
-        } else {
-            format!("it is looked for in the working folder and as `{}`", fallback.display())
+        if name.starts_with(['"', '\'']) {
+            let help = "write the name without quotes, they count as a part of it".to_owned();
+            return Err((format!("the included file `{name}` does not exist"), Some(help)));
+        }
+        let mut looked: Vec<_> = candidates
+            .iter()
+            .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+            .collect();
+        let mut seen = HashSet::new();
+        looked.retain(|path| seen.insert(path.clone()));
+        let shown: Vec<_> = looked.iter().map(|path| format!("`{}`", path.display())).collect();
+        let message = format!("the included file {} does not exist", shown[0]);
+        let help = match &shown[1..] {
+            [] => "create it, or remove the line".to_owned(),
+            others => {
+                format!("create it, or remove the line; it was looked for as {} too", others.join(", "))
+            }
         };
-        Err((format!("the included file `{name}` does not exist"), Some(help)))
+        Err((message, Some(help)))
     }
 
     /// Marks a file as read; `false` if it was read before.

@@ -33,7 +33,8 @@
 //! * `#` begins a comment wherever it stands, in quotes too, unless a backslash precedes it. `/* ... */` is
 //!   a comment inside a line, or over several lines if it begins one.
 //! * A single backslash at the very end joins the next line. `key = <<MARK` takes the lines up to `MARK`.
-//! * Included files are looked for in the working folder, then in that of the main file; each is read once.
+//! * Included files are looked for next to the file that includes them, then in the working folder and next
+//!   to the main file; each is read once.
 //! * A byte that is not part of valid UTF-8 is read as Latin-1. A byte order mark is ignored.
 //!
 //! Where this surprises people, a warning says so. All mistakes of a file come out of one reading, and all
@@ -43,8 +44,8 @@
 //! # Where it differs from the original
 //! Only where the original can't be meant: `<Kind/>` is an empty block also before a comment, a blank or a
 //! carriage return, and another line may end in `/>`. `<<` without a mark begins no here-document. The blank
-//! in `<<include FILE >>` is no part of the name, and a file next to the main file is found also if the main
-//! file was named by a relative path. Files with NUL bytes are refused.
+//! in `<<include FILE >>` is no part of the name, and a file next to the one that includes it is found first,
+//! so that the same files are read wherever the program is started. Files with NUL bytes are refused.
 
 mod diagnostic;
 mod files;

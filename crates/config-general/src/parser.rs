@@ -290,7 +290,8 @@ impl<'a> Parser<'a> {
             refuse(&mut self.notes, ("this include line names no file".to_owned(), help));
             return Flow::Continue(());
         };
-        let path = match self.files.find(name) {
+        let includer = self.sources.get(span.source).path.clone();
+        let path = match self.files.find(name, &includer) {
             Ok(path) => path,
             Err(refusal) => {
                 refuse(&mut self.notes, refusal);

@@ -89,7 +89,8 @@ fn what_cannot_be_included() {
     ]);
     let failure = loaded.expect_err("four mistakes").to_string();
     for part in [
-        "main.conf:1:1: error: the included file `none.inc` does not exist",
+        "main.conf:1:1: error: the included file `/",
+        "/none.inc` does not exist",
         "main.conf:2:1: error: `",
         "is a directory",
         "main.conf:3:1: error: the included file `\"x.inc\"` does not exist",
@@ -176,6 +177,8 @@ fn hostile_lines_stay_cheap() {
 #[test]
 fn all_mistakes_come_out_of_one_run() {
     let failure = errors("</x>\n<Plugin a>\nPlugin = 1\n<<include nope>>\n<Plugin b>\n</Plugin>\n");
+    let here = std::env::current_dir().unwrap().display().to_string();
+    let failure = failure.replace(&format!("{here}/"), "");
     let places: Vec<_> = failure.lines().filter(|line| line.starts_with("t:")).collect();
     assert_eq!(
         places,

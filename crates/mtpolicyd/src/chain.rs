@@ -2,6 +2,7 @@
 //!
 //! Knows: what a plugin is. Must not know: any plugin.
 
+use crate::log::Stopwatch;
 use crate::options::{Options, Report, Section, options};
 use crate::plugin::{
     BadRequest, Cx, Error, Kind, Link, OnBadRequest, OnError, Setup, Surroundings, Turn, Undecided, Verdict,
@@ -136,7 +137,9 @@ impl Chain {
             // block may have it only for what those before it have seen, and what the block comes to depends
             // on all of them.
             cx.session.set_depends(if is_nested { seen } else { around });
+            let stopwatch = Stopwatch::start(&step.name, cx.turn.depth().saturating_sub(1));
             let verdict = step.plugin.run(cx).await;
+            stopwatch.stop();
             seen = seen.max(cx.session.depends());
             cx.session.set_depends(seen);
             match verdict {
@@ -208,7 +211,11 @@ impl Step {
             Chain::from_section(&mut section, inside);
         }
         let name = section.name().into();
-        section.finish();
+        if plugin.is_some() {
+            section.finish();
+        } else {
+            section.finish_after_mistake();
+        }
         Some(Step { name, on_error, on_bad_request, lookahead, plugin: plugin? })
     }
 

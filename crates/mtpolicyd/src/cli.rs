@@ -3,7 +3,7 @@
 //! Knows: options, settings, the manual, the server. Must not know: how any of them works.
 
 use crate::manual::{self, Format};
-use crate::server::{self, Mode, ServeOptions};
+use crate::server::{self, Mode, ServeOptions, process};
 use crate::settings::Settings;
 use crate::upkeep;
 use crate::value::nearest;
@@ -62,7 +62,11 @@ pub fn command() -> Command {
                         .long("strict")
                         .action(ArgAction::SetTrue)
                         .help("Take warnings for mistakes, so that an unknown option is one"),
-                ),
+                )
+                .arg(Arg::new("as").long("as").value_name("USER").help(
+                    "Look whether this user can read and write the files; without it, the `user` of the \
+                     file. Only root can look for another user",
+                )),
         )
         .subcommand(
             Command::new("manual")
@@ -87,7 +91,10 @@ pub fn man_page() -> String {
 pub fn run() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
-        Some(("check", matches)) => check(config(matches), matches.get_flag("strict")),
+        Some(("check", matches)) => {
+            let user = matches.get_one::<String>("as").map(String::as_str);
+            check(config(matches), matches.get_flag("strict"), user)
+        }
         Some(("manual", matches)) => print_manual(matches),
         _ if matches.get_flag("dump_vhosts") => dump(config(&matches)),
         _ => match matches.get_one::<String>("cron") {
@@ -104,6 +111,15 @@ fn config(matches: &ArgMatches) -> &Path {
 fn serve(matches: &ArgMatches) -> ExitCode {
     let mode = if matches.get_flag("foreground") { Mode::Foreground } else { Mode::Background };
     let log_level = log_level(matches);
+    if mode == Mode::Background && !process::is_in_background() {
+        return match process::start_in_background() {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => {
+                say(&format!("mtpolicyd: {error}\n"));
+                ExitCode::from(REFUSED)
+            }
+        };
+    }
     match server::serve(&ServeOptions { config: config(matches).to_owned(), mode, log_level }) {
         Ok(()) => DONE,
         Err(error) => {
@@ -131,31 +147,35 @@ fn dump(path: &Path) -> ExitCode {
     }
 }
 
-fn check(path: &Path, strict: bool) -> ExitCode {
-    let (messages, refused) = match Settings::load(path, None) {
-        Ok((settings, messages)) => {
-            let unknown = server::check_names(&settings).err();
-            if let Some(error) = &unknown {
-                say(&format!("{}: {error}\n", path.display()));
-            }
-            if let Some(note) = settings.globals.as_root() {
-                say(&format!("notice: {note}\n\n"));
-            }
-            let denied = server::look(settings);
-            for line in &denied {
-                say(&format!("{}: warning: {line}\n", path.display()));
-            }
-            let has_warnings = messages.has_warnings() || !denied.is_empty();
-            let refused = unknown.is_some() || strict && has_warnings;
-            (messages, refused)
+fn check(path: &Path, strict: bool, user: Option<&str>) -> ExitCode {
+    let (settings, messages) = match Settings::load(path, None) {
+        Ok(loaded) => loaded,
+        Err(messages) => {
+            say(&messages.to_string());
+            return ExitCode::from(REFUSED);
         }
-        Err(messages) => (messages, true),
     };
+    let unknown = server::check_names(&settings).err();
+    if let Some(error) = &unknown {
+        say(&format!("{}: {error}\n", path.display()));
+    }
     say(&messages.to_string());
-    if refused {
+    let troubles = match server::access(path, &settings, &messages, user) {
+        Ok(troubles) => troubles,
+        Err(error) => {
+            say(&format!("{}: {error}\n", path.display()));
+            return ExitCode::from(REFUSED);
+        }
+    };
+    let note = settings.globals.as_root().filter(|_| user.is_none());
+    let denied = server::look(settings);
+    troubles.iter().chain(&denied).for_each(|trouble| say(&format!("warning: {trouble}\n\n")));
+    let has_warnings = messages.has_warnings() || !troubles.is_empty() || !denied.is_empty();
+    if unknown.is_some() || strict && has_warnings {
         return ExitCode::from(REFUSED);
     }
-    print(&format!("{}: the configuration can be used\n", path.display()))
+    let note = note.map(|note| format!("notice: {note}\n")).unwrap_or_default();
+    print(&format!("{note}{}: the configuration can be used\n", path.display()))
 }
 
 /// Does the tasks of some periods. What goes wrong is written to the standard error, which cron mails.
@@ -163,7 +183,7 @@ fn cron(matches: &ArgMatches, tasks: &str) -> ExitCode {
     /// Errors and warnings.
     const QUIET: u8 = 1;
     let (periods, unknown) = upkeep::parse_periods(tasks);
-    for task in unknown {
+    for task in &unknown {
         let known = upkeep::PERIODS.map(|period| period.to_string());
         let hint = nearest(task, known.iter().map(String::as_str));
         let hint = hint.map(|period| format!("; did you mean `{period}`?")).unwrap_or_default();
@@ -171,7 +191,7 @@ fn cron(matches: &ArgMatches, tasks: &str) -> ExitCode {
     }
     let level = log_level(matches).unwrap_or(QUIET);
     match server::run_tasks(config(matches), &periods, level) {
-        Ok(0) => DONE,
+        Ok(0) if unknown.is_empty() => DONE,
         Ok(_) => ExitCode::from(REFUSED),
         Err(error) => {
             say(&format!("mtpolicyd: {error}\n"));

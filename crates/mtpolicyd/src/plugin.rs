@@ -332,6 +332,11 @@ impl Turn {
         self.step
     }
 
+    /// How deep inside other plugins it is: 1 for the outermost chain.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// What failing does to the request, as the innermost plugin says; `None` before the first.
     pub fn on_error(&self) -> Option<OnError> {
         self.on_error
@@ -394,7 +399,7 @@ pub struct Notes {
 impl Notes {
     /// Notes what was found. Where the level is off it costs a compare.
     pub fn note(&self, finding: impl Display) {
-        let plugin = &self.plugin;
+        let plugin = Labelled(&self.plugin);
         match self.level {
             ..=0 => tracing::error!("{plugin}: {finding}"),
             1 => tracing::warn!("{plugin}: {finding}"),
@@ -402,6 +407,16 @@ impl Notes {
             3 => tracing::debug!("{plugin}: {finding}"),
             4.. => tracing::trace!("{plugin}: {finding}"),
         }
+    }
+}
+
+/// A plugin's name behind that of the request.
+struct Labelled<'a>(&'a str);
+
+impl Display for Labelled<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        crate::log::write_label(f)?;
+        f.write_str(self.0)
     }
 }
 

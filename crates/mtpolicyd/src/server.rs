@@ -2,6 +2,7 @@
 //!
 //! Knows: settings, the process, listeners. Must not know: requests, plugins.
 
+mod access;
 mod conversation;
 mod listener;
 mod listeners;
@@ -19,6 +20,7 @@ use crate::log::{self, Destination, LogError, LogHandle, LogSettings, OpenLog};
 use crate::settings::{Globals, LogFormat, Messages, Settings, Severity};
 use crate::value::Switch;
 use crate::world::dns::MAX_IN_FLIGHT;
+pub use access::access;
 pub use scheduler::{look, run_tasks};
 
 use arc_swap::ArcSwap;
@@ -127,7 +129,6 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     }
     let in_background = background.is_some();
     let stays_root = Uid::effective().is_root();
-    background.map_or(Ok(()), Background::enter)?;
     let log = log.start()?;
     if in_background {
         log_messages(&messages);
@@ -138,7 +139,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     if let Some(note) = service.settings.globals.as_root().filter(|_| stays_root) {
         tracing::warn!("{note}");
     }
-    let started = Started { options, identity, open_files, sockets, log: &log };
+    let started = Started { options, identity, open_files, sockets, log: &log, background };
     let served = pid_file.as_mut().map_or(Ok(()), PidFile::record).map_err(StartError::from);
     let served = served.and_then(|()| started.run(service));
     if let Err(error) = &served {
@@ -210,8 +211,8 @@ fn log_settings(globals: &Globals, options: &ServeOptions, destination: Destinat
     LogSettings { level, internals: globals.log_internals == Switch::On, destination, format }
 }
 
-/// Opens the log file while the process may still be root. Where another user could have put something else in
-/// its place, it is opened with the rights of the daemon's user.
+/// Opens the log file while the process may still be root. Where another user could have put something else
+/// in its place, it is opened with the rights of the daemon's user.
 fn open_log_file(path: &Path, identity: &Identity) -> std::io::Result<File> {
     let (user, group) = (identity.user, identity.groups.first().copied());
     if !Uid::effective().is_root() || user.is_none() {
@@ -230,6 +231,7 @@ struct Started<'a> {
     open_files: u64,
     sockets: Vec<BoundSocket>,
     log: &'a LogHandle,
+    background: Option<Background>,
 }
 
 impl Started<'_> {
@@ -254,7 +256,7 @@ impl Started<'_> {
             places: Places::new(places),
         });
         let daemon = Daemon { options: self.options, identity: self.identity, log: self.log, shared };
-        runtime.block_on(daemon.run(self.sockets))?;
+        runtime.block_on(daemon.run(self.sockets, self.background))?;
         // What is left are lookups whose answers nobody waits for any more.
         runtime.shutdown_background();
         Ok(())
@@ -281,7 +283,7 @@ struct Daemon<'a> {
 }
 
 impl Daemon<'_> {
-    async fn run(&self, sockets: Vec<BoundSocket>) -> Result<(), StartError> {
+    async fn run(&self, sockets: Vec<BoundSocket>, background: Option<Background>) -> Result<(), StartError> {
         let mut signals = Signals::new()?;
         process::release_signals()?;
         let mut listeners = Listeners::default();
@@ -290,6 +292,7 @@ impl Daemon<'_> {
         let ports = sockets.into_iter().map(TryInto::try_into);
         listeners.start(ports.collect::<std::io::Result<_>>()?, &self.shared);
         tokio::spawn(scheduler::run(self.shared.clone()));
+        background.as_ref().map_or(Ok(()), Background::ready)?;
         tracing::info!("mtpolicyd {} listens on {}", env!("CARGO_PKG_VERSION"), listeners.names());
         let mut reload = Reload::default();
         loop {

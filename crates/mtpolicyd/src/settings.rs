@@ -4,12 +4,14 @@
 
 mod globals;
 mod hosts;
+mod paths;
 mod render;
 mod secrets;
 mod sessions;
 
 pub use globals::{DnsOptions, Globals, LogFormat};
 pub use hosts::{HostOptions, VirtualHost};
+pub use paths::{Access, NamedPath};
 pub use render::{Messages, Severity};
 pub use sessions::option_specs as session_option_specs;
 
@@ -45,6 +47,8 @@ pub struct Settings {
     pub tasks: Vec<Task>,
     /// What plugins have found out.
     pub kept: Vec<Keepsake>,
+    /// Files that are opened later.
+    pub paths: Vec<NamedPath>,
 }
 
 /// Where sessions are kept.
@@ -104,7 +108,10 @@ impl Settings {
         let document = config_general::load(path, &Limits::default())
             .map_err(|failure| Messages::new(failure.sources, failure.diagnostics, &Secrecy::default()))?;
         let report = Report::default();
-        let settings = Settings::from_root(&document.root, earlier, &report);
+        let mut settings = Settings::from_root(&document.root, earlier, &report);
+        if let Some(settings) = &mut settings {
+            settings.paths = paths::named(&document.root, &settings.addresses, &document.sources);
+        }
         let hidden = secrets::check(&document.root, &document.sources, &report);
         let secrecy = Secrecy { root: Some(&document.root), hidden };
         let also = also(&document.root, &secrecy);
@@ -152,6 +159,7 @@ impl Settings {
             connections: connections.whole()?,
             tasks: tasks.into_list(),
             kept: kept.into_list(),
+            paths: Vec::new(),
         })
     }
 

@@ -265,6 +265,11 @@ impl fmt::Display for Failure {
                 write!(f, "the input ended before the empty line that closes a question")
             }
             Failure::Open { place, error } => write!(f, "can't connect to {place}: {error}"),
+            Failure::Ask(error) if error.is_hang_up() => write!(
+                f,
+                "{error}: mtpolicyd does so if a plugin fails whose `on_error` is `close`, if it can't read \
+                 the question, and while it ends; its log says which"
+            ),
             Failure::Ask(error) => write!(f, "{error}"),
             Failure::TimedOut => write!(f, "no answer within {} seconds", PATIENCE.as_secs()),
             Failure::Io(error) => write!(f, "standard input or output: {error}"),

@@ -74,7 +74,8 @@ impl Folder {
         Ok(Folder { fd, owner: found.st_uid, standing, path })
     }
 
-    /// Whether root may follow a link of this owner in it; in `/tmp` as the kernel does (`protected_symlinks`).
+    /// Whether root may follow a link of this owner in it; in `/tmp` as the kernel has it
+    /// (`protected_symlinks`).
     fn is_trusted(&self, owner: u32) -> bool {
         match self.standing {
             Standing::Root => true,

@@ -108,6 +108,11 @@ impl<'a> Escaper<'a> {
         }
     }
 
+    /// Appends a byte as an escape although it is harmless.
+    pub(super) fn push_hex(&mut self, byte: u8) {
+        self.hex(&[byte]);
+    }
+
     fn hex(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;

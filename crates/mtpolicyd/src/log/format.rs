@@ -135,10 +135,26 @@ impl Visit for Text<'_> {
     }
 }
 
-/// `NAME: instance=I, type=T, t=12ms, plugin=P, result=R`
+/// `NAME: instance=I, type=T, t=12ms, plugin=P, result=R, client=C, ...`
 struct RequestText<'a> {
     line: &'a mut String,
     separator: &'static str,
+}
+
+impl RequestText<'_> {
+    /// In quotes, so that an address like `"a, recipient=b"@c` is no field of its own.
+    fn quoted(&mut self, value: &[u8]) {
+        self.line.push('"');
+        let mut escaper = Escaper::new(self.line, MAX_VALUE).values();
+        for (n, piece) in value.split(|byte| *byte == b'"').enumerate() {
+            if n > 0 {
+                escaper.push_hex(b'"');
+            }
+            escaper.push(piece);
+        }
+        drop(escaper);
+        self.line.push('"');
+    }
 }
 
 impl Visit for RequestText<'_> {
@@ -155,8 +171,14 @@ impl Visit for RequestText<'_> {
         self.separator = ", ";
         self.line.push_str(field.name());
         self.line.push('=');
-        let limit = if field.name() == "result" { MAX_TEXT } else { MAX_VALUE };
-        Escaper::new(self.line, limit).values().push(value);
+        match field.name() {
+            "result" => Escaper::new(self.line, MAX_TEXT).values().push(value),
+            "sender" if value.is_empty() => self.line.push_str("<>"),
+            "sender" | "recipient" | "login" if value.iter().any(|byte| b" ,\"".contains(byte)) => {
+                self.quoted(value);
+            }
+            _ => Escaper::new(self.line, MAX_VALUE).values().push(value),
+        }
     }
     fn record_f64(&mut self, _: &Field, milliseconds: f64) {
         let _ = write!(self.line, "{}t={}ms", self.separator, milliseconds.floor());

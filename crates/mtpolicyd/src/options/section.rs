@@ -242,6 +242,26 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The value of an option that is given, and where it stands.
+    pub fn given(&self, option: &str) -> Option<(&'a str, Span)> {
+        let entry = self.block.entries().find(|entry| entry.key == option)?;
+        Some((entry.value.as_deref()?, entry.key_span))
+    }
+
+    /// The same as `finish` after a mistake that kept the blocks inside from being looked at: nothing is said
+    /// of them.
+    pub fn finish_after_mistake(mut self) {
+        for (item, taken) in self.block.items.iter().zip(&mut self.taken) {
+            if let Item::Block(block) = item
+                && !*taken
+            {
+                self.report.hide_all(block);
+                *taken = true;
+            }
+        }
+        self.finish();
+    }
+
     /// Warns of everything that nobody took: the original ignores it silently.
     pub fn finish(self) {
         let mut unknown = BTreeSet::new();

@@ -57,7 +57,7 @@ async fn free_place(shared: &Shared, complaints: &Complaints) -> Option<Place> {
     }
     if complaints.is_due() {
         tracing::error!(
-            "all {} connections are in use (max_connections); for each new one the longest idle one is closed",
+            "all {} connections are in use (max_connections); for a new one the longest idle one is closed",
             shared.places.most()
         );
     }

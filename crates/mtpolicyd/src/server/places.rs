@@ -149,7 +149,7 @@ impl Place {
     }
 
     /// Tells how large the buffer is. If all together are too large, the connections that have waited longest
-    /// for the rest of a large request have to go; `false` if this is one of them, or if nobody waits but this.
+    /// for the rest of a large request have to go; `false` if this is one of them, or if no other waits.
     pub fn holds(&mut self, bytes: usize) -> bool {
         let counted = if bytes > SMALL_BUFFER { bytes } else { 0 };
         if counted == self.seat.bytes.load(Ordering::Relaxed) {

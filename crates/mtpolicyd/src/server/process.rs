@@ -12,9 +12,11 @@ use nix::unistd;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// What a command line shows that is one of a mtpolicyd, this one or the original.
 const PROGRAM: &str = "mtpolicyd";
@@ -43,32 +45,61 @@ impl fmt::Display for ProcessError {
 
 impl std::error::Error for ProcessError {}
 
-/// What the step into the background needs, opened while `/dev` is in reach: `chroot` may come between.
+/// Names, in the environment of the daemon in the background, the process that has started it.
+const STARTER: &str = "MTPOLICYD_STARTER";
+
+/// What the daemon in the background needs at the end of its start, opened while `/dev` is in reach: `chroot`
+/// may come between.
 #[derive(Debug)]
 pub struct Background {
     null: File,
 }
 
+/// Runs this program once more, as the daemon in the background, and waits until that is ready: its exit code
+/// if it ends before, else 0. So its port is open and its pid file complete when the command that started it
+/// returns, and every mistake of the start reaches the terminal.
+pub fn start_in_background() -> Result<u8, ProcessError> {
+    let failed =
+        |error: io::Error| ProcessError::new(format!("cannot start the daemon in the background: {error}"));
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    command.args(arguments).env(STARTER, std::process::id().to_string());
+    let mut daemon = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let mut ready = [0];
+    let said = daemon.stdout.take().map_or(Ok(0), |mut output| output.read(&mut ready)).map_err(failed)?;
+    if said > 0 {
+        return Ok(0);
+    }
+    let status = daemon.wait().map_err(failed)?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// Whether this process is the one in the background.
+pub fn is_in_background() -> bool {
+    std::env::var_os(STARTER).is_some()
+}
+
 impl Background {
-    /// Opens `/dev/null`.
+    /// Leaves the session of the terminal, and opens `/dev/null`.
     pub fn prepare() -> Result<Background, ProcessError> {
+        // It fails for the first process of a session, which is what is wanted.
+        let _ = unistd::setsid();
         let null = OpenOptions::new().read(true).write(true).open("/dev/null");
         let null = null.map_err(|error| ProcessError::new(format!("cannot open /dev/null: {error}")))?;
         Ok(Background { null })
     }
 
-    /// Goes on in a child of a session of its own, with the standard streams at `/dev/null`; the parent ends
-    /// with 0.
-    ///
-    /// So everything that can fail has to be done before. The working directory stays, since paths of the
-    /// configuration may be relative to it. Threads do not come along: the log's and the runtime's are
-    /// started afterwards.
-    pub fn enter(self) -> Result<(), ProcessError> {
-        let failed = |error: nix::errno::Errno| {
-            ProcessError::new(format!("cannot go into the background: {}", error.desc()))
-        };
-        let (keep_directory, keep_streams) = (true, true);
-        unistd::daemon(keep_directory, keep_streams).map_err(failed)?;
+    /// Tells the starter that it may end, and lets go of its terminal. The working directory stays, since
+    /// paths of the configuration may be relative to it.
+    pub fn ready(&self) -> Result<(), ProcessError> {
+        let failed =
+            |error: Errno| ProcessError::new(format!("cannot go into the background: {}", error.desc()));
+        // If the starter was killed meanwhile, nobody waits.
+        let mut output = io::stdout();
+        let _ = output.write_all(b"\n").and_then(|()| output.flush());
         unistd::dup2_stdin(&self.null).map_err(failed)?;
         unistd::dup2_stdout(&self.null).map_err(failed)?;
         unistd::dup2_stderr(&self.null).map_err(failed)
@@ -84,8 +115,8 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Makes the file, still empty. It belongs to who starts the daemon: what an init script run by root reads
-    /// from it and ends must not be the choice of the daemon's user.
+    /// Makes the file, still empty. It belongs to who starts the daemon: which process an init script that
+    /// root runs will end must not be the choice of the daemon's user.
     ///
     /// One that names a running mtpolicyd is an error; one left behind by a daemon that is gone is replaced,
     /// also when another program has its number now. A file that holds something else is an error, and stays.
@@ -114,7 +145,7 @@ impl PidFile {
         Ok(PidFile { path: std::path::absolute(path).map_err(failed)?, file })
     }
 
-    /// Writes the id of this process: the one in the background.
+    /// Writes the id of this process.
     pub fn record(&mut self) -> Result<(), ProcessError> {
         let id = format!("{}\n", std::process::id());
         let written = self.file.set_len(0).and_then(|()| self.file.write_all_at(id.as_bytes(), 0));

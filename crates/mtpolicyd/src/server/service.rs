@@ -4,7 +4,7 @@
 
 use crate::chain::{DEFERRED, Outcome};
 use crate::counters::Reservations;
-use crate::log::{self, RequestRecord};
+use crate::log::{self, Envelope, RequestRecord};
 use crate::matching::Matching;
 use crate::plugin::{Cx, Deadline, Error, OnError, Turn, Undecided};
 use crate::session::cache::{Lease, OpenError, SessionCache, SharedSessions};
@@ -96,7 +96,9 @@ impl Service {
         let instance = request.get("instance").unwrap_or_default();
         let host = self.settings.host(key, request.get("policy_context"));
         let decision = match host {
-            Some(host) => self.decide(host, request, instance, begun).await,
+            Some(host) => {
+                log::within(&host.name, instance, self.decide(host, request, instance, begun)).await
+            }
             None => {
                 tracing::error!("no VirtualHost answers on port {key} any more; the connection is closed");
                 Decision::by_nobody(None)
@@ -110,8 +112,20 @@ impl Service {
             elapsed: start.elapsed(),
             plugin: decision.plugin.as_deref(),
             result: decision.result(),
+            envelope: self.envelope(request),
         });
         decision.answer(host)
+    }
+
+    fn envelope<'a>(&self, request: &'a Request) -> Envelope<'a> {
+        Envelope {
+            client: request.get("client_address"),
+            sender: request.get("sender"),
+            recipient: request.get("recipient"),
+            login: request.get("sasl_username"),
+            queue_id: request.get("queue_id"),
+            addresses: self.settings.globals.log_addresses,
+        }
     }
 
     async fn decide(

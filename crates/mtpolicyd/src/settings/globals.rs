@@ -3,11 +3,12 @@
 //! Knows: the names and defaults of the original. Must not know: plugins.
 
 use crate::address::{AddressError, AddressOption, ListenAddress};
-use crate::log::MAX_LEVEL;
+use crate::log::{LogAddresses, MAX_LEVEL};
 use crate::options::{Options, Section, options};
 use crate::plugin::{OnBadRequest, OnError, Surroundings};
 use crate::value::{Count, Limit, Seconds, Span, Switch, Truth, Value, words};
 use crate::world::dns::{DEFAULT_CACHE_SIZE, DnsSettings};
+use config_general::Entry;
 use std::net::{IpAddr, SocketAddr};
 
 options! {
@@ -27,11 +28,14 @@ options! {
         /// Where to write the process id.
         pid_file: Option<String>,
         /// How much is logged: 0 errors, 1 warnings and a line for each request, 2 notices, 3 information, 4
-        /// what the plugins find.
+        /// what the plugins find, and how long each of them took.
         log_level: LogLevel = LogLevel(2),
         /// Where to log, instead of the system log (facility `mail`) in the background, or the standard
         /// output in the foreground. SIGHUP opens it again.
         log_file: Option<String>,
+        /// How much the line of each request shows of sender, recipient and login: `full`, `domain` (what is
+        /// behind the `@`), or `off`. What plugins note at higher levels is not changed by it.
+        log_addresses: LogAddresses = LogAddresses::Full,
         /// At level 4, whether the libraries for name service, TLS and others are logged too. It is much, and
         /// may show what they were given: names in full, with the keys of customers in them.
         log_internals: Switch = Switch::Off,
@@ -194,8 +198,8 @@ impl Globals {
     pub fn as_root(&self) -> Option<&'static str> {
         let stays_root = self.user.is_none() && nix::unistd::Uid::effective().is_root();
         stays_root.then_some(
-            "no `user` is set: a daemon that root starts stays root; set `user` and `group`, or have it started as \
-             another user (`User=` of systemd)",
+            "no `user` is set: a daemon that root starts stays root; set `user` and `group`, or have it \
+             started as another user (`User=` of systemd)",
         )
     }
 
@@ -222,35 +226,60 @@ pub(super) fn notice_prefork_options(section: &mut Section<'_>) {
     }
 }
 
-/// Options of 1.x by their beginning, and the block of 2.x that took their place.
-const REMOVED_OPTIONS: &[(&str, &str)] = &[
-    (
-        "db_",
-        "<Connection db>\n  module = \"Sql\"\n  dsn = \"DSN\"\n  user = \"USER\"\n  \
-         password = \"PASSWORD\"\n</Connection>",
-    ),
-    (
-        "memcached_",
-        "<Connection memcached>\n  module = \"Memcached\"\n  servers = \"127.0.0.1:11211\"\n</Connection>",
-    ),
-    ("session_", "<SessionCache>\n  module = \"Memory\"\n  expire = 300\n</SessionCache>"),
-    (
-        "ldap_",
-        "<Connection ldap>\n  module = \"Ldap\"\n  host = \"HOST\"\n  binddn = \"DN\"\n  \
-         password = \"PASSWORD\"\n</Connection>",
-    ),
+/// Options of 1.x by their beginning, and the block of 2.x that took their place: its tag, its module, and
+/// what it needs.
+const REMOVED_OPTIONS: &[Removed] = &[
+    Removed { start: "db_", block: "Connection db", module: "Sql", needs: &["dsn", "user", "password"] },
+    Removed { start: "memcached_", block: "Connection memcached", module: "Memcached", needs: &["servers"] },
+    Removed { start: "session_", block: "SessionCache", module: "Memcached", needs: &[] },
+    Removed {
+        start: "ldap_",
+        block: "Connection ldap",
+        module: "Ldap",
+        needs: &["host", "binddn", "password"],
+    },
 ];
 
+struct Removed {
+    start: &'static str,
+    block: &'static str,
+    module: &'static str,
+    needs: &'static [&'static str],
+}
+
+impl Removed {
+    /// The block with the values that were given, but without secrets.
+    fn replacement(&self, given: &[&Entry]) -> String {
+        let mut lines = vec![format!("<{}>", self.block), format!("  module = \"{}\"", self.module)];
+        let mut missing = self.needs.to_vec();
+        for entry in given {
+            let name = &entry.key[self.start.len()..];
+            missing.retain(|needed| *needed != name);
+            let value = match entry.value.as_deref() {
+                Some(value) if !super::secrets::may_have_password(name, value) => value.to_owned(),
+                _ => name.to_uppercase(),
+            };
+            lines.push(format!("  {name} = \"{value}\""));
+        }
+        lines.extend(missing.iter().map(|name| format!("  {name} = \"{}\"", name.to_uppercase())));
+        let kind = self.block.split(' ').next().unwrap_or_default();
+        lines.push(format!("</{kind}>"));
+        lines.join("\n")
+    }
+}
+
+/// Each option is a mistake; the first of each kind shows the block to write instead.
 pub(super) fn refuse_removed_options(section: &mut Section<'_>) {
-    for entry in section.take_where(|key| REMOVED_OPTIONS.iter().any(|(start, _)| key.starts_with(start))) {
-        let block =
-            REMOVED_OPTIONS.iter().find(|(start, _)| entry.key.starts_with(start)).map(|(_, block)| block);
-        let message = format!("the option `{}` of mtpolicyd 1.x is gone since 2.00", entry.key);
-        section.report().error(
-            entry.key_span,
-            message,
-            block.map(|block| format!("write instead:\n{block}")),
-        );
+    for removed in REMOVED_OPTIONS {
+        let given = section.take_where(|key| key.starts_with(removed.start));
+        for (n, entry) in given.iter().enumerate() {
+            let message = format!("the option `{}` of mtpolicyd 1.x is gone since 2.00", entry.key);
+            let help = match n {
+                0 => format!("write instead:\n{}", removed.replacement(&given)),
+                _ => format!("it belongs into the block that `{}` shows", given[0].key),
+            };
+            section.report().error(entry.key_span, message, Some(help));
+        }
     }
 }
 

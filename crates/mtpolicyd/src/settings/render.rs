@@ -59,8 +59,8 @@ impl Messages {
         })
     }
 
-    /// The lines that the span is on, not the whole file: it may have megabytes. `until` is where they are cut
-    /// off, if what follows is not for everybody.
+    /// The lines that the span is on, not the whole file: it may have megabytes. `until` is where they are
+    /// cut off, if what follows is not for everybody.
     fn snippet(&self, span: Span, until: Option<usize>) -> Snippet<'_, Annotation<'_>> {
         let source = self.sources.get(span.source);
         let (start, end) = (span.start as usize, span.end as usize);

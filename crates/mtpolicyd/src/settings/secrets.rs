@@ -153,17 +153,22 @@ pub(super) fn check(root: &Block, sources: &Sources, report: &Report) -> Vec<Spa
 fn find_passwords(root: &Block, found: &mut Vec<Span>) {
     for block in root.blocks() {
         find_passwords(block, found);
+        let is_set = |value: &&str| !value.is_empty();
         let passwords = block.entries().filter(|entry| {
-            let is_set = entry.value.as_deref().is_some_and(|value| !value.is_empty());
-            is_set && (is_password(&entry.key) || entry.key == "dsn" && has_password(entry))
+            let value = entry.value.as_deref().filter(is_set);
+            value.is_some_and(|value| may_have_password(&entry.key, value))
         });
         found.extend(passwords.map(whole));
     }
 }
 
+/// Whether a value is a password, or may have one in it.
+pub(super) fn may_have_password(name: &str, value: &str) -> bool {
+    is_password(name) || name == "dsn" && source_has_password(value)
+}
+
 /// Whether there is a password in a data source: as a name of Perl's DBI, or in a URL.
-fn has_password(entry: &Entry) -> bool {
-    let source = entry.value.as_deref().unwrap_or_default();
+fn source_has_password(source: &str) -> bool {
     let login = source.split_once("://").and_then(|(_, rest)| Some(rest.rsplit_once('@')?.0));
     source.contains("password=") || login.is_some_and(|login| login.contains(':'))
 }

@@ -2,6 +2,7 @@
 //!
 //! Each module says what it looks at; `support` starts the daemon and what it talks to.
 
+mod check;
 mod client;
 mod connections;
 mod counters;

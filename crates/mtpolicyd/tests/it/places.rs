@@ -53,6 +53,8 @@ fn one_that_is_being_answered_is_not() {
     peer.write_all(b"action=OK one\n\n").unwrap();
     assert_eq!(asking.answer().action(), "OK one");
     asking.expect_closed();
+    let (mut peer, _) = upstream.accept().unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
     assert!(BufReader::new(&peer).lines().map_while(Result::ok).any(|line| line == "instance=a.2"));
     peer.write_all(b"action=OK two\n\n").unwrap();
     assert_eq!(waiting.answer().action(), "OK two");

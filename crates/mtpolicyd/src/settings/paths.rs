@@ -1,0 +1,117 @@
+//! The files that a configuration names and that are opened later, by the daemon's own user.
+//!
+//! Knows: which options name files, and what is done with them. Must not know: what is in them, who may.
+
+use crate::address::ListenAddress;
+use config_general::{Block, Entry, Sources};
+use std::path::PathBuf;
+
+/// A path that an option names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPath {
+    /// `file:line: option`.
+    pub place: String,
+    /// The path.
+    pub path: PathBuf,
+    /// What the daemon does with it.
+    pub access: Access,
+}
+
+/// What the daemon does with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It has to be there, and readable.
+    Read,
+    /// It is written, and made if it is not there.
+    Make,
+    /// It is made at the start, perhaps by root: the folder has to be there.
+    Folder,
+}
+
+/// All of them, in the order of the file.
+pub(super) fn named(root: &Block, addresses: &[ListenAddress], sources: &Sources) -> Vec<NamedPath> {
+    let mut found = Vec::new();
+    let ports = root.entries().filter(|entry| entry.key == "port");
+    for (entry, address) in ports.flat_map(|entry| addresses.iter().map(move |address| (entry, address))) {
+        if let ListenAddress::Unix(path) = address {
+            found.push(NamedPath {
+                place: place(entry, sources),
+                path: path.clone(),
+                access: Access::Folder,
+            });
+        }
+    }
+    collect(root, sources, &mut found);
+    found
+}
+
+fn collect(block: &Block, sources: &Sources, found: &mut Vec<NamedPath>) {
+    for entry in block.entries() {
+        let value = entry.value.as_deref().unwrap_or_default();
+        let named: Option<(PathBuf, Access)> = match (block.kind.as_str(), entry.key.as_str()) {
+            ("", "log_file") => Some((value.into(), Access::Make)),
+            ("", "pid_file") => Some((value.into(), Access::Folder)),
+            ("Connection", "dsn") => sqlite(value),
+            ("Plugin", "db_file") => map(value),
+            ("Plugin", "database") if value.starts_with('/') => Some((value.into(), Access::Read)),
+            _ => None,
+        };
+        found.extend(named.map(|(path, access)| NamedPath { place: place(entry, sources), path, access }));
+    }
+    block.blocks().for_each(|inner| collect(inner, sources, found));
+}
+
+fn place(entry: &Entry, sources: &Sources) -> String {
+    let line = sources.position(entry.key_span).line;
+    format!("{}:{line}: {}", sources.get(entry.key_span.source).path.display(), entry.key)
+}
+
+/// The file of `dbi:SQLite:dbname=FILE`.
+fn sqlite(dsn: &str) -> Option<(PathBuf, Access)> {
+    let rest = dsn.get("dbi:".len()..)?;
+    let (driver, rest) = rest.split_once(':')?;
+    let file = rest
+        .split(';')
+        .find_map(|part| part.strip_prefix("dbname=").or_else(|| part.strip_prefix("database=")));
+    let file = file.filter(|file| driver.eq_ignore_ascii_case("sqlite") && file.starts_with('/'))?;
+    Some((file.into(), Access::Make))
+}
+
+/// The file of a table of Postfix: with the ending that its type has.
+fn map(table: &str) -> Option<(PathBuf, Access)> {
+    let (kind, path) = table.split_once(':').unwrap_or(("hash", table));
+    let ending = match kind {
+        "hash" | "btree" => ".db",
+        "lmdb" => ".lmdb",
+        "cdb" => ".cdb",
+        "texthash" | "cidr" | "regexp" | "pcre" => "",
+        _ => return None,
+    };
+    let path = if path.ends_with(ending) { path.to_owned() } else { format!("{path}{ending}") };
+    path.starts_with('/').then(|| (path.into(), Access::Read))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config_general::Limits;
+    use std::path::Path;
+
+    #[test]
+    fn files_are_found_by_their_options() {
+        let text = "log_file = /l\nport = \"12345, /s|unix\"\n<Connection db>\n\
+                    dsn = \"dbi:SQLite:dbname=/d\"\n</Connection>\n<VirtualHost x>\n<Plugin a>\n\
+                    db_file = \"hash:/m\"\n</Plugin>\n<Plugin b>\n\
+                    db_file = \"tcp:localhost:1\"\ndatabase = relative\n</Plugin>\n</VirtualHost>\n";
+        let document = config_general::parse(Path::new("c"), text.as_bytes(), &Limits::default()).unwrap();
+        let addresses = ListenAddress::parse_list("12345, /s|unix", None).unwrap();
+        let found = named(&document.root, &addresses, &document.sources);
+        let shown: Vec<_> = found
+            .iter()
+            .map(|NamedPath { place, path, access }| format!("{place} {} {access:?}", path.display()))
+            .collect();
+        let expected =
+            ["c:2: port /s Folder", "c:1: log_file /l Make", "c:4: dsn /d Make", "c:8: db_file /m.db Read"];
+        assert_eq!(shown, expected);
+    }
+}

@@ -1,0 +1,123 @@
+//! `mtpolicyd check`, and what else is said of a file before it is used.
+//!
+//! Knows: the command line, users, files. Must not know: what plugins do.
+
+use crate::support::daemon::{OK, PROGRAM, Site, errors_of, output_of, run};
+use crate::support::is_root_or_leaves_out;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+/// The exit code of `check`, and what it said.
+fn check(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = run(Command::new(PROGRAM).arg("check").args(arguments).arg(site.config()), b"");
+    (output.status.code(), errors_of(&output) + &output_of(&output))
+}
+
+#[test]
+fn a_mistake_is_not_followed_by_others_that_are_none() {
+    let greylist = "<Plugin grey>\nmodule = Greylist\nmin_retry_wait = soon\n<Ticket>\n\
+                    module = Memory\n</Ticket>\n<AWL>\nmodule = Memory\n</AWL>\n</Plugin>\n";
+    let site = Site::with(&OK.replace("</VirtualHost>", &format!("{greylist}</VirtualHost>")));
+    let (code, said) = check(&site, &[]);
+    assert!(code == Some(1) && said.contains("min_retry_wait"), "{said}");
+    assert!(!said.contains("Ticket") && !said.contains("AWL"), "{said}");
+}
+
+#[test]
+fn options_of_the_original_that_do_nothing_or_something_now_are_notices() {
+    let greylist = "<Plugin grey>\nmodule = Greylist\nmin_retry_wait = 60\nuse_autowl = 1\n<Ticket>\n\
+                    module = Memory\n</Ticket>\n<AWL>\nmodule = Memory\n</AWL>\n</Plugin>\n";
+    let text = OK.replace("</VirtualHost>", &format!("{greylist}</VirtualHost>"));
+    let site = Site::with(&format!("user = root\nmin_servers = 4\nmax_requests = 1000\n{text}"));
+    let (code, said) = check(&site, &["--strict"]);
+    assert_eq!(code, Some(0), "{said}");
+    for words in [
+        "notice: min_servers, max_requests: no effect",
+        "min_retry_wait: mtpolicyd 2.05 ignored it and waited 300 seconds; now `60` holds",
+        "never counted beyond 1",
+    ] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+}
+
+#[test]
+fn what_the_daemons_user_can_not_read_or_write_is_told() {
+    if !is_root_or_leaves_out("what the daemon's user can't read") {
+        return;
+    }
+    let plugins = "<Plugin list>\nmodule = RegexList\nkey = sender\naction = reject\n\
+                   file = \"$DIR/list\"\n</Plugin>\n<Plugin map>\nmodule = PostfixMap\n\
+                   db_file = \"texthash:$DIR/map\"\nmatch_action = reject\n</Plugin>\n</VirtualHost>\n<Connection db>\nmodule = Sql\n\
+                   dsn = \"dbi:SQLite:dbname=$DIR/db.sqlite\"\n</Connection>\n";
+    let text = OK.replace("</VirtualHost>\n", plugins);
+    let site = Site::with(&format!("pid_file = \"$DIR/none/d.pid\"\n{text}"));
+    for name in ["list", "map"] {
+        fs::write(site.path(name), "").unwrap();
+        fs::set_permissions(site.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let (code, said) = check(&site, &["--as", "root"]);
+    assert!(code == Some(0) && said.contains("for user root: ") && said.contains("none: No such"), "{said}");
+    let troubles =
+        ["list`: Permission denied", "can't read", "map: Permission denied", "can't make", "db.sqlite"];
+    let (code, said) = check(&site, &["--as", "nobody"]);
+    assert!(code == Some(0) && troubles.iter().all(|words| said.contains(words)), "{said}");
+    assert_eq!(check(&site, &["--strict", "--as", "nobody"]).0, Some(1));
+    // The `user` of the file without being told.
+    site.configure(&format!("user = nobody\n{text}"));
+    let (code, said) = check(&site, &[]);
+    assert!(code == Some(0) && said.contains("for user nobody: "), "{said}");
+    let (code, said) = check(&site, &["--as", "no-such-user"]);
+    assert!(code == Some(1) && said.contains("there is no user \"no-such-user\""), "{said}");
+}
+
+#[test]
+fn options_of_1_x_show_the_block_with_their_values() {
+    let site = Site::with(&format!(
+        "db_dsn = \"dbi:mysql:mail\"\ndb_user = \"joe\"\ndb_password = \"hunter2\"\n\
+         ldap_host = \"dir.example\"\nmemcached_servers = \"10.0.0.1:11211\"\nsession_lock_wait = 70\n{OK}"
+    ));
+    let (code, said) = check(&site, &[]);
+    assert_eq!(code, Some(1));
+    for words in [
+        "dsn = \"dbi:mysql:mail\"",
+        "user = \"joe\"",
+        "password = \"PASSWORD\"",
+        "host = \"dir.example\"",
+        "servers = \"10.0.0.1:11211\"",
+        "lock_wait = \"70\"",
+        "the option `db_password` of mtpolicyd 1.x is gone",
+    ] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn an_included_file_lies_beside_the_one_that_includes_it() {
+    let site = Site::with(&format!("<<include parts/first.conf>>\n{OK}"));
+    fs::create_dir(site.path("parts")).unwrap();
+    fs::write(site.path("parts/first.conf"), "<<include second.conf>>\n").unwrap();
+    fs::write(site.path("parts/second.conf"), "log_level = 3\n").unwrap();
+    // One of that name in the working folder, where the program is started, is another file.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::create_dir(elsewhere.path().join("parts")).unwrap();
+    fs::write(elsewhere.path().join("parts/first.conf"), "log_level = loud\n").unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("check").arg(site.config()).current_dir(elsewhere.path());
+    let output = run(&mut command, b"");
+    assert!(output.status.success(), "{}", errors_of(&output));
+    fs::remove_file(site.path("parts/second.conf")).unwrap();
+    let output = run(&mut command, b"");
+    let full = site.path("parts/second.conf").display().to_string();
+    assert!(errors_of(&output).contains(&format!("the included file `{full}` does not exist")));
+}
+
+#[test]
+fn tasks_that_there_are_not_are_a_failure() {
+    let site = Site::with(OK);
+    for (tasks, code) in [("hourly", 0), ("foo", 1), ("hourly,foo", 1), ("", 1)] {
+        let output = site.run(&["--cron", tasks]);
+        assert_eq!(output.status.code(), Some(code), "{tasks}: {}", errors_of(&output));
+    }
+}
