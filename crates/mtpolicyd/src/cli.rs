@@ -191,7 +191,8 @@ fn cron(matches: &ArgMatches, tasks: &str) -> ExitCode {
     }
     let level = log_level(matches).unwrap_or(QUIET);
     match server::run_tasks(config(matches), &periods, level) {
-        Ok(0) if unknown.is_empty() => DONE,
+        // What is not known does not keep the others from being done, as in the original.
+        Ok(0) if !periods.is_empty() => DONE,
         Ok(_) => ExitCode::from(REFUSED),
         Err(error) => {
             say(&format!("mtpolicyd: {error}\n"));
@@ -207,7 +208,9 @@ fn print_manual(matches: &ArgMatches) -> ExitCode {
         _ => Format::Markdown,
     };
     let Some(wanted) = matches.get_one::<String>("page") else {
-        return print(&pages.iter().map(|page| format!("{}\n", page.name)).collect::<String>());
+        let longest = pages.iter().map(|page| page.name.len()).max().unwrap_or_default();
+        let line = |page: &manual::Page| format!("{:longest$}  {}\n", page.name, page.line());
+        return print(&pages.iter().map(line).collect::<String>());
     };
     if wanted == PROGRAM {
         return print(&man_page());

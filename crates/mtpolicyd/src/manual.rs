@@ -38,6 +38,9 @@ pub enum Format {
     Man,
 }
 
+/// What the summary of a module's page begins with.
+const MODULE: &str = "module of mtpolicyd: ";
+
 /// What the page of the configuration file begins with.
 const CONFIGURATION: &str = "\
  The configuration file of mtpolicyd, by default /etc/mtpolicyd/mtpolicyd.conf.
@@ -48,7 +51,8 @@ const CONFIGURATION: &str = "\
  it. `<<include FILE>>` puts another file in its place. The order of the plugins is the order in which
  they are asked.
 
- `mtpolicyd check` reads the file and says what is wrong with it, and where.
+ `mtpolicyd check` reads the file and says what is wrong with it, and where. `docs/concepts.md` explains the
+ words: request, instance, session, chain, score and others.
 
  ```conf
  port = \"127.0.0.1:12345\"
@@ -80,13 +84,36 @@ pub fn pages() -> Vec<Page> {
         let mut sections = vec![Section { heading: "Options", options: (kind.options)() }];
         sections.extend((kind.blocks)().into_iter().map(|(heading, options)| Section { heading, options }));
         let first = undent(kind.about).split_inclusive('.').next().unwrap_or_default().replace('\n', " ");
-        let summary = format!("module of mtpolicyd: {}", first.trim().trim_end_matches('.'));
+        let summary = format!("{MODULE}{}", first.trim().trim_end_matches('.'));
         Page { name: kind.name, summary, about: kind.about, sections }
     }));
     pages
 }
 
+/// The list of the modules, in Markdown.
+pub fn index() -> String {
+    let mut text = "# The modules\n\nEach is one kind of plugin: `module = \"NAME\"` in a `<Plugin>` block. The words \
+                    that their pages use are explained in [concepts.md](../concepts.md).\n\n| module | what it does \
+                    |\n|---|---|\n"
+        .to_owned();
+    for page in pages().iter().filter(|page| page.is_module()) {
+        let name = page.name;
+        let _ = writeln!(text, "| [{name}]({name}.md) | {} |", page.line().replace('|', "\\|"));
+    }
+    text
+}
+
 impl Page {
+    /// Whether it is the page of a module.
+    pub fn is_module(&self) -> bool {
+        self.summary.starts_with(MODULE)
+    }
+
+    /// What the page is about, in one line.
+    pub fn line(&self) -> &str {
+        self.summary.strip_prefix(MODULE).unwrap_or(&self.summary)
+    }
+
     /// The text of the page.
     pub fn render(&self, format: Format) -> String {
         match format {

@@ -113,7 +113,7 @@ impl Settings {
             settings.paths = paths::named(&document.root, &settings.addresses, &document.sources);
         }
         let hidden = secrets::check(&document.root, &document.sources, &report);
-        let secrecy = Secrecy { root: Some(&document.root), hidden };
+        let secrecy = Secrecy { root: Some(&document.root), hidden, plain: report.plain() };
         let also = also(&document.root, &secrecy);
         let mut diagnostics = document.diagnostics;
         diagnostics.extend(report.into_diagnostics());

@@ -171,7 +171,7 @@ pub struct Stopwatch {
 impl Stopwatch {
     /// A plugin begins, so deep inside others.
     pub fn start(plugin: &str, depth: usize) -> Stopwatch {
-        if !tracing::enabled!(Level::TRACE) {
+        if !tracing::event_enabled!(Level::TRACE) {
             return Stopwatch { running: None };
         }
         let place = CURRENT.try_with(|current| {

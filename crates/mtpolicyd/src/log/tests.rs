@@ -5,6 +5,7 @@
 use super::*;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Duration;
 
 fn settings(path: &Path, level: u8, format: Format) -> LogSettings {
     LogSettings { level, internals: true, destination: Destination::File(path.to_owned()), format }

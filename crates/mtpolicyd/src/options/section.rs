@@ -20,6 +20,8 @@ struct Kept {
     secrets: Vec<Span>,
     /// Where secrets may stand: what nobody has understood, for instance.
     hidden: Vec<Span>,
+    /// Options whose values are known to be no secrets.
+    plain: Vec<Span>,
     diagnostics: Vec<Diagnostic>,
     errors: usize,
     warnings: usize,
@@ -50,6 +52,11 @@ impl Report {
     /// The places where secrets may stand.
     pub fn hidden(&self) -> Vec<Span> {
         self.0.borrow().hidden.clone()
+    }
+
+    /// The places of options that were understood, and are no secrets.
+    pub fn plain(&self) -> Vec<Span> {
+        self.0.borrow().plain.clone()
     }
 
     /// Notes that nobody has understood a block, so that any of its values may be a secret.
@@ -165,6 +172,8 @@ impl<'a> Section<'a> {
                 kept.secrets.push(whole(entry));
             } else if is_hidden(value) {
                 kept.hidden.push(whole(entry));
+            } else {
+                kept.plain.push(whole(entry));
             }
         }
     }

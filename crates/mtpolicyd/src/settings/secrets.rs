@@ -64,13 +64,20 @@ pub(super) struct Secrecy<'a> {
     pub(super) root: Option<&'a Block>,
     /// Where secrets stand, or may stand.
     pub(super) hidden: Vec<Span>,
+    /// Options that were understood, and are no secrets.
+    pub(super) plain: Vec<Span>,
 }
 
 impl Secrecy<'_> {
     /// What may be shown of the lines of a place: only what is known to be no secret.
     pub(super) fn shown(&self, span: Span, sources: &Sources) -> Shown {
         if let Some(entry) = self.root.and_then(|root| entry_at(root, span)) {
-            let is_known = OPTIONS.contains_key(&entry.key) && entry.key != "dsn" && !is_password(&entry.key);
+            let is_plain = || self.plain.contains(&whole(entry));
+            let is_known = match OPTIONS.get(&entry.key) {
+                Some(may_be_secret) => !may_be_secret || is_plain(),
+                None => false,
+            };
+            let is_known = is_known && entry.key != "dsn" && !is_password(&entry.key);
             return match entry.key_span {
                 _ if is_known && !self.hidden.iter().any(|hidden| overlap(*hidden, whole(entry))) => {
                     Shown::Lines

@@ -3,9 +3,7 @@
 //! Knows: the files of the examples. Must not know: the daemon's code.
 
 use crate::support::daemon::{PROGRAM, Site, errors_of, run};
-use crate::support::fake_dns::{FakeDns, Reply};
-use crate::support::servers::certificates::Certificates;
-use crate::support::servers::{python, slapd};
+use crate::support::servers::python;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -27,7 +25,7 @@ pub fn example(file: &str, replacements: &[(&str, &str)]) -> String {
 }
 
 /// The configuration of an example on a port of its own.
-fn configured(site: &Site, file: &str, replacements: &[(&str, &str)]) {
+pub fn configured(site: &Site, file: &str, replacements: &[(&str, &str)]) {
     let port = site.port.to_string();
     site.configure(&example(file, &[&[("12345", port.as_str())], replacements].concat()));
     is_right(&site.config());
@@ -47,7 +45,7 @@ pub fn is_right(configuration: &Path) {
 }
 
 /// A number that no other mail of this run has.
-fn instance() -> String {
+pub fn instance() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("mail.{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
@@ -103,50 +101,6 @@ fn quota_per_user() {
     tables.execute(&raise.trim_end_matches('"').replace("\\\"", "\""), []).unwrap();
     assert_eq!(client.ask(&mail_of("trainee@example.org", 45)).action(), "dunno");
     assert_eq!(client.ask(&mail_of("trainee@example.org", 1)).action(), OVER_QUOTA);
-}
-
-#[test]
-fn ldap() {
-    let certificates = Certificates::new();
-    let authority = certificates.authority().display().to_string();
-    let suffix = ("dc=example,dc=org", slapd::SUFFIX);
-    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/ldap/mtpolicyd.schema");
-    let schema = format!("include {}\n", fs::canonicalize(schema).unwrap().display());
-    let mut directory = slapd::start(&example("ldap/users.ldif", &[suffix]), Some(&certificates), &schema);
-    let dns = FakeDns::start(|query| match (query.name.as_str(), query.record_type) {
-        ("2.0.0.127.zen.spamhaus.org", 1) => Reply::address([127, 0, 0, 2]),
-        _ => Reply::NoSuchName(Some(60)),
-    });
-    let site = Site::new();
-    let replacements = [
-        suffix,
-        ("port = 389", &format!("port = {}", directory.port)),
-        ("secret of the reader", slapd::PASSWORD),
-        ("/etc/mtpolicyd/ca.pem", &authority),
-        ("servers = \"127.0.0.1\"", &format!("servers = \"{}\"", dns.address())),
-    ];
-    configured(&site, "ldap/mtpolicyd.conf", &replacements);
-    let daemon = site.start();
-    let ask = |client: &str, user: &str| {
-        let (instance, head) = (instance(), "protocol_state=RCPT\nsender=alice@example.net");
-        let question = format!("{head}\nclient_address={client}\nrecipient={user}\ninstance={instance}");
-        daemon.ask(&question).action()
-    };
-    const CLEAN: &str = "PREPEND X-MtScore: NO score=0";
-    const MARKED: &str = "PREPEND X-MtScore: YES score=5 [spamhaus=5]";
-    for (user, stranger, listed) in [
-        ("strict@example.org", "defer greylisting is active", "reject delivery from 127.0.0.2 rejected"),
-        ("open@example.org", CLEAN, MARKED),
-        ("plain@example.org", CLEAN, MARKED),
-        ("*", CLEAN, MARKED),
-    ] {
-        assert_eq!(ask("192.0.2.1", user), stranger, "{user}\n{}", daemon.log());
-        let answer = ask("127.0.0.2", user);
-        assert!(answer.starts_with(listed), "{user}: {answer}");
-    }
-    // Without the directory nobody has chosen anything.
-    directory.stop();
-    assert_eq!(ask("192.0.2.1", "strict@example.org"), CLEAN);
 }
 
 #[test]

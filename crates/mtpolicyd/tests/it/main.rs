@@ -9,6 +9,7 @@ mod counters;
 mod dialogues;
 mod dns;
 mod example_cluster;
+mod example_ldap;
 mod examples;
 mod fail2ban;
 mod geoip;
@@ -40,6 +41,7 @@ mod sql_servers;
 mod sql_values;
 mod support;
 mod tidy;
+mod unit;
 mod user_settings;
 
 use support::fake_dns;

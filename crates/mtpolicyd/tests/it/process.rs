@@ -258,9 +258,10 @@ fn the_manual_is_in_the_program() {
     };
     let list = output_of(&manual(&[]));
     assert!(
-        list.lines().any(|name| name == "RBL") && list.lines().any(|name| name == "mtpolicyd.conf"),
+        ["RBL ", "mtpolicyd.conf "].iter().all(|name| list.lines().any(|line| line.starts_with(name))),
         "{list}"
     );
+    assert!(list.lines().all(|line| line.split_once("  ").is_some_and(|(_, what)| !what.trim().is_empty())));
     assert!(output_of(&manual(&["rbl"])).starts_with("# RBL\n"));
     assert!(output_of(&manual(&["RBL", "--format", "man"])).starts_with(".TH"));
     let unknown = manual(&["RBLActoin"]);

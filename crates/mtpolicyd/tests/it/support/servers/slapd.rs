@@ -101,6 +101,42 @@ fn start_at(other: &str, ldif: &str, certificates: Option<&Certificates>, extra:
     Server::launch(port, folder, recipe)
 }
 
+/// Starts one as Debian sets it up: with its configuration in `cn=config`, which root may change over the socket
+/// at [`socket`], and an entry at the top of the directory.
+pub fn start_as_debian_does(suffix: &str, password: &str) -> Server {
+    let slapd = program("slapd", PACKAGE);
+    let folder = new_folder();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for name in ["data", "slapd.d"] {
+        fs::create_dir(folder.path().join(name)).expect("the folder is writable");
+    }
+    let shipped = fs::read_to_string("/usr/share/slapd/slapd.init.ldif").expect("the package has it");
+    let configuration = shipped.replace("@SUFFIX@", suffix).replace("@PASSWORD@", password);
+    let configuration =
+        configuration.replace("/var/lib/ldap", &path("data")).replace("/var/run/slapd", &path(""));
+    let top = TOP.replace(SUFFIX, suffix);
+    for (base, ldif) in [("cn=config", &configuration), (suffix, &top)] {
+        fs::write(folder.path().join("entries.ldif"), ldif).expect("the folder is writable");
+        let arguments = ["-F", &path("slapd.d"), "-b", base, "-l", &path("entries.ldif")];
+        run(&program("slapadd", PACKAGE), &arguments);
+    }
+    let port = free_port();
+    let urls = format!("ldap://127.0.0.1:{port}/ {}", socket(&path("socket")));
+    let recipe = Recipe {
+        program: slapd,
+        arguments: ["-d", "none", "-F", &path("slapd.d"), "-h", &urls].map(str::to_owned).to_vec(),
+        user: None,
+        end_signal: "KILL",
+        answers: Box::new(move || first_bytes(port, ANONYMOUS_BIND).is_some()),
+    };
+    Server::launch(port, folder, recipe)
+}
+
+/// The URL of a UNIX socket.
+pub fn socket(path: &str) -> String {
+    format!("ldapi://{}", path.replace('/', "%2F"))
+}
+
 /// Whether this machine has `::1`, on which the server listens too then.
 pub fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
