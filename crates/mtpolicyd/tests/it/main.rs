@@ -14,6 +14,7 @@ mod examples;
 mod fail2ban;
 mod geoip;
 mod greylist;
+mod hostile;
 mod http;
 mod keyvalue;
 mod ldap;

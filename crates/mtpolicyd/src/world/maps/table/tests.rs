@@ -121,10 +121,11 @@ fn a_long_table_answers_by_its_first_line_that_fits() {
 
 #[test]
 fn networks_within_others_are_found_by_their_first_line() {
-    let mut text = "192.0.2.128/25 half\n192.0.2.0/24 net\n192.0.2.200 late\nif 0.0.0.0/0\n!10.0.0.0/8 not ten\nendif\n\
+    let mut text =
+        "192.0.2.128/25 half\n192.0.2.0/24 net\n192.0.2.200 late\nif 0.0.0.0/0\n!10.0.0.0/8 not ten\nendif\n\
                     10.0.0.0/7 seven\n\
                     10.1.0.0/16 never\nif 2001:db8::/32\n2001:db8:1::/48 one\nendif\n::/0 all\n"
-        .to_owned();
+            .to_owned();
     text += &(0..5_000).map(|n| format!("10.{}.{}.0/24 late\n", n / 250, n % 250)).collect::<String>();
     let cases = [
         ("192.0.2.200", Some("half")),
