@@ -276,3 +276,7 @@ fn report_unknown_module(section: &Section<'_>, module: &str, surroundings: Surr
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+#[path = "chain/recipients/tests.rs"]
+mod recipient_tests;

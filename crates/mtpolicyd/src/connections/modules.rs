@@ -236,7 +236,7 @@ options! {
         max_entries: Limit = Limit(super::DEFAULT_MAX_ENTRIES),
         /// Maximum amount of memory for the values, including what the store itself needs for them; beyond it
         /// those that expire first are evicted, which is logged at most once per minute. A greylisting ticket
-        /// takes about 300 bytes.
+        /// takes about 350 bytes.
         max_size: Size = super::DEFAULT_MAX_SIZE,
     }
 }

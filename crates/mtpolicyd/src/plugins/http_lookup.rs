@@ -50,9 +50,9 @@ options! {
     /// Nothing of such an answer is used. Members with other names are passed over, with a warning.
     ///
     /// An answer is used again for `cache_ttl`, or for less where the service says so (`Cache-Control:
-    /// max-age=10` or `no-store`), also after a reload that leaves the plugin as it is. The answers of a plugin
-    /// take at most 32 MB of memory; beyond it those unused for longest are evicted. Requests that ask the
-    /// same at the same time share one question.
+    /// max-age=10` or `no-store`), also after a reload that leaves the plugin as it is. Requests that ask the
+    /// same at the same time share one question. The answers of a plugin take at most 32 MB of memory; beyond
+    /// it those unused for longest are evicted.
     ///
     /// ```conf
     /// <Plugin lookup>

@@ -1,4 +1,6 @@
 //! Fields, sums and settings; what of them holds for the next recipient.
+//!
+//! Knows: sessions. Must not know: plugins.
 
 use super::*;
 use crate::value::Value;

@@ -16,11 +16,11 @@ options! {
         /// Where sessions are kept: `None`, `Memory` of this process, or a store that several daemons share.
         ///
         /// A session is what the requests of one message have found out. What depends on the client or the
-        /// sender is found once and holds for all recipients. What was found by looking at the recipient holds
-        /// for that recipient only: scores, results, fields and settings of users, also those of plugins in
-        /// the block of a Condition on the recipient, and of plugins that use a `uc_` option or a field of the
-        /// session after a plugin that has looked at the recipient. When the next request names another
-        /// recipient, or none, as at DATA for a message with several, it is dropped.
+        /// sender is found once and holds for all recipients. What was found by looking at the recipient
+        /// holds for that recipient only: scores, results, fields and settings of users, also those of
+        /// plugins in the block of a Condition on the recipient, and of plugins that use a `uc_` option or a
+        /// field of the session after a plugin that has looked at the recipient. When the next request names
+        /// another recipient, or none, as at DATA for a message with several, it is dropped.
         module: SessionModule = SessionModule::None,
     }
 }
@@ -72,9 +72,9 @@ options! {
         /// How often to wait before the connection is closed without an answer. The request's deadline ends
         /// the waiting too.
         lock_max_retry: Count = Count(50),
-        /// After what time the lock of a daemon that died expires. It has to be longer than `request_timeout`:
-        /// what a request finds out is discarded if it takes longer than this. Without it, it is
-        /// `request_timeout` and ten seconds more, in which the session is saved.
+        /// After what time the lock of a daemon that died expires. It has to be longer than
+        /// `request_timeout`: what a request finds out is discarded if it takes longer than this. Without it,
+        /// it is `request_timeout` and ten seconds more, in which the session is saved.
         lock_timeout: Option<Span>,
         /// What becomes of a request while the store is away: `continue` goes on with a session that nobody
         /// else sees; `close` ends the connection, `defer` defers the mail, `dunno` gives no opinion.

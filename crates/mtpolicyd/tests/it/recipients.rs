@@ -38,6 +38,8 @@ const CHAIN: &str = "\
   </Plugin>
 ";
 
+const CLIENT: &str = "client_address=192.0.2.1\nsender=a@example.org";
+
 /// What the recipients of a message are answered, in whichever order they are asked about.
 const ANSWERS: [(&str, &str); 4] = [
     ("open@ours.test", "is 1, client=1"),
@@ -71,9 +73,7 @@ fn nothing_follows(connection: &str, cache: &str) {
             // Each of them, and the first ones again.
             for n in 0..ANSWERS.len() + 2 {
                 let (recipient, answer) = ANSWERS[(first + n * step) % ANSWERS.len()];
-                let request = format!(
-                    "instance={instance}\nsender=a@example.org\nclient_address=192.0.2.1\nrecipient={recipient}"
-                );
+                let request = format!("{CLIENT}\ninstance={instance}\nrecipient={recipient}");
                 let got = client.ask(&request);
                 // The order in which it was added up depends on who was first.
                 assert_eq!(sorted(&got.action()), sorted(answer), "{cache}: {instance} {recipient}");

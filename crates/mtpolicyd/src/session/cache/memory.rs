@@ -152,7 +152,8 @@ impl MemorySessions {
     fn make_room(&self, part: &mut Part) {
         if part.shrink(self.bounds) && self.full.is_due() {
             tracing::warn!(
-                "SessionCache: it is full; sessions unused for longest are evicted (see max_sessions and max_size)"
+                "SessionCache: it is full; sessions unused for longest are evicted (see max_sessions and \
+                 max_size)"
             );
         }
     }

@@ -41,8 +41,8 @@ const MAX_NAMESPACE_BYTES: usize = 100;
 /// How often adding one is begun anew when others make and remove the number meanwhile.
 const MAX_INCREMENTS: usize = 10;
 
-/// Its clock counts whole seconds, and the one that is running counts too: what shall live for a second may be
-/// gone at once.
+/// Its clock counts whole seconds, and the one that is running counts too: what shall live for a second may
+/// be gone at once.
 const CLOCK_TICK: Duration = Duration::from_secs(1);
 
 /// Servers of memcached; a key lives on one of them.
