@@ -1,7 +1,8 @@
 //! Whether what is being found out depends on the recipient.
 //!
-//! A plugin can't forget to say so: reading is what makes a finding depend on something, and both ways to
-//! read, of the request and of the session, end here. Hence the notes are made through a shared reference.
+//! Reading is what makes a finding depend on something, so it is noted where something is read: by the
+//! session itself, by `FieldRef` and `Cx::attribute`, and by `Session::depend_on` where a plugin reads the
+//! request otherwise. Hence the notes are made through a shared reference.
 //!
 //! Knows: nothing else. Must not know: fields, plugins.
 

@@ -207,3 +207,38 @@ fn settings_of_a_login_hold_for_the_message() {
         assert_eq!(bench.run().as_deref(), Some("9, u=9"), "{state} {recipient}");
     }
 }
+
+/// The code of each plugin, by its name, without its tests.
+fn code_of_plugins() -> BTreeMap<String, String> {
+    let mut code = BTreeMap::<String, String>::new();
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plugins");
+    let mut folders = vec![top.clone()];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("tests.rs") {
+                let inside = path.strip_prefix(&top).unwrap().to_string_lossy().into_owned();
+                let name = inside.split(['/', '.']).next().unwrap_or_default().to_owned();
+                let text = std::fs::read_to_string(&path).unwrap();
+                code.entry(name)
+                    .or_default()
+                    .push_str(text.split("#[cfg(test)]\nmod tests {").next().unwrap());
+            }
+        }
+    }
+    code
+}
+
+#[test]
+fn a_plugin_that_reads_the_recipient_says_so() {
+    let reads = ["get(\"recipient\")", "attribute(\"recipient\")", "get(RECIPIENT)", ".recipient()"];
+    let code = code_of_plugins();
+    let readers: Vec<_> = code
+        .iter()
+        .filter(|(_, code)| reads.iter().any(|read| code.contains(read)))
+        .map(|(name, code)| (name.as_str(), code.contains(".depend_on(")))
+        .collect();
+    assert!(readers.iter().any(|(name, _)| *name == "greylist"), "{readers:?}");
+    assert!(readers.iter().all(|(_, says_so)| *says_so), "{readers:?}");
+}
