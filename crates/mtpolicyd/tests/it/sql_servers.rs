@@ -73,7 +73,7 @@ async fn plain_user_of(server: &Server) -> Arc<Sql> {
     };
     let root = Sql::new("root", settings).expect("the settings are good");
     for grant in ["CREATE USER plain@'%' IDENTIFIED BY 'plain'", "GRANT ALL ON mtpolicyd.* TO plain@'%'"] {
-        run(&root, &[grant]).await.unwrap();
+        run(&root, &[grant]).await.expect("it works");
     }
     open_as(&mariadb::dsn(server), "plain")
 }
@@ -188,12 +188,12 @@ async fn goes_where_it_can_write(old: &Server, new: &Server, dsn: &str, user: &s
     let balancer = Balancer::new(old.port);
     let through = dsn.replace(&format!("port={}", old.port), &format!("port={}", balancer.port));
     for place in [dsn.to_owned(), dsn.replace(&format!("port={}", old.port), &format!("port={}", new.port))] {
-        run(&open(&place), &["CREATE TABLE t (n INT)"]).await.unwrap();
+        run(&open(&place), &["CREATE TABLE t (n INT)"]).await.expect("it works");
     }
     let sql = open_as(&through, user);
-    run(&sql, &["INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)"]).await.unwrap();
+    run(&sql, &["INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)"]).await.expect("it works");
     for change in read_only {
-        run(&open(dsn), &[change]).await.unwrap();
+        run(&open(dsn), &[change]).await.expect("it works");
     }
     // The daemon's own connection has to know of it before the address leads elsewhere.
     let until = soon();
@@ -201,8 +201,8 @@ async fn goes_where_it_can_write(old: &Server, new: &Server, dsn: &str, user: &s
         assert!(Instant::now() < until, "the old server can still be written to");
     }
     balancer.target.store(new.port, Ordering::SeqCst);
-    run(&sql, &["INSERT INTO t VALUES (4)"]).await.unwrap();
-    run(&sql, &["INSERT INTO t VALUES (5)", "INSERT INTO t VALUES (6)"]).await.unwrap();
+    run(&sql, &["INSERT INTO t VALUES (4)"]).await.expect("it works");
+    run(&sql, &["INSERT INTO t VALUES (5)", "INSERT INTO t VALUES (6)"]).await.expect("it works");
     assert_eq!(ask_one(&sql, "SELECT min(n), count(*) FROM t", &[]).await, "4 3");
 }
 
