@@ -11,7 +11,7 @@ use crate::world::dnslist::{self, ReturnCodes, ReturnCodesError};
 use crate::world::http::Url;
 use config_general::Entry;
 use perl_regex::Pattern;
-use postfix_policy::Request;
+use postfix_policy::{Mailbox, Request};
 use std::borrow::Cow;
 use std::fmt::Display;
 
@@ -34,6 +34,17 @@ impl FieldRef {
             }
             FieldRef::Session(name) => session.text(name).map(str::as_bytes),
         }
+    }
+
+    /// The value and, if it is a sender or recipient that Postfix will understand otherwise than it is written,
+    /// the address as Postfix will understand it.
+    pub fn forms<'a>(&self, request: &'a Request, session: &'a Session) -> impl Iterator<Item = &'a [u8]> {
+        let mailbox = match self {
+            FieldRef::Request(name) => request.mailbox(name),
+            FieldRef::Session(_) => None,
+        };
+        let rewritten = mailbox.filter(|mailbox| mailbox.is_rewritten()).map(Mailbox::address);
+        self.get(request, session).into_iter().chain(rewritten)
     }
 
     /// The value as a number; a score is exact.

@@ -133,13 +133,18 @@ pub fn helo_of(request: &Request) -> Option<String> {
     Some(ascii_domain(&String::from_utf8_lossy(helo)))
 }
 
-/// The check of the sender, if the mail has one and comes from somewhere.
+/// The check of the sender, if the message has one and comes from somewhere. It is the sender that Postfix will
+/// pass on: who writes `victim.example!ceo` sends as `ceo@victim.example`.
 pub fn sender_request(request: &Request) -> Option<spf::Request> {
-    let sender = request.get("sender").filter(|sender| !sender.is_empty())?;
-    let sender = String::from_utf8_lossy(sender);
-    let (user, domain) = sender.rsplit_once('@').unwrap_or(("", &sender));
+    let sender = Some(request.sender()).filter(|sender| !sender.is_null())?;
+    // Without a domain the text stands for one; it has no record.
+    let (user, domain) = match sender.domain() {
+        Some(domain) => (sender.local_part(), domain),
+        None => (&b""[..], sender.address()),
+    };
+    let [user, domain] = [user, domain].map(String::from_utf8_lossy);
     let helo = helo_of(request).unwrap_or_default();
-    Some(spf::Request::mail_from(client_of(request)?, &helo, &format!("{user}@{}", ascii_domain(domain))))
+    Some(spf::Request::mail_from(client_of(request)?, &helo, &format!("{user}@{domain}")))
 }
 
 /// The lookup that [`Checks::passing_domain`] will begin with, unless the answer is known.

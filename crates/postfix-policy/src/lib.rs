@@ -40,6 +40,6 @@ mod request;
 pub use action::{MAX_HEADER_BYTES, MAX_OTHER_ACTION_BYTES, MAX_REPLY_ACTION_BYTES, refuses};
 pub use decoder::Decoder;
 pub use error::ProtocolError;
-pub use mailbox::{Mailbox, canonical_domain, folded, without_extension};
+pub use mailbox::{Mailbox, canonical_domain, folded, quoted_local_part, without_extension};
 pub use reply::{Reply, ReplyWarning, check_action};
 pub use request::Request;

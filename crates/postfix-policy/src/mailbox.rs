@@ -137,20 +137,13 @@ impl Mailbox {
     /// The address with its local part quoted if it has to be (the external form), as lookup tables have it.
     pub fn quoted(&self) -> Cow<'_, [u8]> {
         let local = self.local_part();
-        // Nothing at all is the null sender, and no quotes are looked up for it.
-        if self.is_null() || is_dot_string(local) {
-            return Cow::Borrowed(self.address());
-        }
-        let mut quoted = vec![b'"'];
-        for byte in local {
-            if matches!(byte, b'"' | b'\\' | b'\r') {
-                quoted.push(b'\\');
+        match quoted_local_part(local) {
+            // Nothing at all is the null sender, and no quotes are looked up for it.
+            Cow::Owned(quoted) if !self.is_null() => {
+                Cow::Owned([&quoted, &self.address[local.len()..]].concat())
             }
-            quoted.push(*byte);
+            _ => Cow::Borrowed(self.address()),
         }
-        quoted.push(b'"');
-        quoted.extend(&self.address[local.len()..]);
-        Cow::Owned(quoted)
     }
 
     /// The address without the extension of its local part, if it has one: `user@site` for `user+any@site`
@@ -176,6 +169,22 @@ pub fn without_extension<'a>(local_part: &'a [u8], delimiters: &str) -> Option<&
     }
     let end = local_part.iter().position(|byte| delimiters.as_bytes().contains(byte))?;
     (end > 0).then(|| &local_part[..end])
+}
+
+/// A local part in quotes if it needs them, by the rules of RFC 822 as Postfix has them.
+pub fn quoted_local_part(local: &[u8]) -> Cow<'_, [u8]> {
+    if is_dot_string(local) {
+        return Cow::Borrowed(local);
+    }
+    let mut quoted = vec![b'"'];
+    for byte in local {
+        if matches!(byte, b'"' | b'\\' | b'\r') {
+            quoted.push(b'\\');
+        }
+        quoted.push(*byte);
+    }
+    quoted.push(b'"');
+    Cow::Owned(quoted)
 }
 
 /// A text in lower case, whatever it is about; what is no UTF-8 keeps all but its ASCII letters.
@@ -292,7 +301,7 @@ fn is_in_quotes(text: &[u8]) -> bool {
     text.len() >= 2 && text.starts_with(b"\"") && text.ends_with(b"\"")
 }
 
-/// Whether a local part needs no quotes, by the rules of RFC 822 as Postfix has them. Bytes beyond ASCII don't.
+/// Whether a local part needs no quotes. Bytes beyond ASCII need none.
 fn is_dot_string(local: &[u8]) -> bool {
     let is_ordinary = |byte: &u8| !byte.is_ascii_control() && !b" ()<>@,;:\\\"[]".contains(byte);
     local.iter().all(is_ordinary) && local.split(|byte| *byte == b'.').all(|atom| !atom.is_empty())

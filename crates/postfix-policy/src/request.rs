@@ -105,6 +105,12 @@ impl Request {
         }
     }
 
+    /// The value of an attribute; of an address of the envelope what Postfix will understand.
+    pub fn address(&self, name: &str) -> Option<&[u8]> {
+        let value = self.get(name)?;
+        Some(self.mailbox(name).map_or(value, Mailbox::address))
+    }
+
     /// The value of an attribute and, if it is an address that Postfix will understand otherwise, that address:
     /// what a list has to be asked about. Nothing if the request has no such attribute.
     pub fn forms(&self, name: &str) -> impl Iterator<Item = &[u8]> {
@@ -166,6 +172,11 @@ mod tests {
         assert!(std::ptr::eq(request.sender(), request.clone().sender()));
         assert_eq!(request.forms("sender").collect::<Vec<_>>(), [&b"Site!Bob"[..], b"Bob@site"]);
         assert_eq!(request.forms("sasl_username").collect::<Vec<_>>(), [b"BOB"]);
+        assert_eq!(request.address("sender"), Some(&b"Bob@site"[..]));
+        assert_eq!(
+            (request.address("sasl_username"), request.address("recipient")),
+            (Some(&b"BOB"[..]), None)
+        );
         assert_eq!((request.forms("recipient").count(), request.recipient().is_null()), (0, true));
         assert_eq!(request.key("sender").as_deref(), Some(&b"bob@site"[..]));
         assert_eq!(request.key("sasl_username").as_deref(), Some(&b"bob"[..]));

@@ -30,7 +30,8 @@ options! {
     /// </Plugin>
     /// ```
     pub struct ConditionOptions {
-        /// The value to look at.
+        /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is written
+        /// (`victim.example!ceo`, `ceo@victim.example.`) is looked at in both forms; one of them is enough.
         key: FieldRef,
         /// Fulfilled if the value is exactly this.
         r#match: Option<String>,
@@ -73,10 +74,14 @@ impl Plugin for Condition {
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        let Some(value) = self.options.key.get(cx.request, cx.session) else { return Ok(Verdict::Next) };
-        let value = &value.to_vec();
-        let is_fulfilled = self.is_fulfilled(value, self.options.key.number(cx.request, cx.session))
-            || cx.find(&self.patterns, value).await?.is_some();
+        let key = &self.options.key;
+        let forms: Vec<_> = key.forms(cx.request, cx.session).map(<[u8]>::to_vec).collect();
+        let Some(value) = forms.first() else { return Ok(Verdict::Next) };
+        let number = key.number(cx.request, cx.session);
+        let mut is_fulfilled = forms.iter().any(|form| self.is_fulfilled(form, number));
+        for form in &forms {
+            is_fulfilled = is_fulfilled || cx.find(&self.patterns, form).await?.is_some();
+        }
         if is_fulfilled == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
@@ -119,6 +124,22 @@ impl std::fmt::Display for Matched<'_> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn an_address_is_looked_at_in_both_forms() {
+        let answer = |criterion: &str, recipient: &str| {
+            let text = format!(
+                "<Plugin c>\n module = Condition\n key = recipient\n {criterion}\n action = yes\n</Plugin>"
+            );
+            Bench::new(&text).attribute("recipient", recipient).run()
+        };
+        for recipient in ["bob@ours.test", "ours.test!bob", "bob@OURS.test.", "bob@ours.test@ours.test"] {
+            assert!(answer("match = \"bob@ours.test\"", recipient).is_some(), "{recipient}");
+            assert!(answer("match = \"bob@ours.test\"\n invert = 1", recipient).is_none(), "{recipient}");
+        }
+        assert!(answer("re_match = \"^ours\"", "ours.test!bob").is_some());
+        assert!(answer("match = \"bob@ours.test\"", "eve@ours.test").is_none());
+    }
+
     use crate::testing::Bench;
 
     fn sender(criteria: &str, value: &str) -> Option<String> {

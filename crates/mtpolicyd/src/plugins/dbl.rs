@@ -8,13 +8,16 @@ use crate::session::Session;
 use crate::value::{Score, Span, Switch, words};
 use crate::world::dns::Question;
 use crate::world::dnslist::{DnsList, ListKind, ReturnCodes};
-use postfix_policy::Request;
+use postfix_policy::{Request, canonical_domain};
+use std::borrow::Cow;
 
 options! {
     /// Looks the sender's domain, the name of the client and its HELO name up in a DNS list of domains
     /// (RHSBL, RFC 5782).
     ///
-    /// The checks are made in that order, and each score counts once a mail. Names without a dot, addresses
+    /// The checks are made in that order, and each score counts once a mail. The sender's domain is the one that
+    /// Postfix will understand (`victim.example` in `victim.example!ceo`); names are looked up in lower case and
+    /// in their ASCII form. Names without a dot, addresses
     /// and address literals are not looked up. A list that does not answer in time, or answers with an error
     /// code (127.255.255.0/24, 127.0.0.1, 127.0.1.255), counts as not listing the name. One that has not
     /// answered in time is tried in the background, and no request waits for it until it answers.
@@ -117,7 +120,7 @@ impl Plugin for Dbl {
             return Vec::new();
         }
         let unknown = self.checks.iter().filter(|check| session.result(&check.result).is_none());
-        unknown.filter_map(|check| self.question(check.name(request.get(check.attribute)?)?)).collect()
+        unknown.filter_map(|check| self.question(&check.name(request)?)).collect()
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -135,8 +138,10 @@ impl Plugin for Dbl {
 
 impl Dbl {
     async fn run_check(&self, check: &Check, cx: &mut Cx<'_>) -> Result<Option<String>, Error> {
-        let Some(name) = check.name(cx.attribute(check.attribute)?) else { return Ok(None) };
-        let (question, name) = (self.question(name), String::from_utf8_lossy(name).into_owned());
+        cx.attribute(check.attribute)?;
+        let Some(name) = check.name(cx.request) else { return Ok(None) };
+        let question = self.question(&name);
+        let name = String::from_utf8_lossy(check.spelling(cx.request, &name)).into_owned();
         let Some(listed) = ask(cx, &check.result, &self.list, question).await else { return Ok(None) };
         self.notes.note(format_args!("{} {name} is on a list ({})", check.attribute, listed.codes()));
         if cx.session.first_time(&check.scored) {
@@ -155,23 +160,35 @@ impl Dbl {
         Ok(Some(format!("reject {}", self.reject_message.fill(&values))))
     }
 
-    /// What to ask about a name. One final dot is the root of the DNS, not an empty label.
+    /// What to ask about a name.
     fn question(&self, name: &[u8]) -> Option<Question> {
-        self.list.question_for_domain(name.strip_suffix(b".").unwrap_or(name))
+        self.list.question_for_domain(name)
     }
 }
 
 impl Check {
-    /// The name to look up: of the sender what stands behind the first `@`, if there is one. A name without a
-    /// dot is no domain, and one with a colon or in brackets an address, which lists of domains don't want to
-    /// be asked about.
-    fn name<'a>(&self, value: &'a [u8]) -> Option<&'a [u8]> {
-        let name = match self.attribute {
-            "sender" => value.splitn(2, |byte| *byte == b'@').last().unwrap_or(value),
+    /// The name to look up, in lower case and as A-labels: of the sender its domain as Postfix will understand
+    /// it, or all of it if it has none. A name without a dot is no domain, and one with a colon or in brackets
+    /// an address, which lists of domains don't want to be asked about.
+    fn name<'a>(&self, request: &'a Request) -> Option<Cow<'a, [u8]>> {
+        let name = match request.mailbox(self.attribute) {
+            Some(mailbox) => {
+                mailbox.domain().map_or_else(|| canonical_domain(mailbox.address()), Cow::Borrowed)
+            }
+            None => canonical_domain(request.get(self.attribute)?),
+        };
+        let is_address = name.contains(&b':') || name.starts_with(b"[") || is_dotted_quad(&name);
+        (name.contains(&b'.') && !is_address).then_some(name)
+    }
+
+    /// The name as the request has it, if that differs in capital letters only: texts show that.
+    fn spelling<'a>(&self, request: &'a Request, name: &'a [u8]) -> &'a [u8] {
+        let value = request.get(self.attribute).unwrap_or_default();
+        let written = match self.attribute {
+            "sender" => value.rsplit(|byte| *byte == b'@').next().unwrap_or(value),
             _ => value,
         };
-        let is_address = name.contains(&b':') || name.starts_with(b"[") || is_dotted_quad(name);
-        (name.contains(&b'.') && !is_address).then_some(name)
+        if written.eq_ignore_ascii_case(name) { written } else { name }
     }
 }
 
@@ -182,6 +199,30 @@ fn is_dotted_quad(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::testing::Bench;
+
+    #[test]
+    fn a_listed_sender_is_found_in_every_form_that_postfix_accepts() {
+        for sender in [
+            "x@bad.example",
+            "x@BAD.Example.",
+            "a@b.example@bad.example",
+            "\"x@y\"@bad.example",
+            "@bad.example",
+            "x%bad.example",
+            "bad.example!x",
+            "x%bad.example@",
+        ] {
+            let said = bench("", sender, "unknown", "h").run().unwrap_or_default();
+            let shown = said.to_lowercase();
+            assert!(shown.starts_with("reject sender rejected (bad.example, "), "{sender}: {said}");
+        }
+        let mut idn = bench("", "a@B\u{dc}CHER.example", "unknown", "h").listed(
+            "xn--bcher-kva.example.dbl.test",
+            "127.0.1.2",
+            "",
+        );
+        assert!(idn.run().is_some_and(|said| said.contains("(xn--bcher-kva.example")));
+    }
 
     fn bench(options: &str, sender: &str, reverse: &str, helo: &str) -> Bench {
         Bench::new(&format!("<Plugin dbl>\n module = DBL\n domain = dbl.test\n {options}\n</Plugin>"))

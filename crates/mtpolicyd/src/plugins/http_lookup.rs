@@ -28,6 +28,10 @@ options! {
     /// {"client_address": "192.0.2.1", "recipient": "bob@example.net", "sender": "alice@example.org"}
     /// ```
     ///
+    /// `sender` and `recipient` are the addresses that Postfix will understand (`ceo@victim.example` for
+    /// `victim.example!ceo`), their domains in lower case and in ASCII; `raw_sender` and `raw_recipient` are the
+    /// texts of the request.
+    ///
     /// The service answers with status 200 and a JSON object, in which every member may be left out or
     /// `null`:
     ///
@@ -164,7 +168,7 @@ impl Plugin for HttpLookup {
             return Ok(Verdict::Next);
         }
         let decisive = options.cache_key.as_ref().unwrap_or(&options.attributes);
-        if decisive.has(RECIPIENT) {
+        if decisive.has(RECIPIENT) || decisive.has("raw_recipient") {
             cx.session.depend_on(RECIPIENT);
         }
         let key = decisive.key(cx.request);

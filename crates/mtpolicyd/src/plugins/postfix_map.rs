@@ -34,8 +34,9 @@ options! {
     /// `socketmap` get the whole value only. Addresses of clients: `192.0.2.1`, `192.0.2`, `192.0`, `192`, or
     /// `2001:db8::1`, `2001:db8`, `2001`. Names of hosts: `mail.example.org`, `example.org`, `org`. Addresses
     /// of mail: `user+ext@example.org`, `user@example.org`, `example.org`, `org`, `user+ext@`, `user@`; the
-    /// null sender is `<>`. A user that has to stand in quotes is looked up with them first, as in Postfix:
-    /// `"john doe"@example.org`; a final dot of the domain is left out.
+    /// null sender is `<>`. These are the parts of the address that Postfix will understand
+    /// (`ceo@victim.example` for `victim.example!ceo`), after the text of the request if that is another one. A
+    /// user that needs quotes (`"c d"@example.org`) is looked up with them, then without, as by Postfix.
     ///
     /// ```conf
     /// <Plugin whitelist>
@@ -167,7 +168,8 @@ impl PostfixMap {
         if remembers && let Some(known) = cx.session.result(&self.result) {
             return Ok(known == "1");
         }
-        let keys = self.search.keys(value, self.map.has_fixed_keys());
+        let mailbox = cx.request.mailbox(&self.options.field);
+        let keys = self.search.keys(value, mailbox, self.map.has_fixed_keys());
         let keys = keys.map_err(|cause| self.failed(cause.to_owned()))?;
         let found =
             self.map.find(keys, self.search.accepts(value), &mut cx.matching, cx.deadline.backends).await;

@@ -28,7 +28,8 @@ options! {
     pub struct RegexListOptions {
         /// Whether the check is made.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The value to look at.
+        /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is written
+        /// (`victim.example!ceo`, `ceo@victim.example.`) is looked at in both forms.
         key: FieldRef = FieldRef::Request("client_address".to_owned()),
         /// `1` acts when no expression matches. A value that is not there never counts.
         invert: Flag = Flag(false),
@@ -86,9 +87,15 @@ impl Plugin for RegexList {
         if self.options.enabled.get(cx.session) == Switch::Off {
             return Ok(Verdict::Next);
         }
-        let Some(value) = self.options.key.get(cx.request, cx.session) else { return Ok(Verdict::Next) };
-        let value = &value.to_vec();
-        let found = cx.find(&self.patterns, value).await?;
+        let forms = self.options.key.forms(cx.request, cx.session);
+        let forms: Vec<_> = forms.map(<[u8]>::to_vec).collect();
+        let Some(value) = forms.first() else { return Ok(Verdict::Next) };
+        let mut found = None;
+        for form in &forms {
+            if found.is_none() {
+                found = cx.find(&self.patterns, form).await?;
+            }
+        }
         if found.is_some() == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
@@ -151,6 +158,19 @@ fn as_pattern_text(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn an_address_is_looked_at_in_both_forms() {
+        let text = "<Plugin r>\n module = RegexList\n key = sender\n regex = \"@victim\\.example$\"\n \
+                    regex = \"^raw!\"\n action = yes\n</Plugin>";
+        let mut bench = Bench::new(text);
+        for sender in
+            ["ceo@victim.example", "victim.example!ceo", "ceo%VICTIM.example", "ceo@victim.example.", "raw!x"]
+        {
+            assert_eq!(bench.attribute_again("sender", sender).run().as_deref(), Some("yes"), "{sender}");
+        }
+        assert_eq!(bench.attribute_again("sender", "victim.example!x@victim.example.other").run(), None);
+    }
+
     use crate::testing::Bench;
     use std::io::Write;
 

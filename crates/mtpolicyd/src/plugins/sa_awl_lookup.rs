@@ -145,7 +145,15 @@ impl Plugin for SaAwlLookup {
         };
         let (sender, client) = (String::from_utf8_lossy(sender), String::from_utf8_lossy(client));
         let entry = match client.parse() {
-            Ok(ip) => self.list.entry(&sender, ip, cx.deadline.backends).await?,
+            Ok(ip) => {
+                let mut entry = None;
+                for form in cx.request.forms("sender").map(String::from_utf8_lossy) {
+                    if entry.is_none() {
+                        entry = self.list.entry(&form, ip, cx.deadline.backends).await?;
+                    }
+                }
+                entry
+            }
             Err(_) => None,
         };
         match &entry {

@@ -238,7 +238,7 @@ impl Plugin for SmtpVerify {
             return Ok(Verdict::Next);
         }
         cx.session.depend_on(&self.options.recipient_field);
-        let address = cx.request.get(&self.options.recipient_field).unwrap_or_default();
+        let address = cx.request.address(&self.options.recipient_field).unwrap_or_default();
         let (address, known) = match Mailbox::parse(address) {
             Some(recipient) => {
                 let address = recipient.to_string();
@@ -291,7 +291,7 @@ impl SmtpVerify {
     fn message(&self, recipient: Mailbox, cx: &Cx<'_>) -> Message {
         let sender = match &self.sender {
             Sender::Fixed(sender) => sender.clone(),
-            Sender::Attribute => cx.request.get(&self.options.sender_field).and_then(Mailbox::parse),
+            Sender::Attribute => cx.request.address(&self.options.sender_field).and_then(Mailbox::parse),
         };
         let size = cx.request.get(&self.options.size_field);
         let size = size.and_then(|size| std::str::from_utf8(size).ok()?.parse().ok());

@@ -35,7 +35,9 @@ options! {
         /// The query; `?` stands for the value. Any row is a match, whatever is in it. The default is for
         /// MariaDB and MySQL, with addresses of IPv4 only.
         sql_query: Query = default_query(),
-        /// The attribute whose value is looked up. Without it nothing happens.
+        /// The attribute whose value is looked up. Without it nothing happens. A sender or recipient that is not
+        /// listed as it is written is looked up as Postfix will understand it (`ceo@victim.example` for
+        /// `victim.example!ceo`), if that is another address.
         field: String = "client_address",
         /// The answer to Postfix if there is a row.
         match_action: Option<String>,
@@ -90,8 +92,14 @@ impl Plugin for SqlList {
             self.notes.note(format_args!("the request has no attribute `{field}`"));
             return Ok(Verdict::Next);
         };
-        let rows = options.sql_query.ask(&self.sql, value, cx.deadline.backends).await?;
-        let (listed, value) = (!rows.is_empty(), String::from_utf8_lossy(value));
+        let mut listed = false;
+        for form in cx.request.forms(field) {
+            if !listed {
+                let rows = options.sql_query.ask(&self.sql, form, cx.deadline.backends).await?;
+                listed = !rows.is_empty();
+            }
+        }
+        let value = String::from_utf8_lossy(value);
         self.notes.note(format_args!("{field} {value} is{} listed", if listed { "" } else { " not" }));
         if listed {
             options.score.add_once(cx.session, &self.name, &self.scored);
@@ -141,6 +149,14 @@ mod tests {
             assert_eq!(bench.attribute_again("sender", sender).run().as_deref(), Some(action), "{sender:?}");
         }
         assert_eq!(bench.session.text("score_detail"), Some("l=2"));
+    }
+
+    #[test]
+    fn an_address_is_looked_up_as_postfix_will_understand_it() {
+        let (mut bench, _file) = bench(&format!("{QUERY} match_action = on"));
+        for sender in ["a@b", "a@B.", "b!a", "a%b"] {
+            assert_eq!(bench.attribute_again("sender", sender).run().as_deref(), Some("on"), "{sender}");
+        }
     }
 
     #[test]

@@ -51,6 +51,9 @@ const KNOWN: [&str; 31] = [
     "mail_version",
 ];
 
+/// Names of ours for the addresses of the envelope as they are written.
+const WRITTEN: [(&str, &str); 2] = [("raw_sender", "sender"), ("raw_recipient", "recipient")];
+
 impl Attributes {
     /// Those with these names.
     pub fn named(names: &[&str]) -> Attributes {
@@ -73,20 +76,38 @@ impl Attributes {
     /// Warns of names that Postfix does not send.
     pub fn check(&self, option: &str, setup: &Setup<'_, '_>) {
         let Attributes::Named(names) = self else { return };
-        for name in names.iter().filter(|name| !KNOWN.contains(&name.as_str())) {
+        let is_known =
+            |name: &str| KNOWN.contains(&name) || WRITTEN.iter().any(|(written, _)| *written == name);
+        for name in names.iter().filter(|name| !is_known(name)) {
             let near = nearest(name, KNOWN).map(|near| format!("; did you mean `{near}`?"));
             let near = near.unwrap_or_default();
             setup.warn(option, format!("{option}: Postfix sends no attribute `{name}`{near}"));
         }
     }
 
-    /// The attributes of a request, each with its value.
+    /// The attributes of a request, each with its value; addresses of the envelope as Postfix will understand
+    /// them, and as they are written under a name of their own.
     fn of<'a>(&'a self, request: &'a Request) -> Vec<(&'a [u8], &'a [u8])> {
         match self {
-            Attributes::All => request.iter().collect(),
+            Attributes::All => {
+                let written = |name: &str| WRITTEN.iter().find(|(_, of)| *of == name).map(|(name, _)| *name);
+                let mut all = Vec::new();
+                for (name, value) in request.iter() {
+                    let mailbox = std::str::from_utf8(name).ok().and_then(|name| {
+                        Some((request.mailbox(name)?, written(name)?))
+                            .filter(|(mailbox, _)| mailbox.is_rewritten())
+                    });
+                    all.push((name, mailbox.map_or(value, |(mailbox, _)| mailbox.address())));
+                    all.extend(mailbox.map(|(mailbox, written)| (written.as_bytes(), mailbox.raw())));
+                }
+                all
+            }
             Attributes::Named(names) => {
-                let value = |name: &'a String| Some((name.as_bytes(), request.get(name)?));
-                names.iter().filter_map(value).collect()
+                let value = |name: &str| match WRITTEN.iter().find(|(written, _)| *written == name) {
+                    Some((_, of)) => request.get(of),
+                    None => request.address(name),
+                };
+                names.iter().filter_map(|name| Some((name.as_bytes(), value(name)?))).collect()
             }
         }
     }
@@ -132,6 +153,20 @@ impl Value for Attributes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_those_that_postfix_will_understand() {
+        let request = request(&[("sender", "b!a"), ("recipient", "c@d"), ("size", "1")]);
+        let json = |attributes: Attributes| String::from_utf8(attributes.to_json(&request)).unwrap();
+        assert_eq!(
+            json(Attributes::named(&["sender", "recipient"])),
+            r#"{"recipient":"c@d","sender":"a@b"}"#
+        );
+        let named = json(Attributes::named(&["raw_sender", "raw_recipient"]));
+        assert_eq!(named, r#"{"raw_recipient":"c@d","raw_sender":"b!a"}"#);
+        let all = r#"{"raw_sender":"b!a","recipient":"c@d","sender":"a@b","size":"1"}"#;
+        assert_eq!(json(Attributes::All), all);
+    }
 
     fn request(pairs: &[(&str, &str)]) -> Request {
         let pairs = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));

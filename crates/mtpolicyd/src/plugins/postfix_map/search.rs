@@ -2,6 +2,7 @@
 
 use super::PostfixMapOptions;
 use crate::network::address_of;
+use postfix_policy::{Mailbox, quoted_local_part, without_extension};
 use std::net::IpAddr;
 
 /// How the keys of a value are found.
@@ -56,18 +57,24 @@ impl Search {
         }
     }
 
-    /// The keys, without those that are parts where the table has no fixed keys. The error is of the
-    /// original: it fails where a client has no address.
-    pub fn keys(&self, value: &[u8], fixed: bool) -> Result<Vec<Vec<u8>>, &'static str> {
+    /// The keys, without those that are parts where the table has no fixed keys. `mailbox` is the value, if that
+    /// is an address of the envelope. The error is of the original: it fails where a client has no address.
+    pub fn keys(
+        &self,
+        value: &[u8],
+        mailbox: Option<&Mailbox>,
+        fixed: bool,
+    ) -> Result<Vec<Vec<u8>>, &'static str> {
+        let address = || mailbox.cloned().unwrap_or_else(|| Mailbox::sender(value.to_vec()));
         let mut keys = match self {
             Search::Plain => return plain_keys(value),
             Search::Address => address_keys(value),
             Search::Name(parents) => name_keys(&folded(value, fixed), *parents),
-            Search::Mail(..) if !fixed && !value.is_empty() => return Ok(whole_mail(value)),
-            Search::MailOrWhole(..) if !fixed && value.contains(&b'@') => return Ok(whole_mail(value)),
-            Search::Mail(delimiters, parents) => mail_keys(&folded(value, fixed), delimiters, *parents),
+            Search::Mail(delimiters, parents) => {
+                return Ok(mail_keys(&address(), delimiters, *parents, fixed));
+            }
             Search::MailOrWhole(delimiters, parents) if value.contains(&b'@') => {
-                mail_keys(&folded(value, fixed), delimiters, *parents)
+                return Ok(mail_keys(&address(), delimiters, *parents, fixed));
             }
             Search::MailOrWhole(..) | Search::Whole => vec![folded(value, fixed)],
         };
@@ -157,67 +164,38 @@ fn name_keys(value: &[u8], parents: Parents) -> Vec<Vec<u8>> {
     keys
 }
 
-fn mail_keys(value: &[u8], delimiters: &str, parents: Parents) -> Vec<Vec<u8>> {
-    if value.is_empty() {
-        return vec![NULL_SENDER.to_vec()];
-    }
-    let Some((user, domain)) = parts(value) else { return vec![value.to_vec()] };
-    let bare = without_extension(user, delimiters);
-    let users = [Some(user), bare].into_iter().flatten();
-    let mut keys: Vec<_> =
-        users.clone().flat_map(spellings).map(|user| [&*user, b"@", domain].concat()).collect();
-    keys.extend(name_keys(domain, parents));
-    keys.extend(users.flat_map(spellings).map(|user| [&*user, b"@"].concat()));
-    keys
-}
-
-/// An address as a table of patterns gets it: as Postfix passes it on, then as it is.
-fn whole_mail(value: &[u8]) -> Vec<Vec<u8>> {
-    let Some((user, domain)) = parts(value) else { return vec![value.to_vec()] };
-    let mut keys: Vec<_> =
-        spellings(user).iter().map(|user| [user, b"@".as_slice(), domain].concat()).collect();
-    keys.push(value.to_vec());
-    keys.dedup();
-    keys
-}
-
-/// The user and the domain, whose final dot Postfix takes away.
-fn parts(value: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = value.iter().rposition(|byte| *byte == b'@')?;
-    let domain = &value[at + 1..];
-    Some((&value[..at], domain.strip_suffix(b".").unwrap_or(domain)))
-}
-
-/// A user as it is written in an address, in quotes if they are needed (RFC 5321, 4.1.2), and as it is.
-/// Postfix sends users without quotes, and looks up the written form first.
-fn spellings(user: &[u8]) -> Vec<Vec<u8>> {
-    let is_atom =
-        |byte: &u8| !byte.is_ascii() || (byte.is_ascii_graphic() && !b"()<>[]:;@\\,\"".contains(byte));
-    if user.split(|byte| *byte == b'.').all(|atom| !atom.is_empty() && atom.iter().all(is_atom)) {
-        return vec![user.to_vec()];
-    }
-    let mut quoted = vec![b'"'];
-    for byte in user {
-        if matches!(byte, b'"' | b'\\' | b'\r') {
-            quoted.push(b'\\');
+/// The text of the request if Postfix will understand it otherwise, then the parts of what that will be. A table
+/// without fixed keys gets whole addresses only.
+fn mail_keys(mailbox: &Mailbox, delimiters: &str, parents: Parents, fixed: bool) -> Vec<Vec<u8>> {
+    let mut keys: Vec<_> = mailbox.is_rewritten().then(|| mailbox.raw().to_vec()).into_iter().collect();
+    let user = mailbox.local_part();
+    let bare = without_extension(user, delimiters).filter(|_| fixed);
+    let users = || [Some(user), bare].into_iter().flatten().flat_map(spellings);
+    match mailbox.domain() {
+        None if mailbox.is_null() => keys.push(NULL_SENDER.to_vec()),
+        None => keys.extend(spellings(user)),
+        Some(domain) => {
+            keys.extend(users().map(|user| [&user, &b"@"[..], domain].concat()));
+            if fixed {
+                keys.extend(name_keys(domain, parents));
+                keys.extend(users().map(|user| [&user, &b"@"[..]].concat()));
+            }
         }
-        quoted.push(*byte);
     }
-    quoted.push(b'"');
-    vec![quoted, user.to_vec()]
+    let mut folded_keys = Vec::with_capacity(keys.len());
+    for key in keys.iter().map(|key| folded(key, fixed)) {
+        if !key.is_empty() && !folded_keys.contains(&key) {
+            folded_keys.push(key);
+        }
+    }
+    folded_keys
 }
 
-/// The user without an extension, if there is one. The names of Postfix's own mail are whole.
-fn without_extension<'a>(user: &'a [u8], delimiters: &str) -> Option<&'a [u8]> {
-    if [b"double-bounce".as_slice(), b"mailer-daemon"].contains(&user) {
-        return None;
-    }
-    let of_list = user.starts_with(b"owner-") || user.ends_with(b"-request");
-    if delimiters.contains('-') && of_list {
-        return None;
-    }
-    let end = user.iter().position(|byte| delimiters.as_bytes().contains(byte))?;
-    (end > 0).then(|| &user[..end])
+/// A user as tables have it: in quotes if it needs them, and, as before Postfix 3.2, without.
+fn spellings(user: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let quoted = quoted_local_part(user);
+    let has_another = *quoted != *user;
+    [Some(quoted.into_owned()), has_another.then(|| user.to_vec())].into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -230,7 +208,7 @@ mod tests {
 
     #[track_caller]
     fn check(search: &Search, value: &str, keys: &[&str]) {
-        assert_eq!(texts(search.keys(value.as_bytes(), true).unwrap()), keys, "{value}");
+        assert_eq!(texts(search.keys(value.as_bytes(), None, true).unwrap()), keys, "{value}");
     }
 
     #[test]
@@ -240,7 +218,7 @@ mod tests {
         check(&Search::Plain, "::1", &["::1", ""]);
         check(&Search::Plain, "fe80::", &["fe80::"]);
         for bad in ["unknown", "2001:DB8::1", "1.2.3", ""] {
-            assert!(Search::Plain.keys(bad.as_bytes(), true).is_err(), "{bad}");
+            assert!(Search::Plain.keys(bad.as_bytes(), None, true).is_err(), "{bad}");
         }
     }
 
@@ -250,7 +228,7 @@ mod tests {
         check(&Search::Address, "2001:DB8:0::1", &["2001:db8::1", "2001:db8:", "2001:db8", "2001"]);
         check(&Search::Address, "::ffff:192.0.2.1", &["192.0.2.1", "192.0.2", "192.0", "192"]);
         check(&Search::Address, "unknown", &["unknown"]);
-        assert_eq!(texts(Search::Address.keys(b"192.0.2.1", false).unwrap()), ["192.0.2.1"]);
+        assert_eq!(texts(Search::Address.keys(b"192.0.2.1", None, false).unwrap()), ["192.0.2.1"]);
     }
 
     #[test]
@@ -271,13 +249,31 @@ mod tests {
         let mail = Search::Mail("+-".to_owned(), Parents::Bare);
         let keys = ["u+x@a.example", "u@a.example", "a.example", "example", "u+x@", "u@"];
         check(&mail, "U+x@a.Example", &keys);
+        check(&mail, "A.example!u", &["a.example!u", "u@a.example", "a.example", "example", "u@"]);
+        check(&mail, "u@a.", &["u@a.", "u@a", "a", "u@"]);
+        check(
+            &mail,
+            "c d+x@a",
+            &[
+                "\"c d+x\"@a",
+                "c d+x@a",
+                "\"c d\"@a",
+                "c d@a",
+                "a",
+                "\"c d+x\"@",
+                "c d+x@",
+                "\"c d\"@",
+                "c d@",
+            ],
+        );
+        assert_eq!(texts(mail.keys(b"a!U", None, false).unwrap()), ["a!U", "U@a"]);
         check(&mail, "owner-l@a", &["owner-l@a", "a", "owner-l@"]);
         check(&mail, "+x@a", &["+x@a", "a", "+x@"]);
         check(&mail, "", &["<>"]);
         check(&mail, "root", &["root"]);
-        assert_eq!(texts(mail.keys(b"U+x@A", false).unwrap()), ["U+x@A"]);
+        assert_eq!(texts(mail.keys(b"U+x@a", None, false).unwrap()), ["U+x@a"]);
         check(&Search::MailOrWhole(String::new(), Parents::Bare), "Bob", &["bob"]);
-        check(&mail, "c d@a.", &["\"c d\"@a", "c d@a", "a", "\"c d\"@", "c d@"]);
+        check(&mail, "c d@a.", &["c d@a.", "\"c d\"@a", "c d@a", "a", "\"c d\"@", "c d@"]);
         check(
             &mail,
             "a\"b+x@a",
@@ -294,7 +290,7 @@ mod tests {
             ],
         );
         check(&mail, "a..b@a", &["\"a..b\"@a", "a..b@a", "a", "\"a..b\"@", "a..b@"]);
-        assert_eq!(texts(mail.keys(b"c d@A.", false).unwrap()), ["\"c d\"@A", "c d@A", "c d@A."]);
-        assert_eq!(texts(mail.keys(b"", false).unwrap()), ["<>"]);
+        assert_eq!(texts(mail.keys(b"c d@A.", None, false).unwrap()), ["c d@A.", "\"c d\"@a", "c d@a"]);
+        assert_eq!(texts(mail.keys(b"", None, false).unwrap()), ["<>"]);
     }
 }

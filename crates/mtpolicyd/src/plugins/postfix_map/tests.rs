@@ -43,6 +43,9 @@ fn an_attribute_is_looked_up_by_its_parts() {
     for (field, value, answer) in [
         ("sender", "someone@mail.b.example", "yes"),
         ("sender", "U+X@a.example", "yes"),
+        ("sender", "B.example.!someone", "yes"),
+        ("sender", "u+x%a.example", "yes"),
+        ("sender", "u+x@a.example.", "yes"),
         ("sender", "u@a.example", "no"),
         ("sender", "v+w@c.example", "yes"),
         ("sender", "", "yes"),
