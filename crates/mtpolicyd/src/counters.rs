@@ -25,6 +25,7 @@ use crate::world::backend::BackendError;
 use crate::world::clock::Clock;
 use crate::world::keyvalue::Redis;
 use crate::world::sql::{Needs, Right, Sql};
+use postfix_policy::Request;
 use redis::RedisTable;
 use sql::SqlTable;
 use std::sync::Arc;
@@ -91,8 +92,10 @@ enum Backend {
 pub struct Counter {
     /// The table it is in.
     pub table: Table,
-    /// Who is counted: the value of the field.
+    /// Who is counted: the value of the field, the same however it is written.
     pub key: String,
+    /// The value as it is written, if that is another: earlier versions and the original counted under it.
+    pub written: Option<String>,
     /// The span of time, as the pattern writes it.
     pub time: String,
 }
@@ -159,10 +162,15 @@ impl Book {
         Table { id, backend }
     }
 
-    /// The counter of a key in the span of time that is now.
-    pub fn counter(&self, table: &Table, key: &[u8], clock: &Clock) -> Counter {
-        let key = String::from_utf8_lossy(key).into_owned();
-        Counter { table: table.clone(), key, time: self.pattern.now(clock) }
+    /// The counter of an attribute's value in the span of time that is now; `None` if there is no value.
+    pub fn counter(&self, table: &Table, request: &Request, field: &str, clock: &Clock) -> Option<Counter> {
+        let written = request.get(field).filter(|value| !value.trim_ascii().is_empty())?;
+        let folded = request.key(field).unwrap_or_default();
+        // MySQL does not see blanks at the end.
+        let key = Some(folded.trim_ascii_end()).filter(|key| !key.is_empty()).unwrap_or(written);
+        let [key, written] = [key, written].map(|text| String::from_utf8_lossy(text).into_owned());
+        let written = Some(written).filter(|written| *written != key);
+        Some(Counter { table: table.clone(), key, written, time: self.pattern.now(clock) })
     }
 
     /// Counts a request in all these counters or, where the keeper can, in none. Its reservations in them are

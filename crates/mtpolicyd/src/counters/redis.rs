@@ -23,12 +23,13 @@ return 1";
 
 /// Compares what is counted and reserved with a threshold, and reserves. A reservation is its place in the
 /// queue, its end and the four amounts; one that is there already only looks at those before it. Arguments:
-/// the reservation, the metric, its place among the four, the threshold, the lifetime, the four amounts.
+/// the reservation, the metric, its place among the four, the threshold, the lifetime, the four amounts, what was
+/// counted elsewhere.
 const RESERVE: &str = "\
 local now = tonumber(redis.call('TIME')[1])
 local mine = redis.call('HGET', KEYS[2], ARGV[1])
 local place = mine and tonumber(string.match(mine, '^%d+'))
-local used = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or 0)
+local used = tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or 0) + tonumber(ARGV[10])
 local all = redis.call('HGETALL', KEYS[2])
 for i = 1, #all, 2 do
   if all[i] ~= 'place' and all[i] ~= ARGV[1] then
@@ -101,6 +102,7 @@ impl RedisTable {
             LIFETIME.as_secs().to_string(),
         ];
         arguments.extend(amounts.all().iter().map(i64::to_string));
+        arguments.push(self.read_written(counter, metric, deadline).await?.to_string());
         let reply = self.eval(RESERVE, &self.keys(counter), arguments, deadline).await?;
         Ok(reply.first().is_some_and(|passed| passed == b"1"))
     }
@@ -123,7 +125,32 @@ impl RedisTable {
         metric: Metric,
         deadline: Instant,
     ) -> Result<f64, BackendError> {
-        let [counted, _] = self.keys(counter);
+        let here = self.read_key(&counter.key, counter, metric, deadline).await?;
+        Ok(here + self.read_written(counter, metric, deadline).await?)
+    }
+
+    /// What earlier versions counted under the key as it is written. Only an earlier version adds to it, so that it
+    /// may be read by itself; it may be on another node of a cluster.
+    async fn read_written(
+        &self,
+        counter: &Counter,
+        metric: Metric,
+        deadline: Instant,
+    ) -> Result<f64, BackendError> {
+        match &counter.written {
+            Some(written) => self.read_key(written, counter, metric, deadline).await,
+            None => Ok(0.0),
+        }
+    }
+
+    async fn read_key(
+        &self,
+        key: &str,
+        counter: &Counter,
+        metric: Metric,
+        deadline: Instant,
+    ) -> Result<f64, BackendError> {
+        let [counted, _] = self.keys_of(key, counter);
         let reply = self.eval(READ, &[counted], vec![metric.to_string()], deadline).await?;
         Ok(numeric_prefix(reply.first().map_or(&b""[..], Vec::as_slice)))
     }
@@ -142,7 +169,11 @@ impl RedisTable {
     /// The hash of the counter and that of its reservations. What is in braces decides about the node of a
     /// cluster, so both are on the same.
     fn keys(&self, counter: &Counter) -> [Vec<u8>; 2] {
-        let counted = format!("{{{},{},{}}}", self.name, counter.time, counter.key);
+        self.keys_of(&counter.key, counter)
+    }
+
+    fn keys_of(&self, key: &str, counter: &Counter) -> [Vec<u8>; 2] {
+        let counted = format!("{{{},{},{key}}}", self.name, counter.time);
         let reserved = format!("{counted},reserved");
         [counted.into_bytes(), reserved.into_bytes()]
     }

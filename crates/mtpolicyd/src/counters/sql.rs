@@ -151,7 +151,7 @@ impl SqlTable {
     ) -> Result<f64, BackendError> {
         self.make_known(deadline).await?;
         let sql = self.read[metric as usize].clone();
-        let query = Statement { sql, params: self.place(counter).to_vec() };
+        let query = Statement { sql, params: self.counted_place(counter).to_vec() };
         let rows = self.sql.query_or_make(query, self.prepare_and_log(deadline), deadline).await?;
         let text = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
         Ok(numeric_prefix(text.unwrap_or_default().as_bytes()))
@@ -185,7 +185,7 @@ impl SqlTable {
         params.extend(self.reserved_place(counter));
         params.extend(amounts.all().map(Param::Integer));
         params.push(Param::Integer(ends));
-        params.extend(self.place(counter));
+        params.extend(self.counted_place(counter));
         params.extend(self.reserved_place(counter));
         params.push(Param::Integer(threshold));
         let mut expired = self.reserved_place(counter).to_vec();
@@ -224,7 +224,7 @@ impl SqlTable {
         token: &str,
         deadline: Instant,
     ) -> Result<f64, BackendError> {
-        let mut params = self.place(counter).to_vec();
+        let mut params = self.counted_place(counter).to_vec();
         params.extend(self.reserved_place(counter));
         params.push(Param::Text(token.to_owned()));
         let query = Statement { sql: self.used_before[metric as usize].clone(), params };
@@ -401,6 +401,15 @@ impl SqlTable {
         let amounts = amounts.all().into_iter().zip(largest).map(|(amount, largest)| amount.min(largest));
         params.extend(amounts.chain(largest).map(Param::Integer));
         Statement { sql: self.upsert.clone(), params }
+    }
+
+    /// Where is read what was counted: the key, the key as it is written, and the time. Where both are the same
+    /// to the database, it is one row.
+    fn counted_place(&self, counter: &Counter) -> [Param; 3] {
+        let [key, time] = self.place(counter);
+        let layout = self.known().unwrap_or(Layout::of_new(self.sql.dialect()));
+        let written = counter.written.as_ref().map(|written| Param::Text(stored(&layout, written)));
+        [key.clone(), written.unwrap_or(key), time]
     }
 
     /// Key and time as the table holds them.

@@ -170,15 +170,15 @@ impl Writer<'_> {
         }
     }
 
-    /// Reads a number: of a key and a time.
+    /// Reads a number: of two spellings of a key and a time.
     pub fn read(&self, number: &str) -> String {
         let (table, number) = (self.quoted(), self.column(number));
         let (key, time) = (self.column("key"), self.column("time"));
-        format!("SELECT COALESCE(SUM({number}), 0) FROM {table} WHERE {key} = ? AND {time} = ?")
+        format!("SELECT COALESCE(SUM({number}), 0) FROM {table} WHERE {key} IN (?, ?) AND {time} = ?")
     }
 
-    /// Reserves unless a threshold has been reached: token, table, key, time, the numbers and the end; key
-    /// and time; table, key and time; the threshold.
+    /// Reserves unless a threshold has been reached: token, table, key, time, the numbers and the end; two
+    /// spellings of the key and time; table, key and time; the threshold.
     pub fn reserve(&self, number: &str) -> String {
         let reservations = self.sql.quote(RESERVATIONS);
         let names = ["key", "time"].iter().chain(&NUMBERS).map(|name| self.column(name));
@@ -197,7 +197,8 @@ impl Writer<'_> {
         )
     }
 
-    /// What is counted, and reserved before one reservation: key and time; table, key and time; the token.
+    /// What is counted, and reserved before one reservation: two spellings of the key and time; table, key and
+    /// time; the token.
     pub fn used_before(&self, number: &str) -> String {
         let reservations = self.sql.quote(RESERVATIONS);
         let before = format!(" AND r.seq < (SELECT m.seq FROM {reservations} AS m WHERE m.token = ?)");
@@ -208,7 +209,7 @@ impl Writer<'_> {
         let (table, reservations) = (self.quoted(), self.sql.quote(RESERVATIONS));
         let (number, key, time) = (self.column(number), self.column("key"), self.column("time"));
         format!(
-            "(SELECT COALESCE(SUM(c.{number}), 0) FROM {table} AS c WHERE c.{key} = ? AND c.{time} = ?) + \
+            "(SELECT COALESCE(SUM(c.{number}), 0) FROM {table} AS c WHERE c.{key} IN (?, ?) AND c.{time} = ?) + \
              (SELECT COALESCE(SUM(r.{number}), 0) FROM {reservations} AS r \
              WHERE r.counted_in = ? AND r.{key} = ? AND r.{time} = ?{which})"
         )

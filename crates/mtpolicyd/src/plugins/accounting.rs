@@ -23,6 +23,11 @@ options! {
     /// made, and those of the original get a unique key. A field that is not in the request, or blank, is
     /// not counted.
     ///
+    /// Keys are in small letters, so that `Bob` and `bob` are one login on every database, and a sender or
+    /// recipient is the address that Postfix will understand: `bob@Example.org.` and `example.org!bob` count as
+    /// `bob@example.org`. Rows under the value as it is written, which earlier versions made, are still counted
+    /// by Quota.
+    ///
     /// Ask it at the end of the message (`smtpd_end_of_data_restrictions`): before that Postfix does not know
     /// the recipients and the size.
     ///
@@ -136,10 +141,8 @@ impl Plugin for Accounting {
             return Ok(Verdict::Next);
         }
         self.warn_once(cx);
-        let counter = |(field, table): &(String, Table)| {
-            let key = cx.request.get(field).filter(|key| !key.trim_ascii().is_empty())?;
-            Some(self.book.counter(table, key, &cx.world.clock))
-        };
+        let counter =
+            |(field, table): &(String, Table)| self.book.counter(table, cx.request, field, &cx.world.clock);
         let counters: Vec<Counter> = self.tables.iter().filter_map(counter).collect();
         if !counters.is_empty() {
             let amounts = Amounts::of(cx.request);

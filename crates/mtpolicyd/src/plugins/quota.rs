@@ -46,7 +46,8 @@ options! {
     pub struct QuotaOptions {
         /// Whether the check is made.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The attribute of the request that the counter is about. Without it in the request nothing happens.
+        /// The attribute of the request that the counter is about, as Accounting counts it. Without it in the
+        /// request nothing happens.
         /// A user's own field is compared, but has no place reserved.
         field: UserConfig<String>,
         /// Which number is compared: `count` (mails), `count_rcpt` (mails times recipients), `size` (bytes),
@@ -111,15 +112,13 @@ impl Plugin for Quota {
         }
         let field = self.options.field.get(cx.session);
         cx.session.depend_on(&field);
-        let Some(key) = cx.request.get(&field).filter(|key| !key.trim_ascii().is_empty()) else {
-            return Ok(Verdict::Next);
-        };
-        let metric = self.options.metric.get(cx.session);
-        self.warn_once(metric, cx);
         let is_configured = field == *self.options.field.configured();
         let table =
             if is_configured { Cow::Borrowed(&self.table) } else { Cow::Owned(self.book.table(&field)) };
-        let counter = self.book.counter(&table, key, &cx.world.clock);
+        let counter = self.book.counter(&table, cx.request, &field, &cx.world.clock);
+        let Some(counter) = counter else { return Ok(Verdict::Next) };
+        let metric = self.options.metric.get(cx.session);
+        self.warn_once(metric, cx);
         let threshold = self.options.threshold.get(cx.session).0;
         let deadline = cx.deadline.backends;
         let passes = if is_configured && self.counted_later.load(Ordering::Relaxed) {
@@ -249,6 +248,44 @@ mod tests {
         let mut bench = bench(folder.path(), &chain);
         assert_eq!(mails(&mut bench, 4), [true, true, true, false], "0, 100 and 200 are below, 300 is not");
         assert_eq!(reservations(folder.path(), 0), 0);
+    }
+
+    #[test]
+    fn a_sender_has_one_counter_however_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = quota("q", "metric = count\n threshold = 3") + ACCOUNTING;
+        let mut bench = bench(folder.path(), &chain);
+        for (sender, passes) in [
+            ("Alice@Example.ORG", true),
+            ("alice@example.org.", true),
+            ("example.org!alice", true),
+            ("ALICE%example.org", false),
+            ("alice@example.org", false),
+        ] {
+            bench.attribute_again("sender", sender);
+            assert_eq!(mails(&mut bench, 1), [passes], "{sender}");
+        }
+        let db = Connection::open(folder.path().join("db.sqlite")).unwrap();
+        let keys = "SELECT group_concat(key || ' ' || count) FROM acct_sender";
+        let keys: String = db.query_row(keys, [], |row| row.get(0)).unwrap();
+        assert_eq!(keys, "alice@example.org 3");
+    }
+
+    #[test]
+    fn what_was_counted_under_the_value_as_it_is_written_still_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = quota("q", "metric = count\n threshold = 4") + ACCOUNTING;
+        let mut bench = bench(folder.path(), &chain);
+        let db = Connection::open(folder.path().join("db.sqlite")).unwrap();
+        let row = "INSERT INTO acct_sender (key, time, count, count_rcpt, size, size_rcpt) \
+                   VALUES ('Alice@Example.org', '2025-11', 2, 2, 2, 2)";
+        db.execute(row, []).unwrap();
+        bench.attribute_again("sender", "Alice@Example.org");
+        assert_eq!(mails(&mut bench, 3), [true, true, false]);
+        let chain = quota("q", "metric = count\n threshold = 4");
+        let mut only_reads = self::bench(folder.path(), &chain);
+        only_reads.attribute_again("sender", "Alice@Example.org");
+        assert_eq!(mails(&mut only_reads, 1), [false], "2 and 2 were counted");
     }
 
     #[test]

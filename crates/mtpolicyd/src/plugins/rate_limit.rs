@@ -56,7 +56,9 @@ options! {
         /// `sender@domain, session:country`. `client_address/24` is the network of the client, `/24/56` with
         /// the length of the prefix for IPv6, which otherwise is 64; `client_address/32` is a single IPv4
         /// address. Without a `/` an address counts as it is, and a client has IPv6 addresses without end.
-        /// `@domain` takes what is behind the `@`. Capitals are the same as small letters. A request in which
+        /// `@domain` takes what is behind the `@`. Capitals are the same as small letters, and a sender or
+        /// recipient is the address that Postfix will understand (`victim.example!ceo` counts as
+        /// `ceo@victim.example`, and so does `ceo@victim.example.`). A request in which
         /// one of the values is missing or empty is not limited.
         key: Key,
         /// How much may pass: a number and a time in seconds (`s`), minutes, hours, days or weeks (`w`), such

@@ -49,8 +49,7 @@ impl Key {
     pub fn of(&self, request: &Request, session: &Session) -> Option<String> {
         let mut key = String::new();
         for part in &self.0 {
-            let value = part.field.get(request, session).filter(|value| !value.is_empty())?;
-            let value = String::from_utf8_lossy(value).to_lowercase();
+            let value = part.value(request, session).filter(|value| !value.is_empty())?;
             if !key.is_empty() {
                 key.push(',');
             }
@@ -69,6 +68,19 @@ fn push_escaped(key: &mut String, value: &str) {
         } else {
             let _ = write!(key, "%{byte:02x}");
         }
+    }
+}
+
+impl Part {
+    /// The value in small letters. An address of the envelope is the one that Postfix will understand.
+    fn value(&self, request: &Request, session: &Session) -> Option<String> {
+        let mailbox = match &self.field {
+            FieldRef::Request(name) => request.mailbox(name),
+            FieldRef::Session(_) => None,
+        };
+        let value = self.field.get(request, session)?;
+        let Some(mailbox) = mailbox else { return Some(String::from_utf8_lossy(value).to_lowercase()) };
+        Some(String::from_utf8_lossy(&mailbox.key()).into_owned())
     }
 }
 
@@ -172,6 +184,17 @@ mod tests {
         assert_eq!(of("", "x@example.org"), None);
         assert_eq!(key_of(both, &[("sender", "x@y")]), None);
         assert_eq!(of("ü x", "y").as_deref(), Some("%c3%bc%20x,y"));
+    }
+
+    #[test]
+    fn an_address_counts_once_however_it_is_written() {
+        for sender in ["x@example.org", "X@Example.ORG.", "example.org!x", "x%example.org"] {
+            assert_eq!(key_of("sender", &[("sender", sender)]).as_deref(), Some("x@example.org"), "{sender}");
+            let domain = key_of("sender@domain", &[("sender", sender)]);
+            assert_eq!(domain.as_deref(), Some("example.org"), "{sender}");
+        }
+        assert_eq!(key_of("recipient", &[("recipient", "a@y@x")]).as_deref(), Some("a@y"));
+        assert_eq!(key_of("sender", &[("sender", "@")]), None);
     }
 
     #[test]
