@@ -8,6 +8,7 @@ mod sender;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod triplet;
 mod whitelist;
 
 use crate::fields::{Scoring, Template};
@@ -25,12 +26,11 @@ use awl::{Awl, AwlOptions, domain_of};
 use client::{ClientKey, Clients, IPV6_LONGEST, Prefix};
 use place::read_block;
 use postfix_policy::Request;
-use sender::without_tags;
-use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 use ticket::{Standing, TicketOptions, Tickets};
 use tokio::time::Instant;
+use triplet::Triplet;
 use whitelist::{ClientList, ListFile, RecipientList};
 
 options! {
@@ -40,6 +40,10 @@ options! {
     /// `min_retry_wait` and `max_retry_wait` uses the ticket up, passes, and counts for the client and the
     /// domain of the sender in the auto-whitelist. From a count of `autowl_threshold` on there is no test.
     /// What is looked up counts for the whole mail: once one of its recipients has passed, the others do.
+    ///
+    /// Sender and recipient are the addresses that Postfix will understand, and capital letters make no
+    /// difference: a retry from `alice@Example.org.` is one from `alice@example.org`. Tickets and entries under
+    /// the addresses as they are written, which earlier versions made, are still found.
     ///
     /// Tickets are kept in the connection `memcached` and the auto-whitelist in a table of the connection
     /// `db`, unless the blocks `<Ticket>` and `<AWL>` name others. Nothing needs another service with
@@ -213,13 +217,6 @@ pub struct Greylist {
     awl: Option<Awl>,
 }
 
-/// What greylisting is about.
-struct Triplet<'a> {
-    sender: &'a [u8],
-    client: &'a [u8],
-    recipient: &'a [u8],
-}
-
 /// What came of the test.
 enum Test {
     Passed,
@@ -302,9 +299,8 @@ impl Plugin for Greylist {
         let request = cx.request;
         // What is missing counts as empty, as in the original: leaving an attribute out lets nobody through.
         let attribute = |name| request.get(name).unwrap_or_default();
-        let recipient = attribute("recipient");
         let (address, name) = (attribute("client_address"), attribute("client_name"));
-        if self.is_whitelisted(address, name, recipient, cx).await? {
+        if self.is_whitelisted(address, name, request.recipient().address(), cx).await? {
             self.notes.note("client or recipient is on a whitelist");
             return Ok(Verdict::Next);
         }
@@ -316,11 +312,7 @@ impl Plugin for Greylist {
             ClientKey::Ip | ClientKey::Net | ClientKey::Name => None,
         };
         let client = self.clients.key_of(request, sending_for.as_deref());
-        let mut sender = Cow::Borrowed(attribute("sender"));
-        if self.options.ignore_sender_tags.0 {
-            sender = without_tags(attribute("sender"));
-        }
-        let triplet = Triplet { sender: &sender, client: &client, recipient };
+        let triplet = Triplet::of(request, &client, self.options.ignore_sender_tags.0);
         let known = self.is_known(&triplet, cx).await;
         if matches!(known, Ok(true)) {
             return Ok(self.pass(cx));
@@ -372,9 +364,10 @@ impl Greylist {
         if let Some(known) = cx.session.result(KNOWN_FIELD) {
             return Ok(known == "1");
         }
-        let domain = domain_of(triplet.sender);
+        let written = triplet.as_written();
+        let domains = [domain_of(&triplet.sender), domain_of(&written.sender)];
         let now = cx.world.clock.now();
-        let count = awl.count(domain, triplet.client, now, cx.deadline.backends).await?;
+        let count = awl.count(domains, triplet.client, now, cx.deadline.backends).await?;
         let known = count.is_some_and(|count| count >= self.options.autowl_threshold.0);
         cx.session.set_for_message(KNOWN_FIELD, if known { "1" } else { "0" });
         if known {
@@ -387,11 +380,15 @@ impl Greylist {
     /// Looks for the ticket, and makes or uses it.
     async fn test(&self, triplet: &Triplet<'_>, cx: &mut Cx<'_>) -> Result<Test, BackendError> {
         let (now, deadline) = (cx.world.clock.now(), cx.deadline.backends);
-        let key = self.tickets.key(triplet.sender, triplet.client, triplet.recipient);
+        let key = self.tickets.key(triplet);
+        let written = Some(self.tickets.key(&triplet.as_written())).filter(|written| *written != key);
         let ticket = match recall_ticket(cx, &key, now) {
             Some(ticket) => ticket,
             None => {
-                let ticket = self.tickets.get(&key, deadline).await?;
+                let mut ticket = self.tickets.get(&key, deadline).await?;
+                if let (None, Some(written)) = (ticket, &written) {
+                    ticket = self.tickets.get(written, deadline).await?;
+                }
                 remember_ticket(cx, &key, ticket);
                 ticket
             }
@@ -404,8 +401,10 @@ impl Greylist {
                 {
                     self.count(awl, triplet, cx).await;
                 }
-                if let Err(error) = self.tickets.remove(&key, deadline).await {
-                    tracing::warn!("plugin {}: the ticket of {triplet} stays: {error}", self.name);
+                for key in [Some(&key), written.as_ref()].into_iter().flatten() {
+                    if let Err(error) = self.tickets.remove(key, deadline).await {
+                        tracing::warn!("plugin {}: the ticket of {triplet} stays: {error}", self.name);
+                    }
                 }
                 Ok(Test::Passed)
             }
@@ -428,7 +427,7 @@ impl Greylist {
     /// Counts a mail that passes, which it does even if that fails.
     async fn count(&self, awl: &Awl, triplet: &Triplet<'_>, cx: &Cx<'_>) {
         let deadline = cx.deadline.backends.min(Instant::now() + COUNT_LIMIT);
-        let domain = domain_of(triplet.sender);
+        let domain = domain_of(&triplet.sender);
         match awl.add_one(domain, triplet.client, cx.world.clock.now(), deadline).await {
             Ok(()) => {}
             // That was said when it was found.
@@ -454,14 +453,6 @@ impl Greylist {
             // Postfix knows no `accept`.
             Mode::Accept | Mode::Dunno => Verdict::dunno(),
         }
-    }
-}
-
-impl std::fmt::Display for Triplet<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [sender, client, recipient] =
-            [self.sender, self.client, self.recipient].map(String::from_utf8_lossy);
-        write!(f, "{sender},{client},{recipient}")
     }
 }
 

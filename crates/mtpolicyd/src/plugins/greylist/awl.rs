@@ -81,19 +81,27 @@ impl Awl {
         Some(Awl::Store { store, prefix: options.prefix, lifetime })
     }
 
-    /// How often the client has passed for this domain; `None` if it never has, or too long ago.
+    /// How often the client has passed for this domain, which may be spelled in two ways; `None` if it never has,
+    /// or too long ago.
     pub async fn count(
         &self,
-        domain: &[u8],
+        domains: [&[u8]; 2],
         client: &[u8],
         now: i64,
         deadline: Instant,
     ) -> Result<Option<u64>, BackendError> {
         match self {
-            Awl::Table(table) => table.count(domain, client, now, deadline).await,
+            Awl::Table(table) => table.count(domains, client, now, deadline).await,
             Awl::Store { store, prefix, .. } => {
-                let value = store.get(&key(prefix, domain, client), deadline).await?;
-                Ok(value.and_then(|value| str::from_utf8(&value).ok()?.trim().parse().ok()))
+                let mut sum = None;
+                let spellings = if domains[0] == domains[1] { &domains[..1] } else { &domains[..] };
+                for domain in spellings {
+                    let value = store.get(&key(prefix, domain, client), deadline).await?;
+                    let count =
+                        value.and_then(|value| str::from_utf8(&value).ok()?.trim().parse::<u64>().ok());
+                    sum = count.map(|count| count.saturating_add(sum.unwrap_or(0))).or(sum);
+                }
+                Ok(sum)
             }
         }
     }

@@ -44,7 +44,8 @@ impl AwlTable {
         let (table, dialect) = (sql.quote(name), sql.dialect());
         let texts = Texts {
             count: format!(
-                "SELECT {count} FROM {table} WHERE sender_domain = ? AND client_ip = ? AND last_seen >= ?",
+                "SELECT SUM({count}) FROM {table} \
+                 WHERE sender_domain IN (?, ?) AND client_ip = ? AND last_seen >= ?",
                 count = sql.quote("count")
             )
             .into(),
@@ -63,16 +64,18 @@ impl AwlTable {
         AwlTable { sql, name: name.to_owned(), lifetime, texts, prepared: AtomicBool::new(false) }
     }
 
-    /// The count of an entry that has not expired.
+    /// The count of an entry that has not expired, under two spellings of the domain. Where they are the same to
+    /// the database, it is one row.
     pub async fn count(
         &self,
-        domain: &[u8],
+        domains: [&[u8]; 2],
         client: &[u8],
         now: i64,
         deadline: Instant,
     ) -> Result<Option<u64>, BackendError> {
-        let Some([domain, client]) = columns(domain, client) else { return Ok(None) };
-        let params = vec![domain, client, Param::Integer(self.oldest(now))];
+        let Some([domain, client]) = columns(domains[0], client) else { return Ok(None) };
+        let written = column(domains[1], MAX_DOMAIN_BYTES).unwrap_or_else(|| domain.clone());
+        let params = vec![domain, written, client, Param::Integer(self.oldest(now))];
         let query = Statement { sql: self.texts.count.clone(), params };
         let rows = self.sql.query_or_make(query, self.prepare(deadline), deadline).await?;
         Ok(rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()))

@@ -18,9 +18,13 @@ const PASSED: &str = "<Plugin z>\n module = Action\n action = passed\n</Plugin>\
 
 /// The same with the auto-whitelist in a file of SQLite.
 fn in_sqlite(file: &Path, options: &str) -> Bench {
+    with_tickets_in("Memory", file, options)
+}
+
+fn with_tickets_in(module: &str, file: &Path, options: &str) -> Bench {
     let text = format!(
         "<Connection db>\n module = Sql\n dsn = \"dbi:SQLite:dbname={}\"\n</Connection>\n<Plugin g>\n \
-         module = Greylist\n<Ticket>\n module = Memory\n</Ticket>\n{options}\n</Plugin>\n{PASSED}",
+         module = Greylist\n<Ticket>\n module = {module}\n</Ticket>\n{options}\n</Plugin>\n{PASSED}",
         file.display()
     );
     with_mail(Bench::new(&text))
@@ -272,12 +276,12 @@ fn odd_domains_are_kept_apart() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut bench = in_sqlite(file.path(), "");
     let long = "x".repeat(256);
-    for sender in ["", "root", "a@\u{fc}.example", &format!("a@{long}")] {
+    for sender in ["", "root", "a@\u{fc}.example", "a@xn--\u{fc}", &format!("a@{long}")] {
         bench.attribute_again("sender", sender);
         pass(&mut bench, 1);
     }
     let domains: Vec<_> = rows(file.path()).into_iter().map(|row| row.0).collect();
-    assert_eq!(domains, ["", "root", "\\xc3\\xbc.example"]);
+    assert_eq!(domains, ["", "root", "xn--tda.example", "xn--\\xc3\\xbc"]);
 }
 
 #[test]
@@ -436,4 +440,45 @@ fn the_answer_can_show_the_key() {
         .attribute_again("client_address", "::ffff:192.0.2.10");
     assert_eq!(ask(&mut bench), "defer for alice@example.org,192.0.2.0/24,bob@example.net");
     assert!(ask(&mut bench).ends_with("bob@example.net (300s left)"));
+}
+
+#[test]
+fn a_retry_may_spell_its_addresses_otherwise() {
+    for (sender, recipient) in [
+        ("Alice@Example.ORG", "BOB@example.net"),
+        ("alice@example.org.", "bob@example.net."),
+        ("example.org!alice", "bob%example.net"),
+        ("alice%example.org", "bob@example.net@example.net"),
+    ] {
+        let mut bench = greylist(&format!("autowl_threshold = 1\n{MEMORY}"));
+        bench.attribute_again("sender", sender).attribute_again("recipient", recipient);
+        assert_eq!(ask(&mut bench), DEFERRED);
+        wait(&mut bench, 301);
+        let mut bench = with_mail(bench);
+        assert_eq!(ask(&mut bench), "passed", "{sender} {recipient}");
+        bench.attribute_again("sender", sender).attribute_again("recipient", "carol@example.net");
+        assert_eq!(ask(&mut bench), "passed", "{sender} is on the auto-whitelist");
+    }
+}
+
+#[test]
+fn tickets_and_entries_under_the_address_as_written_are_still_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("db");
+    let mut bench = with_tickets_in("Sql", &file, "");
+    bench.run_tasks(When::Start);
+    bench.attribute_again("sender", "Alice@Example.ORG");
+    assert_eq!(ask(&mut bench), DEFERRED);
+    let db = rusqlite::Connection::open(&file).unwrap();
+    let rename = "UPDATE mtpolicyd_store SET name = 'Alice@Example.ORG,192.0.2.10,bob@example.net'";
+    let changed = db.execute(rename, []);
+    assert_eq!(changed, Ok(1));
+    wait(&mut bench, 301);
+    assert_eq!(ask(&mut bench), "passed");
+    assert_eq!(ask(&mut bench), DEFERRED, "that ticket is used up too");
+    let insert =
+        "INSERT INTO autowl (sender_domain, client_ip, count, last_seen) VALUES ('Example.ORG', ?1, 2, ?2)";
+    db.execute(insert, ("192.0.2.10", bench.now())).unwrap();
+    assert_eq!(ask(&mut bench), "passed", "2 there and 1 under the domain in lower case are 3");
+    assert!(ask(&mut with_mail(bench)).starts_with(DEFERRED), "only 2 are under that one");
 }

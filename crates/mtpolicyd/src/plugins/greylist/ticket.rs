@@ -3,6 +3,7 @@
 //! Knows: stores. Must not know: the auto-whitelist, what becomes of the mail.
 
 use super::place::Place;
+use super::triplet::Triplet;
 use crate::connections::Connections;
 use crate::options::{Options, Section, options};
 use crate::value::{Seconds, Span};
@@ -87,7 +88,8 @@ impl Tickets {
     }
 
     /// The key of a ticket.
-    pub fn key(&self, sender: &[u8], client: &[u8], recipient: &[u8]) -> Vec<u8> {
+    pub fn key(&self, triplet: &Triplet<'_>) -> Vec<u8> {
+        let Triplet { sender, client, recipient, .. } = triplet;
         let mut key = Vec::with_capacity(sender.len() + client.len() + recipient.len() + 32);
         if !self.prefix.is_empty() {
             key.extend_from_slice(self.prefix.as_bytes());
