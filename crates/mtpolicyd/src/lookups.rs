@@ -7,6 +7,8 @@ use crate::plugin::Setup;
 use crate::value::Value;
 use crate::world::backend::{BackendError, Failure};
 use crate::world::sql::{self, Param, Row, Sql, Statement};
+use postfix_policy::{Request, folded};
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -81,6 +83,38 @@ pub async fn ask(
     }
 }
 
+/// The names under which the settings of a user are looked for, one after the other until there are some. A
+/// sender or recipient is found as Postfix finds an entry of a table: the address that Postfix will understand, the
+/// same in small letters, as it is written, without its extension. Any other value is looked for as it is written
+/// and in small letters. Mostly they are all the same, and then it is one name.
+pub fn user_names(request: &Request, field: &str, delimiters: &str) -> Vec<Vec<u8>> {
+    let Some(written) = request.get(field).filter(|user| !user.trim_ascii().is_empty()) else {
+        return Vec::new();
+    };
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    let mut add = |name: Cow<'_, [u8]>| {
+        if !name.is_empty() && !names.iter().any(|known| **known == *name) {
+            names.push(name.into_owned());
+        }
+    };
+    match request.mailbox(field) {
+        Some(mailbox) => {
+            add(mailbox.address().into());
+            add(mailbox.key());
+            add(written.into());
+            if let Some(bare) = mailbox.without_extension(delimiters) {
+                add(bare.as_slice().into());
+                add(folded(&bare));
+            }
+        }
+        None => {
+            add(written.into());
+            add(folded(written));
+        }
+    }
+    names
+}
+
 /// How often a lookup that does not work is complained about: it fails at each mail, and one line says it.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -132,6 +166,23 @@ impl Complaints {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_has_one_name_unless_it_can_be_written_otherwise() {
+        let names = |field: &str, value: &str| {
+            let request = Request::from_pairs([(field, value)]).unwrap();
+            let names = user_names(&request, field, "+").into_iter();
+            names.map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("recipient", "bob@example.org"), ["bob@example.org"]);
+        assert_eq!(names("recipient", "bob@Example.org."), ["bob@example.org", "bob@Example.org."]);
+        assert_eq!(
+            names("recipient", "ours!Bob+x@ours"),
+            ["Bob+x@ours", "bob+x@ours", "ours!Bob+x@ours", "Bob@ours", "bob@ours"]
+        );
+        assert_eq!(names("sasl_username", "Bob+x"), ["Bob+x", "bob+x"]);
+        assert!(names("recipient", " ").is_empty() && names("recipient", "").is_empty());
+    }
 
     #[test]
     fn a_complaint_is_due_once_a_minute() {

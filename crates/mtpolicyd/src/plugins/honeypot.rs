@@ -10,6 +10,7 @@ use crate::session::RECIPIENT;
 use crate::value::{Seconds, Span, Switch, words};
 use crate::world::keyvalue::Store;
 use perl_regex::{Pattern, PatternList};
+use postfix_policy::{Mailbox, folded};
 use std::sync::Arc;
 
 options! {
@@ -38,8 +39,13 @@ options! {
         /// Addresses that are traps, separated by commas; capital letters make no difference.
         recipients: String = "",
         /// Perl regular expressions for addresses that are traps, separated by commas, so that none may hold
-        /// a comma.
+        /// a comma. They are compared with the recipient as it is written, as Postfix will understand it
+        /// (`bob@example.com` for `example.com!bob`), and with both in small letters.
         recipients_re: String = "",
+        /// What separates an extension from a user, as in Postfix: mail to `bob+any@example.com` is mail to the
+        /// trap `bob@example.com`. Of several characters each does by itself; without any, addresses have no
+        /// extension.
+        recipient_delimiter: String = "+",
         /// The text of the rejection.
         reject_message: String = "trapped by honeypod",
         /// How long a client stays trapped.
@@ -67,7 +73,8 @@ pub struct Honeypot {
     notes: Notes,
     scored: String,
     options: HoneypotOptions,
-    recipients: Vec<String>,
+    /// The addresses that are traps, as keys.
+    recipients: Vec<Vec<u8>>,
     patterns: Arc<PatternList>,
     store: Store,
     nested: Chain,
@@ -82,7 +89,9 @@ impl Plugin for Honeypot {
         let store = setup.store("store", &options.store, Module::Memcached);
         let nested = Chain::nested(setup);
         let patterns = patterns(&options.recipients_re, setup)?;
-        let recipients: Vec<_> = list(&options.recipients).map(str::to_owned).collect();
+        let recipients: Vec<_> = list(&options.recipients)
+            .map(|trap| Mailbox::recipient(trap.to_owned()).key().into_owned())
+            .collect();
         if recipients.is_empty() && patterns.is_empty() {
             setup.has_no_effect("`recipients` and no `recipients_re`");
         }
@@ -103,7 +112,8 @@ impl Plugin for Honeypot {
             client => client.to_vec(),
         };
         let key = [self.name.as_bytes(), &plain_address(&client)].join(&b',');
-        let is_trap = self.is_trap(cx.request.get(RECIPIENT).unwrap_or_default(), cx).await;
+        let request = cx.request;
+        let is_trap = self.is_trap(request.recipient(), cx).await;
         if matches!(is_trap, Ok(true)) {
             // A client that was trapped before is so for every recipient.
             cx.session.depend_on(RECIPIENT);
@@ -121,9 +131,26 @@ impl Plugin for Honeypot {
 }
 
 impl Honeypot {
-    async fn is_trap(&self, recipient: &[u8], cx: &mut Cx<'_>) -> Result<bool, Error> {
-        let is_listed = |trap: &String| trap.as_bytes().eq_ignore_ascii_case(recipient);
-        Ok(self.recipients.iter().any(is_listed) || cx.find(&self.patterns, recipient).await?.is_some())
+    /// Whether a recipient is a trap in any of its forms: as it is written, as Postfix will understand it, in
+    /// small letters, without its extension.
+    async fn is_trap(&self, recipient: &Mailbox, cx: &mut Cx<'_>) -> Result<bool, Error> {
+        let bare = recipient.without_extension(&self.options.recipient_delimiter);
+        let bare_key = bare.as_deref().map(folded);
+        let key = recipient.key();
+        let is_listed = |trap: &Vec<u8>| *trap == *key || Some(&**trap) == bare_key.as_deref();
+        if self.recipients.iter().any(is_listed) {
+            return Ok(true);
+        }
+        let mut forms = vec![recipient.raw()];
+        for form in [Some(recipient.address()), Some(&*key), bare.as_deref(), bare_key.as_deref()] {
+            forms.extend(form.filter(|form| !forms.contains(form)));
+        }
+        for form in forms {
+            if cx.find(&self.patterns, form).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Remembers the client. Its mail to the trap is told apart without that.
@@ -183,6 +210,24 @@ mod tests {
             assert_eq!(bench.attribute_again("recipient", "bob@example.net").run().as_deref(), REJECTED);
             assert_eq!(bench.attribute_again("client_address", "192.0.2.11").run(), None);
         }
+    }
+
+    #[test]
+    fn a_trap_is_one_in_every_form_that_postfix_accepts() {
+        for trap in [
+            "TRAP@Example.net.",
+            "example.net!trap",
+            "trap%example.net",
+            "trap@example.net@example.net",
+            "trap%example.net@localhost",
+            "Trap+any@example.net",
+            "Tic+any@y",
+            "TOC@y",
+        ] {
+            assert_eq!(honeypot("").attribute_again("recipient", trap).run().as_deref(), REJECTED, "{trap}");
+        }
+        let mut bench = honeypot("recipient_delimiter = \"\"");
+        assert_eq!(bench.attribute_again("recipient", "trap+any@example.net").run(), None);
     }
 
     #[test]

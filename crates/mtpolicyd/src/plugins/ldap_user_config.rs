@@ -1,6 +1,6 @@
 //! `LdapUserConfig`: the settings of a user from a directory.
 
-use crate::lookups::Complaints;
+use crate::lookups::{Complaints, user_names};
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::Value;
@@ -42,8 +42,15 @@ options! {
         /// What is searched for (RFC 4515); every `%s` stands for the user, whose name can't change the
         /// filter. Blanks between its parts do not count.
         filter: Filter,
-        /// The attribute of the request that names the user. Without it nothing is searched for.
+        /// The attribute of the request that names the user. Without it nothing is searched for. A recipient or
+        /// sender is searched for as Postfix will understand it (`bob@example.org` for `example.org!bob`); if
+        /// there is no entry, in small letters, as it is written, and without its extension. Any other value is
+        /// searched for as it is written, then in small letters. Where these are the same, it is one search.
         filter_field: String = "sasl_username",
+        /// What separates an extension from a user, as in Postfix: `bob+any@example.org` has the settings of
+        /// `bob@example.org` unless it has some of its own. Of several characters each does by itself; without
+        /// any, addresses have no extension.
+        recipient_delimiter: String = "+",
         /// The attributes of the entry, separated by commas. Each becomes a setting of that name.
         config_fields: Names,
     }
@@ -137,14 +144,26 @@ impl Plugin for LdapUserConfig {
         cx.session.depend_on(filter_field);
         // Whatever comes of it, the settings of another user hold no longer.
         cx.session.load_settings(&self.name, []);
-        let Some(user) = cx.request.get(filter_field) else {
+        let Some(written) = cx.request.get(filter_field) else {
             self.notes.note(format_args!("the request has no `{filter_field}`, so no settings"));
             return Ok(Verdict::Next);
         };
-        let filter = filter.of(user);
-        // One more than wanted tells that there are several.
-        let answer = self.ldap.search(basedn, &filter, names, 2, cx.deadline.backends).await;
-        let Some(entries) = self.complaints.answered(answer)? else { return Ok(Verdict::Next) };
+        let mut users = user_names(cx.request, filter_field, &self.options.recipient_delimiter);
+        if users.is_empty() {
+            users.push(written.to_vec());
+        }
+        let (mut entries, mut searched) = (Vec::new(), String::new());
+        for user in users {
+            searched = filter.of(&user);
+            // One more than wanted tells that there are several.
+            let answer = self.ldap.search(basedn, &searched, names, 2, cx.deadline.backends).await;
+            let Some(found) = self.complaints.answered(answer)? else { return Ok(Verdict::Next) };
+            entries = found;
+            if !entries.is_empty() {
+                break;
+            }
+        }
+        let filter = searched;
         let [entry] = &entries[..] else {
             let count = if entries.is_empty() { "no entry" } else { "several entries" };
             self.notes.note(format_args!("{filter} finds {count}, so no settings"));

@@ -1,6 +1,6 @@
 //! `SqlUserConfig`: the settings of a user from a database.
 
-use crate::lookups::{Complaints, Query};
+use crate::lookups::{Complaints, Query, user_names};
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::world::json::{read_object, scalar_text};
@@ -44,8 +44,15 @@ options! {
         db: String = "db",
         /// The query; `?` stands for the user.
         sql_query: Query = Query::from("SELECT config FROM user_config WHERE address=?"),
-        /// The attribute that names the user. Where it is missing or blank, nothing is looked up.
+        /// The attribute that names the user. Where it is missing or blank, nothing is looked up. A recipient or
+        /// sender is looked up as Postfix will understand it (`bob@example.org` for `example.org!bob`); if there
+        /// is no row, in small letters, as it is written, and without its extension. Any other value is looked up
+        /// as it is written, then in small letters. Where these are the same, the query is asked once.
         field: String = "recipient",
+        /// What separates an extension from a user, as in Postfix: `bob+any@example.org` has the settings of
+        /// `bob@example.org` unless it has some of its own. Of several characters each does by itself; without
+        /// any, addresses have no extension.
+        recipient_delimiter: String = "+",
     }
 }
 
@@ -78,15 +85,20 @@ impl Plugin for SqlUserConfig {
         cx.session.depend_on(field);
         // Whatever comes of it, the settings of another user hold no longer.
         cx.session.load_settings(&self.name, []);
-        let user = cx.request.get(field).filter(|user| !user.trim_ascii().is_empty());
-        let Some(user) = user else {
+        let names = user_names(cx.request, field, &self.options.recipient_delimiter);
+        let Some(user) = names.first().map(|user| String::from_utf8_lossy(user)) else {
             self.notes.note(format_args!("the request has no `{field}`, so no settings"));
             return Ok(Verdict::Next);
         };
-        let answer = self.options.sql_query.ask(&self.sql, user, cx.deadline.backends).await;
-        let Some(rows) = self.complaints.answered(answer)? else { return Ok(Verdict::Next) };
-        let user = String::from_utf8_lossy(user);
-        let json = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
+        let mut json = None;
+        for name in &names {
+            let answer = self.options.sql_query.ask(&self.sql, name, cx.deadline.backends).await;
+            let Some(rows) = self.complaints.answered(answer)? else { return Ok(Verdict::Next) };
+            if let Some(row) = rows.into_iter().next() {
+                json = row.into_iter().next().flatten();
+                break;
+            }
+        }
         let Some(json) = json else {
             self.notes.note(format_args!("{user} has no settings"));
             return Ok(Verdict::Next);
@@ -128,6 +140,20 @@ mod tests {
             file.path().display()
         ));
         (bench, file)
+    }
+
+    #[test]
+    fn a_recipient_has_settings_however_it_is_written() {
+        let (mut bench, _file) = bench(Some(r#"{"k":"v"}"#), "");
+        for recipient in ["a@b", "A@B.", "b!a", "a%b", "a@b@b", "a%b@localhost", "A+x@b"] {
+            bench.attribute_again("recipient", recipient).run_fresh();
+            assert_eq!(bench.session.text("k"), Some("v"), "{recipient}");
+        }
+        bench.attribute_again("recipient", "b@b").run_fresh();
+        assert_eq!(bench.session.text("k"), None);
+        let (mut bench, _file) = super::tests::bench(Some(r#"{"k":"v"}"#), "recipient_delimiter = \"\"");
+        bench.attribute_again("recipient", "a+x@b").run_fresh();
+        assert_eq!(bench.session.text("k"), None);
     }
 
     fn settings_of(json: Option<&str>) -> Session {
