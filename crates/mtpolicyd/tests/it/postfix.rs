@@ -89,6 +89,19 @@ fn the_client_sees_what_the_daemon_answers() {
 }
 
 #[test]
+fn a_recipient_is_the_one_that_the_message_would_be_delivered_to() {
+    if !postfix_or_leaves_out("forms of addresses that Postfix rewrites") {
+        return;
+    }
+    let (_daemon, postfix) = daemon_and_postfix(&by_user(&[("bob", "reject not to bob")]));
+    let mut client = postfix.connect().unwrap();
+    for address in ["bob@rcpt.test", "bob%rcpt.test", "rcpt.test!bob", "rcpt.test.!bob", "bob@RCPT.test."] {
+        let seen = client.ask(address).expect_err("the recipient is refused");
+        assert!(seen.text.contains("not to bob"), "{address}: {}", seen.text);
+    }
+}
+
+#[test]
 fn a_number_alone_does_not_permit_the_mail() {
     if !postfix_or_leaves_out("a number as an action") {
         return;

@@ -252,6 +252,14 @@ impl Smtp {
         self.command(&format!("Subject: {subject}\r\n\r\nHello.\r\n.")).map(drop)
     }
 
+    /// Names a recipient, whatever the form of its address, and ends the transaction.
+    pub fn ask(&mut self, address: &str) -> Result<(), Refusal> {
+        self.command("MAIL FROM:<sender@example.test>")?;
+        let answer = self.command(&format!("RCPT TO:<{address}>")).map(drop);
+        self.command("RSET")?;
+        answer
+    }
+
     fn command(&mut self, line: &str) -> Result<String, Refusal> {
         self.reader.get_mut().write_all(format!("{line}\r\n").as_bytes())?;
         self.reply()
