@@ -36,8 +36,8 @@ impl FieldRef {
         }
     }
 
-    /// The value and, if it is a sender or recipient that Postfix will understand otherwise than it is written,
-    /// the address as Postfix will understand it.
+    /// The value and, if it is a sender or recipient that Postfix will understand otherwise than it is
+    /// written, the address as Postfix will understand it.
     pub fn forms<'a>(&self, request: &'a Request, session: &'a Session) -> impl Iterator<Item = &'a [u8]> {
         let mailbox = match self {
             FieldRef::Request(name) => request.mailbox(name),

@@ -133,8 +133,8 @@ pub fn helo_of(request: &Request) -> Option<String> {
     Some(ascii_domain(&String::from_utf8_lossy(helo)))
 }
 
-/// The check of the sender, if the message has one and comes from somewhere. It is the sender that Postfix will
-/// pass on: who writes `victim.example!ceo` sends as `ceo@victim.example`.
+/// The check of the sender, if the message has one and comes from somewhere. It is the sender that Postfix
+/// will pass on: who writes `victim.example!ceo` sends as `ceo@victim.example`.
 pub fn sender_request(request: &Request) -> Option<spf::Request> {
     let sender = Some(request.sender()).filter(|sender| !sender.is_null())?;
     // Without a domain the text stands for one; it has no record.

@@ -6,12 +6,13 @@
 //! - [`Decoder`] finds [`Request`]s in the bytes of a connection, whatever way they were cut into reads.
 //! - [`Reply`] is an answer that Postfix can't misread: exactly one line of printable UTF-8.
 //! - [`refuses`] tells whether a message passes with an action.
-//! - [`Mailbox`] is a sender or recipient as Postfix will understand it, which is not always as it is written.
+//! - [`Mailbox`] is a sender or recipient as Postfix will understand it, which is not always as it is
+//!   written.
 //! - [`check_action`] says beforehand what Postfix would make of an action's text.
 //! - `client` (with the feature of that name) asks other policy servers.
 //!
-//! Nothing else here knows what an attribute means, nor what a daemon does with it. The protocol is described in
-//! Postfix's `SMTPD_POLICY_README`, the actions in access(5).
+//! Nothing else here knows what an attribute means, nor what a daemon does with it. The protocol is
+//! described in Postfix's `SMTPD_POLICY_README`, the actions in access(5).
 //!
 //! ```
 //! use bytes::BytesMut;

@@ -1,13 +1,14 @@
 //! An address of the envelope, as Postfix will understand it.
 //!
-//! Knows: what Postfix rewrites after it has asked the policy service. Must not know: what an address is for.
+//! Knows: what Postfix rewrites after it has asked the policy service. Must not know: what an address is
+//! for.
 
 use bytes::Bytes;
 use idna::AsciiDenyList;
 use std::borrow::Cow;
 
-/// Longest address, in bytes, in whose local part routes are looked for. Postfix reads lines of 2 KiB; a bound
-/// here keeps the work of longer ones linear.
+/// Longest address, in bytes, in whose local part routes are looked for. Postfix reads lines of 2 KiB; a
+/// bound here keeps the work of longer ones linear.
 const MAX_ROUTED_BYTES: usize = 4096;
 
 /// Most passes until an address no longer changes. Two suffice, but for addresses that are all operators.
@@ -18,24 +19,24 @@ const WHOLE_NAMES: [&[u8]; 2] = [b"double-bounce", b"mailer-daemon"];
 
 /// A sender or a recipient, as Postfix will understand it.
 ///
-/// Postfix sends a policy service the address as the SMTP client wrote it, without quotes (the internal form:
-/// `"a b"@example.org` arrives as `a b@example.org`), and rewrites it only afterwards. A check that reads the
-/// text sees another address than the one that the message is sent from or delivered to. This is what
-/// trivial-rewrite(8) makes of it with the default settings:
+/// Postfix sends a policy service the address as the SMTP client wrote it, without quotes (the internal
+/// form: `"a b"@example.org` arrives as `a b@example.org`), and rewrites it only afterwards. A check that
+/// reads the text sees another address than the one that the message is sent from or delivered to. This is
+/// what trivial-rewrite(8) makes of it with the default settings:
 ///
 /// - `site!user` becomes `user@site` (`swap_bangpath`) and `user%site` becomes `user@site`
 ///   (`allow_percent_hack`), both only where there is no `@`;
 /// - the domain is what follows the last `@`; a route before the address (`@a,@b:user@site`) is removed;
 /// - dots at the end of the domain are removed, and so is an `@` that nothing follows;
 /// - `user@site@site` and the same with `%` and `!` become `user@site`. The outer domain of a *recipient* is
-///   removed even if it is another one: Postfix accepts such an address from strangers only if the outer domain
-///   is one of `mydestination`, and then delivers to the inner address (`resolve_dequoted_address`), while it
+///   removed even if it is another one: Postfix accepts such an address from strangers only if the outer
+///   domain is one of `mydestination`, and then delivers to the inner address (`resolve_dequoted_address`), while it
 ///   refuses all others (`allow_untrusted_routing`). A sender stays the sender of its last domain.
 ///
 /// Beyond that the domain is in lower case and in its ASCII form (A-labels, UTS 46), as the DNS has it. A
-/// domain that has no such form is left as it is, in lower case. The local part is not changed: capital letters,
-/// quotes and extensions belong to it. A text without a domain gets none: Postfix will append its own
-/// (`append_at_myorigin`), which a policy service does not know; `reject_non_fqdn_sender` and
+/// domain that has no such form is left as it is, in lower case. The local part is not changed: capital
+/// letters, quotes and extensions belong to it. A text without a domain gets none: Postfix will append its
+/// own (`append_at_myorigin`), which a policy service does not know; `reject_non_fqdn_sender` and
 /// `reject_non_fqdn_recipient` refuse such an address.
 ///
 /// ```
@@ -155,8 +156,8 @@ impl Mailbox {
     }
 }
 
-/// A local part without its extension, if it has one. The names of Postfix's own mail have none, nor have those
-/// of mailing lists' owners where `-` is a delimiter (`owner_request_special`).
+/// A local part without its extension, if it has one. The names of Postfix's own mail have none, nor have
+/// those of mailing lists' owners where `-` is a delimiter (`owner_request_special`).
 pub fn without_extension<'a>(local_part: &'a [u8], delimiters: &str) -> Option<&'a [u8]> {
     if WHOLE_NAMES.iter().any(|name| name.eq_ignore_ascii_case(local_part)) {
         return None;
@@ -198,8 +199,8 @@ pub fn folded(text: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The domain of an address or of a HELO as the DNS has it: in lower case and as A-labels, without a final dot.
-/// What is no domain in UTF-8 stays as it is, in lower case.
+/// The domain of an address or of a HELO as the DNS has it: in lower case and as A-labels, without a final
+/// dot. What is no domain in UTF-8 stays as it is, in lower case.
 pub fn canonical_domain(domain: &[u8]) -> Cow<'_, [u8]> {
     let name = without_final_dots(domain);
     let is_literal = name.starts_with(b"[");
@@ -296,7 +297,8 @@ fn without_source_route(address: &[u8]) -> &[u8] {
     rest
 }
 
-/// Whether the whole text is in quotes, which are part of the local part then. Postfix sends none of its own.
+/// Whether the whole text is in quotes, which are part of the local part then. Postfix sends none of its
+/// own.
 fn is_in_quotes(text: &[u8]) -> bool {
     text.len() >= 2 && text.starts_with(b"\"") && text.ends_with(b"\"")
 }

@@ -111,8 +111,8 @@ impl Request {
         Some(self.mailbox(name).map_or(value, Mailbox::address))
     }
 
-    /// The value of an attribute and, if it is an address that Postfix will understand otherwise, that address:
-    /// what a list has to be asked about. Nothing if the request has no such attribute.
+    /// The value of an attribute and, if it is an address that Postfix will understand otherwise, that
+    /// address: what a list has to be asked about. Nothing if the request has no such attribute.
     pub fn forms(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let rewritten = self.mailbox(name).filter(|mailbox| mailbox.is_rewritten()).map(Mailbox::address);
         self.get(name).into_iter().chain(rewritten)

@@ -23,8 +23,8 @@ return 1";
 
 /// Compares what is counted and reserved with a threshold, and reserves. A reservation is its place in the
 /// queue, its end and the four amounts; one that is there already only looks at those before it. Arguments:
-/// the reservation, the metric, its place among the four, the threshold, the lifetime, the four amounts, what was
-/// counted elsewhere.
+/// the reservation, the metric, its place among the four, the threshold, the lifetime, the four amounts,
+/// what was counted elsewhere.
 const RESERVE: &str = "\
 local now = tonumber(redis.call('TIME')[1])
 local mine = redis.call('HGET', KEYS[2], ARGV[1])
@@ -129,8 +129,8 @@ impl RedisTable {
         Ok(here + self.read_written(counter, metric, deadline).await?)
     }
 
-    /// What earlier versions counted under the key as it is written. Only an earlier version adds to it, so that it
-    /// may be read by itself; it may be on another node of a cluster.
+    /// What earlier versions counted under the key as it is written. Only an earlier version adds to it, so
+    /// that it may be read by itself; it may be on another node of a cluster.
     async fn read_written(
         &self,
         counter: &Counter,

@@ -403,8 +403,8 @@ impl SqlTable {
         Statement { sql: self.upsert.clone(), params }
     }
 
-    /// Where is read what was counted: the key, the key as it is written, and the time. Where both are the same
-    /// to the database, it is one row.
+    /// Where is read what was counted: the key, the key as it is written, and the time. Where both are the
+    /// same to the database, it is one row.
     fn counted_place(&self, counter: &Counter) -> [Param; 3] {
         let [key, time] = self.place(counter);
         let layout = self.known().unwrap_or(Layout::of_new(self.sql.dialect()));

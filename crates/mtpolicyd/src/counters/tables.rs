@@ -197,8 +197,8 @@ impl Writer<'_> {
         )
     }
 
-    /// What is counted, and reserved before one reservation: two spellings of the key and time; table, key and
-    /// time; the token.
+    /// What is counted, and reserved before one reservation: two spellings of the key and time; table, key
+    /// and time; the token.
     pub fn used_before(&self, number: &str) -> String {
         let reservations = self.sql.quote(RESERVATIONS);
         let before = format!(" AND r.seq < (SELECT m.seq FROM {reservations} AS m WHERE m.token = ?)");
@@ -209,7 +209,8 @@ impl Writer<'_> {
         let (table, reservations) = (self.quoted(), self.sql.quote(RESERVATIONS));
         let (number, key, time) = (self.column(number), self.column("key"), self.column("time"));
         format!(
-            "(SELECT COALESCE(SUM(c.{number}), 0) FROM {table} AS c WHERE c.{key} IN (?, ?) AND c.{time} = ?) + \
+            "(SELECT COALESCE(SUM(c.{number}), 0) FROM {table} AS c \
+             WHERE c.{key} IN (?, ?) AND c.{time} = ?) + \
              (SELECT COALESCE(SUM(r.{number}), 0) FROM {reservations} AS r \
              WHERE r.counted_in = ? AND r.{key} = ? AND r.{time} = ?{which})"
         )

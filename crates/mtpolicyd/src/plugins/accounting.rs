@@ -24,9 +24,9 @@ options! {
     /// not counted.
     ///
     /// Keys are in small letters, so that `Bob` and `bob` are one login on every database, and a sender or
-    /// recipient is the address that Postfix will understand: `bob@Example.org.` and `example.org!bob` count as
-    /// `bob@example.org`. Rows under the value as it is written, which earlier versions made, are still counted
-    /// by Quota.
+    /// recipient is the address that Postfix will understand: `bob@Example.org.` and `example.org!bob` count
+    /// as `bob@example.org`. Rows under the value as it is written, which earlier versions made, are still
+    /// counted by Quota.
     ///
     /// Ask it at the end of the message (`smtpd_end_of_data_restrictions`): before that Postfix does not know
     /// the recipients and the size.

@@ -30,8 +30,9 @@ options! {
     /// </Plugin>
     /// ```
     pub struct ConditionOptions {
-        /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is written
-        /// (`victim.example!ceo`, `ceo@victim.example.`) is looked at in both forms; one of them is enough.
+        /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is
+        /// written (`victim.example!ceo`, `ceo@victim.example.`) is looked at in both forms; one of them is
+        /// enough.
         key: FieldRef,
         /// Fulfilled if the value is exactly this.
         r#match: Option<String>,

@@ -15,12 +15,12 @@ options! {
     /// Looks the sender's domain, the name of the client and its HELO name up in a DNS list of domains
     /// (RHSBL, RFC 5782).
     ///
-    /// The checks are made in that order, and each score counts once a mail. The sender's domain is the one that
-    /// Postfix will understand (`victim.example` in `victim.example!ceo`); names are looked up in lower case and
-    /// in their ASCII form. Names without a dot, addresses
-    /// and address literals are not looked up. A list that does not answer in time, or answers with an error
-    /// code (127.255.255.0/24, 127.0.0.1, 127.0.1.255), counts as not listing the name. One that has not
-    /// answered in time is tried in the background, and no request waits for it until it answers.
+    /// The checks are made in that order, and each score counts once a mail. The sender's domain is the one
+    /// that Postfix will understand (`victim.example` in `victim.example!ceo`); names are looked up in lower
+    /// case and in their ASCII form. Names without a dot, addresses and address literals are not looked up.
+    /// A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1,
+    /// 127.0.1.255), counts as not listing the name. One that has not answered in time is tried in the
+    /// background, and no request waits for it until it answers.
     ///
     /// ```conf
     /// <Plugin spamhaus-dbl>
@@ -167,9 +167,9 @@ impl Dbl {
 }
 
 impl Check {
-    /// The name to look up, in lower case and as A-labels: of the sender its domain as Postfix will understand
-    /// it, or all of it if it has none. A name without a dot is no domain, and one with a colon or in brackets
-    /// an address, which lists of domains don't want to be asked about.
+    /// The name to look up, in lower case and as A-labels: of the sender its domain as Postfix will
+    /// understand it, or all of it if it has none. A name without a dot is no domain, and one with a colon
+    /// or in brackets an address, which lists of domains don't want to be asked about.
     fn name<'a>(&self, request: &'a Request) -> Option<Cow<'a, [u8]>> {
         let name = match request.mailbox(self.attribute) {
             Some(mailbox) => {

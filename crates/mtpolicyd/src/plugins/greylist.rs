@@ -5,6 +5,7 @@ mod awl_table;
 mod client;
 mod place;
 mod sender;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -15,10 +16,9 @@ use crate::fields::{Scoring, Template};
 use crate::matching::SearchError;
 use crate::network::plain_address;
 use crate::options::{OptionSpec, Options, Repeated, UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
+use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::sender_policy::{Checks, foresee_sender};
 use crate::session::{RECIPIENT, Session};
-use crate::tasks::{Period, TaskResult, When};
 use crate::value::{Count, Flag, Limit, Seconds, Span, Switch, words};
 use crate::world::backend::{BackendError, Failure};
 use crate::world::dns::Question;
@@ -28,6 +28,7 @@ use place::read_block;
 use postfix_policy::Request;
 use std::fmt::Write;
 use std::time::Duration;
+use tasks::leave_tasks;
 use ticket::{Standing, TicketOptions, Tickets};
 use tokio::time::Instant;
 use triplet::Triplet;
@@ -42,8 +43,8 @@ options! {
     /// What is looked up counts for the whole mail: once one of its recipients has passed, the others do.
     ///
     /// Sender and recipient are the addresses that Postfix will understand, and capital letters make no
-    /// difference: a retry from `alice@Example.org.` is one from `alice@example.org`. Tickets and entries under
-    /// the addresses as they are written, which earlier versions made, are still found.
+    /// difference: a retry from `alice@Example.org.` is one from `alice@example.org`. Tickets and entries
+    /// under the addresses as they are written, which earlier versions made, are still found.
     ///
     /// Tickets are kept in the connection `memcached` and the auto-whitelist in a table of the connection
     /// `db`, unless the blocks `<Ticket>` and `<AWL>` name others. Nothing needs another service with
@@ -476,35 +477,4 @@ fn warn_of_skipped<L>(option: &str, files: &Repeated<ListFile<L>>, setup: &Setup
             setup.warn(option, format!("file {file}, {why}; the line is skipped"));
         }
     }
-}
-
-/// Makes the table at the start; removes every hour what has expired.
-fn leave_tasks(setup: &Setup<'_, '_>, tickets: &Tickets, awl: Option<&Awl>) {
-    if let Some(Awl::Table(table)) = awl {
-        let made = table.clone();
-        setup.task(When::Start, move |_| {
-            let table = made.clone();
-            async move { told("the auto-whitelist is there", table.prepare(task_deadline()).await) }
-        });
-        setup.look_at_rights(table.sql(), table.needs());
-        let expired = table.clone();
-        setup.task(When::Every(Period::Hourly), move |world| {
-            let table = expired.clone();
-            async move {
-                let removed = table.expire(world.clock.now(), task_deadline()).await;
-                removed
-                    .map(|removed| format!("{removed} entries of the auto-whitelist have expired"))
-                    .map_err(|error| error.to_string())
-            }
-        });
-    }
-    setup.expire_hourly(tickets.store());
-}
-
-fn task_deadline() -> Instant {
-    Instant::now() + TASK_LIMIT
-}
-
-fn told(done: &str, result: Result<(), BackendError>) -> TaskResult {
-    result.map(|()| done.to_owned()).map_err(|error| error.to_string())
 }

@@ -42,9 +42,9 @@ options! {
         /// a comma. They are compared with the recipient as it is written, as Postfix will understand it
         /// (`bob@example.com` for `example.com!bob`), and with both in small letters.
         recipients_re: String = "",
-        /// What separates an extension from a user, as in Postfix: mail to `bob+any@example.com` is mail to the
-        /// trap `bob@example.com`. Of several characters each does by itself; without any, addresses have no
-        /// extension.
+        /// What separates an extension from a user, as in Postfix: mail to `bob+any@example.com` is mail to
+        /// the trap `bob@example.com`. Of several characters each does by itself; without any, addresses
+        /// have no extension.
         recipient_delimiter: String = "+",
         /// The text of the rejection.
         reject_message: String = "trapped by honeypod",
@@ -131,8 +131,8 @@ impl Plugin for Honeypot {
 }
 
 impl Honeypot {
-    /// Whether a recipient is a trap in any of its forms: as it is written, as Postfix will understand it, in
-    /// small letters, without its extension.
+    /// Whether a recipient is a trap in any of its forms: as it is written, as Postfix will understand it,
+    /// in small letters, without its extension.
     async fn is_trap(&self, recipient: &Mailbox, cx: &mut Cx<'_>) -> Result<bool, Error> {
         let bare = recipient.without_extension(&self.options.recipient_delimiter);
         let bare_key = bare.as_deref().map(folded);

@@ -29,8 +29,8 @@ options! {
     /// ```
     ///
     /// `sender` and `recipient` are the addresses that Postfix will understand (`ceo@victim.example` for
-    /// `victim.example!ceo`), their domains in lower case and in ASCII; `raw_sender` and `raw_recipient` are the
-    /// texts of the request.
+    /// `victim.example!ceo`), their domains in lower case and in ASCII; `raw_sender` and `raw_recipient` are
+    /// the texts of the request.
     ///
     /// The service answers with status 200 and a JSON object, in which every member may be left out or
     /// `null`:

@@ -42,14 +42,15 @@ options! {
         /// What is searched for (RFC 4515); every `%s` stands for the user, whose name can't change the
         /// filter. Blanks between its parts do not count.
         filter: Filter,
-        /// The attribute of the request that names the user. Without it nothing is searched for. A recipient or
-        /// sender is searched for as Postfix will understand it (`bob@example.org` for `example.org!bob`); if
-        /// there is no entry, in small letters, as it is written, and without its extension. Any other value is
-        /// searched for as it is written, then in small letters. Where these are the same, it is one search.
+        /// The attribute of the request that names the user. Without it nothing is searched for. A recipient
+        /// or sender is searched for as Postfix will understand it (`bob@example.org` for
+        /// `example.org!bob`); if there is no entry, in small letters, as it is written, and without its
+        /// extension. Any other value is searched for as it is written, then in small letters. Where these
+        /// are the same, it is one search.
         filter_field: String = "sasl_username",
         /// What separates an extension from a user, as in Postfix: `bob+any@example.org` has the settings of
-        /// `bob@example.org` unless it has some of its own. Of several characters each does by itself; without
-        /// any, addresses have no extension.
+        /// `bob@example.org` unless it has some of its own. Of several characters each does by itself;
+        /// without any, addresses have no extension.
         recipient_delimiter: String = "+",
         /// The attributes of the entry, separated by commas. Each becomes a setting of that name.
         config_fields: Names,

@@ -35,8 +35,9 @@ options! {
     /// `2001:db8::1`, `2001:db8`, `2001`. Names of hosts: `mail.example.org`, `example.org`, `org`. Addresses
     /// of mail: `user+ext@example.org`, `user@example.org`, `example.org`, `org`, `user+ext@`, `user@`; the
     /// null sender is `<>`. These are the parts of the address that Postfix will understand
-    /// (`ceo@victim.example` for `victim.example!ceo`), after the text of the request if that is another one. A
-    /// user that needs quotes (`"c d"@example.org`) is looked up with them, then without, as by Postfix.
+    /// (`ceo@victim.example` for `victim.example!ceo`), after the text of the request if that is another
+    /// one. A user that needs quotes (`"c d"@example.org`) is looked up with them, then without, as by
+    /// Postfix.
     ///
     /// ```conf
     /// <Plugin whitelist>

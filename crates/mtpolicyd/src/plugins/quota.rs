@@ -46,9 +46,8 @@ options! {
     pub struct QuotaOptions {
         /// Whether the check is made.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The attribute of the request that the counter is about, as Accounting counts it. Without it in the
-        /// request nothing happens.
-        /// A user's own field is compared, but has no place reserved.
+        /// The attribute of the request that the counter is about, as Accounting counts it. Without it in
+        /// the request nothing happens. A user's own field is compared, but has no place reserved.
         field: UserConfig<String>,
         /// Which number is compared: `count` (mails), `count_rcpt` (mails times recipients), `size` (bytes),
         /// `size_rcpt` (bytes times recipients).

@@ -28,8 +28,8 @@ options! {
     pub struct RegexListOptions {
         /// Whether the check is made.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is written
-        /// (`victim.example!ceo`, `ceo@victim.example.`) is looked at in both forms.
+        /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is
+        /// written (`victim.example!ceo`, `ceo@victim.example.`) is looked at in both forms.
         key: FieldRef = FieldRef::Request("client_address".to_owned()),
         /// `1` acts when no expression matches. A value that is not there never counts.
         invert: Flag = Flag(false),

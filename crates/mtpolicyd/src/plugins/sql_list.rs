@@ -35,8 +35,8 @@ options! {
         /// The query; `?` stands for the value. Any row is a match, whatever is in it. The default is for
         /// MariaDB and MySQL, with addresses of IPv4 only.
         sql_query: Query = default_query(),
-        /// The attribute whose value is looked up. Without it nothing happens. A sender or recipient that is not
-        /// listed as it is written is looked up as Postfix will understand it (`ceo@victim.example` for
+        /// The attribute whose value is looked up. Without it nothing happens. A sender or recipient that is
+        /// not listed as it is written is looked up as Postfix will understand it (`ceo@victim.example` for
         /// `victim.example!ceo`), if that is another address.
         field: String = "client_address",
         /// The answer to Postfix if there is a row.

@@ -44,14 +44,15 @@ options! {
         db: String = "db",
         /// The query; `?` stands for the user.
         sql_query: Query = Query::from("SELECT config FROM user_config WHERE address=?"),
-        /// The attribute that names the user. Where it is missing or blank, nothing is looked up. A recipient or
-        /// sender is looked up as Postfix will understand it (`bob@example.org` for `example.org!bob`); if there
-        /// is no row, in small letters, as it is written, and without its extension. Any other value is looked up
-        /// as it is written, then in small letters. Where these are the same, the query is asked once.
+        /// The attribute that names the user. Where it is missing or blank, nothing is looked up. A
+        /// recipient or sender is looked up as Postfix will understand it (`bob@example.org` for
+        /// `example.org!bob`); if there is no row, in small letters, as it is written, and without its
+        /// extension. Any other value is looked up as it is written, then in small letters. Where these are
+        /// the same, the query is asked once.
         field: String = "recipient",
         /// What separates an extension from a user, as in Postfix: `bob+any@example.org` has the settings of
-        /// `bob@example.org` unless it has some of its own. Of several characters each does by itself; without
-        /// any, addresses have no extension.
+        /// `bob@example.org` unless it has some of its own. Of several characters each does by itself;
+        /// without any, addresses have no extension.
         recipient_delimiter: String = "+",
     }
 }

@@ -1,3 +1,5 @@
+//! Addresses beside what Postfix 3.7 makes of them.
+
 use super::*;
 use proptest::prelude::*;
 

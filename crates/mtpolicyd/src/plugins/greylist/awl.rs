@@ -81,8 +81,8 @@ impl Awl {
         Some(Awl::Store { store, prefix: options.prefix, lifetime })
     }
 
-    /// How often the client has passed for this domain, which may be spelled in two ways; `None` if it never has,
-    /// or too long ago.
+    /// How often the client has passed for this domain, which may be spelled in two ways; `None` if it never
+    /// has, or too long ago.
     pub async fn count(
         &self,
         domains: [&[u8]; 2],

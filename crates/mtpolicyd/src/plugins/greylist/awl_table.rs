@@ -64,8 +64,8 @@ impl AwlTable {
         AwlTable { sql, name: name.to_owned(), lifetime, texts, prepared: AtomicBool::new(false) }
     }
 
-    /// The count of an entry that has not expired, under two spellings of the domain. Where they are the same to
-    /// the database, it is one row.
+    /// The count of an entry that has not expired, under two spellings of the domain. Where they are the
+    /// same to the database, it is one row.
     pub async fn count(
         &self,
         domains: [&[u8]; 2],

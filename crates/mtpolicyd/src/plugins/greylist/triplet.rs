@@ -6,8 +6,8 @@ use super::sender::without_tags;
 use postfix_policy::Request;
 use std::borrow::Cow;
 
-/// Sender, client and recipient of a request. The two addresses are those that Postfix will understand, in lower
-/// case, so that a retry may spell them otherwise.
+/// Sender, client and recipient of a request. The two addresses are those that Postfix will understand, in
+/// lower case, so that a retry may spell them otherwise.
 pub struct Triplet<'a> {
     pub sender: Cow<'a, [u8]>,
     pub client: &'a [u8],

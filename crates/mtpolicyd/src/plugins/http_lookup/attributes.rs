@@ -85,8 +85,8 @@ impl Attributes {
         }
     }
 
-    /// The attributes of a request, each with its value; addresses of the envelope as Postfix will understand
-    /// them, and as they are written under a name of their own.
+    /// The attributes of a request, each with its value; addresses of the envelope as Postfix will
+    /// understand them, and as they are written under a name of their own.
     fn of<'a>(&'a self, request: &'a Request) -> Vec<(&'a [u8], &'a [u8])> {
         match self {
             Attributes::All => {

@@ -57,8 +57,9 @@ impl Search {
         }
     }
 
-    /// The keys, without those that are parts where the table has no fixed keys. `mailbox` is the value, if that
-    /// is an address of the envelope. The error is of the original: it fails where a client has no address.
+    /// The keys, without those that are parts where the table has no fixed keys. `mailbox` is the value, if
+    /// that is an address of the envelope. The error is of the original: it fails where a client has no
+    /// address.
     pub fn keys(
         &self,
         value: &[u8],
@@ -164,8 +165,8 @@ fn name_keys(value: &[u8], parents: Parents) -> Vec<Vec<u8>> {
     keys
 }
 
-/// The text of the request if Postfix will understand it otherwise, then the parts of what that will be. A table
-/// without fixed keys gets whole addresses only.
+/// The text of the request if Postfix will understand it otherwise, then the parts of what that will be. A
+/// table without fixed keys gets whole addresses only.
 fn mail_keys(mailbox: &Mailbox, delimiters: &str, parents: Parents, fixed: bool) -> Vec<Vec<u8>> {
     let mut keys: Vec<_> = mailbox.is_rewritten().then(|| mailbox.raw().to_vec()).into_iter().collect();
     let user = mailbox.local_part();
