@@ -92,10 +92,11 @@ pub fn pages() -> Vec<Page> {
 
 /// The list of the modules, in Markdown.
 pub fn index() -> String {
-    let mut text = "# The modules\n\nEach is one kind of plugin: `module = \"NAME\"` in a `<Plugin>` block. The words \
-                    that their pages use are explained in [concepts.md](../concepts.md).\n\n| module | what it does \
-                    |\n|---|---|\n"
-        .to_owned();
+    let mut text =
+        "# The modules\n\nEach is one kind of plugin: `module = \"NAME\"` in a `<Plugin>` block. The \
+                    words that their pages use are explained in [concepts.md](../concepts.md).\n\n\
+                    | module | what it does |\n|---|---|\n"
+            .to_owned();
     for page in pages().iter().filter(|page| page.is_module()) {
         let name = page.name;
         let _ = writeln!(text, "| [{name}]({name}.md) | {} |", page.line().replace('|', "\\|"));

@@ -3,8 +3,10 @@
 //! Knows: options, sessions, the world. Must not know: any plugin, the chain, the server.
 
 mod error;
+mod notes;
 
 pub use error::{BadRequest, Error, OnBadRequest, OnError, Outage, Undecided};
+pub use notes::Notes;
 
 use crate::connections::{Connections, Module};
 use crate::counters::Reservations;
@@ -23,7 +25,6 @@ use crate::world::ldap::Ldap;
 use crate::world::sql::{Dialect, Needs, Sql};
 use perl_regex::PatternList;
 use postfix_policy::Request;
-use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -386,37 +387,6 @@ impl Cx<'_> {
     /// The answer to a DNS question, which may have been asked ahead. A failure is an answer too.
     pub async fn dns(&mut self, question: &Question) -> Answer {
         self.ahead.answer(&self.world.dns, question, self.deadline.backends).await
-    }
-}
-
-/// A plugin's notes in the log, at the level of its `log_level`.
-#[derive(Clone, Debug)]
-pub struct Notes {
-    plugin: Box<str>,
-    level: i64,
-}
-
-impl Notes {
-    /// Notes what was found. Where the level is off it costs a compare.
-    pub fn note(&self, finding: impl Display) {
-        let plugin = Labelled(&self.plugin);
-        match self.level {
-            ..=0 => tracing::error!("{plugin}: {finding}"),
-            1 => tracing::warn!("{plugin}: {finding}"),
-            2 => tracing::info!("{plugin}: {finding}"),
-            3 => tracing::debug!("{plugin}: {finding}"),
-            4.. => tracing::trace!("{plugin}: {finding}"),
-        }
-    }
-}
-
-/// A plugin's name behind that of the request.
-struct Labelled<'a>(&'a str);
-
-impl Display for Labelled<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        crate::log::write_label(f)?;
-        f.write_str(self.0)
     }
 }
 

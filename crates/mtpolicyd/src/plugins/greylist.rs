@@ -3,6 +3,7 @@
 mod awl;
 mod awl_table;
 mod client;
+mod original;
 mod place;
 mod sender;
 mod tasks;
@@ -227,35 +228,13 @@ enum Test {
     Untested,
 }
 
-/// Says which options mtpolicyd 2.05 read and ignored, and what it did instead.
-fn notice_what_holds_now(setup: &Setup<'_, '_>) {
-    let ignored = [
-        ("min_retry_wait", "300", "waited 300 seconds"),
-        ("max_retry_wait", "7200", "kept tickets for 7200 seconds"),
-        ("autowl_expire_days", "60", "kept entries for 60 days"),
-        ("autowl_table", "autowl", "used the table autowl"),
-    ];
-    let section = &setup.section;
-    for (option, held, did) in ignored {
-        if let Some((value, span)) = section.given(option).filter(|(value, _)| *value != held) {
-            let message = format!("{option}: mtpolicyd 2.05 ignored it and {did}; now `{value}` holds");
-            section.report().notice(span, message, None);
-        }
-    }
-    if let Some((_, span)) = section.given("autowl_threshold").or_else(|| section.given("use_autowl")) {
-        let message = "the auto-whitelist of mtpolicyd 2.05 never counted beyond 1, so nobody got on it; now \
-                       clients do, and are not greylisted any more";
-        section.report().notice(span, message, None);
-    }
-}
-
 impl Plugin for Greylist {
     const NAME: &'static str = "Greylist";
     type Options = GreylistOptions;
 
     fn new(options: GreylistOptions, setup: &mut Setup<'_, '_>) -> Option<Greylist> {
         setup.check_action("defer_message", &options.defer_message.to_string());
-        notice_what_holds_now(setup);
+        original::notice_what_holds_now(setup);
         let connections = setup.surroundings.connections;
         let (min, max) = (options.min_retry_wait, options.max_retry_wait);
         let tickets =

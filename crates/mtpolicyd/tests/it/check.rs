@@ -48,7 +48,8 @@ fn what_the_daemons_user_can_not_read_or_write_is_told() {
     }
     let plugins = "<Plugin list>\nmodule = RegexList\nkey = sender\naction = reject\n\
                    file = \"$DIR/list\"\n</Plugin>\n<Plugin map>\nmodule = PostfixMap\n\
-                   db_file = \"texthash:$DIR/map\"\nmatch_action = reject\n</Plugin>\n</VirtualHost>\n<Connection db>\nmodule = Sql\n\
+                   db_file = \"texthash:$DIR/map\"\nmatch_action = reject\n</Plugin>\n</VirtualHost>\n\
+                   <Connection db>\nmodule = Sql\n\
                    dsn = \"dbi:SQLite:dbname=$DIR/db.sqlite\"\n</Connection>\n";
     let text = OK.replace("</VirtualHost>\n", plugins);
     let site = Site::with(&format!("pid_file = \"$DIR/none/d.pid\"\n{text}"));

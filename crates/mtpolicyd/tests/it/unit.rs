@@ -54,7 +54,7 @@ fn systemd_understands_it() {
     let folder = tempfile::tempdir().unwrap();
     let text = fs::read_to_string(unit()).unwrap().replace("/usr/local/sbin/mtpolicyd", PROGRAM);
     // A user that is there, and no page of the manual that is not installed.
-    let text = text.replace("User=mtpolicyd", "User=nobody").replace("Documentation=", "#");
+    let text = text.replace("User=mtpolicyd", "User=daemon").replace("Documentation=", "#");
     let path = folder.path().join("mtpolicyd.service");
     fs::write(&path, text).unwrap();
     let output = run(Command::new(analyze).args(["verify", "--man=no"]).arg(&path), b"");

@@ -101,8 +101,8 @@ fn start_at(other: &str, ldif: &str, certificates: Option<&Certificates>, extra:
     Server::launch(port, folder, recipe)
 }
 
-/// Starts one as Debian sets it up: with its configuration in `cn=config`, which root may change over the socket
-/// at [`socket`], and an entry at the top of the directory.
+/// Starts one as Debian sets it up: with its configuration in `cn=config`, which root may change over the
+/// socket at [`socket`], and an entry at the top of the directory.
 pub fn start_as_debian_does(suffix: &str, password: &str) -> Server {
     let slapd = program("slapd", PACKAGE);
     let folder = new_folder();

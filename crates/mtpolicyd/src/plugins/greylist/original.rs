@@ -1,0 +1,27 @@
+//! What holds now and did not hold in mtpolicyd 2.05.
+//!
+//! Knows: what the original did with the options. Must not know: tickets, lists.
+
+use crate::plugin::Setup;
+
+/// Says which options mtpolicyd 2.05 read and ignored, and what it did instead.
+pub(super) fn notice_what_holds_now(setup: &Setup<'_, '_>) {
+    let ignored = [
+        ("min_retry_wait", "300", "waited 300 seconds"),
+        ("max_retry_wait", "7200", "kept tickets for 7200 seconds"),
+        ("autowl_expire_days", "60", "kept entries for 60 days"),
+        ("autowl_table", "autowl", "used the table autowl"),
+    ];
+    let section = &setup.section;
+    for (option, held, did) in ignored {
+        if let Some((value, span)) = section.given(option).filter(|(value, _)| *value != held) {
+            let message = format!("{option}: mtpolicyd 2.05 ignored it and {did}; now `{value}` holds");
+            section.report().notice(span, message, None);
+        }
+    }
+    if let Some((_, span)) = section.given("autowl_threshold").or_else(|| section.given("use_autowl")) {
+        let message = "the auto-whitelist of mtpolicyd 2.05 never counted beyond 1, so nobody got on it; now \
+                       clients do, and are not greylisted any more";
+        section.report().notice(span, message, None);
+    }
+}
