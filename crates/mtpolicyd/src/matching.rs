@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout_at};
 /// What may be done at once, in steps: a tenth of a millisecond or two.
 const AT_ONCE_STEPS: u64 = 20_000;
 
-/// What one pattern may take on one value, in steps: some tens of milliseconds.
-const PATTERN_STEPS: u64 = 8_000_000;
+/// What one pattern may take on one value, in steps: tens of milliseconds.
+const PATTERN_STEPS: u64 = 5_000_000;
 
-/// What all patterns together may take for one request, in steps: a tenth of a second or two.
+/// What all patterns together may take for one request, in steps: some tenths of a second at most.
 const REQUEST_STEPS: u64 = 3 * PATTERN_STEPS;
 
 /// Searches that take long: half of the processors are left for everything else.

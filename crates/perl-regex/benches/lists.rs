@@ -41,7 +41,7 @@ fn single(c: &mut Criterion) {
         (
             "look-ahead in a repetition",
             r"(?:(?!noreply)[a-z]+[._]?)+@evil\.example$",
-            "a".repeat(1_000) + "-",
+            "a".repeat(1_000) + "-x@evil.example",
         ),
         ("back-reference", r"(\w)\1\1\1", "the.quick.brown.fox@example.org".to_owned()),
     ] {

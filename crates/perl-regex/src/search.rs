@@ -20,14 +20,19 @@ const BEHIND_MAX: usize = 255;
 /// How often a look-ahead is tried at single places before it is found out for all of them.
 const SINGLE_TRIES: u32 = 4;
 
-/// What entering a group costs: more than other steps, since what groups have captured is remembered.
+/// What a change of what groups have captured costs, when it is looked up and when it was not there before:
+/// as much time as that many plain steps take.
 const CAPTURE_STEPS: u64 = 16;
+const NEW_CAPTURE_STEPS: u64 = 128;
 
 /// The longest value: places take 20 bits in what is remembered.
 const VALUE_MAX_BYTES: usize = (1 << 20) - 1;
 
 /// A slot of a group that has nothing.
 const NOWHERE: u32 = u32::MAX;
+
+/// What was captured has no number yet: only choices need one.
+const UNNUMBERED: u32 = u32::MAX;
 
 /// The limit was reached: whether there is a match is not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +52,7 @@ pub(crate) struct Search<'p, 'v> {
     value: &'v [u8],
     left: u64,
     slots: Vec<Slot>,
-    /// What the groups that are referred to have captured, as a number.
+    /// What the groups that are referred to have captured, as a number, or [`UNNUMBERED`].
     captured: u32,
     known: Captured,
     looks: Vec<LookState>,
@@ -73,15 +78,13 @@ impl<'p, 'v> Search<'p, 'v> {
     pub(crate) fn new(program: &'p Program, value: &'v [u8], limit: u64) -> Search<'p, 'v> {
         let nothing = Slot { open: NOWHERE, start: NOWHERE, end: NOWHERE };
         let slots = vec![nothing; program.is_referred.len()];
-        let mut known = Captured::default();
-        let captured = known.number(program, &slots);
         Search {
             program,
             value,
             left: if value.len() > VALUE_MAX_BYTES { 0 } else { limit },
             slots,
-            captured,
-            known,
+            captured: UNNUMBERED,
+            known: Captured::default(),
             looks: vec![LookState::default(); program.looks.len()],
             atomics: HashMap::new(),
         }
@@ -140,7 +143,7 @@ impl<'p, 'v> Search<'p, 'v> {
                 Step::Set(set) => advance(value.get(at).is_some_and(|byte| set.contains(*byte)), &mut at),
                 Step::Assert(assert) => assert.holds(value, at),
                 Step::Split { first, second, id } => {
-                    let is_new = visited.is_new(*id, at, self.captured);
+                    let is_new = self.is_new(*id, at, visited)?;
                     if is_new {
                         back.push(Back::To { step: *second, at, captured: self.captured });
                         // The step behind this one is taken below.
@@ -190,6 +193,17 @@ impl<'p, 'v> Search<'p, 'v> {
         }
     }
 
+    /// Whether a choice was not followed before.
+    fn is_new(&mut self, choice: u32, at: usize, visited: &mut Visited) -> Result<bool, Exhausted> {
+        if self.captured == UNNUMBERED {
+            let before = self.known.count();
+            self.captured = self.known.number(self.program, &self.slots);
+            let is_known = self.known.count() == before;
+            self.take(if is_known { CAPTURE_STEPS } else { NEW_CAPTURE_STEPS + visited.words() })?;
+        }
+        Ok(visited.is_new(choice, at, self.captured))
+    }
+
     /// The step and the place of the last way that was not tried, with the groups as they were there.
     fn go_back(&mut self, back: &mut Vec<Back>) -> Option<(u32, usize)> {
         loop {
@@ -214,7 +228,7 @@ impl<'p, 'v> Search<'p, 'v> {
         };
         if self.program.is_referred[place] {
             self.take(CAPTURE_STEPS)?;
-            self.captured = self.known.number(self.program, &self.slots);
+            self.captured = UNNUMBERED;
         }
         Ok(Back::Restore { slot, old })
     }

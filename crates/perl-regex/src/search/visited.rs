@@ -53,6 +53,11 @@ impl Visited {
         Visited::Set(Reached::default())
     }
 
+    /// The size of what is made for each number of what was captured.
+    pub(super) fn words(&self) -> u64 {
+        if let Visited::Tables { words, .. } = self { *words as u64 } else { 0 }
+    }
+
     /// Whether the choice was not followed before.
     pub(super) fn is_new(&mut self, choice: u32, at: usize, captured: u32) -> bool {
         match self {
@@ -101,9 +106,14 @@ fn set_bit(bits: &mut [u64], place: usize) -> bool {
 
 /// Numbers for what groups have captured.
 #[derive(Default)]
-pub(super) struct Captured(HashMap<Box<[Slot]>, u32>);
+pub(super) struct Captured(HashMap<Box<[Slot]>, u32, BuildHasherDefault<Mixer>>);
 
 impl Captured {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The number of what the groups have that something refers to.
     pub(super) fn number(&mut self, program: &Program, slots: &[Slot]) -> u32 {
         let referred = slots.iter().zip(&program.is_referred).filter(|(_, is_referred)| **is_referred);
@@ -124,6 +134,9 @@ impl Hasher for Mixer {
     }
     fn write(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
     }
     fn write_u64(&mut self, number: u64) {
         let mixed = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
