@@ -42,7 +42,7 @@ fn store(c: &mut Criterion) {
     let mut group = c.benchmark_group("store in memory");
     for count in SIZES {
         let (memory, longest) = filled(count, &runtime);
-        println!("longest write while {count} values came: {longest:?}");
+        eprintln!("longest write while {count} values came: {longest:?}");
         let mut n = 0;
         group.bench_function(BenchmarkId::new("set and get", count), |b| {
             b.iter(|| {

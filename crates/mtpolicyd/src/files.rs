@@ -52,9 +52,9 @@ pub fn read_open(file: &File, most: u64) -> io::Result<Vec<u8>> {
 fn in_units(bytes: u64) -> String {
     const KIB: u64 = 1 << 10;
     match bytes {
-        _ if bytes % (KIB * KIB * KIB) == 0 => format!("{} GiB", bytes / (KIB * KIB * KIB)),
-        _ if bytes % (KIB * KIB) == 0 => format!("{} MiB", bytes / (KIB * KIB)),
-        _ if bytes % KIB == 0 => format!("{} KiB", bytes / KIB),
+        _ if bytes.is_multiple_of(KIB * KIB * KIB) => format!("{} GiB", bytes / (KIB * KIB * KIB)),
+        _ if bytes.is_multiple_of(KIB * KIB) => format!("{} MiB", bytes / (KIB * KIB)),
+        _ if bytes.is_multiple_of(KIB) => format!("{} KiB", bytes / KIB),
         _ => format!("{bytes} bytes"),
     }
 }

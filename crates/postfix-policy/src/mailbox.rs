@@ -30,8 +30,8 @@ const WHOLE_NAMES: [&[u8]; 2] = [b"double-bounce", b"mailer-daemon"];
 /// - dots at the end of the domain are removed, and so is an `@` that nothing follows;
 /// - `user@site@site` and the same with `%` and `!` become `user@site`. The outer domain of a *recipient* is
 ///   removed even if it is another one: Postfix accepts such an address from strangers only if the outer
-///   domain is one of `mydestination`, and then delivers to the inner address (`resolve_dequoted_address`), while it
-///   refuses all others (`allow_untrusted_routing`). A sender stays the sender of its last domain.
+///   domain is one of `mydestination`, and then delivers to the inner address (`resolve_dequoted_address`),
+///   while it refuses all others (`allow_untrusted_routing`). A sender stays the sender of its last domain.
 ///
 /// Beyond that the domain is in lower case and in its ASCII form (A-labels, UTS 46), as the DNS has it. A
 /// domain that has no such form is left as it is, in lower case. The local part is not changed: capital

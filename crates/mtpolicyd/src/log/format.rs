@@ -152,7 +152,6 @@ impl RequestText<'_> {
             }
             escaper.push(piece);
         }
-        drop(escaper);
         self.line.push('"');
     }
 }

@@ -57,6 +57,7 @@ words! {
     }
 }
 
+#[allow(clippy::derivable_impls, reason = "the macro that declares it has no default")]
 impl Default for LogAddresses {
     fn default() -> Self {
         LogAddresses::Full

@@ -11,8 +11,9 @@ use search::Search;
 use std::path::PathBuf;
 
 options! {
-    /// Adds to the score (once per message, or once per recipient if `field` is the recipient) or answers
-    /// depending on whether a lookup table of Postfix contains a value.
+    /// Adds to the score or answers, depending on whether a lookup table of Postfix contains a value.
+    ///
+    /// The score counts once per message, or once per recipient if `field` is the recipient.
     ///
     /// `OK`, in capital letters, and numbers in the table are a match. Anything else, such as `REJECT` or
     /// `DUNNO`, is none: it ends the search, so that an entry for an address makes an exception from one for

@@ -10,8 +10,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 options! {
-    /// Adds to the score (once per message, or once per recipient if `key` is the recipient), answers, or
-    /// runs the plugins in it when a value matches one of a list of Perl regular expressions.
+    /// Adds to the score, answers, or runs the plugins in it when a value matches one of a list of Perl
+    /// regular expressions.
+    ///
+    /// The score counts once per message, or once per recipient if `key` is the recipient.
     ///
     /// A thousand expressions cost about as much as ten. An expression that can't be read is skipped with a
     /// warning. An `action` wins over plugins in the block.

@@ -245,7 +245,7 @@ impl Plugin for SmtpVerify {
                 (address, self.ask_about(recipient, cx).await)
             }
             // Postfix completes it, so its server is this machine.
-            None if !address.contains(&b'@') => {
+            None if !cx.request.get(&self.options.recipient_field).is_some_and(|raw| raw.contains(&b'@')) => {
                 let (field, address) = (&self.options.recipient_field, String::from_utf8_lossy(address));
                 self.notes.note(format_args!("{field} `{address}` has no domain to ask about"));
                 return Ok(Verdict::Next);

@@ -1,5 +1,5 @@
-//! The whole chain against everything that a stranger can write: a hundred thousand requests from a seed, with
-//! a name server that lies.
+//! The whole chain against everything that a stranger can write: a hundred thousand requests from a seed,
+//! with a name server that lies.
 //!
 //! Knows: the daemon, the fake server, what an action may look like. Must not know: how a plugin works.
 //!
@@ -468,7 +468,8 @@ fn nothing_that_strangers_write_breaks_the_chain() {
     .unwrap();
     fs::write(site.path("map.pcre"), "/^(?!mx)(\\w+\\.)+(?=x)y$/ OK\n/evil/ OK\n").unwrap();
     let database = rusqlite::Connection::open(site.path("db.sqlite")).unwrap();
-    let tables = "CREATE TABLE user_config (address TEXT, config TEXT); CREATE TABLE blocked (client_ip TEXT);\
+    let tables = "CREATE TABLE user_config (address TEXT, config TEXT);\
+                  CREATE TABLE blocked (client_ip TEXT);\
                   INSERT INTO user_config VALUES ('user1@d1.test', '{\"score\":\"x\"}');";
     database.execute_batch(tables).unwrap();
     drop(database);
