@@ -17,7 +17,8 @@ const FILES: [&str; 5] = ["schema.ldif", "users.ldif", "certificate.cnf", "tls.l
 fn follow_the_page(folder: &Path, replacements: &[(&str, &str)]) {
     let fill = |text: String| replacements.iter().fold(text, |text, (from, to)| text.replace(from, to));
     for file in FILES {
-        fs::write(folder.join(file), fill(example(&format!("ldap/{file}"), &[]))).unwrap();
+        fs::write(folder.join(file), fill(example(&format!("ldap/{file}"), &[])))
+            .expect("the folder is writable");
     }
     let page = example("ldap/README.md", &[]);
     let commands = page.lines().filter_map(|line| line.strip_prefix("    "));
@@ -25,7 +26,8 @@ fn follow_the_page(folder: &Path, replacements: &[(&str, &str)]) {
     let commands: Vec<_> = commands.filter(wanted).map(|line| fill(line.to_owned())).collect();
     assert_eq!(commands.len(), 4, "{commands:?}");
     for command in commands {
-        let output = Command::new("sh").args(["-c", &command]).current_dir(folder).output().unwrap();
+        let output =
+            Command::new("sh").args(["-c", &command]).current_dir(folder).output().expect("there is a shell");
         assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
     }
 }

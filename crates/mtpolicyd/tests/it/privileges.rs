@@ -160,10 +160,11 @@ fn somebody_else_can_not_become_root() {
 /// A folder of the daemon's user, where that user can put what it likes, and a file of root's.
 fn folder_of_nobody(site: &Site) -> PathBuf {
     let folder = site.path("nobodys");
-    fs::create_dir(&folder).unwrap();
-    std::os::unix::fs::chown(&folder, Some(user("nobody")), Some(group("nogroup"))).unwrap();
-    fs::write(site.path("roots"), "secret\n").unwrap();
-    fs::set_permissions(site.path("roots"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::create_dir(&folder).expect("the folder is ours");
+    std::os::unix::fs::chown(&folder, Some(user("nobody")), Some(group("nogroup")))
+        .expect("the folder is ours");
+    fs::write(site.path("roots"), "secret\n").expect("the folder is ours");
+    fs::set_permissions(site.path("roots"), fs::Permissions::from_mode(0o600)).expect("the folder is ours");
     folder
 }
 
