@@ -188,7 +188,7 @@ proptest! {
                 None => mailbox.local_part().to_vec(),
             };
             prop_assert_eq!(parts, mailbox.address());
-            (mailbox.key(), mailbox.quoted(), mailbox.without_extension("+-"));
+            let _ = (mailbox.key(), mailbox.quoted(), mailbox.without_extension("+-"));
         }
     }
 }
