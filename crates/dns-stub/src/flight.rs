@@ -3,6 +3,7 @@
 //!
 //! Knows: the order of servers, what they can't do. Must not know: sockets, the cache.
 
+use std::any::Any;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -35,10 +36,14 @@ pub(crate) struct Flight {
     state: Mutex<State>,
 }
 
+/// Something that is dropped when a question has come to its end.
+pub(crate) type Held = Box<dyn Any + Send>;
+
 #[derive(Default)]
 struct State {
     route: Option<Route>,
     waiters: Vec<Option<Waker>>,
+    held: Vec<Held>,
 }
 
 /// The way through the servers.
@@ -160,8 +165,18 @@ impl Flight {
         let mut state = self.state();
         state.route = None;
         let waiters = std::mem::take(&mut state.waiters);
+        let held = std::mem::take(&mut state.held);
         drop(state);
+        drop(held);
         waiters.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Keeps something until the end.
+    pub fn hold(&self, held: Held) {
+        let mut state = self.state();
+        if self.outcome.get().is_none() {
+            state.held.push(held);
+        }
     }
 
     pub fn outcome(&self) -> Option<&Outcome> {
@@ -286,7 +301,8 @@ impl Route {
                 self.target = Some(target);
                 self.visit(true, now)
             }
-            Reading::EndlessAlias => Next::End(Err(Error::Malformed("aliases do not end"))),
+            Reading::EndlessAlias => Next::End(Err(Error::Malformed("the name has too many aliases"))),
+            Reading::TooLarge => Next::End(Err(Error::Malformed("it has too many records or strings"))),
             Reading::OtherCase if self.visit.mixed_case => {
                 self.visit.mixed_case = false;
                 self.visit.had_to_drop_case = true;

@@ -2,6 +2,7 @@
 //!
 //! Knows: RFC 1035 section 4, RFC 2308, RFC 6891. Must not know: servers, time, the cache.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::answer::{Answer, Rcode, RecordType};
@@ -10,14 +11,15 @@ use crate::name::{self, Name};
 /// The size of UDP messages that is announced: it is not cut up on its way (the DNS flag day of 2020).
 pub const MAX_UDP_PAYLOAD: u16 = 1_232;
 
-/// How many records of one answer are read; the rest is left out.
-pub const MAX_RECORDS: usize = 1_024;
+/// How many records an answer may have, and how many strings its TXT records together. Whoever has a zone may
+/// fill a message with thousands of empty ones.
+pub const MAX_RECORDS: usize = 1_000;
 
-/// How many bytes the records of one answer may take, names expanded; the rest is left out.
+/// How many bytes the records of an answer may take, names expanded.
 pub const MAX_RECORD_BYTES: usize = 65_536;
 
 /// How many aliases are followed. Servers stop earlier.
-pub const MAX_ALIASES: usize = 16;
+pub const MAX_ALIASES: usize = 32;
 
 /// Where the questions of a message begin.
 pub(crate) const HEADER: usize = 12;
@@ -95,6 +97,8 @@ pub enum Reading {
     NotOurs,
     /// The name's aliases lead to one another, or there are too many.
     EndlessAlias,
+    /// The answer has more records, strings or bytes than it may.
+    TooLarge,
     /// The answer can't be read.
     Malformed(&'static str),
 }
@@ -202,9 +206,12 @@ fn read_sections(
         let Some(record) = record_at(message, at) else { return Reading::Malformed("it ends in a record") };
         at = record.end;
         let is_wanted = record.record_type == record_type || record.record_type == RecordType::CNAME;
-        if record.class == CLASS_IN && is_wanted && records.len() < MAX_RECORDS {
+        if record.class == CLASS_IN && is_wanted {
             records.push(record);
         }
+    }
+    if records.len() > MAX_RECORDS + MAX_ALIASES {
+        return Reading::TooLarge;
     }
     let chain = match follow(message, &records, name, record_type) {
         Some(chain) => chain,
@@ -216,7 +223,10 @@ fn read_sections(
     // A name that does not exist has no records, whatever else is said.
     let (found, ttl) = match code {
         Rcode::NXDOMAIN => (Vec::new(), chain.ttl),
-        _ => collect(message, &records, &chain, name, record_type),
+        _ => match collect(message, &records, &chain, name, record_type) {
+            Some(found) => found,
+            None => return Reading::TooLarge,
+        },
     };
     if !found.is_empty() {
         return answer(code, seconds(ttl), Some(found.into()));
@@ -284,32 +294,41 @@ fn is_owned(message: &[u8], record: &Record, owner: &[u8], name: &Name) -> bool 
     name::is_name(message, record.owner, owner)
 }
 
-/// The records at the end of the chain that can be read, and how long they hold.
+/// The records at the end of the chain that can be read, each once (RFC 2181 section 5), and how long they
+/// hold; `None` if they are too many.
 fn collect(
     message: &[u8],
     records: &[Record],
     chain: &Chain,
     name: &Name,
     record_type: RecordType,
-) -> (Vec<u8>, u32) {
-    let mut out = Vec::new();
-    let mut ttl = chain.ttl;
+) -> Option<(Vec<u8>, u32)> {
+    let (mut out, mut places) = (Vec::new(), Vec::new());
+    let (mut ttl, mut strings) = (chain.ttl, 0);
     let is_at_end =
         |record: &&Record| record.record_type == record_type && is_owned(message, record, &chain.owner, name);
     for record in records.iter().filter(is_at_end) {
         let start = out.len();
         out.extend_from_slice(&[0, 0]);
-        if append_data(message, record, &mut out).is_none() || out.len() > MAX_RECORD_BYTES {
+        if append_data(message, record, &mut out).is_none() {
             out.truncate(start);
             continue;
         }
-        match u16::try_from(out.len() - start - 2) {
-            Ok(length) => out[start..start + 2].copy_from_slice(&length.to_be_bytes()),
-            Err(_) => out.truncate(start),
+        strings += if record_type == RecordType::TXT { count_strings(&out[start + 2..])? } else { 1 };
+        if out.len() > MAX_RECORD_BYTES || strings > MAX_RECORDS {
+            return None;
         }
+        let length = u16::try_from(out.len() - start - 2).ok()?;
+        out[start..start + 2].copy_from_slice(&length.to_be_bytes());
+        places.push(start..out.len());
         ttl = ttl.min(sane(record.ttl));
     }
-    (out, ttl)
+    if places.len() > 1 {
+        let mut seen = HashSet::with_capacity(places.len());
+        let distinct = places.into_iter().filter(|place| seen.insert(&out[place.clone()]));
+        out = distinct.flat_map(|place| out[place].iter().copied()).collect();
+    }
+    Some((out, ttl))
 }
 
 /// Appends the data of a record with its name expanded; `None` if it can't be read.
@@ -323,20 +342,20 @@ fn append_data(message: &[u8], record: &Record, out: &mut Vec<u8>) -> Option<()>
         RecordType::A => data.len() == 4,
         RecordType::AAAA => data.len() == 16,
         RecordType::TLSA => data.len() >= 3,
-        RecordType::TXT => is_strings(data),
+        RecordType::TXT => count_strings(data).is_some_and(|count| count > 0),
         _ => true,
     };
     is_good.then(|| out.extend_from_slice(data))
 }
 
-/// Whether these are character strings, at least one (RFC 1035 section 3.3.14).
-fn is_strings(mut data: &[u8]) -> bool {
-    let is_something = !data.is_empty();
+/// How many character strings these are (RFC 1035 section 3.3.14), if they are.
+fn count_strings(mut data: &[u8]) -> Option<usize> {
+    let mut count = 0;
     while let Some((&length, rest)) = data.split_first() {
-        let Some(rest) = rest.get(length.into()..) else { return false };
-        data = rest;
+        data = rest.get(length.into()..)?;
+        count += 1;
     }
-    is_something
+    Some(count)
 }
 
 /// How long "no such records" holds: the lesser of the SOA record's lifetime and its last field.

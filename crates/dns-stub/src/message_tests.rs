@@ -271,21 +271,33 @@ fn codes_and_cut_answers_are_told_apart() {
 }
 
 #[test]
+fn equal_records_are_one() {
+    assert_eq!(addresses(&[a(&QUESTION, 2), a(&QUESTION, 3), a(&wire("a.test"), 2)]), (vec![2, 3], 60));
+}
+
+#[test]
 fn answers_have_bounds() {
-    let many: Vec<_> = (0..4_000).map(|_| a(&QUESTION, 2)).collect();
-    assert_eq!(addresses(&many).0.len(), MAX_RECORDS);
-    let long = record(&QUESTION, RecordType::TXT, 60, &[0; 30_000]);
-    let held = answer(reading(RecordType::TXT, &[long.clone(), long.clone(), long], &[])).bytes_held();
+    let many = |count: usize, record_type, data: &dyn Fn(usize) -> Vec<u8>| {
+        let records: Vec<_> = (0..count).map(|n| record(&QUESTION, record_type, 60, &data(n))).collect();
+        reading(record_type, &records, &[])
+    };
+    let count = |reading| answer(reading).records().count();
+    let number = |n: usize| u32::try_from(n).unwrap().to_be_bytes().to_vec();
+    assert_eq!(count(many(MAX_RECORDS, RecordType::A, &number)), MAX_RECORDS);
+    assert_eq!(many(MAX_RECORDS + 1, RecordType::A, &number), Reading::TooLarge);
+    let empty = |strings: usize| move |n: usize| [vec![0; strings], vec![4], number(n)].concat();
+    assert_eq!(count(many(10, RecordType::TXT, &empty(99))), 10);
+    assert_eq!(many(10, RecordType::TXT, &empty(100)), Reading::TooLarge);
+    let long = |bytes: usize| move |n: usize| [number(n), vec![0; bytes]].concat();
+    let held = answer(many(2, RecordType(99), &long(30_000))).bytes_held();
     assert!(held > 60_000 && held <= MAX_RECORD_BYTES + 64, "{held}");
     // Four bytes and a pointer stand for 255.
     let label = [&[63][..], &[b'x'; 63]].concat();
     let target = [&b"\0\x01"[..], &label, &label, &label, &[0]].concat();
     let pointer = u16::to_be_bytes(0xc000 + 24 + 12 + 2);
-    let small = record(&QUESTION, RecordType::MX, 60, &[&b"\0\x01"[..], &pointer].concat());
-    let bomb: Vec<_> =
-        [record(&QUESTION, RecordType::MX, 60, &target)].into_iter().chain(vec![small; 3_000]).collect();
-    let answer = answer(reading(RecordType::MX, &bomb, &[]));
-    assert!(answer.records().count() > 200 && answer.bytes_held() <= MAX_RECORD_BYTES + 64);
+    let short = |n: usize| [&number(n)[2..], &pointer].concat();
+    let bomb = many(900, RecordType::MX, &|n| if n == 0 { target.clone() } else { short(n) });
+    assert!(matches!(bomb, Reading::TooLarge));
 }
 
 proptest::proptest! {

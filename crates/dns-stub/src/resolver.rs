@@ -166,6 +166,30 @@ impl Resolver {
         }
     }
 
+    /// As [`Resolver::start`]; something is held until the answer is here, even if nobody waits for it any
+    /// more: a caller's own bound on what it has in flight.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Overloaded`] if the places of the class are taken; nothing is asked then, and nothing held.
+    pub fn start_holding<T: Send + 'static>(
+        &self,
+        question: &Question,
+        class: Class,
+        held: T,
+    ) -> Result<Lookup, Error> {
+        let lookup = self.start(question, class)?;
+        if let State::Waiting { flight, .. } = &lookup.0 {
+            flight.hold(Box::new(held));
+        }
+        Ok(lookup)
+    }
+
+    /// The answer if it is remembered.
+    pub fn known(&self, question: &Question) -> Option<Result<Answer, Error>> {
+        self.0.table.peek(question, Instant::now(), self.0.source.generation())
+    }
+
     /// The answer, at the latest at the deadline. If the places of the class are taken it waits for one.
     ///
     /// # Errors
@@ -178,6 +202,21 @@ impl Resolver {
         class: Class,
         deadline: Instant,
     ) -> Result<Answer, Error> {
+        self.resolve_holding(question, class, deadline, ()).await
+    }
+
+    /// As [`Resolver::resolve`], and something is held as by [`Resolver::start_holding`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Resolver::resolve`].
+    pub async fn resolve_holding<T: Send + 'static>(
+        &self,
+        question: &Question,
+        class: Class,
+        deadline: Instant,
+        held: T,
+    ) -> Result<Answer, Error> {
         let lookup = match self.start(question, class) {
             Ok(lookup) => lookup,
             Err(_) => {
@@ -188,6 +227,11 @@ impl Resolver {
                 self.lookup(self.0.find(question, class, place)).ok_or(Error::Overloaded)?
             }
         };
+        if let State::Waiting { flight, .. } = &lookup.0
+            && size_of::<T>() > 0
+        {
+            flight.hold(Box::new(held));
+        }
         timeout_at(deadline, lookup).await.unwrap_or(Err(Error::TimedOut))
     }
 

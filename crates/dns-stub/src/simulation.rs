@@ -315,10 +315,18 @@ fn in_virtual_time(future: impl Future<Output = ()>) {
 
 #[test]
 fn no_network_makes_it_believe_a_lie_or_wait_for_ever() {
-    for seed in 0..10_000 {
-        in_virtual_time(run(seed));
-    }
+    // Each part has its own thread: they share nothing.
+    std::thread::scope(|scope| {
+        for part in 0..PARTS {
+            scope.spawn(move || {
+                (part..SEEDS).step_by(PARTS).for_each(|seed| in_virtual_time(run(seed as u64)))
+            });
+        }
+    });
 }
+
+const SEEDS: usize = 10_000;
+const PARTS: usize = 4;
 
 const GOOD: Behaviour = Behaviour { manner: Manner::Good, loss: 0, doubled: 0, max_delay: 1, lies: false };
 
@@ -407,6 +415,24 @@ fn what_nobody_awaits_is_asked_and_remembered() {
         sleep(Duration::from_millis(100)).await;
         assert_eq!(network.queries.load(Ordering::Relaxed), 1);
         assert!(resolver.start(&question(0), Class::Configured).unwrap().known().is_some());
+    });
+}
+
+#[test]
+fn what_is_held_is_held_until_the_answer() {
+    in_virtual_time(async {
+        let (engine, _network) =
+            engine(&[Behaviour { manner: Manner::Silent, ..GOOD }], 1, Config::default());
+        let resolver = Resolver::with(engine);
+        let held = Arc::new(());
+        let start = || resolver.start_holding(&question(0), Class::Foreign, Arc::clone(&held));
+        let lookup = start().unwrap();
+        drop(start());
+        sleep(TIMEOUT).await;
+        assert_eq!((Arc::strong_count(&held), resolver.known(&question(0))), (3, None));
+        assert_eq!(lookup.await, Err(Error::TimedOut));
+        drop(start());
+        assert_eq!((Arc::strong_count(&held), resolver.known(&question(0))), (1, Some(Err(Error::TimedOut))));
     });
 }
 

@@ -143,6 +143,15 @@ impl Table {
         Found::New(flight)
     }
 
+    /// What is remembered about a question.
+    pub fn peek(&self, question: &Question, now: Instant, generation: u64) -> Option<Outcome> {
+        let (mut shard, key) = self.shard(question);
+        match shard.slots.get_mut(&key)?.found(now, generation)? {
+            Found::Known(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
     /// Remembers what a question came to.
     pub fn remember(
         &self,
