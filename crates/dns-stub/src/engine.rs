@@ -346,7 +346,9 @@ impl Engine {
             Err(Error::Overloaded) => Duration::ZERO,
             Err(_) => self.config.failure_ttl,
         };
-        self.table.remember(&flight.question, &outcome, ttl, self.source.generation(), now);
+        // A failure of servers that have been replaced meanwhile says nothing about the new ones.
+        let generation = flight.generation().unwrap_or_else(|| self.source.generation());
+        self.table.remember(&flight.question, &outcome, ttl, generation, now);
         self.places[class.index()].add_permits(1);
         self.unanswered.fetch_sub(1, Ordering::SeqCst);
         flight.end(outcome);

@@ -18,7 +18,7 @@ use crate::resolver::{Class, Question};
 use crate::server::{Server, Upstream};
 
 /// When a message that was not answered is sent once more: after this part of the time limit, or this time.
-const RESEND_PART: u32 = 3;
+const RESEND_PART: u32 = 2;
 const MAX_RESEND: Duration = Duration::from_secs(1);
 
 /// How many servers of a configuration are used.
@@ -145,6 +145,11 @@ impl Flight {
             name: route.target.clone().unwrap_or_else(|| self.question.name.clone()),
             timeout: route.upstream.timeout,
         })
+    }
+
+    /// Which servers it asks.
+    pub fn generation(&self) -> Option<u64> {
+        Some(self.state().route.as_ref()?.upstream.generation)
     }
 
     /// What comes next.

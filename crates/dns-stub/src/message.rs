@@ -11,8 +11,8 @@ use crate::name::{self, Name};
 /// The size of UDP messages that is announced: it is not cut up on its way (the DNS flag day of 2020).
 pub const MAX_UDP_PAYLOAD: u16 = 1_232;
 
-/// How many records an answer may have, and how many strings its TXT records together. Whoever has a zone may
-/// fill a message with thousands of empty ones.
+/// How many records an answer may have, and how many strings its TXT records together. Whoever has a zone
+/// may fill a message with thousands of empty ones.
 pub const MAX_RECORDS: usize = 1_000;
 
 /// How many bytes the records of an answer may take, names expanded.

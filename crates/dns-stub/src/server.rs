@@ -41,6 +41,8 @@ pub(crate) struct Upstream {
     pub rotate: bool,
     /// Whether all questions go over TCP.
     pub use_tcp: bool,
+    /// How often the servers had changed before.
+    pub generation: u64,
 }
 
 /// A point in time, in milliseconds since the resolver was made; 0 is never.

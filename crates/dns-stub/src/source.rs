@@ -29,7 +29,6 @@ pub(crate) struct Source {
     current: RwLock<Current>,
     /// When the file is looked at the next time, in milliseconds since the epoch.
     next_check: AtomicU64,
-    generation: AtomicU64,
     /// Those in use, and those before them that still have something open.
     known: Mutex<Vec<Arc<Server>>>,
     /// The file as it was read.
@@ -50,12 +49,11 @@ impl Source {
         let epoch = Instant::now();
         let mut known = Vec::new();
         let stamp = config.file().and_then(|path| stamp(path).ok());
-        let current = current(config, &mut known, epoch);
+        let current = current(config, &mut known, epoch, 0);
         Self {
             epoch,
             current: RwLock::new(current),
             next_check: AtomicU64::new(millis(CHECK_EVERY)),
-            generation: AtomicU64::new(0),
             known: Mutex::new(known),
             stamp: Mutex::new(stamp),
         }
@@ -75,7 +73,7 @@ impl Source {
 
     /// How often the servers have changed.
     pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
+        self.current.read().unwrap_or_else(PoisonError::into_inner).upstream.generation
     }
 
     fn known(&self) -> MutexGuard<'_, Vec<Arc<Server>>> {
@@ -114,11 +112,11 @@ impl Source {
             return;
         }
         *stamp = Some(new);
+        let generation = self.generation() + 1;
         let mut known = self.known();
-        let current = current(config, &mut known, self.epoch);
+        let current = current(config, &mut known, self.epoch, generation);
         drop(known);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
-        self.generation.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -146,7 +144,7 @@ fn read_file(path: &Path) -> io::Result<ResolvConf> {
 }
 
 /// The servers as the configuration and the file say now. Those that were known stay what they are.
-fn current(config: &Config, known: &mut Vec<Arc<Server>>, epoch: Instant) -> Current {
+fn current(config: &Config, known: &mut Vec<Arc<Server>>, epoch: Instant, generation: u64) -> Current {
     let (mut conf, mut warning) = (ResolvConf::default(), None);
     if let Some(path) = config.file() {
         let why = match read_file(path) {
@@ -178,6 +176,7 @@ fn current(config: &Config, known: &mut Vec<Arc<Server>>, epoch: Instant) -> Cur
         attempts: config.attempts.unwrap_or(conf.attempts).max(1),
         rotate: conf.rotate,
         use_tcp: conf.use_tcp,
+        generation,
     };
     Current { upstream: Arc::new(upstream), warning, trust_ad: conf.trust_ad }
 }

@@ -76,9 +76,6 @@ pub enum StartError {
     /// The log can't be opened.
     #[error(transparent)]
     Log(#[from] log::LogError),
-    /// The name service can't be used.
-    #[error(transparent)]
-    Dns(#[from] crate::world::dns::DnsError),
 }
 
 /// What all connections of the daemon share.
@@ -93,9 +90,9 @@ pub(crate) struct Shared {
     places: Arc<Places>,
 }
 
-/// Descriptors that are not for connections where there are enough: hickory may have three sockets open for a
-/// question in flight; the rest is for listeners, log and proxies.
-const RESERVED_FILES: u64 = 3 * MAX_IN_FLIGHT as u64 + 100;
+/// Descriptors that are not for connections where there are enough: a question to a name server may have a
+/// port of its own; the rest is for listeners, log and proxies.
+const RESERVED_FILES: u64 = MAX_IN_FLIGHT as u64 + 100;
 
 /// Fewer connections than this would be no service, however low the limit of open files is.
 const LEAST_PLACES: u64 = 16;
@@ -120,7 +117,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     let (mut log, no_log_file) = open_log(globals, options, &identity)?;
     let background = (options.mode == Mode::Background).then(Background::prepare).transpose()?;
     // Reads resolv.conf, which a chroot puts out of reach.
-    let service = Service::new(settings, None)?;
+    let service = Service::new(settings, None);
     identity.assume()?;
     if let Some(root) = &identity.chroot {
         pid_file.iter_mut().for_each(|file| file.confine(root));

@@ -197,8 +197,8 @@ fn levels_are_those_of_the_original_and_can_change() {
 #[test]
 fn what_libraries_tell_is_for_debugging() {
     let library = || {
-        tracing::event!(target: "hickory_proto::xfer", Level::WARN, "no answer");
-        tracing::event!(target: "hickory_proto::xfer", Level::TRACE, "noise");
+        tracing::event!(target: "rustls::conn", Level::WARN, "no answer");
+        tracing::event!(target: "rustls::conn", Level::TRACE, "noise");
     };
     assert_eq!(logged(3, Format::Text, |_| library()), "");
     assert_eq!(logged(4, Format::Text, |_| library()), "warning: no answer\n");

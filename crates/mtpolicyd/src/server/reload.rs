@@ -92,7 +92,7 @@ async fn apply(fresh: Fresh, daemon: &Daemon<'_>, listeners: &mut Listeners) -> 
     let earlier = daemon.shared.service.load_full();
     refuse_another_identity(daemon, &identity, &earlier.settings.globals, &settings.globals)?;
     let addresses = settings.addresses.clone();
-    let service = Service::new(settings, Some(&earlier))?;
+    let service = Service::new(settings, Some(&earlier));
     let ports = open_new(&addresses, &sockets, listeners, daemon).await?;
     warn_of_what_stays(&earlier.settings, &service.settings);
     let level = service.settings.globals.log_level.0;

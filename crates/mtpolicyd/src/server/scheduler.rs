@@ -48,7 +48,7 @@ pub fn run_tasks(path: &Path, periods: &[Period], level: u8) -> Result<usize, St
     // Else files that a task makes would be out of the daemon's reach.
     identity(&settings.globals)?.assume()?;
     let _log = log.start()?;
-    let service = Service::new(settings, None)?;
+    let service = Service::new(settings, None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
         let mut failed = 0;
@@ -64,7 +64,7 @@ pub fn look(settings: Settings) -> Vec<String> {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Vec::new();
     };
-    let Ok(service) = Service::new(settings, None) else { return Vec::new() };
+    let service = Service::new(settings, None);
     runtime.block_on(async {
         let mut lines = Vec::new();
         let until = tokio::time::Instant::now() + START_LIMIT;

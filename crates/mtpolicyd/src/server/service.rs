@@ -11,7 +11,7 @@ use crate::session::cache::{Lease, OpenError, SessionCache, SharedSessions};
 use crate::settings::{SessionSettings, Settings, VirtualHost};
 use crate::world::World;
 use crate::world::clock::Clock;
-use crate::world::dns::{Ahead, Dns, DnsError};
+use crate::world::dns::{Ahead, Dns};
 use postfix_policy::{Reply, Request};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,18 +51,22 @@ const BACKENDS_PERCENT: u32 = 90;
 impl Service {
     /// A service for these settings. Sessions and remembered DNS answers of an earlier one stay, where the
     /// settings for them are the same.
-    pub fn new(settings: Settings, earlier: Option<&Service>) -> Result<Service, DnsError> {
+    pub fn new(settings: Settings, earlier: Option<&Service>) -> Service {
         let same_dns = earlier.filter(|earlier| earlier.settings.dns == settings.dns);
         let dns = match same_dns {
-            Some(earlier) => earlier.world.dns.clone(),
-            None => Arc::new(Dns::new(&settings.dns)?),
+            Some(earlier) => {
+                let dns = earlier.world.dns.clone();
+                dns.refresh();
+                dns
+            }
+            None => Arc::new(Dns::new(&settings.dns)),
         };
         let background = earlier.map(|earlier| earlier.background.clone()).unwrap_or_default();
         let sessions = sessions(&settings.sessions, earlier, &background);
         let lists = earlier.map(|earlier| earlier.world.lists.clone()).unwrap_or_default();
         let smtp = earlier.map(|earlier| earlier.world.smtp.clone()).unwrap_or_default();
         let world = World { dns, lists, smtp, clock: Arc::new(Clock::System) };
-        Ok(Service { settings, world, sessions, background })
+        Service { settings, world, sessions, background }
     }
 
     /// What is around the requests.

@@ -80,16 +80,17 @@ options! {
         /// Addresses of name servers, separated by commas, with ports where they are not 53: `127.0.0.1,
         /// [::1]:5353`. Without it those of /etc/resolv.conf.
         servers: Option<Servers>,
-        /// How long to wait for one answer of a server. Without it as /etc/resolv.conf says.
+        /// How long to wait for one server before the next is asked. Without it as /etc/resolv.conf says, or
+        /// 5 s. A server that did not answer is asked last until it is back, so this time is lost once.
         timeout: Option<Span>,
-        /// How often to ask. Without it as /etc/resolv.conf says.
+        /// How often each server is asked that does not answer. Without it as /etc/resolv.conf says, or 2.
         attempts: Option<Limit>,
-        /// How many answers are cached at most. A long answer counts once for each KiB of memory that it
-        /// takes, so the cache takes no more than this number of KiB.
+        /// How many KiB of memory the cached answers may take. Most answers need less than half a KiB.
         cache_size: Count = Count(DEFAULT_CACHE_SIZE),
         /// Whether the servers are believed when they say (by the flag AD) that they have validated an answer
         /// by DNSSEC, on which TLSA and OPENPGPKEY records depend. Without it they are if all have addresses
-        /// of the loopback: on the way from others anybody can set the flag.
+        /// of the loopback, for on the way from others anybody can set the flag, or if /etc/resolv.conf says
+        /// `options trust-ad`.
         trust_ad: Option<Switch>,
     }
 }

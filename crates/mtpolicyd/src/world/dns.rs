@@ -4,7 +4,6 @@
 
 mod ahead;
 mod authentic;
-mod known;
 mod resolver;
 mod zone;
 
@@ -20,8 +19,8 @@ pub(super) use resolver::MAX_UNICODE_NAME;
 pub use resolver::{MAX_IN_FLIGHT, Places, Resolver};
 pub use zone::Zone;
 
-/// How many answers are remembered unless the configuration says otherwise: a few MiB, and the clients of
-/// some minutes of a busy server.
+/// How many KiB of answers are remembered unless the configuration says otherwise: the clients of some
+/// minutes of a busy server.
 pub const DEFAULT_CACHE_SIZE: u64 = 10_000;
 
 /// Which servers are asked and how patiently. What is left out is taken from the system's `resolv.conf`.
@@ -29,14 +28,14 @@ pub const DEFAULT_CACHE_SIZE: u64 = 10_000;
 pub struct DnsSettings {
     /// The servers; none: those of `resolv.conf`.
     pub servers: Vec<SocketAddr>,
-    /// How long one try may last.
+    /// How long to wait for one server.
     pub timeout: Option<Duration>,
-    /// How many tries a question gets, the first one included; none counts as one.
+    /// How often a server is asked that does not answer; none counts as once.
     pub attempts: Option<usize>,
-    /// How many answers are remembered at most.
+    /// How many KiB of memory the remembered answers may take.
     pub cache_size: u64,
     /// Whether the servers are believed when they say that DNSSEC has proved an answer; without it those of
-    /// this machine are.
+    /// this machine are, and those of a `resolv.conf` with the option `trust-ad`.
     pub trust_ad: Option<bool>,
 }
 
@@ -50,14 +49,6 @@ impl Default for DnsSettings {
             trust_ad: None,
         }
     }
-}
-
-/// Why there is no name service. Who runs the daemon reads it at the start.
-#[derive(Debug, thiserror::Error)]
-pub enum DnsError {
-    /// The resolver refused its configuration.
-    #[error("can't set up the name service: {0}")]
-    Setup(String),
 }
 
 /// What can be asked for.
@@ -211,12 +202,19 @@ pub enum Dns {
 
 impl Dns {
     /// The name service for these settings. Nothing is sent before the first question.
-    pub fn new(settings: &DnsSettings) -> Result<Self, DnsError> {
-        Ok(Self::Resolver(Arc::new(Resolver::new(settings)?)))
+    pub fn new(settings: &DnsSettings) -> Self {
+        Self::Resolver(Arc::new(Resolver::new(settings)))
+    }
+
+    /// Reads the list of servers again, if it has changed. What is asked does that too, once a second.
+    pub fn refresh(&self) {
+        if let Self::Resolver(resolver) = self {
+            resolver.refresh();
+        }
     }
 
     /// What whoever runs the daemon should know about the servers that are asked.
-    pub fn note(&self) -> Option<&str> {
+    pub fn note(&self) -> Option<String> {
         match self {
             Self::Resolver(resolver) => resolver.note(),
             Self::Fake(_) => None,
@@ -224,8 +222,8 @@ impl Dns {
     }
 
     /// The answer to a question: remembered, shared with whoever else is asking, or asked now. It comes
-    /// within the configured time-out times the attempts, or is `Failed`. Dropping the future does not stop a
-    /// query that was sent: its answer is remembered for the next one who asks.
+    /// within the configured time-out for each server times the attempts, or is `Failed`. Dropping the
+    /// future does not stop a query that was sent: its answer is remembered for the next one who asks.
     pub async fn lookup(&self, question: &Question) -> Answer {
         match self {
             Self::Resolver(resolver) => resolver.lookup(question, &Places::default()).await,

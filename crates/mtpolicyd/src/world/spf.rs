@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hickory_resolver::proto::rr::Name;
+use idna::AsciiDenyList;
 use spf::{Failure, Resolve};
 
 use super::dns::{Answer, Dns, MAX_UNICODE_NAME, Places, Question, RecordType};
@@ -104,8 +104,8 @@ pub fn ascii_domain(domain: &str) -> String {
     if domain.is_ascii() || domain.len() > MAX_UNICODE_NAME {
         return domain.to_owned();
     }
-    let ascii = Name::from_utf8(domain).map(|name| name.to_ascii());
-    ascii.unwrap_or_else(|_| domain.to_owned())
+    let ascii = idna::domain_to_ascii_cow(domain.as_bytes(), AsciiDenyList::EMPTY);
+    ascii.map_or_else(|_| domain.to_owned(), |ascii| ascii.into_owned())
 }
 
 #[cfg(test)]

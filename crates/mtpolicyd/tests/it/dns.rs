@@ -1,6 +1,6 @@
 //! The name service against a server on the wire that tells the truth, lies, or says nothing.
 //!
-//! Knows: the resolver's face, the fake server. Must not know: hickory.
+//! Knows: the resolver's face, the fake server. Must not know: dns-stub.
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -18,13 +18,18 @@ use crate::fake_dns::{FakeDns, Query, Reply, wire_name};
 const TRY: Duration = Duration::from_millis(400);
 
 fn ask_at(server: &FakeDns) -> Arc<Dns> {
+    ask_patiently(server, TRY)
+}
+
+/// The same, with time enough for a server that is slow: nothing is sent again.
+fn ask_patiently(server: &FakeDns, timeout: Duration) -> Arc<Dns> {
     let settings = DnsSettings {
         servers: vec![server.address()],
-        timeout: Some(TRY),
+        timeout: Some(timeout),
         attempts: Some(2),
         ..DnsSettings::default()
     };
-    Arc::new(Dns::new(&settings).expect("a server is given"))
+    Arc::new(Dns::new(&settings))
 }
 
 fn about(name: &str) -> Question {
@@ -130,7 +135,7 @@ async fn ttl_0_is_not_remembered() {
 async fn the_cache_is_bounded() {
     let server = FakeDns::start(|_| Reply::address([127, 0, 0, 2]));
     let settings = DnsSettings { servers: vec![server.address()], cache_size: 5, ..DnsSettings::default() };
-    let dns = Dns::new(&settings).unwrap();
+    let dns = Dns::new(&settings);
     for round in 0..2 {
         for name in 0..50 {
             dns.lookup(&about(&format!("{name}.test"))).await;
@@ -187,9 +192,23 @@ async fn a_second_server_answers_for_a_silent_one() {
         attempts: Some(2),
         ..DnsSettings::default()
     };
-    let dns = Dns::new(&settings).unwrap();
+    let dns = Dns::new(&settings);
     for name in ["a.test", "b.test", "c.test"] {
         assert_eq!(dns.lookup(&about(name)).await, address([127, 0, 0, 2]));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_leaves_the_question_to_the_next_one() {
+    for code in [1, 2, 4, 5] {
+        let (refusing, alive) =
+            (FakeDns::start(move |_| Reply::Code(code)), FakeDns::start(|_| Reply::address([127, 0, 0, 2])));
+        let servers = vec![refusing.address(), alive.address()];
+        let dns = Dns::new(&DnsSettings { servers, ..DnsSettings::default() });
+        for name in ["a.test", "b.test", "c.test"] {
+            assert_eq!(dns.lookup(&about(name)).await, address([127, 0, 0, 2]), "code {code}");
+            assert!(refusing.count(name) > 0, "the servers are asked in their order");
+        }
     }
 }
 
@@ -223,7 +242,7 @@ async fn garbage_is_a_failure_in_one_line() {
 async fn equal_questions_in_flight_share_one_query() {
     let server =
         FakeDns::start(|_| Reply::Late(TRY / 4, Box::new(Reply::Addresses(vec![[127, 0, 0, 2].into()], 0))));
-    let dns = ask_at(&server);
+    let dns = ask_patiently(&server, 20 * TRY);
     let askers = (0..20).map(|_| {
         let dns = Arc::clone(&dns);
         tokio::spawn(async move { dns.lookup(&about("a.test")).await })
@@ -237,7 +256,7 @@ async fn equal_questions_in_flight_share_one_query() {
 #[tokio::test]
 async fn a_query_outlives_who_asked_it() {
     let server = FakeDns::start(|_| Reply::Late(TRY / 4, Box::new(Reply::address([127, 0, 0, 2]))));
-    let dns = ask_at(&server);
+    let dns = ask_patiently(&server, 20 * TRY);
     let mut ahead = Ahead::default();
     let too_soon = Instant::now() + TRY / 20;
     assert_eq!(ahead.answer(&dns, &about("a.test"), too_soon).await, Answer::Failed(Failure::TimedOut));
@@ -249,7 +268,7 @@ async fn a_query_outlives_who_asked_it() {
 #[tokio::test]
 async fn lookups_ahead_run_at_once() {
     let server = FakeDns::start(|_| Reply::Late(TRY / 2, Box::new(Reply::NoSuchName(Some(60)))));
-    let dns = ask_at(&server);
+    let dns = ask_patiently(&server, 20 * TRY);
     let mut ahead = Ahead::default();
     let names = (0..10).map(|list| about(&format!("1.2.0.192.l{list}.test"))).collect::<Vec<_>>();
     let start = Instant::now();
@@ -284,7 +303,7 @@ async fn a_request_asks_once_even_with_ttl_0() {
 #[tokio::test]
 async fn a_started_lookup_may_miss_one_deadline_and_meet_the_next() {
     let server = FakeDns::start(|_| Reply::Late(TRY / 4, Box::new(Reply::address([127, 0, 0, 2]))));
-    let dns = ask_at(&server);
+    let dns = ask_patiently(&server, 20 * TRY);
     let mut ahead = Ahead::default();
     ahead.start(&dns, about("a.test"), soon());
     let too_soon = Instant::now() + TRY / 20;
@@ -380,7 +399,7 @@ async fn an_answer_is_proved_if_a_server_that_is_believed_says_so() {
     let believing = ask_at(&server);
     let settings =
         DnsSettings { servers: vec![server.address()], trust_ad: Some(false), ..DnsSettings::default() };
-    let doubting = Dns::new(&settings).unwrap();
+    let doubting = Dns::new(&settings);
     assert_eq!((believing.can_prove(), doubting.can_prove()), (true, false));
     for (name, record_type, answer, is_proved) in [
         ("proved.test", RecordType::Tlsa, associations.clone(), true),

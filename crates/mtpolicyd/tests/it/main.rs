@@ -21,6 +21,7 @@ mod ldap;
 mod lists;
 mod manual;
 mod maps;
+mod openspf;
 mod places;
 mod postfix;
 mod privileges;

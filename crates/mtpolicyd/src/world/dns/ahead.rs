@@ -4,12 +4,10 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use smallvec::SmallVec;
-use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 
-use super::resolver::{Lookup, STOPPED};
+use super::resolver::Lookup;
 use super::{Answer, Dns, Failure, Places, Question};
 
 /// The answers of one request, those on their way included. Within a request a question is asked once, even
@@ -83,33 +81,6 @@ impl Ahead {
             }
         };
         self.lookups.push(Started { question: question.clone(), at, lookup: Lookup::Known(answer.clone()) });
-        answer
-    }
-}
-
-impl Lookup {
-    /// Waits for the answer. What is not there at the deadline may still come for a later one.
-    async fn finish(&mut self, deadline: Instant) -> Answer {
-        let task = match self {
-            Self::Known(answer) => return answer.clone(),
-            Self::Running(task) => task,
-        };
-        let Ok(joined) = timeout_at(deadline, task).await else { return Answer::Failed(Failure::TimedOut) };
-        self.keep(joined)
-    }
-
-    /// The answer if it is here.
-    fn finish_now(&mut self) -> Option<Answer> {
-        let joined = match self {
-            Self::Known(answer) => return Some(answer.clone()),
-            Self::Running(task) => task.now_or_never()?,
-        };
-        Some(self.keep(joined))
-    }
-
-    fn keep(&mut self, joined: Result<Answer, JoinError>) -> Answer {
-        let answer = joined.unwrap_or_else(|_| Answer::Failed(Failure::Broken(STOPPED.into())));
-        *self = Self::Known(answer.clone());
         answer
     }
 }

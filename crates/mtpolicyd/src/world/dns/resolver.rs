@@ -1,26 +1,17 @@
-//! The real name service: hickory asks the servers, this remembers what they said and bounds the asking.
+//! The real name service: servers are asked, and their answers remembered, by the crate `dns-stub`; this
+//! says whose places a question takes, and what the daemon calls an answer.
 //!
-//! Knows: the DNS, hickory. Must not know: what an answer means to a plugin.
+//! Knows: the DNS, dns-stub. Must not know: what an answer means to a plugin.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::{Name, RecordType as WireType};
-use hickory_resolver::system_conf::read_system_conf;
-use moka::future::Cache;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use dns_stub::{Class, Config, Data, Error, Name, NameRef};
+use idna::AsciiDenyList;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
-use super::authentic::Upstream;
-use super::known::{ByTtl, Known, read_error, read_lookup};
-use super::{Answer, DnsError, DnsSettings, Failure, Question, RecordType};
+use super::{Answer, Association, DnsSettings, Exchange, Failure, Question, RecordType};
 
 /// How many lookups in DNS lists may be on their way at once: 200 connections that ask ten lists each fit.
 const MAX_LISTS_IN_FLIGHT: usize = 2_000;
@@ -30,50 +21,47 @@ const MAX_LISTS_IN_FLIGHT: usize = 2_000;
 /// that way.
 const MAX_NAMES_IN_FLIGHT: usize = 2_000;
 
-/// How many lookups may be on their way at once. Each holds a UDP socket, and up to three when the server is
-/// slow and hickory sends again: this bounds file descriptors.
+/// How many lookups may be on their way at once. Each has a port of its own at most: this bounds file
+/// descriptors.
 pub const MAX_IN_FLIGHT: usize = MAX_LISTS_IN_FLIGHT + MAX_NAMES_IN_FLIGHT;
 
-/// What resolv.conf(5) allows at most; a larger value there is cut silently, as the C library does.
-const MAX_SYSTEM_TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_SYSTEM_ATTEMPTS: usize = 5;
+/// The longest that records are believed, whatever their TTL says: a list that corrects a mistake is heard
+/// the next day at the latest.
+const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The port of name servers.
-const DNS_PORT: u16 = 53;
+/// The longest that "no such name" is believed (RFC 2308 section 5 suggests one to three hours).
+const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// How long a failure is remembered (RFC 9520 section 3.2: at least 1 s, at most 5 min): the recipients of
+/// one mail don't wait for a dead list one after the other, and the sender's next try finds it alive again.
+const FAILURE_TTL: Duration = Duration::from_secs(10);
+
+/// The memory that `cache_size` counts by.
+const BYTES_PER_PLACE: usize = 1_024;
 
 /// The longest name that is turned into A-labels, in bytes: what is longer is longer in A-labels than a name
 /// may be, and the work grows faster than the length.
 pub(in crate::world) const MAX_UNICODE_NAME: usize = 1_024;
 
-/// The cause given when the runtime ended a lookup, which happens when the daemon stops.
-pub(super) const STOPPED: &str = "the lookup was stopped";
+/// How many lookups of names that strangers choose one request may have on their way at once, those included
+/// for which it no longer waits: a record of SPF may ask for a hundred hosts.
+const MAX_NAMES_OF_A_REQUEST: usize = 20;
 
 /// Asks the configured servers over UDP, and over TCP where an answer was cut. Answers are remembered by
 /// their TTL, failures briefly, and equal questions in flight share one query.
 pub struct Resolver {
-    upstream: TokioResolver,
-    cache: Cache<Question, Known>,
-    lists_in_flight: Arc<Semaphore>,
-    pub(super) names_in_flight: Arc<Semaphore>,
-    /// The longest that a question may take: the time-out of a try times the tries.
-    pub(super) patience: Duration,
-    /// What is odd about the servers.
-    note: Option<String>,
-    /// The same servers, asked for what DNSSEC proves.
-    pub(super) authentic: Upstream,
+    stub: dns_stub::Resolver,
+    /// Whether the servers' word about DNSSEC is believed, if the configuration says so or not.
+    trust_ad: Option<bool>,
 }
 
 /// A lookup that was started.
 pub(super) enum Lookup {
     /// Its answer is on the way.
-    Running(JoinHandle<Answer>),
+    Running(RecordType, dns_stub::Lookup),
     /// Its answer is here.
     Known(Answer),
 }
-
-/// How many lookups of names that strangers choose one request may have on their way at once, those included
-/// for which it no longer waits: a record of SPF may ask for a hundred hosts.
-const MAX_NAMES_OF_A_REQUEST: usize = 20;
 
 /// The places of one request for lookups of names that strangers choose.
 #[derive(Clone)]
@@ -87,185 +75,218 @@ impl Default for Places {
 
 impl Resolver {
     /// A resolver for these settings. It opens nothing and needs no runtime yet.
-    pub(super) fn new(settings: &DnsSettings) -> Result<Self, DnsError> {
-        let (servers, mut options, note) = match settings.servers.as_slice() {
-            [] => system_servers(),
-            given => {
-                (given.iter().map(|&server| name_server(server)).collect(), ResolverOpts::default(), None)
-            }
+    pub(super) fn new(settings: &DnsSettings) -> Self {
+        let places = usize::try_from(settings.cache_size).unwrap_or(usize::MAX);
+        let config = Config {
+            servers: settings.servers.clone(),
+            timeout: settings.timeout,
+            attempts: settings.attempts.map(|attempts| u32::try_from(attempts).unwrap_or(u32::MAX)),
+            cache_bytes: places.saturating_mul(BYTES_PER_PLACE),
+            max_ttl: MAX_TTL,
+            max_negative_ttl: MAX_NEGATIVE_TTL,
+            failure_ttl: FAILURE_TTL,
+            max_configured: MAX_LISTS_IN_FLIGHT,
+            max_foreign: MAX_NAMES_IN_FLIGHT,
+            ..Config::default()
         };
-        options.timeout = settings.timeout.unwrap_or(options.timeout);
-        let attempts = settings.attempts.unwrap_or(options.attempts).max(1);
-        // hickory counts the tries after the first one.
-        options.attempts = attempts - 1;
-        options.cache_size = 0;
-        options.edns0 = true;
-        // More would ask every server every question, and list operators count.
-        options.num_concurrent_reqs = 1;
-        options.use_hosts_file = ResolveHosts::Never;
-        let patience = options.timeout.saturating_mul(u32::try_from(attempts).unwrap_or(u32::MAX));
-
-        // Without a domain and a search list no name is ever completed.
-        let authentic = Upstream::new(&servers, options.clone(), settings.trust_ad)
-            .map_err(|error| DnsError::Setup(error.to_string()))?;
-        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = options;
-        let upstream = builder.build().map_err(|error| DnsError::Setup(error.to_string()))?;
-        let cache = Cache::builder()
-            .max_capacity(settings.cache_size)
-            .weigher(|question: &Question, known: &Known| known.places(question))
-            .expire_after(ByTtl)
-            .build();
-        Ok(Self {
-            upstream,
-            cache,
-            lists_in_flight: Arc::new(Semaphore::new(MAX_LISTS_IN_FLIGHT)),
-            names_in_flight: Arc::new(Semaphore::new(MAX_NAMES_IN_FLIGHT)),
-            patience,
-            note,
-            authentic,
-        })
+        Self { stub: dns_stub::Resolver::new(config), trust_ad: settings.trust_ad }
     }
 
-    pub(super) fn note(&self) -> Option<&str> {
-        self.note.as_deref()
+    pub(super) fn note(&self) -> Option<String> {
+        self.stub.warning()
+    }
+
+    /// Reads the list of servers again, if it has changed.
+    pub(super) fn refresh(&self) {
+        self.stub.refresh();
     }
 
     /// The answer, at the latest when the resolver's patience ends.
-    pub(super) async fn lookup(self: &Arc<Self>, question: &Question, places: &Places) -> Answer {
-        if let Some(known) = self.cache.get(question).await {
-            return known.answer;
+    pub(super) async fn lookup(&self, question: &Question, places: &Places) -> Answer {
+        let Some(asked) = stub_question(question) else { return Answer::Nothing };
+        if let Some(outcome) = self.stub.known(&asked) {
+            return read_outcome(question.record_type, outcome);
         }
-        let Some(name) = wire_name(&question.name) else { return Answer::Nothing };
-        let asked = async {
-            // The semaphores are never closed.
-            let own = match &question.list {
-                Some(_) => None,
-                None => places.0.clone().acquire_owned().await.ok(),
-            };
-            let shared = self.in_flight(question).clone().acquire_owned().await.ok();
-            self.spawn(question.clone(), name, [own, shared]).await
+        let deadline = Instant::now() + self.stub.patience();
+        let outcome = match class(question) {
+            Class::Configured => self.stub.resolve(&asked, Class::Configured, deadline).await,
+            class @ Class::Foreign => {
+                // The semaphore is never closed.
+                match timeout_at(deadline, places.0.clone().acquire_owned()).await {
+                    Ok(own) => self.stub.resolve_holding(&asked, class, deadline, own).await,
+                    Err(_) => Err(Error::Overloaded),
+                }
+            }
         };
-        match timeout(self.patience, asked).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Answer::Failed(Failure::Broken(STOPPED.into())),
-            Err(_) => Answer::Failed(Failure::TimedOut),
-        }
+        read_outcome(question.record_type, outcome)
     }
 
     /// The answer if it is remembered, else a lookup that was started and not waited for; `None` if too many
     /// are in flight.
-    pub(super) fn start(self: &Arc<Self>, question: &Question, places: &Places) -> Option<Lookup> {
-        if let Some(answer) = self.remembered(question) {
-            return Some(Lookup::Known(answer));
-        }
-        let Some(name) = wire_name(&question.name) else { return Some(Lookup::Known(Answer::Nothing)) };
-        let own = match &question.list {
-            Some(_) => None,
-            None => Some(places.0.clone().try_acquire_owned().ok()?),
+    pub(super) fn start(&self, question: &Question, places: &Places) -> Option<Lookup> {
+        let Some(asked) = stub_question(question) else { return Some(Lookup::Known(Answer::Nothing)) };
+        let lookup = match class(question) {
+            Class::Configured => self.stub.start(&asked, Class::Configured).ok()?,
+            class @ Class::Foreign => match self.stub.known(&asked) {
+                Some(outcome) => return Some(Lookup::Known(read_outcome(question.record_type, outcome))),
+                None => {
+                    let own = places.0.clone().try_acquire_owned().ok()?;
+                    self.stub.start_holding(&asked, class, own).ok()?
+                }
+            },
         };
-        let shared = self.in_flight(question).clone().try_acquire_owned().ok()?;
-        Some(Lookup::Running(self.spawn(question.clone(), name, [own, Some(shared)])))
-    }
-
-    fn in_flight(&self, question: &Question) -> &Arc<Semaphore> {
-        if question.list.is_some() { &self.lists_in_flight } else { &self.names_in_flight }
-    }
-
-    /// What the cache has at once: a task for each remembered answer would cost more than the answer.
-    pub(super) fn remembered(&self, question: &Question) -> Option<Answer> {
-        let get = pin!(self.cache.get(question));
-        match get.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(known) => Some(known?.answer),
-            Poll::Pending => None,
-        }
-    }
-
-    /// The lookup in a task of its own, so that it ends, and is remembered, also when nobody waits any more.
-    fn spawn(
-        self: &Arc<Self>,
-        question: Question,
-        name: Name,
-        permits: [Option<OwnedSemaphorePermit>; 2],
-    ) -> JoinHandle<Answer> {
-        let resolver = Arc::clone(self);
-        tokio::spawn(async move {
-            let _permits = permits;
-            let record_type = question.record_type;
-            resolver.cache.get_with(question, resolver.query(name, record_type)).await.answer
+        Some(match lookup.known() {
+            Some(outcome) => Lookup::Known(read_outcome(question.record_type, outcome.clone())),
+            None => Lookup::Running(question.record_type, lookup),
         })
     }
 
-    async fn query(&self, name: Name, record_type: RecordType) -> Known {
-        let asked = self.upstream.lookup(name.clone(), record_type.on_the_wire());
-        match timeout(self.patience, asked).await {
-            Ok(Ok(lookup)) => read_lookup(&name, record_type, &lookup),
-            Ok(Err(error)) => read_error(&error),
-            Err(_) => Known::failed(Failure::TimedOut),
-        }
+    /// What is remembered.
+    pub(super) fn remembered(&self, question: &Question) -> Option<Answer> {
+        let outcome = self.stub.known(&stub_question(question)?)?;
+        Some(read_outcome(question.record_type, outcome))
+    }
+
+    /// Whether the servers are believed when they say that DNSSEC proves an answer.
+    pub(super) fn is_believed(&self) -> bool {
+        // Anybody on the way to a server elsewhere could set the flag.
+        let is_local = |servers: Vec<std::net::SocketAddr>| {
+            !servers.is_empty() && servers.iter().all(|server| server.ip().is_loopback())
+        };
+        self.trust_ad.unwrap_or_else(|| self.stub.trusts_ad() || is_local(self.stub.servers()))
+    }
+
+    /// The answer, and whether a server says that DNSSEC proves it.
+    pub(super) async fn lookup_with_proof(&self, question: &Question) -> (Answer, bool) {
+        let Some(asked) = stub_question(question) else { return (Answer::Nothing, false) };
+        let asked = dns_stub::Question { wants_proof: true, ..asked };
+        let deadline = Instant::now() + self.stub.patience();
+        let outcome = self.stub.resolve(&asked, class(question), deadline).await;
+        let is_proved = outcome.as_ref().is_ok_and(|answer| answer.is_authentic && !answer.is_empty());
+        (read_outcome(question.record_type, outcome), is_proved)
     }
 }
 
-/// The servers of `/etc/resolv.conf` and what it says about patience. The servers of resolv.conf. Without a
-/// readable one it is the server of this machine, as resolv.conf(5) has it: a chain may need no name server,
-/// and one that does fails by the list.
-fn system_servers() -> (Vec<NameServerConfig>, ResolverOpts, Option<String>) {
-    let local = |why: String| {
-        let note = format!("no name server in /etc/resolv.conf ({why}): 127.0.0.1 is asked");
-        (vec![name_server((Ipv4Addr::LOCALHOST, DNS_PORT).into())], ResolverOpts::default(), Some(note))
-    };
-    match read_system_conf() {
-        Ok((config, _)) if config.name_servers().is_empty() => local("it names none".to_owned()),
-        Ok((config, mut options)) => {
-            options.timeout = options.timeout.min(MAX_SYSTEM_TIMEOUT);
-            options.attempts = options.attempts.min(MAX_SYSTEM_ATTEMPTS);
-            (config.name_servers().to_vec(), options, None)
-        }
-        Err(error) => local(error.to_string()),
+impl Lookup {
+    /// Waits for the answer. What is not there at the deadline may still come for a later one.
+    pub(super) async fn finish(&mut self, deadline: Instant) -> Answer {
+        let (record_type, lookup) = match self {
+            Self::Known(answer) => return answer.clone(),
+            Self::Running(record_type, lookup) => (*record_type, lookup),
+        };
+        let Ok(outcome) = timeout_at(deadline, lookup).await else {
+            return Answer::Failed(Failure::TimedOut);
+        };
+        let answer = read_outcome(record_type, outcome);
+        *self = Self::Known(answer.clone());
+        answer
+    }
+
+    /// The answer if it is here.
+    pub(super) fn finish_now(&mut self) -> Option<Answer> {
+        let answer = match self {
+            Self::Known(answer) => return Some(answer.clone()),
+            Self::Running(record_type, lookup) => read_outcome(*record_type, lookup.known()?.clone()),
+        };
+        *self = Self::Known(answer.clone());
+        Some(answer)
     }
 }
 
-fn name_server(address: SocketAddr) -> NameServerConfig {
-    let mut server = NameServerConfig::udp_and_tcp(address.ip());
-    for connection in &mut server.connections {
-        connection.port = address.port();
-    }
-    server
+fn class(question: &Question) -> Class {
+    if question.list.is_some() { Class::Configured } else { Class::Foreign }
+}
+
+fn stub_question(question: &Question) -> Option<dns_stub::Question> {
+    Some(dns_stub::Question::new(wire_name(&question.name)?, question.record_type.on_the_wire()))
 }
 
 /// The name as labels, or `None` if it is none: empty or overlong labels, more than 255 bytes, control
 /// characters. Everything else is asked as it stands, blanks too, for a label may hold any byte (RFC 2181
 /// section 11), and SPF makes labels of users; what is not ASCII is turned into A-labels (RFC 5890).
-pub(super) fn wire_name(name: &str) -> Option<Name> {
+fn wire_name(name: &str) -> Option<Name> {
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.is_empty() || name.contains(char::is_control) {
         return None;
     }
-    if !name.is_ascii() {
-        if name.len() > MAX_UNICODE_NAME || name.contains(char::is_whitespace) {
-            return None;
-        }
-        let mut name = Name::from_utf8(name).ok()?;
-        name.set_fqdn(true);
-        return Some(name);
+    if name.is_ascii() {
+        return Name::parse(name).ok();
     }
-    if name.split('.').any(str::is_empty) {
+    if name.len() > MAX_UNICODE_NAME || name.contains(char::is_whitespace) {
         return None;
     }
-    Name::from_labels(name.split('.').map(str::as_bytes)).ok()
+    Name::parse(&idna::domain_to_ascii_cow(name.as_bytes(), AsciiDenyList::EMPTY).ok()?).ok()
+}
+
+/// What the daemon calls an answer.
+fn read_outcome(record_type: RecordType, outcome: Result<dns_stub::Answer, Error>) -> Answer {
+    let answer = match outcome {
+        Ok(answer) if answer.is_empty() => return Answer::Nothing,
+        Ok(answer) => answer,
+        Err(Error::TimedOut) => return Answer::Failed(Failure::TimedOut),
+        Err(Error::Refused(code)) => return Answer::Failed(Failure::Server(code.description())),
+        Err(error) => return Answer::Failed(Failure::Broken(error.to_string().into())),
+    };
+    fn all<'a, T>(answer: &'a dns_stub::Answer, read: impl Fn(Data<'a>) -> Option<T>) -> Arc<[T]> {
+        answer.records().filter_map(read).collect()
+    }
+    match record_type {
+        RecordType::A => Answer::Addresses(all(&answer, |data| match data {
+            Data::A(address) => Some(address),
+            _ => None,
+        })),
+        RecordType::Aaaa => Answer::Ipv6Addresses(all(&answer, |data| match data {
+            Data::Aaaa(address) => Some(address),
+            _ => None,
+        })),
+        RecordType::Mx => Answer::Exchanges(all(&answer, |data| match data {
+            Data::Mx { preference, exchange } => Some(Exchange { preference, host: host_name(exchange) }),
+            _ => None,
+        })),
+        RecordType::Ptr => Answer::Names(all(&answer, |data| match data {
+            Data::Name(name) => Some(host_name(name)),
+            _ => None,
+        })),
+        RecordType::Txt => Answer::Texts(all(&answer, |data| match data {
+            Data::Text(strings) => Some(strings.map(Box::from).collect()),
+            _ => None,
+        })),
+        RecordType::Tlsa => Answer::Associations(all(&answer, |data| match data {
+            Data::Tlsa { usage, selector, matching, data } => {
+                Some(Association { usage, selector, matching, data: data.into() })
+            }
+            _ => None,
+        })),
+        RecordType::OpenPgpKey => Answer::Keys(all(&answer, |data| match data {
+            Data::Other(key) => Some(key.into()),
+            _ => None,
+        })),
+    }
+}
+
+/// A name as it can be asked for again; the root is empty. One that text can't express (a dot in a label, a
+/// control character) is written as master files have it, and asked for in vain.
+fn host_name(name: NameRef<'_>) -> Arc<str> {
+    let text = |label| {
+        let text = str::from_utf8(label).ok()?;
+        (!text.contains(|c: char| c == '.' || c.is_control())).then_some(text)
+    };
+    match name.labels().map(text).collect::<Option<Vec<_>>>() {
+        Some(labels) => labels.join(".").into(),
+        None => name.to_string().into(),
+    }
 }
 
 impl RecordType {
-    pub(super) fn on_the_wire(self) -> WireType {
+    fn on_the_wire(self) -> dns_stub::RecordType {
         match self {
-            Self::A => WireType::A,
-            Self::Aaaa => WireType::AAAA,
-            Self::Mx => WireType::MX,
-            Self::Ptr => WireType::PTR,
-            Self::Txt => WireType::TXT,
-            Self::Tlsa => WireType::TLSA,
-            Self::OpenPgpKey => WireType::OPENPGPKEY,
+            Self::A => dns_stub::RecordType::A,
+            Self::Aaaa => dns_stub::RecordType::AAAA,
+            Self::Mx => dns_stub::RecordType::MX,
+            Self::Ptr => dns_stub::RecordType::PTR,
+            Self::Txt => dns_stub::RecordType::TXT,
+            Self::Tlsa => dns_stub::RecordType::TLSA,
+            Self::OpenPgpKey => dns_stub::RecordType::OPENPGPKEY,
         }
     }
 }
@@ -274,52 +295,41 @@ impl RecordType {
 mod tests {
     use super::*;
 
-    fn resolver(settings: DnsSettings) -> Arc<Resolver> {
-        let servers = vec!["127.0.0.1:9".parse().unwrap()];
-        Arc::new(Resolver::new(&DnsSettings { servers, ..settings }).unwrap())
+    /// A resolver whose server never answers.
+    async fn waiting() -> (tokio::net::UdpSocket, Resolver) {
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let servers = vec![silent.local_addr().unwrap()];
+        let timeout = Some(Duration::from_secs(600));
+        (silent, Resolver::new(&DnsSettings { servers, timeout, ..DnsSettings::default() }))
     }
 
-    #[test]
-    fn patience_is_the_time_of_all_tries() {
-        let patience = |timeout: u64, attempts: usize| {
-            let timeout = Some(Duration::from_secs(timeout));
-            let resolver =
-                resolver(DnsSettings { timeout, attempts: Some(attempts), ..DnsSettings::default() });
-            assert_eq!(resolver.upstream.options().attempts + 1, attempts.max(1));
-            resolver.patience.as_secs()
-        };
-        assert_eq!([patience(2, 3), patience(2, 1), patience(2, 0)], [6, 2, 2]);
+    fn about(n: usize) -> Question {
+        Question::new(&format!("{n}.test"), RecordType::A)
+    }
+
+    fn listing(n: usize) -> Question {
+        Question::of_list(&format!("{n}.bl.test"), RecordType::A, &"bl.test".into())
     }
 
     #[tokio::test]
     async fn lookups_in_flight_are_bounded_and_lists_have_places_of_their_own() {
-        let timeout = Some(Duration::from_millis(50));
-        let resolver = resolver(DnsSettings { timeout, attempts: Some(1), ..DnsSettings::default() });
-        let all = |count: usize| u32::try_from(count).unwrap();
-        let name = |name: &str| Question::new(name, RecordType::A);
-        let listing = |name: &str| Question::of_list(name, RecordType::A, &"bl.test".into());
-        let places = Places::default();
-        for (taken, most, waiting, going) in [
-            (&resolver.names_in_flight, MAX_NAMES_IN_FLIGHT, name("a.test"), listing("a.bl.test")),
-            (&resolver.lists_in_flight, MAX_LISTS_IN_FLIGHT, listing("b.bl.test"), name("b.test")),
-        ] {
-            let taken = taken.acquire_many(all(most)).await.unwrap();
-            assert!(resolver.start(&waiting, &places).is_none(), "a lookup ahead is left out");
-            let answer = resolver.lookup(&waiting, &places).await;
-            assert_eq!(answer, Answer::Failed(Failure::TimedOut), "the others wait");
-            assert!(resolver.start(&going, &places).is_some(), "the others have places of their own");
-            drop(taken);
-            assert!(resolver.start(&waiting, &places).is_some(), "there is room again");
+        let (_silent, resolver) = waiting().await;
+        let start = |question: &Question| resolver.start(question, &Places::default());
+        for n in 0..MAX_NAMES_IN_FLIGHT {
+            assert!(start(&about(n)).is_some());
         }
+        let one_more = about(MAX_NAMES_IN_FLIGHT);
+        assert!(start(&one_more).is_none(), "a lookup ahead is left out");
+        assert!(start(&about(0)).is_some(), "what is on its way has its place");
+        for n in 0..MAX_LISTS_IN_FLIGHT {
+            assert!(start(&listing(n)).is_some(), "lists have places of their own");
+        }
+        assert!(start(&listing(MAX_LISTS_IN_FLIGHT)).is_none());
     }
 
     #[tokio::test]
     async fn a_request_has_so_many_places_and_no_more() {
-        // Nobody answers there, and nobody says so.
-        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let servers = vec![silent.local_addr().unwrap()];
-        let resolver = Arc::new(Resolver::new(&DnsSettings { servers, ..DnsSettings::default() }).unwrap());
-        let about = |n: usize| Question::new(&format!("{n}.test"), RecordType::A);
+        let (_silent, resolver) = waiting().await;
         let (places, others) = (Places::default(), Places::default());
         for n in 0..MAX_NAMES_OF_A_REQUEST {
             assert!(resolver.start(&about(n), &places).is_some());
@@ -327,10 +337,20 @@ mod tests {
         let one_more = about(MAX_NAMES_OF_A_REQUEST);
         assert!(resolver.start(&one_more, &places).is_none());
         assert!(resolver.start(&one_more, &others).is_some(), "another request has its own");
-        let listing = Question::of_list("a.bl.test", RecordType::A, &"bl.test".into());
         assert!(
-            resolver.start(&listing, &places).is_some(),
+            resolver.start(&listing(0), &places).is_some(),
             "how many lists there are is for the file to say"
         );
+    }
+
+    #[test]
+    fn only_servers_of_this_machine_are_believed_unasked() {
+        let believed = |servers: &[&str], trust_ad| {
+            let servers = servers.iter().map(|server| server.parse().unwrap()).collect();
+            Resolver::new(&DnsSettings { servers, trust_ad, ..DnsSettings::default() }).is_believed()
+        };
+        assert!(believed(&["127.0.0.53:53"], None) && believed(&["127.0.0.1:53", "[::1]:53"], None));
+        assert!(!believed(&["127.0.0.1:53", "192.0.2.1:53"], None) && !believed(&["192.0.2.1:53"], None));
+        assert!(believed(&["192.0.2.1:53"], Some(true)) && !believed(&["[::1]:53"], Some(false)));
     }
 }
