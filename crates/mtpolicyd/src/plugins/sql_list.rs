@@ -9,8 +9,9 @@ use crate::world::sql::{Dialect, Sql};
 use std::sync::Arc;
 
 options! {
-    /// Adds to the score (once per message, or once per recipient if `field` is the recipient) or answers
-    /// when a query of a database finds a row for a value, or finds none.
+    /// Adds to the score or answers when a query of a database finds a row for a value, or finds none.
+    ///
+    /// The score counts once per message, or once per recipient if `field` is the recipient.
     ///
     /// The query is asked for each request. One that fails, as it does without its table, fails the plugin
     /// (`on_error`). A value that the database can't compare with what it holds is not listed, such as an
