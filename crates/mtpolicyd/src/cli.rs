@@ -174,7 +174,11 @@ fn check(path: &Path, strict: bool, user: Option<&str>) -> ExitCode {
     if unknown.is_some() || strict && has_warnings {
         return ExitCode::from(REFUSED);
     }
-    let note = note.map(|note| format!("notice: {note}\n")).unwrap_or_default();
+    let mut note = note.map(|note| format!("notice: {note}\n")).unwrap_or_default();
+    // After the warnings, which matter more; a file without any says nothing on the standard error.
+    if has_warnings {
+        say(&std::mem::take(&mut note));
+    }
     print(&format!("{note}{}: the configuration can be used\n", path.display()))
 }
 
