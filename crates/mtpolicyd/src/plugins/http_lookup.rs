@@ -51,7 +51,8 @@ options! {
     /// Status 204 means that the service has nothing to say. Everything else is an error, and `on_error`
     /// decides: another status (404 too, since that is how a wrong path looks), text that is no such object,
     /// a member of another type, an action of more than 2048 bytes, an answer of more than 64 KiB, silence.
-    /// Nothing of such an answer is used. Members with other names are passed over, with a warning.
+    /// Status 400, 413, 414, 422 or 431 says that the service can't take what this message holds: then
+    /// `on_bad_request` decides. Nothing of such an answer is used. Members with other names are passed over, with a warning.
     ///
     /// An answer is used again for `cache_ttl`, or for less where the service says so (`Cache-Control:
     /// max-age=10` or `no-store`), also after a reload that leaves the plugin as it is. Requests that ask the
@@ -210,6 +211,10 @@ impl HttpLookup {
                 Ok(Known::new(Some(answer), ttl))
             }
             204 => Ok(Known::new(None, ttl)),
+            // The service blames the question, which senders write.
+            status @ (400 | 413 | 414 | 422 | 431) => {
+                Err(self.service.refuse_value(format!("the answer has status {status}")))
+            }
             status => Err(self.service.refuse(format!("the answer has status {status}"))),
         }
     }

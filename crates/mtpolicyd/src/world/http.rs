@@ -135,6 +135,11 @@ impl HttpService {
         }
     }
 
+    /// An answer of this service that refuses what the request holds.
+    pub fn refuse_value(&self, why: String) -> BackendError {
+        self.breaker.error(Failure::BadValue(why))
+    }
+
     /// An answer of this service that can't be used.
     pub fn refuse(&self, why: String) -> BackendError {
         self.breaker.error(Failure::Refused(why))

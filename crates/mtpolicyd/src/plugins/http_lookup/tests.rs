@@ -93,6 +93,18 @@ fn a_score_counts_once_per_message_or_recipient() {
 }
 
 #[test]
+fn a_value_that_the_service_refuses_lets_no_message_pass() {
+    for status in [400, 413, 414, 422, 431] {
+        let server = FakeHttp::start(move |_| Say::Status(status));
+        for on_error in ["close", "continue", "dunno"] {
+            let answer = bench(&server, &format!("on_error = {on_error}")).run();
+            assert_eq!(answer.as_deref(), Some(crate::chain::DEFERRED), "{status} {on_error}");
+        }
+        assert_eq!(bench(&server, "on_bad_request = continue").run(), None);
+    }
+}
+
+#[test]
 fn a_bad_answer_fails_the_plugin_and_nothing_of_it_counts() {
     for say in [
         Say::json(r#"{"score": 3, "user": {"a": "b"}, "action": 5}"#),
