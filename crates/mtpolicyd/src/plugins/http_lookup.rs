@@ -52,7 +52,8 @@ options! {
     /// decides: another status (404 too, since that is how a wrong path looks), text that is no such object,
     /// a member of another type, an action of more than 2048 bytes, an answer of more than 64 KiB, silence.
     /// Status 400, 413, 414, 422 or 431 says that the service can't take what this message holds: then
-    /// `on_bad_request` decides. Nothing of such an answer is used. Members with other names are passed over, with a warning.
+    /// `on_bad_request` decides. Nothing of such an answer is used. Members with other names are passed over,
+    /// with a warning.
     ///
     /// An answer is used again for `cache_ttl`, or for less where the service says so (`Cache-Control:
     /// max-age=10` or `no-store`), also after a reload that leaves the plugin as it is. Requests that ask the
