@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mtpolicyd::world::ctipd::{Reputation, read};
+use mtpolicyd::facts::ctipd::{Reputation, read};
 
 fuzz_target!(|body: &[u8]| match read(body) {
     // Bytes that are no UTF-8 become three each.

@@ -2,8 +2,8 @@
 
 #![no_main]
 
+use backends::fail2ban::Reply;
 use libfuzzer_sys::fuzz_target;
-use mtpolicyd::world::fail2ban::Reply;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some(Reply::Failed(text)) = Reply::parse(bytes) {

@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use mtpolicyd::facts::geoip::Database;
 use mtpolicyd::testing::geoip::{asn, country, mmdb};
-use mtpolicyd::world::geoip::Database;
 
 /// Addresses whose bits differ early and late.
 const ADDRESSES: [IpAddr; 6] = [

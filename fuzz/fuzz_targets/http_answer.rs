@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mtpolicyd::world::lookup_service::{LookupAnswer, MAX_ANSWER_BYTES};
+use mtpolicyd::facts::lookup_service::{LookupAnswer, MAX_ANSWER_BYTES};
 
 fuzz_target!(|body: &[u8]| {
     let Ok(answer) = LookupAnswer::read(body) else { return };

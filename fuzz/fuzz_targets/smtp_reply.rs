@@ -3,8 +3,8 @@
 
 #![no_main]
 
+use backends::smtp::{Mailbox, Reply};
 use libfuzzer_sys::fuzz_target;
-use mtpolicyd::world::smtp::{Mailbox, Reply};
 
 /// What is kept of the text of a reply.
 const MAX_TEXT: usize = 400;

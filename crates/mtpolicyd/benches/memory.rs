@@ -4,10 +4,10 @@
 // The macros of criterion make public functions that have nothing to say.
 #![allow(missing_docs, clippy::print_stdout)]
 
+use backends::keyvalue::{Memory, MemorySettings};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use mtpolicyd::session::cache::{MemoryOptions, SessionCache};
 use mtpolicyd::value::Size;
-use mtpolicyd::world::keyvalue::{Memory, MemorySettings};
 use std::hint::black_box;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -26,7 +26,7 @@ fn key(n: u64) -> Vec<u8> {
 }
 
 fn filled(count: u64, runtime: &Runtime) -> (Memory, Duration) {
-    let settings = MemorySettings { max_entries: 10 * count, max_size: Size::mebibytes(4096) };
+    let settings = MemorySettings { max_entries: 10 * count, max_bytes: 4 << 30 };
     let memory = Memory::new("memory", settings);
     let mut longest = Duration::ZERO;
     for n in 0..count {

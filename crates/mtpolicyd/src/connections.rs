@@ -8,10 +8,10 @@ pub use modules::{Connection, ConnectionOptions, Module, ModuleOptions, option_s
 
 use crate::options::Section;
 use crate::value::Size;
-use crate::world::backend::{BackendError, Failure};
-use crate::world::keyvalue::{Memory, MemorySettings, Store};
-use crate::world::ldap::Ldap;
-use crate::world::sql::Sql;
+use backends::keyvalue::{Memory, MemorySettings, Store};
+use backends::ldap::Ldap;
+use backends::sql::Sql;
+use backends::{BackendError, Failure};
 use config_general::Block;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl Connections {
     }
 
     fn add_memory(&mut self, earlier: Option<&Connections>) {
-        let settings = MemorySettings { max_entries: DEFAULT_MAX_ENTRIES, max_size: DEFAULT_MAX_SIZE };
+        let settings = MemorySettings { max_entries: DEFAULT_MAX_ENTRIES, max_bytes: DEFAULT_MAX_SIZE.0 };
         let same = earlier.and_then(|earlier| earlier.all.get(MEMORY));
         let same = same.filter(|old| old.settings == modules::Settings::Memory(settings.clone()));
         let connection = match same {

@@ -3,12 +3,12 @@
 //!
 //! Knows: sections, sessions, requests, values. Must not know: plugins.
 
+use crate::facts::dnslist::{self, ReturnCodes, ReturnCodesError};
 use crate::options::{Field, OptionSpec, OptionalUserConfig, Presence, Section, spec};
 use crate::session::Session;
 use crate::value::{Score, Value, nearest, numeric_prefix, words};
-use crate::world::backend::Secret;
-use crate::world::dnslist::{self, ReturnCodes, ReturnCodesError};
-use crate::world::http::Url;
+use backends::Secret;
+use backends::http::Url;
 use config_general::Entry;
 use perl_regex::Pattern;
 use postfix_policy::{Mailbox, Request};
@@ -205,28 +205,27 @@ impl Value for ReturnCodes {
     }
 }
 
-impl Secret {
-    const FORM: &'static str = "text that nobody else may read";
+/// What the manual says of a secret's value.
+const SECRET_FORM: &str = "text that nobody else may read";
 
-    fn read(entry: &Entry, section: &Section<'_>) -> Option<Secret> {
-        let text = entry.value.clone().unwrap_or_default();
-        if text.contains(char::is_control) {
-            let message = format!("{}: it has a line break or another control character", entry.key);
-            section.report().error(entry.value_span, message, Some(format!("a value is {}", Secret::FORM)));
-            return None;
-        }
-        Some(Secret(text))
+fn read_secret(entry: &Entry, section: &Section<'_>) -> Option<Secret> {
+    let text = entry.value.clone().unwrap_or_default();
+    if text.contains(char::is_control) {
+        let message = format!("{}: it has a line break or another control character", entry.key);
+        section.report().error(entry.value_span, message, Some(format!("a value is {SECRET_FORM}")));
+        return None;
     }
+    Some(Secret(text))
+}
 
-    fn hide(section: &Section<'_>, name: &str) {
-        section.hide_where(name, |text| !text.is_empty(), |_| false);
-    }
+fn hide_secret(section: &Section<'_>, name: &str) {
+    section.hide_where(name, |text| !text.is_empty(), |_| false);
+}
 
-    fn spec(name: &str, doc: &'static str) -> Vec<OptionSpec> {
-        let (form, presence) = (Secret::FORM, Presence::Optional);
-        let (user_config, may_be_secret) = (false, true);
-        vec![OptionSpec { name: name.to_owned(), user_config, form, may_be_secret, presence, doc }]
-    }
+fn secret_spec(name: &str, doc: &'static str) -> Vec<OptionSpec> {
+    let (form, presence) = (SECRET_FORM, Presence::Optional);
+    let (user_config, may_be_secret) = (false, true);
+    vec![OptionSpec { name: name.to_owned(), user_config, form, may_be_secret, presence, doc }]
 }
 
 /// Not a [`Value`]: those can be printed.
@@ -238,20 +237,20 @@ impl Field for Secret {
         })
     }
     fn specs(name: &str, doc: &'static str, _: Option<Self>) -> Vec<OptionSpec> {
-        Secret::spec(name, doc)
+        secret_spec(name, doc)
     }
 }
 
 impl Field for Option<Secret> {
     fn take(section: &mut Section<'_>, name: &str, _: Option<Self>) -> Option<Self> {
-        Secret::hide(section, name);
+        hide_secret(section, name);
         match section.take(name) {
-            Some(entry) => Secret::read(entry, section).map(Some),
+            Some(entry) => read_secret(entry, section).map(Some),
             None => Some(None),
         }
     }
     fn specs(name: &str, doc: &'static str, _: Option<Self>) -> Vec<OptionSpec> {
-        Secret::spec(name, doc)
+        secret_spec(name, doc)
     }
     fn absent() -> Option<Self> {
         Some(None)
@@ -298,7 +297,7 @@ const MAX_LIST_BYTES: u64 = 16 << 20;
 
 /// What a file of entries holds that an option names.
 pub fn read_list(path: &str) -> std::io::Result<Vec<u8>> {
-    crate::files::read(path.as_ref(), MAX_LIST_BYTES)
+    safe_files::read(path.as_ref(), MAX_LIST_BYTES)
 }
 
 /// An attribute as text for a message, where Postfix sent it.

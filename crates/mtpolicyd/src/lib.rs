@@ -4,12 +4,11 @@
 //! which stand in the order of their layers.
 
 pub mod address;
-pub mod files;
+pub mod facts;
 pub mod log;
 pub mod matching;
 pub mod network;
 pub mod value;
-pub mod world;
 
 pub mod session;
 

@@ -11,8 +11,8 @@ pub use rate::{Algorithm, Rate, Rates};
 pub use sql::Table;
 pub use state::{Demand, Fill, Rule, State, Taken, Usage};
 
-use crate::world::backend::BackendError;
-use crate::world::keyvalue::{Memory, Redis};
+use backends::BackendError;
+use backends::keyvalue::{Memory, Redis};
 use std::sync::Arc;
 use tokio::time::Instant;
 

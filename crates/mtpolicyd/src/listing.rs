@@ -2,13 +2,13 @@
 //!
 //! Knows: DNS lists, sessions, what a plugin gets. Must not know: any plugin, the chain.
 
+use crate::facts::World;
+use crate::facts::dnslist::{DEFAULT_TIME_LIMIT, DnsList, Listing, text_presentation};
 use crate::fields::Template;
 use crate::plugin::{Cx, Verdict};
 use crate::session::Session;
 use crate::value::{Seconds, Span};
-use crate::world::World;
-use crate::world::dns::{Answer, Failure, Question, RecordType};
-use crate::world::dnslist::{DEFAULT_TIME_LIMIT, DnsList, Listing, text_presentation};
+use backends::dns::{Answer, Failure, Question, RecordType};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;

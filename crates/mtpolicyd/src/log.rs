@@ -9,10 +9,7 @@ mod escape;
 mod format;
 mod request;
 mod syslog;
-mod throttle;
 mod writer;
-
-pub use throttle::Throttle;
 
 pub use escape::{MAX_VALUE, escape};
 pub use request::{Envelope, LogAddresses, RequestRecord, Stopwatch, request, within, write_label};
@@ -100,7 +97,7 @@ impl std::error::Error for LogError {}
 /// Opens the destination: to be done while its file and `/dev/log` are in reach, before `chroot` and with the
 /// rights of the start. A system log that is away is no error: it may come later.
 pub fn open(settings: &LogSettings) -> Result<OpenLog, LogError> {
-    open_with(settings, &crate::files::append)
+    open_with(settings, &safe_files::append)
 }
 
 /// The same, where a file is opened for the first time in a way of its own. When it is opened again, the

@@ -5,8 +5,8 @@
 
 use crate::plugin::Setup;
 use crate::value::Value;
-use crate::world::backend::{BackendError, Failure};
-use crate::world::sql::{self, Param, Row, Sql, Statement};
+use backends::sql::{self, Param, Row, Sql, Statement};
+use backends::{BackendError, Failure};
 use postfix_policy::{Request, folded};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};

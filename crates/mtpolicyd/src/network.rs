@@ -2,9 +2,6 @@
 //!
 //! Knows: addresses and prefixes. Must not know: who is in a network.
 
-mod scope;
-
-pub use scope::{Scope, embedded_v4, scope};
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -2,12 +2,12 @@
 //!
 //! Knows: SPF, sessions, what a plugin gets. Must not know: any plugin, the chain.
 
+use crate::facts::spf::{NameService, ascii_domain};
 use crate::network::address_of;
 use crate::plugin::Cx;
 use crate::session::Session;
 use crate::value::{Count, Seconds, Span};
-use crate::world::dns::{Question, RecordType};
-use crate::world::spf::{NameService, ascii_domain};
+use backends::dns::{Question, RecordType};
 use futures_util::future::join_all;
 use postfix_policy::Request;
 use spf::{Limits, Outcome, Settings, Verdict};

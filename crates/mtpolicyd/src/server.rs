@@ -15,12 +15,11 @@ mod service;
 pub mod sockets;
 mod stream;
 
-use crate::files;
 use crate::log::{self, Destination, LogError, LogHandle, LogSettings, OpenLog};
 use crate::settings::{Globals, LogFormat, Messages, Settings, Severity};
 use crate::value::Switch;
-use crate::world::dns::MAX_IN_FLIGHT;
 pub use access::access;
+use backends::dns::MAX_IN_FLIGHT;
 pub use scheduler::{look, run_tasks};
 
 use arc_swap::ArcSwap;
@@ -192,7 +191,7 @@ fn open_log(
     let settings = log_settings(globals, options, Destination::File(path.into()));
     match log::open_with(&settings, &|path| open_log_file(path, identity)) {
         Ok(log) => Ok((log, None)),
-        Err(error) if Uid::effective().is_root() && files::is_of_others(path.as_ref()) => {
+        Err(error) if Uid::effective().is_root() && safe_files::is_of_others(path.as_ref()) => {
             Ok((log::open(&LogSettings { destination: without_file, ..settings })?, Some(error)))
         }
         Err(error) => Err(error),
@@ -213,11 +212,11 @@ fn log_settings(globals: &Globals, options: &ServeOptions, destination: Destinat
 fn open_log_file(path: &Path, identity: &Identity) -> std::io::Result<File> {
     let (user, group) = (identity.user, identity.groups.first().copied());
     if !Uid::effective().is_root() || user.is_none() {
-        return files::append(path);
+        return safe_files::append(path);
     }
-    match files::append_as_root(path, user, group) {
+    match safe_files::append_as_root(path, user, group) {
         Ok(Some(file)) => Ok(file),
-        Ok(None) | Err(_) => identity.lend(|| files::append(path)).map_err(std::io::Error::other)?,
+        Ok(None) | Err(_) => identity.lend(|| safe_files::append(path)).map_err(std::io::Error::other)?,
     }
 }
 

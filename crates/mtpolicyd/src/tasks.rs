@@ -4,8 +4,8 @@
 //!
 //! Knows: periods. Must not know: plugins, who runs the work and when.
 
+use crate::facts::World;
 use crate::value::words;
-use crate::world::World;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -2,9 +2,9 @@
 //!
 //! Knows: tasks, the calendar. Must not know: plugins, connections.
 
+use crate::facts::World;
 use crate::tasks::{Period, Task, When};
 use crate::value::Value;
-use crate::world::World;
 use jiff::ZonedDateTime;
 use jiff::civil::Weekday;
 use std::path::Path;

@@ -4,12 +4,12 @@
 
 use crate::options::{OptionSpec, Options, Section, options};
 use crate::value::{Count, Limit, Seconds, Size, Span, Truth, words};
-use crate::world::backend::{BackendError, Secret};
-use crate::world::keyvalue::{
+use backends::keyvalue::{
     Memcached, MemcachedSettings, Memory, MemorySettings, Redis, RedisServer, RedisSettings,
 };
-use crate::world::ldap::{Deref, Ldap, LdapSettings};
-use crate::world::sql::{Durability, Sql, SqlSettings};
+use backends::ldap::{Deref, Ldap, LdapSettings};
+use backends::sql::{Durability, Sql, SqlSettings};
+use backends::{BackendError, Secret};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -287,7 +287,7 @@ impl Settings {
             Module::Memory => {
                 let options = MemoryOptions::read(section)?;
                 let MemoryOptions { max_entries, max_size } = options;
-                Some(Settings::Memory(MemorySettings { max_entries: max_entries.0, max_size }))
+                Some(Settings::Memory(MemorySettings { max_entries: max_entries.0, max_bytes: max_size.0 }))
             }
         }
     }

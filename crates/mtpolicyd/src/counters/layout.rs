@@ -3,7 +3,7 @@
 //! Knows: the catalogues of three databases, sizes of columns. Must not know: requests, who asks.
 
 use super::tables::{MAX_KEY_CHARS, NUMBERS};
-use crate::world::sql::{Dialect, Param, Row, Sql, Statement};
+use backends::sql::{Dialect, Param, Row, Sql, Statement};
 
 /// A table as it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

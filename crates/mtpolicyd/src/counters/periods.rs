@@ -3,7 +3,7 @@
 //! Knows: strftime. Must not know: tables.
 
 use crate::value::Value;
-use crate::world::clock::Clock;
+use backends::clock::Clock;
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -10,9 +10,9 @@ use super::tables::{
 };
 use super::{Backend, Counter};
 use crate::value::numeric_prefix;
-use crate::world::backend::{BackendError, Failure};
-use crate::world::clock::Clock;
-use crate::world::sql::{Dialect, Needs, Output, Param, Right, Sql, Statement, Work};
+use backends::clock::Clock;
+use backends::sql::{Dialect, Needs, Output, Param, Right, Sql, Statement, Work};
+use backends::{BackendError, Failure};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,7 +2,7 @@
 //!
 //! Knows: the columns of the original, three kinds of SQL. Must not know: requests, who asks.
 
-use crate::world::sql::{Dialect, Param, Sql, Statement};
+use backends::sql::{Dialect, Param, Sql, Statement};
 
 /// The columns of the numbers, in the order of `Metric::ALL`.
 pub const NUMBERS: [&str; 4] = ["count", "count_rcpt", "size", "size_rcpt"];

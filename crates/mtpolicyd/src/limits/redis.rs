@@ -4,8 +4,8 @@
 
 use super::PREFIX;
 use super::state::{Demand, Fill, State, Taken};
-use crate::world::backend::{BackendError, Failure};
-use crate::world::keyvalue::Redis;
+use backends::keyvalue::Redis;
+use backends::{BackendError, Failure};
 use tokio::time::Instant;
 
 /// The script; its head says what it wants and returns.

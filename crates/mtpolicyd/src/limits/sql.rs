@@ -6,8 +6,8 @@
 //! Knows: SQL. Must not know: who is limited.
 
 use super::state::{Demand, Entry, Fill, LARGEST, Rule, State, Taken};
-use crate::world::backend::{BackendError, Failure};
-use crate::world::sql::{Dialect, Needs, Output, Param, Right, Row, Sql, Statement, Work};
+use backends::sql::{Dialect, Needs, Output, Param, Right, Row, Sql, Statement, Work};
+use backends::{BackendError, Failure};
 use std::sync::Arc;
 use tokio::time::Instant;
 

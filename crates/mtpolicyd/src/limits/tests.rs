@@ -1,11 +1,10 @@
 //! Counts on the stores that need no server: every one of them decides as `State` does, and exactly.
 
 use super::*;
-use crate::value::Size;
 use crate::value::Value;
-use crate::world::backend::Secret;
-use crate::world::keyvalue::MemorySettings;
-use crate::world::sql::{Durability, Sql, SqlSettings};
+use backends::Secret;
+use backends::keyvalue::MemorySettings;
+use backends::sql::{Durability, Sql, SqlSettings};
 use proptest::prelude::*;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -18,10 +17,7 @@ fn soon() -> Instant {
 }
 
 fn memory() -> Counts {
-    Counts::Memory(Arc::new(Memory::new(
-        "memory",
-        MemorySettings { max_entries: 1000, max_size: Size::mebibytes(1) },
-    )))
+    Counts::Memory(Arc::new(Memory::new("memory", MemorySettings { max_entries: 1000, max_bytes: 1 << 20 })))
 }
 
 fn sqlite(folder: &tempfile::TempDir) -> Counts {

@@ -4,7 +4,6 @@
 
 use super::format::Style;
 use super::syslog::Syslog;
-use crate::files;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -215,7 +214,7 @@ impl Sink {
     fn reopen(&mut self) -> io::Result<()> {
         match self {
             Sink::Stream(Stream { file, path: Some(path), .. }) => {
-                *file = files::append(path).map_err(|error| naming(path, &error))?;
+                *file = safe_files::append(path).map_err(|error| naming(path, &error))?;
             }
             Sink::Stream(_) => (),
             // Without effect if it fails: the next line tries again.
@@ -295,7 +294,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let sink = Sink::file(&path, &files::append).unwrap();
+        let sink = Sink::file(&path, &safe_files::append).unwrap();
         let queue = Queue::start(sink, Style { format: Format::Text, stamped: false }).unwrap();
         queue.line(Level::INFO, "lost".to_owned());
         assert!(queue.flush());

@@ -3,7 +3,7 @@
 //! Knows: how backends and patterns fail. Must not know: any plugin, the chain.
 
 use crate::matching::SearchError;
-use crate::world::backend::{BackendError, Failure};
+use backends::{BackendError, Failure};
 use std::sync::Arc;
 
 crate::value::words! {

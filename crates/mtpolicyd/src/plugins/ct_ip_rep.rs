@@ -1,13 +1,13 @@
 //! `CtIpRep`: what does Commtouch's ctipd think of the client?
 
+use crate::facts::ctipd::{self, Reply, Reputation};
 use crate::fields::{SCORE_FIELD, Template};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
 use crate::value::{Score, Seconds, Span, Switch, words};
-use crate::world::backend::Secret;
-use crate::world::ctipd::{self, Reply, Reputation};
-use crate::world::http::{HttpService, HttpSettings, Post, Url};
+use backends::Secret;
+use backends::http::{HttpService, HttpSettings, Post, Url};
 use hyper::Uri;
 use std::net::IpAddr;
 

@@ -1,13 +1,13 @@
 //! `DBL`: is the domain of the sender, of the client or of its HELO on a DNS list?
 
+use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
 use crate::fields::{ListZone, SCORE_FIELD, Template};
 use crate::listing::{LIST_TIME_LIMIT, ask};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
 use crate::value::{Score, Span, Switch, words};
-use crate::world::dns::Question;
-use crate::world::dnslist::{DnsList, ListKind, ReturnCodes};
+use backends::dns::Question;
 use postfix_policy::{Request, canonical_domain};
 use std::borrow::Cow;
 

@@ -4,7 +4,7 @@ use crate::network::address_of;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Seconds, Span, Switch};
-use crate::world::fail2ban::{self, Outcome, check_jail};
+use backends::fail2ban::{self, Outcome, check_jail};
 
 options! {
     /// Has the client banned by fail2ban, whose firewall rules then keep it away.

@@ -1,9 +1,9 @@
 //! `GeoIPLookup`: where does the client come from?
 
+use crate::facts::geoip::{Code, Contents, DatabaseFile, Found, open};
 use crate::network::address_of;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
-use crate::world::geoip::{Code, Contents, DatabaseFile, Found, open};
 use std::sync::Arc;
 use tokio::time::Instant;
 

@@ -8,7 +8,7 @@ use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::RECIPIENT;
 use crate::value::{Seconds, Span, Switch, words};
-use crate::world::keyvalue::Store;
+use backends::keyvalue::Store;
 use perl_regex::{Pattern, PatternList};
 use postfix_policy::{Mailbox, folded};
 use std::sync::Arc;

@@ -3,16 +3,16 @@
 mod answers;
 mod attributes;
 
+use crate::facts::lookup_service::{LookupAnswer, MAX_ANSWER_BYTES};
 use crate::fields::SCORE_FIELD;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::RECIPIENT;
 use crate::value::{Score, Seconds, Span, Switch, words};
-use crate::world::backend::{BackendError, Secret, call_deadline};
-use crate::world::http::{HttpService, HttpSettings, Post, Url};
-use crate::world::lookup_service::{LookupAnswer, MAX_ANSWER_BYTES};
 use answers::{Answers, Known};
 use attributes::Attributes;
+use backends::http::{HttpService, HttpSettings, Post, Url};
+use backends::{BackendError, Secret, call_deadline};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};

@@ -4,7 +4,7 @@ use crate::lookups::{Complaints, user_names};
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::Value;
-use crate::world::ldap::{Ldap, escape, is_filter, without_blanks};
+use backends::ldap::{Ldap, escape, is_filter, without_blanks};
 use std::sync::Arc;
 
 options! {

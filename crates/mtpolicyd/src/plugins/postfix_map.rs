@@ -2,11 +2,11 @@
 
 mod search;
 
+use crate::facts::maps::{self, Found, Map, MapError, ServiceSettings};
 use crate::fields::Scoring;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Seconds, Span, Switch};
-use crate::world::maps::{self, Found, Map, MapError, ServiceSettings};
 use search::Search;
 use std::path::PathBuf;
 

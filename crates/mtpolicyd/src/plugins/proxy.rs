@@ -4,7 +4,7 @@ use crate::options::options;
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::session::RECIPIENT;
 use crate::value::{Flag, Seconds, Span};
-use crate::world::backend::{Breaker, call_deadline};
+use backends::{Breaker, call_deadline};
 use postfix_policy::Request;
 use postfix_policy::client::{ClientError, Connection, Endpoint};
 use std::io::ErrorKind;

@@ -9,7 +9,7 @@ use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
 use crate::value::{Integer, Switch};
-use crate::world::sql::{Right, Sql};
+use backends::sql::{Right, Sql};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

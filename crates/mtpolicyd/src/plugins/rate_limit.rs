@@ -10,7 +10,7 @@ use crate::options::{OptionalUserConfig, UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
 use crate::value::{Switch, numeric_prefix, words};
-use crate::world::sql::Sql;
+use backends::sql::Sql;
 use key::Key;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,13 +1,13 @@
 //! `RBL`: is the client on a DNS list?
 
+use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
 use crate::fields::{ListZone, Scoring, Template};
 use crate::listing::{LIST_TIME_LIMIT, Mode, ask, rbl_field};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
 use crate::value::{Span, Switch};
-use crate::world::dns::Question;
-use crate::world::dnslist::{DnsList, ListKind, ReturnCodes};
+use backends::dns::Question;
 use postfix_policy::Request;
 
 options! {

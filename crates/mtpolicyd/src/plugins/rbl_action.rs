@@ -95,7 +95,7 @@ impl Plugin for RblAction {
 #[cfg(test)]
 mod tests {
     use crate::testing::Bench;
-    use crate::world::dns::{Answer, Question, RecordType};
+    use backends::dns::{Answer, Question, RecordType};
 
     fn bench(action: &str) -> Bench {
         Bench::new(&format!(

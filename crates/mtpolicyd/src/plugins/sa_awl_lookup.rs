@@ -1,14 +1,14 @@
 //! `SaAwlLookup`: what does SpamAssassin's auto-whitelist know of the sender?
 
 use crate::awl::{self, Entry};
+use crate::facts::file::FileError;
+use crate::facts::maps::indexed::{Format, Indexed};
 use crate::lookups;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Value, numeric_prefix};
-use crate::world::backend::Secret;
-use crate::world::file::FileError;
-use crate::world::maps::indexed::{Format, Indexed};
-use crate::world::sql::{self, Durability, Param, Sql, SqlSettings};
+use backends::Secret;
+use backends::sql::{self, Durability, Param, Sql, SqlSettings};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use crate::sender_policy::{
 };
 use crate::session::Session;
 use crate::value::{Count, Score, Span, Switch, words};
-use crate::world::dns::Question;
+use backends::dns::Question;
 use exemption::{Domains, Exemption, HeloNames, Networks};
 use finding::Finding;
 use header::HeaderKind;

@@ -5,7 +5,7 @@ use crate::lookups::Query;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::Switch;
-use crate::world::sql::{Dialect, Sql};
+use backends::sql::{Dialect, Sql};
 use std::sync::Arc;
 
 options! {

@@ -1,10 +1,10 @@
 //! `SqlUserConfig`: the settings of a user from a database.
 
+use crate::facts::json::{read_object, scalar_text};
 use crate::lookups::{Complaints, Query, user_names};
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
-use crate::world::json::{read_object, scalar_text};
-use crate::world::sql::Sql;
+use backends::sql::Sql;
 use std::sync::Arc;
 
 options! {

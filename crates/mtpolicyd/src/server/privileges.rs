@@ -3,8 +3,8 @@
 //! Knows: the system's users and groups, this process. Must not know: sockets, settings.
 
 use super::process::ProcessError;
-use crate::files::Folder;
 use nix::unistd::{self, Gid, Group, Uid, User};
+use safe_files::Folder;
 use std::path::{Path, PathBuf};
 
 /// Whom to become, with every name looked up. Two are equal when a restart would change nothing.

@@ -2,13 +2,13 @@
 //!
 //! Knows: this process and the file that names it. Must not know: sockets, settings, requests.
 
-use crate::files::{self, Folder};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::resource::{self, Resource};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, fchmod, umask};
 use nix::unistd;
+use safe_files::Folder;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -165,7 +165,7 @@ impl Drop for PidFile {
     /// no process. The file of a successor stays.
     fn drop(&mut self) {
         let made = self.file.metadata().map(|made| (made.dev(), made.ino()));
-        if !made.is_ok_and(|made| files::remove_same(&self.path, made)) {
+        if !made.is_ok_and(|made| safe_files::remove_same(&self.path, made)) {
             // Harmless if it fails: the next start finds that the process is gone.
             let _ = self.file.set_len(0);
         }
@@ -175,8 +175,9 @@ impl Drop for PidFile {
 fn new_file(folder: &Folder, name: &OsStr) -> io::Result<File> {
     /// Everybody may read it, whatever the mask for new files says.
     const RIGHTS: u32 = 0o644;
-    let file = folder.open(name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL, files::mode(RIGHTS))?;
-    fchmod(&file, files::mode(RIGHTS))?;
+    let file =
+        folder.open(name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL, safe_files::mode(RIGHTS))?;
+    fchmod(&file, safe_files::mode(RIGHTS))?;
     Ok(file)
 }
 
@@ -213,7 +214,7 @@ fn read_pid(folder: &Folder, name: &OsStr) -> io::Result<Option<u32>> {
     if !file.metadata()?.is_file() {
         return Err(no_pid());
     }
-    let text = String::from_utf8(files::read_open(&file, MAX_PID_FILE)?).map_err(|_| no_pid())?;
+    let text = String::from_utf8(safe_files::read_open(&file, MAX_PID_FILE)?).map_err(|_| no_pid())?;
     match text.trim() {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| no_pid()),
@@ -253,8 +254,8 @@ fn handled_signals() -> SigSet {
 /// Keeps what the daemon makes (logs, databases) from users who are neither its own nor in its group.
 pub fn restrict_new_files() {
     const NOT_FOR_OTHERS: u32 = 0o027;
-    let before = umask(files::mode(NOT_FOR_OTHERS));
-    umask(before | files::mode(NOT_FOR_OTHERS));
+    let before = umask(safe_files::mode(NOT_FOR_OTHERS));
+    umask(before | safe_files::mode(NOT_FOR_OTHERS));
 }
 
 /// Asks for pages of the usual size: huge ones double the memory of a daemon that needs a few MiB.

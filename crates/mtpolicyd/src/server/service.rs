@@ -4,14 +4,14 @@
 
 use crate::chain::{DEFERRED, Outcome};
 use crate::counters::Reservations;
+use crate::facts::World;
 use crate::log::{self, Envelope, RequestRecord};
 use crate::matching::Matching;
 use crate::plugin::{Cx, Deadline, Error, OnError, Turn, Undecided};
 use crate::session::cache::{Lease, OpenError, SessionCache, SharedSessions};
 use crate::settings::{SessionSettings, Settings, VirtualHost};
-use crate::world::World;
-use crate::world::clock::Clock;
-use crate::world::dns::{Ahead, Dns};
+use backends::clock::Clock;
+use backends::dns::{Ahead, Dns};
 use postfix_policy::{Reply, Request};
 use std::sync::Arc;
 use std::time::Duration;

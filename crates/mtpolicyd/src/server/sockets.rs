@@ -3,8 +3,8 @@
 //! Knows: sockets, the file of a UNIX socket, who owns it. Must not know: requests, settings.
 
 use crate::address::ListenAddress;
-use crate::files::{self, Folder, Standing};
 use nix::unistd::{Gid, Uid};
+use safe_files::{Folder, Standing};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::ffi::OsStr;
 use std::io;
@@ -201,7 +201,7 @@ fn naming(address: &ListenAddress, error: &io::Error) -> io::Error {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Without the right to do so it stays, and the next start finds that nobody listens.
-        files::remove_same(&self.path, (self.device, self.inode));
+        safe_files::remove_same(&self.path, (self.device, self.inode));
     }
 }
 

@@ -9,7 +9,7 @@ pub use memory::{KeptSession, MemoryOptions, MemorySessions};
 pub use shared::{SharedLease, SharedOptions, SharedSessions};
 
 use super::Session;
-use crate::world::backend::BackendError;
+use backends::BackendError;
 use std::sync::Arc;
 use tokio::time::Instant;
 

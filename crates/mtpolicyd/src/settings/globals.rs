@@ -7,7 +7,7 @@ use crate::log::{LogAddresses, MAX_LEVEL};
 use crate::options::{Options, Section, options};
 use crate::plugin::{OnBadRequest, OnError, Surroundings};
 use crate::value::{Count, Limit, Seconds, Span, Switch, Truth, Value, words};
-use crate::world::dns::{DEFAULT_CACHE_SIZE, DnsSettings};
+use backends::dns::{DEFAULT_CACHE_SIZE, DnsSettings};
 use config_general::Entry;
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! Writes small databases of countries and networks, in the formats that `world/geoip` reads. For tests only.
+//! Writes small databases of countries and networks, in the formats that `facts/geoip` reads. For tests only.
 //!
 //! Knows: the formats. Must not know: how they are read.
 

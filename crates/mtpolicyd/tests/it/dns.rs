@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mtpolicyd::world::dns::{
+use backends::dns::{
     Ahead, Answer, Association, Dns, DnsSettings, Exchange, Failure, Question, RecordType, Text,
 };
 use tokio::time::{Instant, sleep};

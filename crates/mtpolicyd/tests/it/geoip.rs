@@ -5,8 +5,8 @@
 use crate::support::daemon::{Daemon, Site, run};
 use crate::support::eventually;
 use crate::support::servers::program as program_of;
+use mtpolicyd::facts::geoip::Database;
 use mtpolicyd::testing::geoip::{country, mmdb};
-use mtpolicyd::world::geoip::Database;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;

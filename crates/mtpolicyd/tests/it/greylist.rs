@@ -6,8 +6,8 @@ use crate::support::client::Answer;
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
 use crate::support::servers::{mariadb, memcached, postgres, redis};
-use mtpolicyd::world::backend::Secret;
-use mtpolicyd::world::sql::{Durability, Sql, SqlSettings, Statement, Work};
+use backends::Secret;
+use backends::sql::{Durability, Sql, SqlSettings, Statement, Work};
 use std::thread;
 use std::time::Duration;
 

@@ -1,15 +1,15 @@
 //! Services that are asked over HTTP: a real web server that closes, restarts and freezes, encryption, and
 //! many requests at once.
 //!
-//! Knows: `world::http`, HttpLookup. Must not know: what an answer means.
+//! Knows: `backends::http`, HttpLookup. Must not know: what an answer means.
 
 use crate::support::daemon::{Daemon, PROGRAM, Site, errors_of, run};
 use crate::support::eventually;
 use crate::support::fake_http::{FakeHttp, Say};
 use crate::support::servers::certificates::Certificates;
 use crate::support::servers::{Server, nginx};
-use mtpolicyd::world::backend::{BackendError, Failure};
-use mtpolicyd::world::http::{HttpAnswer, HttpService, HttpSettings, Post};
+use backends::http::{HttpAnswer, HttpService, HttpSettings, Post};
+use backends::{BackendError, Failure};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

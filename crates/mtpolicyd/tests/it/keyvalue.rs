@@ -5,12 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "what a test shares with others is a test too")]
 
 use super::support::servers::{Server, mariadb, memcached, postgres};
-use mtpolicyd::value::Size;
-use mtpolicyd::world::backend::{Failure, Secret};
-use mtpolicyd::world::keyvalue::{
+use backends::keyvalue::{
     Lock, Locked, Memcached, MemcachedSettings, Memory, MemorySettings, Protected, Store,
 };
-use mtpolicyd::world::sql::{Durability, Sql, SqlSettings};
+use backends::sql::{Durability, Sql, SqlSettings};
+use backends::{Failure, Secret};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -181,7 +180,7 @@ async fn values_expire(store: &Store) {
 async fn memory_behaves() {
     behaves(&Store::Memory(Arc::new(Memory::new(
         "memory",
-        MemorySettings { max_entries: 1000, max_size: Size::mebibytes(1) },
+        MemorySettings { max_entries: 1000, max_bytes: 1 << 20 },
     ))))
     .await;
 }

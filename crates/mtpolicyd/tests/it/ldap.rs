@@ -1,12 +1,12 @@
 //! Searches in a real directory: who may look, over which connection, and what happens when it is away.
 //!
-//! Knows: `world::ldap`. Must not know: plugins.
+//! Knows: `backends::ldap`. Must not know: plugins.
 
 use crate::support::servers::Server;
 use crate::support::servers::certificates::Certificates;
 use crate::support::servers::slapd::{self, BINDDN, PASSWORD, SUFFIX, TOP};
-use mtpolicyd::world::backend::{BackendError, Failure, Secret};
-use mtpolicyd::world::ldap::{Deref, Entry, Ldap, LdapSettings, escape};
+use backends::ldap::{Deref, Entry, Ldap, LdapSettings, escape};
+use backends::{BackendError, Failure, Secret};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 

@@ -8,9 +8,9 @@
 use crate::support::daemon::Daemon;
 use crate::support::postfix::{Postfix, postfix_or_leaves_out};
 use crate::support::{PATIENCE, eventually};
+use mtpolicyd::facts::maps::{Map, ServiceSettings};
 use mtpolicyd::matching::Matching;
 use mtpolicyd::testing::Bench;
-use mtpolicyd::world::maps::{Map, ServiceSettings};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -5,12 +5,12 @@
 use crate::support::daemon::{Daemon, Site};
 use crate::support::eventually;
 use crate::support::servers::{mariadb, postgres, redis};
+use backends::Secret;
+use backends::keyvalue::{Redis, RedisServer, RedisSettings};
+use backends::sql::{Durability, Sql, SqlSettings};
 use mtpolicyd::limits::redis::{SCRIPT, arguments, read};
 use mtpolicyd::limits::{Algorithm, Counts, Demand, Rates, Rule, State, Table};
 use mtpolicyd::value::Value;
-use mtpolicyd::world::backend::Secret;
-use mtpolicyd::world::keyvalue::{Redis, RedisServer, RedisSettings};
-use mtpolicyd::world::sql::{Durability, Sql, SqlSettings};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};

@@ -4,9 +4,9 @@
 
 use crate::support::eventually;
 use crate::support::servers::{Server, redis};
+use backends::keyvalue::{Lock, Locked, Protected, Redis, RedisServer, RedisSettings};
+use backends::{Failure, Secret};
 use mtpolicyd::connections::option_specs;
-use mtpolicyd::world::backend::{Failure, Secret};
-use mtpolicyd::world::keyvalue::{Lock, Locked, Protected, Redis, RedisServer, RedisSettings};
 use std::time::Duration;
 use tokio::time::Instant;
 

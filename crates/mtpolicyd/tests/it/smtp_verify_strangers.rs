@@ -4,8 +4,8 @@
 //! Knows: the options of the plugin, the fake server. Must not know: how the plugin asks.
 
 use crate::support::fake_smtp::{FakeSmtp, Say, friendly};
+use backends::dns::{Answer, Exchange, Question, RecordType};
 use mtpolicyd::testing::Bench;
-use mtpolicyd::world::dns::{Answer, Exchange, Question, RecordType};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 

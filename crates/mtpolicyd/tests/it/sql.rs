@@ -1,11 +1,11 @@
 //! MariaDB and PostgreSQL behind the one interface for databases.
 //!
-//! Knows: `world::sql`, real servers. Must not know: plugins, the daemon.
+//! Knows: `backends::sql`, real servers. Must not know: plugins, the daemon.
 
 use crate::support::servers::certificates::Certificates;
 use crate::support::servers::{Server, mariadb, postgres};
-use mtpolicyd::world::backend::{Failure, Secret};
-use mtpolicyd::world::sql::{Dialect, Durability, MAX_ROWS, Param, Row, Sql, SqlSettings, Statement, Work};
+use backends::sql::{Dialect, Durability, MAX_ROWS, Param, Row, Sql, SqlSettings, Statement, Work};
+use backends::{Failure, Secret};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;

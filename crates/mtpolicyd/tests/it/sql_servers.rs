@@ -1,10 +1,10 @@
 //! Servers of databases as they are found: with defaults of their own, behind a pooler, replaced by another.
 //!
-//! Knows: `world::sql`, real servers. Must not know: plugins, the daemon.
+//! Knows: `backends::sql`, real servers. Must not know: plugins, the daemon.
 
 use crate::support::servers::{Server, mariadb, pgbouncer, postgres};
-use mtpolicyd::world::backend::{Failure, Secret};
-use mtpolicyd::world::sql::{Dialect, Durability, Param, Row, Sql, SqlSettings, Statement, Work};
+use backends::sql::{Dialect, Durability, Param, Row, Sql, SqlSettings, Statement, Work};
+use backends::{Failure, Secret};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};

@@ -2,8 +2,8 @@
 //!
 //! Knows: the codes of countries and continents, numbers of networks. Must not know: plugins, sessions.
 
+use crate::facts::geoip::{Code, continents, is_country, suggestion};
 use crate::value::{Value, nearest};
-use crate::world::geoip::{Code, continents, is_country, suggestion};
 use std::fmt::{Display, Write};
 
 /// What a list is made of.

@@ -2,8 +2,8 @@
 //!
 //! Knows: SQL. Must not know: when something is counted.
 
-use crate::world::backend::BackendError;
-use crate::world::sql::{Dialect, Needs, Param, Right, Sql, Statement, Work};
+use backends::BackendError;
+use backends::sql::{Dialect, Needs, Param, Right, Sql, Statement, Work};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,7 +5,7 @@
 use crate::connections::{Connections, Module};
 use crate::options::Section;
 use crate::value::words;
-use crate::world::keyvalue::Store;
+use backends::keyvalue::Store;
 use config_general::Block;
 
 words! {

@@ -7,7 +7,7 @@ use super::awl::Awl;
 use super::ticket::Tickets;
 use crate::plugin::{Setup, TASK_LIMIT};
 use crate::tasks::{Period, TaskResult, When};
-use crate::world::backend::BackendError;
+use backends::BackendError;
 use tokio::time::Instant;
 
 /// Makes the table at the start; removes every hour what has expired.

@@ -7,8 +7,8 @@ use super::triplet::Triplet;
 use crate::connections::Connections;
 use crate::options::{Options, Section, options};
 use crate::value::{Seconds, Span};
-use crate::world::backend::BackendError;
-use crate::world::keyvalue::Store;
+use backends::BackendError;
+use backends::keyvalue::Store;
 use std::time::Duration;
 use tokio::time::Instant;
 

@@ -1,7 +1,7 @@
 //! Answers of a service that are used again, and questions that several requests share.
 
-use crate::world::backend::BackendError;
-use crate::world::lookup_service::LookupAnswer;
+use crate::facts::lookup_service::LookupAnswer;
+use backends::BackendError;
 use moka::Expiry;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;

@@ -4,7 +4,7 @@ use crate::fields::FieldRef;
 use crate::network::{Network, address_of, plain_address};
 use crate::session::Session;
 use crate::value::Value;
-use crate::world::keyvalue::stand_in;
+use backends::keyvalue::stand_in;
 use postfix_policy::Request;
 use std::fmt::{Display, Write};
 

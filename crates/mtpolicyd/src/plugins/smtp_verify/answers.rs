@@ -6,10 +6,10 @@ use super::SmtpVerifyOptions;
 use crate::lookups::Complaints;
 use crate::plugin::Setup;
 use crate::value::Switch;
-use crate::world::backend::BackendError;
-use crate::world::clock::Clock;
-use crate::world::keyvalue::Store;
-use crate::world::smtp::{Findings, Judgement, Manner, Message, Refusal};
+use backends::BackendError;
+use backends::clock::Clock;
+use backends::keyvalue::Store;
+use backends::smtp::{Findings, Judgement, Manner, Message, Refusal};
 use moka::Expiry;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
@@ -309,7 +309,7 @@ impl Expiry<Key, Remembered> for ByLifetime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::smtp::Mailbox;
+    use backends::smtp::Mailbox;
 
     fn message(sender: &str, size: u64) -> Message {
         let recipient = Mailbox::parse(b"bob@x.test").unwrap();

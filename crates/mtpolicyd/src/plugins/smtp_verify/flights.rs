@@ -4,10 +4,10 @@
 //! Knows: who waits for what. Must not know: what an answer leads to.
 
 use super::answers::{Answers, Known};
-use crate::network::{Scope, scope};
-use crate::world::World;
-use crate::world::dns::{Answer, Dns, Question, RecordType};
-use crate::world::smtp::{
+use crate::facts::World;
+use backends::dns::{Answer, Dns, Question, RecordType};
+use backends::scope::{Scope, scope};
+use backends::smtp::{
     Findings, Judgement, Mailbox, Manner, Message, OwnAddresses, Peers, Probe, Refusal, Route,
 };
 use sha2::{Digest, Sha256};

@@ -2,12 +2,12 @@
 //!
 //! Knows: networks, names, SPF checks. Must not know: what comes of a failure.
 
+use crate::facts::spf::ascii_domain;
 use crate::network::Network;
 use crate::plugin::Cx;
 use crate::sender_policy::{Checks, client_of, helo_request};
 use crate::value::Value;
-use crate::world::dns::{Answer, Question, RecordType};
-use crate::world::spf::ascii_domain;
+use backends::dns::{Answer, Question, RecordType};
 use spf::Verdict;
 use std::fmt::Display;
 use std::net::IpAddr;

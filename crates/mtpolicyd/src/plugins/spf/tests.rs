@@ -2,7 +2,7 @@
 
 use crate::session::Session;
 use crate::testing::Bench;
-use crate::world::dns::{Answer, Exchange, Question, RecordType};
+use backends::dns::{Answer, Exchange, Question, RecordType};
 use std::sync::Arc;
 
 const END: &str = "<Plugin z>\n module = Action\n action = end\n</Plugin>";

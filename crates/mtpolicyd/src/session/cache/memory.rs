@@ -7,9 +7,9 @@
 //! Knows: sessions, how much memory they hold. Must not know: what is in a session, plugins, the server.
 
 use super::{Lease, OpenError};
-use crate::log::Throttle;
 use crate::session::Session;
 use crate::value::Size;
+use backends::Throttle;
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;

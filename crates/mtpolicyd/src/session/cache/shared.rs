@@ -4,8 +4,8 @@
 
 use super::{Lease, OpenError};
 use crate::session::Session;
-use crate::world::backend::{BackendError, Failure};
-use crate::world::keyvalue::{Lock, Locked, Store, Version};
+use backends::keyvalue::{Lock, Locked, Store, Version};
+use backends::{BackendError, Failure};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -253,13 +253,12 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::Size;
-    use crate::world::keyvalue::{Memory, MemorySettings};
+    use backends::keyvalue::{Memory, MemorySettings};
 
     fn store() -> Store {
         Store::Memory(Arc::new(Memory::new(
             "memory",
-            MemorySettings { max_entries: 100, max_size: Size::mebibytes(1) },
+            MemorySettings { max_entries: 100, max_bytes: 1 << 20 },
         )))
     }
 

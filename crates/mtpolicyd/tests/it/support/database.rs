@@ -4,8 +4,8 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use mtpolicyd::world::backend::Secret;
-use mtpolicyd::world::sql::{Durability, Param, Sql, SqlSettings, Statement, Work};
+use backends::Secret;
+use backends::sql::{Durability, Param, Sql, SqlSettings, Statement, Work};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,0 +1,200 @@
+//! fail2ban, asked over its UNIX socket to ban an address.
+//!
+//! A command is a list of strings and its reply a pair of a code and a value, both as Python's pickle and
+//! with an end mark behind them. Each command has a connection of its own.
+//!
+//! Knows: the protocol, deadlines, whether the server is alive. Must not know: why an address is banned.
+
+mod pickle;
+
+pub use pickle::Reply;
+
+use crate::{BackendError, Breaker, Failure, Probe, call_deadline};
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// What stands behind a command and a reply.
+const END: &[u8] = b"<F2B_END_COMMAND>";
+
+/// The longest reply that is read; one to a ban has twenty bytes, an error as many as its text.
+const MAX_REPLY_BYTES: usize = 64 << 10;
+
+/// When to try again while the queue of the server is full.
+const TRY_AGAIN: Duration = Duration::from_millis(5);
+
+/// Commands that the server has not replied to. It does them when it wakes up; more than this is too much to
+/// leave to it, and each holds a descriptor.
+const MAX_UNANSWERED: usize = 32;
+
+/// How long a reply is listened for that did not come in time.
+const LATE_REPLY: Duration = Duration::from_secs(60);
+
+/// The longest name of a jail: its length is one byte.
+const MAX_JAIL_BYTES: usize = 255;
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server has done it.
+    Done,
+    /// It was sent, and the server has not replied in time: it does it when it comes to it.
+    Sent,
+}
+
+/// A server of fail2ban.
+pub struct Fail2Ban {
+    server: Arc<Server>,
+}
+
+struct Server {
+    socket: PathBuf,
+    limit: Duration,
+    breaker: Arc<Breaker>,
+    /// How many commands are waited for in the background.
+    unanswered: AtomicUsize,
+}
+
+/// Why a name can be none of a jail.
+pub fn check_jail(jail: &str) -> Result<(), String> {
+    let is_plain = jail.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && !jail.contains('<');
+    match jail.len() {
+        0 => Err("the name is empty".to_owned()),
+        1..=MAX_JAIL_BYTES if is_plain => Ok(()),
+        1..=MAX_JAIL_BYTES => Err(format!("`{jail}` is no name of a jail: it may have plain ASCII only")),
+        _ => Err(format!("the name is longer than {MAX_JAIL_BYTES} bytes")),
+    }
+}
+
+impl Fail2Ban {
+    /// The server behind a socket, which has this time for a command. Nothing is opened yet.
+    pub fn new(socket: &str, limit: Duration) -> Fail2Ban {
+        let breaker = Breaker::new(&format!("fail2ban at {socket}"));
+        let server = Server { socket: socket.into(), limit, breaker, unanswered: AtomicUsize::new(0) };
+        Fail2Ban { server: Arc::new(server) }
+    }
+
+    /// Has an address banned in a jail. While the server is known not to reply, nobody waits for it.
+    pub async fn ban(&self, jail: &str, ip: IpAddr, deadline: Instant) -> Result<Outcome, BackendError> {
+        let server = &self.server;
+        server.breaker.check()?;
+        let deadline = call_deadline(deadline, server.limit);
+        let unanswered = server.unanswered.load(Ordering::Relaxed);
+        if unanswered >= MAX_UNANSWERED {
+            let failure = format!("it has not replied to {unanswered} commands").as_str().into();
+            return Err(server.breaker.error(Failure::Down(failure)));
+        }
+        let command = pickle::command(&["set", jail, "banip", &ip.to_string()]);
+        let mut stream = match timeout_at(deadline, send(&server.socket, &command, unanswered == 0)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(server.failed(&error.to_string())),
+            // Its queue is full, or the request had no time left.
+            Err(_) => return Err(server.breaker.suspect(server.probe())),
+        };
+        let mut reply = Vec::new();
+        if unanswered == 0
+            && let Ok(received) = timeout_at(deadline, receive(&mut stream, &mut reply)).await
+        {
+            return server.judge(received, &reply).map(|()| Outcome::Done);
+        }
+        server.listen_on(stream, reply);
+        Ok(Outcome::Sent)
+    }
+}
+
+impl Server {
+    /// What a reply means, if it was received.
+    fn judge(&self, received: std::io::Result<()>, reply: &[u8]) -> Result<(), BackendError> {
+        let refused = match received.map(|()| Reply::parse(reply)) {
+            Ok(Some(Reply::Done)) => return Ok(()),
+            Ok(Some(Reply::Failed(text))) => text,
+            Ok(None) => "the reply can't be understood".to_owned(),
+            Err(error) => format!("the reply can't be read: {error}"),
+        };
+        Err(self.breaker.error(Failure::Refused(refused)))
+    }
+
+    /// Nobody can connect: whoever asks from now on is told so, until somebody can.
+    fn failed(self: &Arc<Self>, cause: &str) -> BackendError {
+        self.breaker.failed(cause, self.probe())
+    }
+
+    /// Tries whether somebody can connect. Nothing is sent.
+    fn probe(
+        self: &Arc<Self>,
+    ) -> impl FnMut() -> Pin<Box<dyn Future<Output = Probe> + Send>> + Send + 'static {
+        let server = Arc::downgrade(self);
+        move || {
+            let server = server.clone();
+            Box::pin(async move {
+                let Some(server) = server.upgrade() else { return Probe::Dropped };
+                match connect(&server.socket, true).await {
+                    Ok(_) => Probe::Alive,
+                    Err(_) => Probe::Dead,
+                }
+            })
+        }
+    }
+
+    /// Waits in the background for a reply that is late, so that no ban fails without a word.
+    fn listen_on(self: &Arc<Self>, mut stream: UnixStream, mut reply: Vec<u8>) {
+        let connection = self.breaker.connection();
+        if self.unanswered.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::error!("connection {connection}: no reply in time; mail does not wait for it any more");
+        }
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            let until = Instant::now() + LATE_REPLY;
+            let received = timeout_at(until, receive(&mut stream, &mut reply)).await;
+            let left = server.unanswered.fetch_sub(1, Ordering::Relaxed) - 1;
+            match received.map(|received| server.judge(received, &reply)) {
+                Ok(Ok(())) if left == 0 => {
+                    tracing::warn!("connection {} replies again", server.breaker.connection());
+                }
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!("{error}"),
+                Err(_) => tracing::error!("{}", server.breaker.error(Failure::TimedOut)),
+            }
+        });
+    }
+}
+
+/// Connects. fail2ban lets one connection wait in its queue, so another one that comes at the same time has
+/// to try again.
+async fn connect(socket: &Path, patient: bool) -> std::io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && patient => sleep(TRY_AGAIN).await,
+            connected => return connected,
+        }
+    }
+}
+
+/// Sends a command over a connection of its own.
+async fn send(socket: &Path, command: &[u8], patient: bool) -> std::io::Result<UnixStream> {
+    let mut stream = connect(socket, patient).await?;
+    stream.write_all(command).await?;
+    stream.write_all(END).await?;
+    Ok(stream)
+}
+
+/// Reads a reply up to its end mark, which it takes off.
+async fn receive(stream: &mut UnixStream, reply: &mut Vec<u8>) -> std::io::Result<()> {
+    while !reply.ends_with(END) {
+        if reply.len() > MAX_REPLY_BYTES {
+            return Err(std::io::Error::other("it is too long"));
+        }
+        if stream.read_buf(reply).await? == 0 {
+            return Err(std::io::Error::other("the server has closed the connection"));
+        }
+    }
+    reply.truncate(reply.len() - END.len());
+    Ok(())
+}

@@ -1,0 +1,409 @@
+//! A store in this process: expiring, and bounded by the number of its values and by their bytes.
+//!
+//! Time is the monotonic clock, so a jump of the system's clock neither keeps nor loses a value. When the
+//! store is full, a new value replaces what has expired, or else what would expire first; so a lock, which
+//! lives shortly, goes before a ticket.
+//!
+//! A large store is divided, so that requests seldom wait for one another, and never for one table of all
+//! values that grows. Each part has its share of the bounds.
+//!
+//! Knows: time. Must not know: what the values are for.
+
+use super::{Locked, parse_number};
+use crate::Throttle;
+use crate::{BackendError, Failure};
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a `<Connection>` of module Memory says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemorySettings {
+    /// How many values are kept at most; beyond it those that expire first go.
+    pub max_entries: u64,
+    /// How much memory they may take, with what the store itself needs for them.
+    pub max_bytes: usize,
+}
+
+/// Longer lifetimes are this one: ten years, which a clock can still add up.
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86400);
+
+/// How many expired values a write removes at most. More than one, so that they become fewer; few, so that no
+/// write waits for a crowd that expires at once.
+const SWEPT_PER_WRITE: usize = 4;
+
+/// What the tables need for a value besides its bytes and those of its key, about: measured with 200,000.
+const ENTRY_BYTES: usize = 256;
+
+/// Into how many parts a store is divided at most.
+const MAX_PARTS: usize = 16;
+
+/// A part has room for so many values and bytes at least: with few, those that expire first in it would often
+/// not be those of the store.
+const MIN_PART: (usize, usize) = (4096, 2 << 20);
+
+/// Values in this process.
+pub struct Memory {
+    name: Arc<str>,
+    bounds: Bounds,
+    parts: Box<[Mutex<Entries>]>,
+    hasher: RandomState,
+    /// When it was last said that the store is full.
+    full: Throttle,
+}
+
+/// What a part may hold.
+#[derive(Clone, Copy)]
+struct Bounds {
+    entries: usize,
+    bytes: usize,
+}
+
+/// What [`Memory::update`] puts in place of a value: the new one and its lifetime, or nothing.
+pub type Change = Option<(Vec<u8>, Duration)>;
+
+impl Memory {
+    /// An empty store.
+    pub fn new(name: &str, settings: MemorySettings) -> Memory {
+        let max_entries = usize::try_from(settings.max_entries).unwrap_or(usize::MAX).max(1);
+        let max_bytes = settings.max_bytes;
+        let parts = (max_entries / MIN_PART.0).min(max_bytes / MIN_PART.1).clamp(1, MAX_PARTS);
+        Memory {
+            name: name.into(),
+            bounds: Bounds { entries: max_entries / parts, bytes: max_bytes / parts },
+            parts: (0..parts).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            full: Throttle::default(),
+        }
+    }
+
+    /// Changes a value as one step: what `change` makes of it and for how long it lives, and its result.
+    /// `None` forgets the key. Others wait meanwhile, so `change` should be short.
+    pub fn update<T>(&self, key: &[u8], change: impl FnOnce(Option<&[u8]>) -> (Change, T)) -> T {
+        let now = Instant::now();
+        let mut entries = self.entries_of(key);
+        let (change, result) = change(entries.get(key, now));
+        match change {
+            Some((value, lifetime)) => self.put(&mut entries, key, &value, lifetime, now),
+            None => entries.remove(key),
+        }
+        result
+    }
+
+    /// The value of a key.
+    pub async fn get(&self, key: &[u8], _deadline: Instant) -> Result<Option<Vec<u8>>, BackendError> {
+        Ok(self.entries_of(key).get(key, Instant::now()).map(<[u8]>::to_vec))
+    }
+
+    /// Sets a value, whatever there was, for a time.
+    pub async fn set(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+        _deadline: Instant,
+    ) -> Result<(), BackendError> {
+        self.put(&mut self.entries_of(key), key, value, lifetime, Instant::now());
+        Ok(())
+    }
+
+    /// Sets a value unless there is one: whether it did.
+    pub async fn add(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+        _deadline: Instant,
+    ) -> Result<bool, BackendError> {
+        let now = Instant::now();
+        let mut entries = self.entries_of(key);
+        let free = entries.get(key, now).is_none();
+        if free {
+            self.put(&mut entries, key, value, lifetime, now);
+        }
+        Ok(free)
+    }
+
+    /// Forgets a key: whether there was one.
+    pub async fn delete(&self, key: &[u8], _deadline: Instant) -> Result<bool, BackendError> {
+        let mut entries = self.entries_of(key);
+        let found = entries.get(key, Instant::now()).is_some();
+        entries.remove(key);
+        Ok(found)
+    }
+
+    /// Adds one to a number, which begins at nothing and lives for this time from now on. An error if the
+    /// value is no number.
+    pub async fn increment(
+        &self,
+        key: &[u8],
+        lifetime: Duration,
+        _deadline: Instant,
+    ) -> Result<u64, BackendError> {
+        let now = Instant::now();
+        let mut entries = self.entries_of(key);
+        let before = match entries.get(key, now) {
+            Some(value) => parse_number(value).map_err(|message| self.refused(message))?,
+            None => 0,
+        };
+        let number = before.saturating_add(1);
+        self.put(&mut entries, key, number.to_string().as_bytes(), lifetime, now);
+        Ok(number)
+    }
+
+    /// Locks `lock` for `owner`, at most for `lifetime`, and reads `key`.
+    pub async fn lock(
+        &self,
+        lock: &[u8],
+        owner: &[u8],
+        lifetime: Duration,
+        key: &[u8],
+        deadline: Instant,
+    ) -> Result<Locked, BackendError> {
+        if self.add(lock, owner, lifetime, deadline).await? {
+            Ok(Locked::ours(self.get(key, deadline).await?))
+        } else {
+            Ok(Locked::Theirs)
+        }
+    }
+
+    /// Gives a lock back, if it still is this owner's: whether it was.
+    pub async fn unlock(&self, lock: &[u8], owner: &[u8], _deadline: Instant) -> Result<bool, BackendError> {
+        let mut entries = self.entries_of(lock);
+        let ours = entries.get(lock, Instant::now()) == Some(owner);
+        if ours {
+            entries.remove(lock);
+        }
+        Ok(ours)
+    }
+
+    /// Puts a value in its place, and says in the log when that takes the place of others.
+    fn put(&self, entries: &mut Entries, key: &[u8], value: &[u8], lifetime: Duration, now: Instant) {
+        if entries.put(key, value, lifetime, now, self.bounds) > 0 && self.full.is_due() {
+            let name = &self.name;
+            tracing::warn!(
+                "Connection {name}: the store is full; values that expire first are evicted (see max_entries \
+                 and max_size)"
+            );
+        }
+    }
+
+    fn refused(&self, message: String) -> BackendError {
+        BackendError { connection: self.name.clone(), failure: Failure::Refused(message) }
+    }
+
+    /// The part where a key is.
+    fn entries_of(&self, key: &[u8]) -> MutexGuard<'_, Entries> {
+        let count = self.parts.len();
+        let place = match count {
+            1 => 0,
+            _ => usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or_default() % count,
+        };
+        self.parts[place].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The values of a part, and the order in which they expire.
+#[derive(Default)]
+struct Entries {
+    by_key: HashMap<Arc<[u8]>, Entry>,
+    by_expiry: BTreeSet<(Instant, Arc<[u8]>)>,
+    /// What they need.
+    bytes: usize,
+}
+
+struct Entry {
+    value: Box<[u8]>,
+    expires: Instant,
+}
+
+fn size_of_entry(key: &[u8], value: &[u8]) -> usize {
+    key.len() + value.len() + ENTRY_BYTES
+}
+
+impl Entries {
+    fn get(&self, key: &[u8], now: Instant) -> Option<&[u8]> {
+        self.by_key.get(key).filter(|entry| entry.expires > now).map(|entry| &*entry.value)
+    }
+
+    /// Puts a value in its place: how many others had to go that had not expired. One that is larger than
+    /// all that may be there is not kept, and counts as gone.
+    fn put(&mut self, key: &[u8], value: &[u8], lifetime: Duration, now: Instant, bounds: Bounds) -> usize {
+        self.sweep(now);
+        self.remove(key);
+        let size = size_of_entry(key, value);
+        if size > bounds.bytes {
+            return 1;
+        }
+        let mut evicted = 0;
+        while self.by_key.len() >= bounds.entries || self.bytes + size > bounds.bytes {
+            match self.remove_first() {
+                Some(expires) => evicted += usize::from(expires > now),
+                None => break,
+            }
+        }
+        let expires = now + lifetime.min(MAX_LIFETIME);
+        let key: Arc<[u8]> = key.into();
+        self.by_expiry.insert((expires, key.clone()));
+        self.by_key.insert(key, Entry { value: value.into(), expires });
+        self.bytes += size;
+        evicted
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        if let Some((key, entry)) = self.by_key.remove_entry(key) {
+            self.bytes -= size_of_entry(&key, &entry.value);
+            self.by_expiry.remove(&(entry.expires, key));
+        }
+    }
+
+    /// Removes what expires first: when that is.
+    fn remove_first(&mut self) -> Option<Instant> {
+        let (expires, key) = self.by_expiry.pop_first()?;
+        if let Some(entry) = self.by_key.remove(&key) {
+            self.bytes -= size_of_entry(&key, &entry.value);
+        }
+        Some(expires)
+    }
+
+    /// Removes a few of those that have expired.
+    fn sweep(&mut self, now: Instant) {
+        for _ in 0..SWEPT_PER_WRITE {
+            if self.by_expiry.first().is_none_or(|(expires, _)| *expires > now) {
+                break;
+            }
+            self.remove_first();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn memory(max_entries: u64) -> Memory {
+        Memory::new("memory", MemorySettings { max_entries, max_bytes: 1 << 20 })
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn values_expire() {
+        let memory = memory(10);
+        memory.set(b"a", b"1", MINUTE, soon()).await.unwrap();
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert_eq!(memory.get(b"a", soon()).await.unwrap(), Some(b"1".to_vec()));
+        assert!(!memory.add(b"a", b"2", MINUTE, soon()).await.unwrap());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(memory.get(b"a", soon()).await.unwrap(), None);
+        assert!(!memory.delete(b"a", soon()).await.unwrap());
+        memory.set(b"a", b"1", Duration::MAX, soon()).await.unwrap();
+        assert_eq!(memory.increment(b"a", MINUTE, soon()).await.unwrap(), 2);
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(memory.increment(b"a", MINUTE, soon()).await.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_store_drops_what_expires_first() {
+        let memory = memory(3);
+        for (key, seconds) in [(b"a", 30), (b"b", 10), (b"c", 20), (b"d", 40)] {
+            memory.set(key, b"x", Duration::from_secs(seconds), soon()).await.unwrap();
+        }
+        assert_eq!(memory.get(b"b", soon()).await.unwrap(), None);
+        // One that is there already takes nobody's place.
+        memory.set(b"c", b"y", Duration::from_secs(50), soon()).await.unwrap();
+        assert!(memory.get(b"a", soon()).await.unwrap().is_some());
+        tokio::time::advance(Duration::from_secs(35)).await;
+        memory.set(b"e", b"x", Duration::from_secs(1), soon()).await.unwrap();
+        for key in [b"c", b"d", b"e"] {
+            assert!(memory.get(key, soon()).await.unwrap().is_some());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_expired_is_swept_by_writes() {
+        let memory = memory(1000);
+        for number in 0..100 {
+            memory.set(format!("{number}").as_bytes(), b"x", MINUTE, soon()).await.unwrap();
+        }
+        tokio::time::advance(MINUTE).await;
+        for number in 100..150 {
+            memory.set(format!("{number}").as_bytes(), b"x", MINUTE, soon()).await.unwrap();
+        }
+        let entries = memory.entries_of(b"");
+        assert_eq!((entries.by_key.len(), entries.by_expiry.len()), (50, 50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_update_is_one_step() {
+        let memory = memory(10);
+        let put = |text: &str| Some((text.as_bytes().to_vec(), MINUTE));
+        assert!(memory.update(b"k", |old| (put("1"), old.is_none())));
+        assert_eq!(memory.update(b"k", |old| (put("2"), old.map(<[u8]>::to_vec))), Some(b"1".to_vec()));
+        assert_eq!(memory.get(b"k", soon()).await.unwrap(), Some(b"2".to_vec()));
+        memory.update(b"k", |_| (None, ()));
+        assert_eq!(memory.get(b"k", soon()).await.unwrap(), None);
+        memory.set(b"word", b"many", MINUTE, soon()).await.unwrap();
+        let error = memory.increment(b"word", MINUTE, soon()).await.unwrap_err();
+        assert_eq!(error.to_string(), "connection memory: the value is no number");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_its_owner_gives_a_lock_back() {
+        let memory = memory(10);
+        memory.set(b"k", b"v", MINUTE, soon()).await.unwrap();
+        let ours = memory.lock(b"l", b"me", MINUTE, b"k", soon()).await.unwrap();
+        assert_eq!(ours, Locked::ours(Some(b"v".to_vec())));
+        assert_eq!(memory.lock(b"l", b"you", MINUTE, b"k", soon()).await.unwrap(), Locked::Theirs);
+        assert!(!memory.unlock(b"l", b"you", soon()).await.unwrap());
+        assert!(memory.unlock(b"l", b"me", soon()).await.unwrap());
+        assert_eq!(memory.lock(b"l", b"you", MINUTE, b"none", soon()).await.unwrap(), Locked::ours(None));
+        tokio::time::advance(MINUTE).await;
+        assert!(!memory.unlock(b"l", b"you", soon()).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn values_are_bounded_by_their_bytes() {
+        // As many parts as there are, and one.
+        for (megabytes, parts) in [(40, MAX_PARTS), (1, 1)] {
+            let max_bytes = megabytes << 20;
+            let memory = Memory::new("memory", MemorySettings { max_entries: 1_000_000, max_bytes });
+            assert_eq!(memory.parts.len(), parts);
+            let key = |n: u64| format!("{n},{}", "x".repeat(1_900));
+            let count = 2 * u64::try_from(max_bytes).unwrap() / 2_100;
+            for n in 0..count {
+                let lifetime = MINUTE + Duration::from_secs(n);
+                memory.set(key(n).as_bytes(), b"1", lifetime, soon()).await.unwrap();
+            }
+            let held = memory.parts.iter().map(|part| part.lock().unwrap());
+            let (bytes, entries) = held.fold((0, 0), |(bytes, entries), part| {
+                let sizes = part.by_key.iter().map(|(key, entry)| size_of_entry(key, &entry.value));
+                assert_eq!((part.bytes, part.by_key.len()), (sizes.sum(), part.by_expiry.len()));
+                (bytes + part.bytes, entries + part.by_key.len())
+            });
+            assert!(bytes <= max_bytes && bytes > max_bytes * 9 / 10, "{bytes} bytes");
+            assert!(entries as u64 <= count / 2 + 1, "{entries} values");
+            assert!(memory.get(key(count - 1).as_bytes(), soon()).await.unwrap().is_some());
+            assert!(memory.get(key(0).as_bytes(), soon()).await.unwrap().is_none(), "it expires first");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_no_room_at_all_is_not_kept_and_harms_nobody() {
+        let memory = memory(10);
+        memory.set(b"a", b"1", MINUTE, soon()).await.unwrap();
+        memory.set(b"b", b"1", MINUTE, soon()).await.unwrap();
+        memory.set(b"a", &vec![b'x'; 1 << 20], MINUTE, soon()).await.unwrap();
+        assert_eq!(memory.get(b"a", soon()).await.unwrap(), None);
+        assert_eq!(memory.get(b"b", soon()).await.unwrap(), Some(b"1".to_vec()));
+        memory.delete(b"b", soon()).await.unwrap();
+        assert_eq!(memory.entries_of(b"b").bytes, 0);
+    }
+}

@@ -1,0 +1,293 @@
+//! Relational databases: SQLite, MariaDB or MySQL, PostgreSQL, behind one small interface.
+//!
+//! A caller writes statements with `?` for parameters and gets rows of text; what differs between the three
+//! (quoting, upserts, locks) it asks by [`Dialect`].
+//!
+//! Knows: SQL, the three protocols, deadlines. Must not know: what the tables are for.
+
+mod blame;
+mod dsn;
+mod mysql;
+mod number;
+mod placeholders;
+mod postgres;
+mod queue;
+mod rights;
+mod server;
+mod sqlite;
+mod tables;
+
+pub use placeholders::count_parameters;
+pub use rights::{Needs, Right};
+
+use crate::{BackendError, Breaker, Failure, Secret, call_deadline};
+use dsn::Source;
+use mysql::MySql;
+use postgres::Postgres;
+use server::{Kind, Server};
+use sqlite::Sqlite;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a `<Connection>` of module Sql says.
+#[derive(Clone, PartialEq)]
+pub struct SqlSettings {
+    /// The data source, as DBI or a URL writes it.
+    pub dsn: String,
+    /// The user, where the data source has none.
+    pub user: String,
+    /// The password, where the data source has none.
+    pub password: Secret,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// Connections to a server, at most.
+    pub max_connections: usize,
+    /// Whether a commit of SQLite is on the disk before it is acknowledged.
+    pub durability: Durability,
+    /// Certificates of authorities to trust, in PEM, beside those of the system.
+    pub tls_ca: Option<String>,
+}
+
+/// When a commit to SQLite counts as done. (A server decides that itself.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is on the disk: what was answered survives a power cut.
+    Full,
+    /// Once the system has it: what was answered survives a crash of the daemon.
+    Process,
+}
+
+/// The SQL that a database speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// SQLite.
+    Sqlite,
+    /// MariaDB and MySQL.
+    MySql,
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// A value for a `?`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Param {
+    /// NULL.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// A text. NUL characters, which PostgreSQL can't hold, are replaced when it is bound.
+    Text(String),
+}
+
+/// A statement with its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// The text, with `?` for each parameter. A `?` inside quotes or comments is none.
+    pub sql: Arc<str>,
+    /// The values, in order.
+    pub params: Vec<Param>,
+}
+
+/// A row of a result: each value as text, NULL as `None`.
+pub type Row = Vec<Option<String>>;
+
+/// What a statement gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// The rows, if it is a query.
+    pub rows: Vec<Row>,
+    /// The rows that it changed, if it is none. In MySQL an upsert counts 2 for a row that it changed, and no
+    /// statement counts one that stayed as it was.
+    pub affected: u64,
+}
+
+/// Statements that happen all or not at all.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// In order; when one fails, none has happened.
+    pub statements: Vec<Statement>,
+    /// Works with the same name here happen one after the other, in all daemons.
+    pub lock: Option<String>,
+    /// Whether losing it in a power cut would make an answer wrong.
+    pub durable: bool,
+}
+
+/// A database of the configuration. It is opened when it is first used, and again when it comes back.
+pub struct Sql {
+    timeout: Duration,
+    breaker: Arc<Breaker>,
+    engine: Engine,
+}
+
+enum Engine {
+    Sqlite(Sqlite),
+    MySql(Server<MySql>),
+    Postgres(Server<Postgres>),
+}
+
+/// The ASCII character SUB.
+const SUBSTITUTE: char = '\u{1a}';
+
+/// The rows of a query that are kept, at most: what an administrator's query says is one row, or some dozens.
+pub const MAX_ROWS: usize = 1_000;
+
+/// The bytes of the values of a query that are kept, at most.
+pub const MAX_BYTES: usize = 1 << 20;
+
+impl Sql {
+    /// A database; nothing is opened yet. The error says what is wrong with the data source.
+    pub fn new(name: &str, settings: SqlSettings) -> Result<Sql, String> {
+        let breaker = Breaker::new(name);
+        let engine = match Source::read(&settings)? {
+            Source::Sqlite(source) => {
+                Engine::Sqlite(Sqlite::new(source, breaker.connection().clone(), settings.durability))
+            }
+            Source::Postgres(source) => {
+                let driver = Postgres::new(source)?;
+                Engine::Postgres(Server::new(driver, breaker.clone(), settings.max_connections))
+            }
+            Source::MySql(source) => {
+                let driver = MySql::new(source)?;
+                Engine::MySql(Server::new(driver, breaker.clone(), settings.max_connections))
+            }
+        };
+        Ok(Sql { timeout: settings.timeout, breaker, engine })
+    }
+
+    /// The name of the connection.
+    pub fn name(&self) -> &str {
+        self.breaker.connection()
+    }
+
+    /// Which SQL to write.
+    pub fn dialect(&self) -> Dialect {
+        match self.engine {
+            Engine::Sqlite(_) => Dialect::Sqlite,
+            Engine::MySql(_) => Dialect::MySql,
+            Engine::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// An identifier as the database wants it quoted.
+    pub fn quote(&self, identifier: &str) -> String {
+        match self.dialect() {
+            Dialect::MySql => format!("`{}`", identifier.replace('`', "``")),
+            Dialect::Sqlite | Dialect::Postgres => format!("\"{}\"", identifier.replace('"', "\"\"")),
+        }
+    }
+
+    /// Does a work in one transaction: the output of each statement. After an error it has not happened,
+    /// except that nobody knows after [`Failure::TimedOut`] and [`Failure::Down`].
+    pub async fn run(&self, work: Work, deadline: Instant) -> Result<Vec<Output>, BackendError> {
+        self.run_as(Kind::Change, work, deadline).await
+    }
+
+    async fn run_as(&self, kind: Kind, work: Work, deadline: Instant) -> Result<Vec<Output>, BackendError> {
+        let deadline = call_deadline(deadline, self.timeout);
+        match &self.engine {
+            Engine::Sqlite(sqlite) => {
+                sqlite.run(work, deadline).await.map_err(|failure| self.breaker.error(failure))
+            }
+            Engine::MySql(server) => server.run(&work, kind, deadline).await,
+            Engine::Postgres(server) => server.run(&work, kind, deadline).await,
+        }
+    }
+
+    /// The same, where `make` makes the tables if they are missing; then it is done once more.
+    pub async fn run_or_make(
+        &self,
+        work: Work,
+        make: impl Future<Output = Result<(), BackendError>> + Send,
+        deadline: Instant,
+    ) -> Result<Vec<Output>, BackendError> {
+        match self.run(work.clone(), deadline).await {
+            Err(BackendError { failure: Failure::NoTable(_), .. }) => {
+                make.await?;
+                self.run(work, deadline).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The same for a query.
+    pub async fn query_or_make(
+        &self,
+        query: Statement,
+        make: impl Future<Output = Result<(), BackendError>> + Send,
+        deadline: Instant,
+    ) -> Result<Vec<Row>, BackendError> {
+        match self.query(query.clone(), deadline).await {
+            Err(BackendError { failure: Failure::NoTable(_), .. }) => {
+                make.await?;
+                self.query(query, deadline).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Asks a query, outside any transaction. It sees whatever was acknowledged before. It may be asked
+    /// twice, when a connection that was kept turns out to be dead.
+    pub async fn query(&self, query: Statement, deadline: Instant) -> Result<Vec<Row>, BackendError> {
+        if let Engine::Sqlite(sqlite) = &self.engine {
+            let deadline = call_deadline(deadline, self.timeout);
+            return sqlite.query(query, deadline).await.map_err(|failure| self.breaker.error(failure));
+        }
+        let work = Work { statements: vec![query], lock: None, durable: false };
+        let outputs = self.run_as(Kind::Query, work, deadline).await?;
+        Ok(outputs.into_iter().next().unwrap_or_default().rows)
+    }
+
+    /// Whether the database answers; opens it if it is not open. For the log at the start.
+    pub async fn ping(&self, deadline: Instant) -> Result<(), BackendError> {
+        let query = Statement { sql: "SELECT 1".into(), params: Vec::new() };
+        self.query(query, deadline).await.map(drop)
+    }
+}
+
+impl Work {
+    /// One statement whose result must not be lost.
+    pub fn durable(sql: impl Into<Arc<str>>, params: Vec<Param>) -> Work {
+        Work { statements: vec![Statement { sql: sql.into(), params }], lock: None, durable: true }
+    }
+}
+
+impl Param {
+    /// The same with a control character for each one that is not ASCII. No row holds that one, and the rest
+    /// of the value can still be looked up where the database has no such characters.
+    pub fn in_ascii(&self) -> Param {
+        match self {
+            Param::Text(text) => {
+                Param::Text(text.chars().map(|c| if c.is_ascii() { c } else { SUBSTITUTE }).collect())
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// A value that Postfix sent.
+    pub fn text(bytes: &[u8]) -> Param {
+        Param::Text(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+/// Collects rows up to [`MAX_ROWS`] and [`MAX_BYTES`].
+#[derive(Default)]
+struct Limiter {
+    rows: Vec<Row>,
+    bytes: usize,
+}
+
+impl Limiter {
+    /// Adds a row: whether it did, and more may come.
+    fn add(&mut self, row: Row) -> bool {
+        self.bytes += row.iter().flatten().map(String::len).sum::<usize>();
+        if self.rows.len() >= MAX_ROWS || self.bytes > MAX_BYTES {
+            tracing::warn!(
+                "a query gave more than {MAX_ROWS} rows or {MAX_BYTES} bytes; the rest is left out"
+            );
+            return false;
+        }
+        self.rows.push(row);
+        true
+    }
+}

@@ -1,0 +1,224 @@
+//! Data sources of PostgreSQL, as DBD::Pg and libpq read them.
+//!
+//! Knows: their grammar and their options. Must not know: how a connection is made.
+
+use super::{Tls, port, unknown};
+use crate::Secret;
+use crate::sql::SqlSettings;
+use std::net::IpAddr;
+
+/// Servers, of which the first that can be used is, and the database on them.
+#[derive(Clone, PartialEq)]
+pub(in crate::sql) struct PostgresSource {
+    /// Their names or addresses, or the folders of their sockets; none for the usual folder.
+    pub hosts: Vec<String>,
+    /// Their addresses, where those are not to be found by the names.
+    pub addresses: Vec<IpAddr>,
+    /// A port for all or for each, unless it is the usual one.
+    pub ports: Vec<u16>,
+    /// The database; none for that with the name of the user.
+    pub database: Option<String>,
+    /// Who we are there; none for the name of the user that the process runs as.
+    pub user: Option<String>,
+    /// And how we show it.
+    pub password: Secret,
+    /// Whether to encrypt.
+    pub tls: Tls,
+    /// A file of certificates to trust, beside those of the system.
+    pub tls_ca: Option<String>,
+    /// Settings for the session.
+    pub options: Option<String>,
+    /// Which servers can be used.
+    pub session: Session,
+}
+
+/// Which of several servers is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sql) enum Session {
+    /// Any.
+    Any,
+    /// One that can be written to.
+    ReadWrite,
+    /// One that can't.
+    ReadOnly,
+}
+
+/// The port where none is said.
+const PORT: u16 = 5432;
+
+impl PostgresSource {
+    /// Reads what follows the driver: `name=value` with `;` or blanks between.
+    pub fn read(text: &str) -> Result<PostgresSource, String> {
+        let text = text.trim();
+        if !text.is_empty() && !text.contains(['=', ';', ' ']) {
+            return PostgresSource::of(std::iter::once(("dbname".to_owned(), text.to_owned())));
+        }
+        PostgresSource::of(pairs(text)?.into_iter())
+    }
+
+    /// A source of these options.
+    pub fn of(pairs: impl Iterator<Item = (String, String)>) -> Result<PostgresSource, String> {
+        let mut source = PostgresSource {
+            hosts: Vec::new(),
+            addresses: Vec::new(),
+            ports: Vec::new(),
+            database: None,
+            user: None,
+            password: Secret::default(),
+            tls: Tls::Prefer,
+            tls_ca: None,
+            options: None,
+            session: Session::Any,
+        };
+        for (name, value) in pairs {
+            source.set(&name, value)?;
+        }
+        let places = source.hosts.len().max(source.addresses.len());
+        let fits = |count: usize| count == places || count == 0;
+        if !fits(source.hosts.len()) || !fits(source.addresses.len()) {
+            return Err("the data source has not as many entries in `host` as in `hostaddr`".to_owned());
+        }
+        if source.ports.len() > 1 && source.ports.len() != places {
+            return Err("the data source has neither one port nor one for each host".to_owned());
+        }
+        Ok(source)
+    }
+
+    fn set(&mut self, name: &str, value: String) -> Result<(), String> {
+        match name {
+            "dbname" | "database" | "db" if value.contains('=') || value.contains("://") => {
+                return Err(
+                    "`dbname` in the data source holds another data source; write that one".to_owned()
+                );
+            }
+            "dbname" | "database" | "db" => self.database = (!value.is_empty()).then_some(value),
+            "host" => self.hosts = list(&value).map(host).collect::<Result<_, _>>()?,
+            "hostaddr" => self.addresses = list(&value).map(address).collect::<Result<_, _>>()?,
+            "port" => self.ports = list(&value).map(port_or_usual).collect::<Result<_, _>>()?,
+            "user" | "username" => self.user = (!value.is_empty()).then_some(value),
+            "password" => self.password = Secret(value),
+            "sslmode" => self.tls = ssl_mode(&value)?,
+            "ssl" if value == "true" => self.tls = self.tls.max_of(Tls::Require),
+            // As libpq 16 has it: those of the system, and the name counts too.
+            "sslrootcert" if value == "system" => self.tls = Tls::VerifyFull,
+            "sslrootcert" => self.tls_ca = Some(value),
+            "options" => self.options = Some(value),
+            "target_session_attrs" => self.session = session(&value)?,
+            "service" | "passfile" => {
+                let help = "write host, port, dbname, user and password in this block";
+                return Err(format!("`{name}` in the data source is not supported; {help}"));
+            }
+            "load_balance_hosts" if value != "disable" => {
+                return Err(format!("`{name}={value}` in the data source is not supported"));
+            }
+            // These change nothing that the daemon would see.
+            "connect_timeout" | "application_name" | "keepalives" | "client_encoding" | "gssencmode" => {}
+            "channel_binding" | "fallback_application_name" | "load_balance_hosts" => {}
+            _ => return Err(unknown(name, "dbname, host, port, user, password, sslmode, sslrootcert")),
+        }
+        Ok(())
+    }
+
+    /// Adds what the settings say.
+    pub fn complete(&mut self, settings: &SqlSettings) -> Result<(), String> {
+        if self.user.is_none() && !settings.user.is_empty() {
+            self.user = Some(settings.user.clone());
+        }
+        if self.password.0.is_empty() {
+            self.password = settings.password.clone();
+        }
+        if self.tls_ca.is_none() {
+            self.tls_ca.clone_from(&settings.tls_ca);
+        }
+        Ok(())
+    }
+}
+
+/// The entries of a list; an empty text has none.
+fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).take(if value.is_empty() { 0 } else { usize::MAX })
+}
+
+fn host(text: &str) -> Result<String, String> {
+    match text.bytes().next() {
+        None => Err("`host` in the data source has an empty entry".to_owned()),
+        Some(b'[') => {
+            let bare = text.trim_matches(['[', ']']);
+            Err(format!("`host={text}` in the data source has brackets; write `host={bare}`"))
+        }
+        Some(b'@') => Err(format!("`host={text}` in the data source, an abstract socket, is not supported")),
+        Some(_) => Ok(text.to_owned()),
+    }
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("`hostaddr={text}` in the data source is not an address"))
+}
+
+fn port_or_usual(text: &str) -> Result<u16, String> {
+    if text.is_empty() { Ok(PORT) } else { port(text) }
+}
+
+fn ssl_mode(word: &str) -> Result<Tls, String> {
+    match word {
+        "disable" => Ok(Tls::Disable),
+        "allow" | "prefer" => Ok(Tls::Prefer),
+        "require" => Ok(Tls::Require),
+        "verify-ca" => Ok(Tls::VerifyCa),
+        "verify-full" => Ok(Tls::VerifyFull),
+        _ => {
+            let known = "disable, allow, prefer, require, verify-ca, verify-full";
+            Err(format!("`sslmode={word}` in the data source is none of {known}"))
+        }
+    }
+}
+
+fn session(word: &str) -> Result<Session, String> {
+    match word {
+        "any" => Ok(Session::Any),
+        "read-write" | "primary" => Ok(Session::ReadWrite),
+        "read-only" | "standby" => Ok(Session::ReadOnly),
+        _ => {
+            let known = "any, read-write, primary, read-only, standby";
+            Err(format!("`target_session_attrs={word}` in the data source is none of {known}"))
+        }
+    }
+}
+
+/// The pairs of a connection string: a value may stand in single quotes, and a backslash takes its meaning
+/// from the character after it.
+fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut pairs = Vec::new();
+    let is_between = |c: char| c == ';' || c.is_whitespace();
+    let mut rest = text.trim_start_matches(is_between);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| c == '=' || is_between(c)).unwrap_or(rest.len());
+        let name = rest[..end].to_ascii_lowercase();
+        let Some(after) = rest[end..].trim_start().strip_prefix('=') else {
+            return Err(format!("`{name}` in the data source has no value; write `{name}=...`"));
+        };
+        let (value, left) = value(after.trim_start_matches(char::is_whitespace), is_between)?;
+        pairs.push((name, value));
+        rest = left.trim_start_matches(is_between);
+    }
+    Ok(pairs)
+}
+
+/// The value that a text begins with, and what follows it.
+fn value(text: &str, is_between: impl Fn(char) -> bool) -> Result<(String, &str), String> {
+    let (is_quoted, text) = match text.strip_prefix('\'') {
+        Some(inside) => (true, inside),
+        None => (false, text),
+    };
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '\\' => value.extend(characters.next().map(|(_, next)| next)),
+            '\'' if is_quoted => return Ok((value, &text[at + 1..])),
+            other if !is_quoted && is_between(other) => return Ok((value, &text[at..])),
+            other => value.push(other),
+        }
+    }
+    if is_quoted { Err("the data source has a quote that does not end".to_owned()) } else { Ok((value, "")) }
+}
