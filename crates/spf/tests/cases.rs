@@ -356,7 +356,9 @@ proptest! {
 
     #[test]
     fn no_text_breaks_the_evaluator(
-        terms in "( [a-z%{}:/=.0-9~?+ü-]{0,20}| (a|mx|exists:|include:|exp=|ptr:)[%{}slipr0-9./:-]{0,20}){0,6}",
+        terms in
+            "( [a-z%{}:/=.0-9~?+ü-]{0,20}\
+             | (a|mx|exists:|include:|exp=|ptr:)[%{}slipr0-9./:-]{0,20}){0,6}",
         user in ".{0,20}",
     ) {
         let zone = Zone::new(&[&format!("d.test TXT v=spf1{terms}"), "d.test A 192.0.2.10"]);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules of the daemon, lowest layer first: each uses those of its own layer and of lower ones.
 const LAYERS: &[&[&str]] = &[
-    &["address", "files", "log", "matching", "network", "value", "world"],
+    &["address", "facts", "log", "matching", "network", "value"],
     &["session"],
     &["options", "fields"],
     &["connections", "kept", "tasks"],
@@ -22,6 +22,22 @@ const LAYERS: &[&[&str]] = &[
     &["upkeep"],
     &["manual", "server"],
     &["cli"],
+];
+
+/// Which crates of the workspace each crate may use: their order is this list's.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("config-general", &[]),
+    ("dns-stub", &[]),
+    ("perl-regex", &[]),
+    ("postfix-maps", &[]),
+    ("postfix-policy", &[]),
+    ("safe-files", &[]),
+    ("spf", &[]),
+    ("backends", &["dns-stub", "safe-files"]),
+    (
+        "mtpolicyd",
+        &["backends", "config-general", "perl-regex", "postfix-maps", "postfix-policy", "safe-files", "spf"],
+    ),
 ];
 
 /// A file beyond this has more than one matter.
@@ -79,6 +95,26 @@ fn every_module_has_a_layer() {
     let depths: Vec<_> = modules.iter().filter_map(|module| layer_of(module)).collect();
     let layers_of_rows = depths.windows(2).all(|pair| pair[0] <= pair[1] || pair[0] == LAYERS.len() - 1);
     assert!(layers_of_rows, "lib.rs lists the modules in the order of their layers: {modules:?}");
+}
+
+#[test]
+fn crates_use_those_that_they_may() {
+    let crates: Vec<_> = names_in("crates").into_iter().filter(|name| is_crate(name)).collect();
+    let mut named: Vec<_> = ARROWS.iter().map(|(name, _)| *name).collect();
+    named.sort_unstable();
+    assert_eq!(crates, named, "ARROWS names others");
+    for (name, may_use) in ARROWS {
+        let manifest = read(&format!("crates/{name}/Cargo.toml"));
+        let keys = manifest.lines().filter_map(|line| line.split(['.', ' ']).next());
+        let mut used: Vec<_> = keys.filter(|key| crates.iter().any(|known| known == key)).collect();
+        used.sort_unstable();
+        assert_eq!(used, *may_use, "crates/{name}/Cargo.toml");
+        assert!(root().join(format!("crates/{name}/README.md")).exists(), "crates/{name} has no README.md");
+    }
+}
+
+fn is_crate(name: &str) -> bool {
+    root().join(format!("crates/{name}/Cargo.toml")).exists()
 }
 
 #[test]
@@ -172,7 +208,7 @@ fn read(path: &str) -> String {
 /// Every file of Rust: the crates' own, their tests and benchmarks, the fuzz targets.
 fn sources() -> Vec<File> {
     let mut files = Vec::new();
-    for krate in ["config-general", "perl-regex", "postfix-maps", "postfix-policy", "mtpolicyd"] {
+    for krate in names_in("crates") {
         for folder in ["src", "tests", "benches"] {
             collect(&format!("crates/{krate}/{folder}"), "rs", &mut files);
         }
@@ -214,7 +250,8 @@ fn names_in(folder: &str) -> Vec<String> {
 impl File {
     /// Whether it is compiled into tests only.
     fn is_test(&self) -> bool {
-        !self.path.contains("/src/") || self.path.ends_with("/testing.rs") || self.path.ends_with("/tests.rs")
+        const ENDS: [&str; 4] = ["/testing.rs", "/tests.rs", "_tests.rs", "/simulation.rs"];
+        !self.path.contains("/src/") || ENDS.iter().any(|end| self.path.ends_with(end))
     }
 
     /// Its lines from 1, up to the tests at its end.
