@@ -19,6 +19,7 @@ mod http;
 mod keyvalue;
 mod ldap;
 mod lists;
+mod manifests;
 mod manual;
 mod maps;
 mod openspf;

@@ -24,22 +24,6 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Which crates of the workspace each crate may use: their order is this list's.
-const ARROWS: &[(&str, &[&str])] = &[
-    ("config-general", &[]),
-    ("dns-stub", &[]),
-    ("perl-regex", &[]),
-    ("postfix-maps", &[]),
-    ("postfix-policy", &[]),
-    ("safe-files", &[]),
-    ("spf", &[]),
-    ("backends", &["dns-stub", "safe-files"]),
-    (
-        "mtpolicyd",
-        &["backends", "config-general", "perl-regex", "postfix-maps", "postfix-policy", "safe-files", "spf"],
-    ),
-];
-
 /// A file beyond this has more than one matter.
 const MAX_FILE_LINES: usize = 500;
 
@@ -95,26 +79,6 @@ fn every_module_has_a_layer() {
     let depths: Vec<_> = modules.iter().filter_map(|module| layer_of(module)).collect();
     let layers_of_rows = depths.windows(2).all(|pair| pair[0] <= pair[1] || pair[0] == LAYERS.len() - 1);
     assert!(layers_of_rows, "lib.rs lists the modules in the order of their layers: {modules:?}");
-}
-
-#[test]
-fn crates_use_those_that_they_may() {
-    let crates: Vec<_> = names_in("crates").into_iter().filter(|name| is_crate(name)).collect();
-    let mut named: Vec<_> = ARROWS.iter().map(|(name, _)| *name).collect();
-    named.sort_unstable();
-    assert_eq!(crates, named, "ARROWS names others");
-    for (name, may_use) in ARROWS {
-        let manifest = read(&format!("crates/{name}/Cargo.toml"));
-        let keys = manifest.lines().filter_map(|line| line.split(['.', ' ']).next());
-        let mut used: Vec<_> = keys.filter(|key| crates.iter().any(|known| known == key)).collect();
-        used.sort_unstable();
-        assert_eq!(used, *may_use, "crates/{name}/Cargo.toml");
-        assert!(root().join(format!("crates/{name}/README.md")).exists(), "crates/{name} has no README.md");
-    }
-}
-
-fn is_crate(name: &str) -> bool {
-    root().join(format!("crates/{name}/Cargo.toml")).exists()
 }
 
 #[test]

@@ -1,0 +1,111 @@
+//! The crates of the workspace and what they use.
+//!
+//! Knows: manifests and `docs/dependencies.md`. Must not know: what any code does.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which crates of the workspace each crate may use: their order is this list's.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("config-general", &[]),
+    ("dns-stub", &[]),
+    ("perl-regex", &[]),
+    ("postfix-maps", &[]),
+    ("postfix-policy", &[]),
+    ("safe-files", &[]),
+    ("spf", &[]),
+    ("backends", &["dns-stub", "safe-files"]),
+    (
+        "mtpolicyd",
+        &["backends", "config-general", "perl-regex", "postfix-maps", "postfix-policy", "safe-files", "spf"],
+    ),
+];
+
+/// Dependencies of tests and benchmarks; the page names them below its table.
+const FOR_TESTS: &[&str] = &["criterion", "proptest", "tempfile", "yaml-rust2"];
+
+#[test]
+fn crates_use_those_that_they_may() {
+    let crates: Vec<_> = names_in("crates").into_iter().filter(|name| is_crate(name)).collect();
+    let mut named: Vec<_> = ARROWS.iter().map(|(name, _)| *name).collect();
+    named.sort_unstable();
+    assert_eq!(crates, named, "ARROWS names others");
+    for (name, may_use) in ARROWS {
+        let manifest = read(&format!("crates/{name}/Cargo.toml"));
+        let mut used: Vec<_> =
+            keys(&manifest).filter(|key| crates.iter().any(|known| known == key)).collect();
+        used.sort_unstable();
+        assert_eq!(used, *may_use, "crates/{name}/Cargo.toml");
+        assert!(root().join(format!("crates/{name}/README.md")).exists(), "crates/{name} has no README.md");
+    }
+}
+
+fn is_crate(name: &str) -> bool {
+    root().join(format!("crates/{name}/Cargo.toml")).exists()
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = read("Cargo.toml");
+    let (_, dependencies) = manifest.split_once("[workspace.dependencies]\n").unwrap();
+    let (dependencies, _) = dependencies.split_once("\n\n").unwrap();
+    let foreign = dependencies.lines().filter(|line| !line.contains("path ="));
+    let declared: BTreeSet<_> = foreign.filter_map(|line| line.split(' ').next()).collect();
+    let page = read("docs/dependencies.md");
+    let mut explained: Vec<_> = page.lines().flat_map(crates_of_row).collect();
+    for name in FOR_TESTS {
+        assert!(page.contains(name), "docs/dependencies.md does not name {name}");
+        explained.push(name);
+    }
+    let once: BTreeSet<_> = explained.iter().copied().collect();
+    assert_eq!(once, declared, "docs/dependencies.md on the left, Cargo.toml on the right");
+    assert_eq!(once.len(), explained.len(), "docs/dependencies.md names something twice");
+    let manifests: Vec<_> =
+        ARROWS.iter().map(|(name, _)| read(&format!("crates/{name}/Cargo.toml"))).collect();
+    let used: BTreeSet<_> = manifests.iter().flat_map(|manifest| keys(manifest)).collect();
+    let idle: Vec<_> = declared.difference(&used).collect();
+    assert!(idle.is_empty(), "no crate uses {idle:?}");
+}
+
+/// The crates in the first cell of a row; what stands in brackets are their features.
+fn crates_of_row(line: &str) -> Vec<&str> {
+    let Some(cell) = line.strip_prefix("| ").and_then(|rest| rest.split(" |").next()) else {
+        return Vec::new();
+    };
+    if cell == "crate" {
+        return Vec::new();
+    }
+    let outside = cell.split('(').enumerate().map(|(number, part)| match number {
+        0 => part,
+        _ => part.split_once(')').map_or("", |(_, after)| after),
+    });
+    outside.flat_map(|part| part.split(',')).map(str::trim).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn features_in_brackets_are_no_crates() {
+    assert_eq!(crates_of_row("| a (`x`, ...), b-c, d | why | who | - |"), ["a", "b-c", "d"]);
+    assert!(crates_of_row("text").is_empty() && crates_of_row("| crate | what for |").is_empty());
+}
+
+/// What stands before the first dot or blank of each line.
+fn keys(manifest: &str) -> impl Iterator<Item = &str> {
+    manifest.lines().filter_map(|line| line.split(['.', ' ']).next())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn names_in(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(folder)).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
