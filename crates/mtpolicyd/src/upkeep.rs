@@ -5,8 +5,8 @@
 use crate::facts::World;
 use crate::tasks::{Period, Task, When};
 use crate::value::Value;
-use jiff::ZonedDateTime;
 use jiff::civil::Weekday;
+use jiff::{ToSpan, ZonedDateTime};
 use std::path::Path;
 
 /// The crontab that the package of the original installs; where it is, cron does the tasks.
@@ -27,17 +27,21 @@ pub fn parse_periods(text: &str) -> (Vec<Period>, Vec<&str>) {
     (periods, unknown)
 }
 
-/// The tasks that are due at this full hour, as the crontab of the original has them: by the day at midnight,
-/// by the week on Sunday, by the month on the first.
-pub fn due_at(hour: &ZonedDateTime) -> Vec<Period> {
-    let midnight = hour.hour() == 0;
-    let due = |period: &Period| match period {
-        Period::Hourly => true,
-        Period::Daily => midnight,
-        Period::Weekly => midnight && hour.weekday() == Weekday::Sunday,
-        Period::Monthly => midnight && hour.day() == 1,
+/// The periods that have begun behind one time, up to another that is at least a full hour of the clock later, as
+/// the crontab of the original has them: a day at midnight, a week on Sunday, a month on its first day. A midnight
+/// that the clock has left out, for summer time or since it was set, counts as well.
+pub fn begun_between(before: &ZonedDateTime, now: &ZonedDateTime) -> Vec<Period> {
+    let (first, last) = (before.date(), now.date());
+    let is_sunday = |days: i32| {
+        first.checked_add(days.days()).is_ok_and(|day| day <= last && day.weekday() == Weekday::Sunday)
     };
-    PERIODS.into_iter().filter(due).collect()
+    let begun = |period: &Period| match period {
+        Period::Hourly => true,
+        Period::Daily => first < last,
+        Period::Weekly => (1..=7).any(is_sunday),
+        Period::Monthly => (first.year(), first.month()) < (last.year(), last.month()),
+    };
+    PERIODS.into_iter().filter(begun).collect()
 }
 
 /// Whether the crontab of the package does the tasks: with this program, not with the original, which may
@@ -80,14 +84,18 @@ mod tests {
     #[test]
     fn tasks_are_due_when_the_crontab_has_them() {
         let at = |month, day, hour| {
-            due_at(&date(2026, month, day).at(hour, 0, 0, 0).to_zoned_datetime(TimeZone::UTC).unwrap())
+            date(2026, month, day).at(hour, 0, 37, 0).to_zoned_datetime(TimeZone::UTC).unwrap()
         };
+        let hour_before = |now: ZonedDateTime| begun_between(&(&now - 1.hour()), &now);
         use Period::{Daily, Hourly, Monthly, Weekly};
-        assert_eq!(at(11, 25, 5), [Hourly]);
-        assert_eq!(at(11, 25, 0), [Hourly, Daily]);
-        assert_eq!(at(11, 29, 0), [Hourly, Daily, Weekly]);
-        assert_eq!(at(11, 1, 0), [Hourly, Daily, Weekly, Monthly], "a first that is a Sunday");
-        assert_eq!(at(12, 1, 0), [Hourly, Daily, Monthly]);
+        assert_eq!(hour_before(at(11, 25, 5)), [Hourly]);
+        assert_eq!(hour_before(at(11, 25, 0)), [Hourly, Daily]);
+        assert_eq!(hour_before(at(11, 29, 0)), [Hourly, Daily, Weekly]);
+        assert_eq!(hour_before(at(11, 1, 0)), [Hourly, Daily, Weekly, Monthly], "a first that is a Sunday");
+        assert_eq!(hour_before(at(12, 1, 0)), [Hourly, Daily, Monthly]);
+        let all = [Hourly, Daily, Weekly, Monthly];
+        assert_eq!(begun_between(&at(11, 25, 5), &at(12, 2, 4)), all, "the machine slept");
+        assert_eq!(begun_between(&at(11, 23, 5), &at(11, 28, 4)), [Hourly, Daily], "no Sunday in it");
     }
 
     #[test]

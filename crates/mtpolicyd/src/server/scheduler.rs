@@ -9,8 +9,7 @@ use crate::settings::Settings;
 use crate::tasks::{Period, When};
 use crate::upkeep;
 use crate::value::Switch;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::{SignedDuration, ZonedDateTime};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,23 +86,45 @@ pub async fn run(shared: Arc<Shared>) {
 }
 
 async fn run_forever(shared: &Shared) {
-    let offset = Duration::from_secs(u64::from(std::process::id() % SPREAD_SECONDS));
-    let mut next = next_hour(Timestamp::now());
+    let offset = SignedDuration::from_secs(i64::from(std::process::id() % SPREAD_SECONDS));
+    let mut done = ZonedDateTime::now();
     loop {
-        let wait = Duration::try_from(Timestamp::now().duration_until(next + offset)).unwrap_or_default();
-        if !wait.is_zero() {
-            tokio::time::sleep(wait.min(LONGEST_SLEEP)).await;
-            // After a jump back the next hour is an earlier one.
-            next = next.min(next_hour(Timestamp::now()));
-            continue;
-        }
-        let service = shared.service.load_full();
-        if runs_tasks(&service) {
-            for period in upkeep::due_at(&next.to_zoned_datetime(TimeZone::system())) {
-                upkeep::run(&service.settings.tasks, When::Every(period), service.world()).await;
+        let now = ZonedDateTime::now();
+        match next_step(&done, &now, offset) {
+            Step::Wait(wait) => tokio::time::sleep(wait.min(LONGEST_SLEEP)).await,
+            Step::Do(periods) => {
+                done = now;
+                let service = shared.service.load_full();
+                for period in periods.into_iter().filter(|_| runs_tasks(&service)) {
+                    upkeep::run(&service.settings.tasks, When::Every(period), service.world()).await;
+                }
             }
+            Step::Forget => done = now,
         }
-        next = next_hour(Timestamp::now());
+    }
+}
+
+/// What the clock says.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// No full hour has come yet.
+    Wait(Duration),
+    /// One has, and perhaps more than an hour has begun.
+    Do(Vec<Period>),
+    /// The clock was set back: what it has left behind comes again.
+    Forget,
+}
+
+/// What is to be done now, if everything was done up to another time. An hour's tasks begin so long behind it.
+fn next_step(done: &ZonedDateTime, now: &ZonedDateTime, offset: SignedDuration) -> Step {
+    if now < done {
+        return Step::Forget;
+    }
+    let left = now.duration_until(&next_hour(done)) + offset;
+    if left.is_positive() {
+        Step::Wait(left.unsigned_abs())
+    } else {
+        Step::Do(upkeep::begun_between(done, now))
     }
 }
 
@@ -113,9 +134,61 @@ pub fn runs_tasks(service: &Service) -> bool {
 }
 
 /// The next full hour of the local time.
-fn next_hour(now: Timestamp) -> Timestamp {
-    let local = now.to_zoned_datetime(TimeZone::system());
-    let into_the_hour = i64::from(local.minute()) * 60 + i64::from(local.second());
-    let left = Duration::from_secs(u64::try_from(3600 - into_the_hour).unwrap_or(3600));
-    Timestamp::from_second(now.as_second()).unwrap_or(now) + left
+fn next_hour(local: &ZonedDateTime) -> ZonedDateTime {
+    let into_the_hour = SignedDuration::from_mins(i64::from(local.minute()))
+        + SignedDuration::from_secs(i64::from(local.second()))
+        + SignedDuration::from_nanos(i64::from(local.subsec_nanosecond()));
+    local + (SignedDuration::from_hours(1) - into_the_hour)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Period::{Daily, Hourly, Monthly, Weekly};
+
+    const OFFSET: SignedDuration = SignedDuration::from_secs(37);
+
+    fn at(time: &str) -> ZonedDateTime {
+        time.parse().unwrap()
+    }
+
+    fn step(done: &str, now: &str) -> Step {
+        next_step(&at(done), &at(now), OFFSET)
+    }
+
+    #[test]
+    fn an_hour_begins_with_its_offset() {
+        let wait = |seconds| Step::Wait(Duration::from_secs(seconds));
+        assert_eq!(step("2026-11-25T05:00:37[UTC]", "2026-11-25T05:59:37[UTC]"), wait(60));
+        assert_eq!(step("2026-11-25T05:00:37[UTC]", "2026-11-25T06:00:36[UTC]"), wait(1));
+        assert_eq!(step("2026-11-25T05:00:37[UTC]", "2026-11-25T06:00:37[UTC]"), Step::Do(vec![Hourly]));
+        let started = step("2026-11-25T05:12:00.5[UTC]", "2026-11-25T05:12:00.5[UTC]");
+        assert_eq!(started, Step::Wait(Duration::from_millis(48 * 60_000 + 36_500)));
+        let half = step("2026-11-25T05:30:37[Asia/Kolkata]", "2026-11-25T06:00:37[Asia/Kolkata]");
+        assert_eq!(half, Step::Do(vec![Hourly]), "full hours are those of the place");
+    }
+
+    #[test]
+    fn a_midnight_that_summer_time_leaves_out_counts() {
+        // Lebanon's clocks go from 00:00 to 01:00 in the night to the last Sunday of March.
+        let night = step("2026-03-28T23:00:37[Asia/Beirut]", "2026-03-29T01:00:37[Asia/Beirut]");
+        assert_eq!(night, Step::Do(vec![Hourly, Daily, Weekly]));
+        // In the United States 01:00 comes twice: two hours, one day.
+        let first = step(
+            "2026-11-01T00:00:37-04:00[America/New_York]",
+            "2026-11-01T01:00:37-04:00[America/New_York]",
+        );
+        let again = step(
+            "2026-11-01T01:00:37-04:00[America/New_York]",
+            "2026-11-01T01:00:37-05:00[America/New_York]",
+        );
+        assert_eq!((first, again), (Step::Do(vec![Hourly]), Step::Do(vec![Hourly])));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_loses_no_day_and_never_stops_the_tasks() {
+        let forward = step("2026-11-30T22:00:37[UTC]", "2026-12-01T03:20:00[UTC]");
+        assert_eq!(forward, Step::Do(vec![Hourly, Daily, Monthly]));
+        assert_eq!(step("2026-11-30T22:00:37[UTC]", "2016-01-01T00:00:00[UTC]"), Step::Forget);
+    }
 }
