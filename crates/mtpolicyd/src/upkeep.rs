@@ -27,9 +27,9 @@ pub fn parse_periods(text: &str) -> (Vec<Period>, Vec<&str>) {
     (periods, unknown)
 }
 
-/// The periods that have begun behind one time, up to another that is at least a full hour of the clock later, as
-/// the crontab of the original has them: a day at midnight, a week on Sunday, a month on its first day. A midnight
-/// that the clock has left out, for summer time or since it was set, counts as well.
+/// The periods that have begun between two times, of which the later one is past a full hour at least, as the
+/// crontab of the original has them: a day begins at midnight, a week on Sunday, a month on its first day. A
+/// midnight that the clock has left out, for summer time or since it was set, counts as well.
 pub fn begun_between(before: &ZonedDateTime, now: &ZonedDateTime) -> Vec<Period> {
     let (first, last) = (before.date(), now.date());
     let is_sunday = |days: i32| {

@@ -115,7 +115,7 @@ enum Step {
     Forget,
 }
 
-/// What is to be done now, if everything was done up to another time. An hour's tasks begin so long behind it.
+/// What is to be done now, if everything was done up to another time. An hour's tasks begin `offset` later.
 fn next_step(done: &ZonedDateTime, now: &ZonedDateTime, offset: SignedDuration) -> Step {
     if now < done {
         return Step::Forget;
