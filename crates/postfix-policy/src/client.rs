@@ -211,6 +211,19 @@ impl ClientError {
     }
 }
 
+impl ClientError {
+    /// Whether a server that could be reached has answered nothing, or something that is no answer.
+    pub fn is_about_the_answer(&self) -> bool {
+        match self {
+            ClientError::Io(_) | ClientError::Unusable => self.is_hang_up(),
+            ClientError::ClosedEarly { .. }
+            | ClientError::NoAction
+            | ClientError::TooLong(_)
+            | ClientError::Malformed(_) => true,
+        }
+    }
+}
+
 impl From<io::Error> for ClientError {
     fn from(error: io::Error) -> ClientError {
         ClientError::Io(error)

@@ -4,11 +4,12 @@ use crate::options::options;
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::session::RECIPIENT;
 use crate::value::{Flag, Seconds, Span};
-use backends::{Breaker, call_deadline};
+use backends::{Breaker, Failure, call_deadline};
 use postfix_policy::Request;
 use postfix_policy::client::{ClientError, Connection, Endpoint};
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -18,6 +19,9 @@ options! {
     ///
     /// The first `action=` of its answer counts, as it does for Postfix. A daemon that can't be reached,
     /// answers too late or without an action fails the plugin; `on_error` says what becomes of the request.
+    /// If it has just answered others, but hangs up on this request or answers nonsense, that is taken for
+    /// something in the request: the message is deferred unless another plugin refuses it (`on_bad_request`).
+    /// After ten such requests in a row it is the other daemon that fails.
     ///
     /// One that is silent is not asked for a while: requests fail at once then, but for one every five
     /// seconds, which finds out whether it answers again.
@@ -69,12 +73,18 @@ const MAX_IDLE: usize = 32;
 /// `timeout`.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// So many requests in a row may be blamed for an answer that is none. A sender who knows what the other daemon
+/// stumbles over must not get past it; one that stumbles over everything must not stop all messages.
+const MAX_BLAMED: u32 = 10;
+
 /// See the options.
 pub struct Proxy {
     endpoint: Endpoint,
     breaker: Arc<Breaker>,
     options: ProxyOptions,
     idle: Mutex<Vec<Connection>>,
+    /// Requests since the last answer that had none; at its bound until there is a first answer.
+    blamed: AtomicU32,
 }
 
 impl Plugin for Proxy {
@@ -99,7 +109,8 @@ impl Plugin for Proxy {
             }
         };
         let breaker = Breaker::new(&endpoint.to_string());
-        Some(Proxy { endpoint, breaker, options, idle: Mutex::default() })
+        let blamed = AtomicU32::new(MAX_BLAMED);
+        Some(Proxy { endpoint, breaker, options, idle: Mutex::default(), blamed })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -111,6 +122,7 @@ impl Plugin for Proxy {
         match timeout_at(call_deadline(cx.deadline.backends, limit), self.ask(cx.request)).await {
             Ok(Ok(action)) => {
                 self.breaker.answered();
+                self.blamed.store(0, Ordering::Relaxed);
                 Ok(Verdict::Stop(action))
             }
             // The system has waited for it in vain.
@@ -118,6 +130,9 @@ impl Plugin for Proxy {
                 if matches!(error.kind(), ErrorKind::HostUnreachable | ErrorKind::TimedOut) =>
             {
                 Err(self.breaker.silent(begun, &error.to_string()).into())
+            }
+            Ok(Err(error)) if error.is_about_the_answer() && self.may_blame() => {
+                Err(self.breaker.error(Failure::BadValue(error.to_string())).into())
             }
             Ok(Err(error)) => Err(self.failed(error.to_string())),
             Err(_) if begun.elapsed() >= limit.min(SILENCE) => {
@@ -130,6 +145,12 @@ impl Plugin for Proxy {
 }
 
 impl Proxy {
+    /// Whether the request is to blame, since the other daemon has answered others.
+    fn may_blame(&self) -> bool {
+        let more = |blamed: u32| (blamed < MAX_BLAMED).then_some(blamed + 1);
+        self.blamed.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
     fn failed(&self, cause: String) -> Error {
         Error::service(self.endpoint.to_string(), cause)
     }
@@ -174,6 +195,7 @@ impl Proxy {
 
 #[cfg(test)]
 mod tests {
+    use super::MAX_BLAMED;
     use crate::testing::Bench;
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
@@ -226,6 +248,34 @@ mod tests {
         let (host, _) = upstream(&["foo=bar\n\n"]);
         assert!(bench(&host, "").try_run().is_err());
         assert_eq!(bench(&host, "on_error = continue").run(), None);
+    }
+
+    #[test]
+    fn a_request_that_the_daemon_stumbles_over_does_not_pass() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        // Hangs up on a sender, and answers all others.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+                if lines.iter().all(|line| line != "sender=evil@example.org") {
+                    (&stream).write_all(b"action=dunno\n\n").unwrap();
+                }
+            }
+        });
+        let (evil, good) = ("evil@example.org", "a@example.org");
+        let mut bench = bench(&host, "").attribute("sender", evil);
+        assert!(bench.try_run().is_err(), "nothing is known of the daemon yet");
+        assert_eq!(bench.attribute_again("sender", good).run().as_deref(), Some("dunno"));
+        bench.attribute_again("sender", evil);
+        for _ in 0..MAX_BLAMED {
+            let answer = bench.try_run().unwrap().unwrap();
+            assert!(answer.starts_with("defer"), "{answer}");
+        }
+        assert!(bench.try_run().is_err(), "it stumbles over everything");
+        assert_eq!(bench.attribute_again("sender", good).run().as_deref(), Some("dunno"));
+        assert!(bench.attribute_again("sender", evil).try_run().is_ok());
     }
 
     #[test]
