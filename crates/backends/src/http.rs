@@ -104,6 +104,12 @@ enum Trouble {
 impl HttpService {
     /// A service; nothing is opened yet. The error says what is wrong with a setting.
     pub fn new(settings: HttpSettings) -> Result<HttpService, String> {
+        let breaker = Breaker::new(&settings.url.origin());
+        HttpService::with_breaker(settings, breaker)
+    }
+
+    /// The same with the breaker of an earlier one under the same URL.
+    pub fn with_breaker(settings: HttpSettings, breaker: Arc<Breaker>) -> Result<HttpService, String> {
         let connector = Connector::new(&settings)?;
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(MAX_IDLE);
@@ -114,7 +120,6 @@ impl HttpService {
             permits: Semaphore::new(MAX_CONNECTIONS),
             settings,
         };
-        let breaker = Breaker::new(&peer.settings.url.origin());
         Ok(HttpService { timeout: peer.settings.timeout, breaker, peer: Arc::new(peer) })
     }
 

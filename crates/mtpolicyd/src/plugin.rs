@@ -22,7 +22,7 @@ use backends::http::{HttpService, HttpSettings};
 use backends::keyvalue::Store;
 use backends::ldap::Ldap;
 use backends::sql::{Dialect, Needs, Sql};
-use backends::{BackendError, Failure};
+use backends::{BackendError, Breaker, Failure};
 use perl_regex::PatternList;
 use postfix_policy::Request;
 use std::pin::Pin;
@@ -113,7 +113,10 @@ impl Setup<'_, '_> {
                 self.warn(option, message);
             }
         }
-        match HttpService::new(settings) {
+        // Certificates are read again, so the client is new; what is known of the service is not forgotten.
+        let place = (settings.url.origin(), settings.socket_path.clone());
+        let breaker = self.kept(place, |(origin, _)| Breaker::new(origin));
+        match HttpService::with_breaker(settings, breaker) {
             Ok(service) => Some(service),
             Err(why) => {
                 let option = why.split([':', ' ']).next().unwrap_or_default();

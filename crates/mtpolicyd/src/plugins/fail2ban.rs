@@ -5,6 +5,7 @@ use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Seconds, Span, Switch};
 use backends::fail2ban::{self, Outcome, check_jail};
+use std::sync::Arc;
 
 options! {
     /// Has the client banned by fail2ban, whose firewall rules then keep it away.
@@ -45,7 +46,7 @@ pub struct Fail2Ban {
     options: Fail2BanOptions,
     notes: Notes,
     mark: String,
-    server: fail2ban::Fail2Ban,
+    server: Arc<fail2ban::Fail2Ban>,
 }
 
 impl Plugin for Fail2Ban {
@@ -58,7 +59,9 @@ impl Plugin for Fail2Ban {
             setup.section.report().error(span, format!("jail: {why}"), None);
             return None;
         }
-        let server = fail2ban::Fail2Ban::new(&options.socket, options.timeout.0.duration());
+        let settings = (options.socket.clone(), options.timeout.0.duration());
+        let server =
+            setup.kept(settings, |(socket, limit)| Arc::new(fail2ban::Fail2Ban::new(socket, *limit)));
         let mark = format!("{}-fail2ban", setup.name);
         Some(Fail2Ban { options, notes: setup.notes(), mark, server })
     }

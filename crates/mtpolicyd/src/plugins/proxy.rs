@@ -79,9 +79,14 @@ const MAX_BLAMED: u32 = 10;
 
 /// See the options.
 pub struct Proxy {
+    options: ProxyOptions,
+    peer: Arc<Peer>,
+}
+
+/// The other daemon. A reload forgets nothing of it.
+struct Peer {
     endpoint: Endpoint,
     breaker: Arc<Breaker>,
-    options: ProxyOptions,
     idle: Mutex<Vec<Connection>>,
     /// Requests since the last answer that had none; at its bound until there is a first answer.
     blamed: AtomicU32,
@@ -108,43 +113,49 @@ impl Plugin for Proxy {
                 return None;
             }
         };
-        let breaker = Breaker::new(&endpoint.to_string());
-        let blamed = AtomicU32::new(MAX_BLAMED);
-        Some(Proxy { endpoint, breaker, options, idle: Mutex::default(), blamed })
+        let peer = setup.kept(endpoint, |endpoint| Arc::new(Peer::new(endpoint.clone())));
+        Some(Proxy { options, peer })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         // The other daemon sees all of the request.
         cx.session.depend_on(RECIPIENT);
-        self.breaker.admit()?;
+        let peer = &self.peer;
+        peer.breaker.admit()?;
         let begun = Instant::now();
         let limit = self.options.timeout.0.duration();
-        match timeout_at(call_deadline(cx.deadline.backends, limit), self.ask(cx.request)).await {
+        let asked = peer.ask(cx.request, self.options.keepalive.0);
+        match timeout_at(call_deadline(cx.deadline.backends, limit), asked).await {
             Ok(Ok(action)) => {
-                self.breaker.answered();
-                self.blamed.store(0, Ordering::Relaxed);
+                peer.breaker.answered();
+                peer.blamed.store(0, Ordering::Relaxed);
                 Ok(Verdict::Stop(action))
             }
             // The system has waited for it in vain.
             Ok(Err(ClientError::Io(error)))
                 if matches!(error.kind(), ErrorKind::HostUnreachable | ErrorKind::TimedOut) =>
             {
-                Err(self.breaker.silent(begun, &error.to_string()).into())
+                Err(peer.breaker.silent(begun, &error.to_string()).into())
             }
-            Ok(Err(error)) if error.is_about_the_answer() && self.may_blame() => {
-                Err(self.breaker.error(Failure::BadValue(error.to_string())).into())
+            Ok(Err(error)) if error.is_about_the_answer() && peer.may_blame() => {
+                Err(peer.breaker.error(Failure::BadValue(error.to_string())).into())
             }
-            Ok(Err(error)) => Err(self.failed(error.to_string())),
+            Ok(Err(error)) => Err(peer.failed(error.to_string())),
             Err(_) if begun.elapsed() >= limit.min(SILENCE) => {
-                Err(self.breaker.silent(begun, "no answer in time").into())
+                Err(peer.breaker.silent(begun, "no answer in time").into())
             }
             // The rest of the request's time was short, which is not its fault.
-            Err(_) => Err(self.failed("no answer in time".to_owned())),
+            Err(_) => Err(peer.failed("no answer in time".to_owned())),
         }
     }
 }
 
-impl Proxy {
+impl Peer {
+    fn new(endpoint: Endpoint) -> Peer {
+        let breaker = Breaker::new(&endpoint.to_string());
+        Peer { endpoint, breaker, idle: Mutex::default(), blamed: AtomicU32::new(MAX_BLAMED) }
+    }
+
     /// Whether the request is to blame, since the other daemon has answered others.
     fn may_blame(&self) -> bool {
         let more = |blamed: u32| (blamed < MAX_BLAMED).then_some(blamed + 1);
@@ -156,23 +167,29 @@ impl Proxy {
     }
 
     /// The action of the other daemon. A connection that failed, or was given up in the middle, is dropped.
-    async fn ask(&self, request: &Request) -> Result<String, ClientError> {
-        if let Some(kept) = self.take_idle() {
-            match self.exchange(kept, request).await {
+    async fn ask(&self, request: &Request, keep: bool) -> Result<String, ClientError> {
+        if keep && let Some(kept) = self.take_idle() {
+            match self.exchange(kept, request, keep).await {
                 // It was closed meanwhile, which says nothing about a new one.
                 Err(error) if error.is_hang_up() => {}
                 answered => return answered,
             }
         }
         let connection = Connection::open(&self.endpoint).await?;
-        self.exchange(connection, request).await
+        self.exchange(connection, request, keep).await
     }
 
-    async fn exchange(&self, mut connection: Connection, request: &Request) -> Result<String, ClientError> {
+    /// One question and its answer, and the connection among the idle ones if it is to be kept.
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        request: &Request,
+        keep: bool,
+    ) -> Result<String, ClientError> {
         let answer = connection.ask(request).await?;
         let action = answer.action().ok_or(ClientError::NoAction)?;
         let action = String::from_utf8_lossy(action).into_owned();
-        if self.options.keepalive.0 {
+        if keep {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < MAX_IDLE {
                 idle.push(connection);

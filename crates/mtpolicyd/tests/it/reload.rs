@@ -6,6 +6,10 @@ use crate::support::client::Client;
 use crate::support::daemon::{Daemon, Site, loopback, read_lossy};
 use crate::support::eventually;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A daemon that always answers this.
 fn answering(action: &str) -> String {
@@ -166,6 +170,37 @@ fn sessions_in_memory_survive() {
     daemon.reload(&text("reject new"));
     assert_eq!(daemon.ask("instance=a.1").action(), "reject new");
     assert_eq!(daemon.ask("instance=a.2").action(), "dunno");
+}
+
+#[test]
+fn the_connection_to_another_daemon_survives() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counter = accepted.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            counter.fetch_add(1, Ordering::Relaxed);
+            std::thread::spawn(move || {
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                for _ in lines.filter(String::is_empty) {
+                    (&stream).write_all(b"action=ok\n\n").unwrap();
+                }
+            });
+        }
+    });
+    let proxy = |timeout: &str| {
+        format!(
+            "port = \"127.0.0.1:$PORT\"\n<VirtualHost $PORT>\n  name = \"incoming\"\n  <Plugin other>\n    \
+             module = \"Proxy\"\n    host = \"{address}\"\n    keepalive = 1\n    timeout = {timeout}\n  \
+             </Plugin>\n</VirtualHost>\n"
+        )
+    };
+    let daemon = Daemon::start(&proxy("5"));
+    assert_eq!(daemon.ask("a=b").action(), "ok");
+    daemon.reload(&proxy("6"));
+    assert_eq!(daemon.ask("a=b").action(), "ok");
+    assert_eq!(accepted.load(Ordering::Relaxed), 1);
 }
 
 #[test]
