@@ -168,7 +168,7 @@ options! {
         tls: Truth = Truth(false),
         /// A file of certificates (PEM) of authorities to trust, beside those of the system.
         tls_ca: Option<String>,
-        /// Had the original's library show what it does; here `log_level = 4` does.
+        /// Has no effect. It made the client library of the original print what it does; use `log_level = 4` instead.
         debug: Truth = Truth(false),
     }
 }
@@ -184,7 +184,7 @@ options! {
         namespace: String = "",
         /// How long one call may take; a request's own deadline ends it too.
         timeout: Span = Span(Seconds(1)),
-        /// Had the original's library show what it does; here `log_level = 4` does.
+        /// Has no effect. It made the client library of the original print what it does; use `log_level = 4` instead.
         debug: Truth = Truth(false),
     }
 }

@@ -14,19 +14,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 options! {
-    /// Counts mails, recipients and bytes in a database, once a mail: who sent how much in which span of
-    /// time. Quota limits what is counted.
+    /// Counts messages, recipients and bytes in a database, once per message: who has sent how much in which
+    /// period. Quota sets a limit to these counters.
     ///
     /// There is a table for each field, `acct_client_address` for example, with a row for each value of the
-    /// field and each span of time: the columns are `key`, `time`, `count` (mails), `count_rcpt` (mails times
-    /// recipients), `size` (bytes) and `size_rcpt` (bytes times recipients). Tables that are missing are
-    /// made, and those of the original get a unique key. A field that is not in the request, or blank, is
-    /// not counted.
+    /// field and each period. The columns are `key` (the value), `time` (the period), `count` (messages),
+    /// `count_rcpt` (messages times recipients), `size` (bytes) and `size_rcpt` (bytes times recipients).
+    /// Missing tables are created, and tables of the original get a unique key. A field that the request
+    /// does not have, or has empty, is not counted.
     ///
     /// Keys are in small letters, so that `Bob` and `bob` are one login on every database, and a sender or
     /// recipient is the address that Postfix will understand: `bob@Example.org.` and `example.org!bob` count
-    /// as `bob@example.org`. Rows under the value as it is written, which earlier versions made, are still
-    /// counted by Quota.
+    /// as `bob@example.org`. Earlier versions stored the value as it was written; Quota still counts such
+    /// rows too.
     ///
     /// Ask it at the end of the message (`smtpd_end_of_data_restrictions`): before that Postfix does not know
     /// the recipients and the size.
@@ -47,9 +47,10 @@ options! {
         enabled: UserConfig<Switch> = Switch::On,
         /// The attributes of the request to count by, separated by commas.
         fields: FieldNames,
-        /// The span of time, as strftime(3) writes the local time: `%Y-%m` counts by months.
+        /// The period in which messages are counted together, as strftime(3) writes the local time: `%Y-%m`
+        /// counts by months.
         time_pattern: TimePattern = "%Y-%m",
-        /// The name of a table is this and the field.
+        /// What the name of each table begins with. The field is the rest of the name.
         table_prefix: String = "acct_",
         /// The database: the name of a `<Connection>` of module Sql.
         db: String = "db",
@@ -58,9 +59,9 @@ options! {
         /// Where to count instead of in `db`: the name of a `<Connection>`. With one of module Redis no
         /// database is needed.
         store: Option<String>,
-        /// How long what was counted is kept after its span of time is over, such as `400d`; the daily task
-        /// removes what is older. The `time_pattern` must not change within an hour. Without it rows stay for
-        /// ever, in Redis 400 days after they were last added to.
+        /// How long a counter is kept after its period is over, such as `400d`; a daily task removes older
+        /// ones. It can't be used with a `time_pattern` of periods shorter than an hour. Without it, rows in
+        /// a database are kept forever, and counters in Redis for 400 days after their last change.
         keep: Option<Span>,
     }
 }

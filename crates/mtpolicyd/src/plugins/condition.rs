@@ -12,9 +12,10 @@ use std::sync::Arc;
 options! {
     /// Adds to the score, answers, or runs the plugins in it when a value fulfils one of its criteria.
     ///
-    /// Several criteria: one of them is enough. A value that is not there fulfils none, `invert` or not. The
-    /// score is added for each request, not once per message. An `action` wins over plugins in the block.
-    /// With `key = "recipient"` the score, and what plugins in the block find, holds for that recipient only.
+    /// Of several criteria one is enough. An attribute or field that does not exist fulfils no criterion,
+    /// not even with `invert = 1`. The score is added for each request, not once per message. If there is an
+    /// `action`, plugins in the block are not run. With `key = "recipient"` the score, and the results of
+    /// plugins in the block, apply to that recipient only.
     ///
     /// ```conf
     /// <Plugin no-bounces-to-newsletters>
@@ -38,11 +39,12 @@ options! {
         r#match: Option<String>,
         /// Fulfilled if this Perl regular expression matches somewhere in the value.
         re_match: Option<Pattern>,
-        /// Fulfilled if the value, as a number, is less. Text counts as the number it begins with, else as 0.
+        /// Fulfilled if the value, as a number, is less than this. Text counts as the number that it begins
+        /// with, and as 0 if it begins with none.
         lt_match: Option<Score>,
-        /// Fulfilled if the value, as a number, is greater.
+        /// Fulfilled if the value, as a number, is greater than this.
         gt_match: Option<Score>,
-        /// `1` turns the outcome round.
+        /// `1` reverses the result: the condition is fulfilled if no criterion is.
         invert: Flag = Flag(false),
         /// Added to the score.
         score: Scoring,

@@ -34,8 +34,8 @@ options! {
         url: Url = Url::of(Uri::from_static("http://localhost:8080/ctipd/iprep")),
         /// The key, if ctipd wants one.
         key: Option<Secret>,
-        /// The text of a rejection. `%IP%` is the address of the client, `%REFID%` what to name when asking
-        /// Commtouch about it; of each, the first is filled in.
+        /// The text of a rejection. `%IP%` is the address of the client, `%REFID%` the reference to name
+        /// when asking Commtouch about it. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = REJECT_MESSAGE,
         /// The text that defers a mail, in the same form.
         defer_message: Template = DEFER_MESSAGE,

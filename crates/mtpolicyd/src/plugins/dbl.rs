@@ -50,8 +50,8 @@ options! {
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD.to_owned(),
         /// The text of the rejection. `%CHECK%` is `sender`, `helo_name` or `reverse_client_name`,
-        /// `%HOSTNAME%` the listed name and `%INFO%` what the list says about it, with a comma and a blank
-        /// before it; of each, the first is filled in.
+        /// `%HOSTNAME%` the listed name and `%INFO%` the text that the list publishes about it, preceded by
+        /// a comma and a blank. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "%CHECK% rejected (%HOSTNAME%%INFO%)",
         /// The answers that count as a listing, where others mean something else: addresses, ranges and
         /// networks, separated by commas, such as `127.0.1.2-99`.

@@ -16,7 +16,8 @@ options! {
     /// At least one of `country_codes`, `continents` and `asns` is needed; where there are several, all have
     /// to match. A list that begins with `!` means everything but what it names. A client of which the
     /// database knows nothing (a private address, a new network) matches no list, also not one with `!`,
-    /// unless `match_unknown` says so. Where the lookup was not made or has failed, nothing happens at all.
+    /// unless `match_unknown` says so. If the lookup was not made or has failed, nothing happens, whatever
+    /// `match_unknown` says.
     ///
     /// The score counts once a mail.
     ///
@@ -59,9 +60,10 @@ options! {
         /// What to do if the client matches: `reject` the mail; `accept` it, which ends the chain with
         /// `dunno` and may be written so; or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
-        /// The text of the rejection. `%CC%` is the code of the country, `%CONTINENT%` that of the continent,
-        /// `%ASN%` the network (`AS15169`), each `unknown` where that is so, and `%IP%` the address of the
-        /// client; of each, the first is filled in.
+        /// The text of the rejection. `%CC%` is the code of the country, `%CONTINENT%` that of the continent
+        /// and `%ASN%` the network operator (`AS15169`), each replaced by `unknown` if the database does not
+        /// know it; `%IP%` is the address of the client. Only the first occurrence of each placeholder is
+        /// replaced.
         reject_message: Template = "delivery from %CC% (%IP%) rejected",
         /// Added to the score if the client matches.
         score: Scoring,

@@ -38,25 +38,26 @@ use whitelist::{ClientList, ListFile, RecipientList};
 options! {
     /// Defers the first attempt of a client that is not known, and lets its retry through.
     ///
-    /// A deferred mail leaves a ticket for its sender, client and recipient. A retry between
-    /// `min_retry_wait` and `max_retry_wait` uses the ticket up, passes, and counts for the client and the
-    /// domain of the sender in the auto-whitelist. From a count of `autowl_threshold` on there is no test.
-    /// What is looked up counts for the whole mail: once one of its recipients has passed, the others do.
+    /// A deferred message leaves a ticket for its combination of sender, client and recipient. A retry that
+    /// comes no earlier than `min_retry_wait` and no later than `max_retry_wait` passes and uses up the
+    /// ticket. It also adds 1 to the count of this client and sender domain in the auto-whitelist; once that
+    /// count reaches `autowl_threshold`, messages from this client and domain are no longer greylisted. As
+    /// soon as a message has passed for one of its recipients, it passes for the others too.
     ///
-    /// Sender and recipient are the addresses that Postfix will understand, and capital letters make no
-    /// difference: a retry from `alice@Example.org.` is one from `alice@example.org`. Tickets and entries
-    /// under the addresses as they are written, which earlier versions made, are still found.
+    /// Sender and recipient are the addresses that Postfix will understand, in lower case: a retry from
+    /// `alice@Example.org.` is one from `alice@example.org`. Earlier versions stored addresses as they were
+    /// written; their tickets and entries are still found.
     ///
     /// Tickets are kept in the connection `memcached` and the auto-whitelist in a table of the connection
-    /// `db`, unless the blocks `<Ticket>` and `<AWL>` name others. Nothing needs another service with
-    /// `module = "Memory"`, which forgets at a restart, or `module = "Sql"` and a file of SQLite.
+    /// `db`, unless the blocks `<Ticket>` and `<AWL>` name others. To do without any other service, use
+    /// `module = "Memory"`, whose contents are lost at a restart, or `module = "Sql"` with an SQLite file.
     ///
-    /// Whom a whitelist names is not greylisted, and has no score for it.
+    /// Clients and recipients in a whitelist file are not greylisted, and the score is not added for them.
     ///
-    /// A ticket store that fails makes the plugin fail, and `on_error` says what becomes of the mail. While
-    /// only the auto-whitelist fails, a client with a valid ticket still passes. Any other gets its ticket,
-    /// and then the plugin fails: nobody slips through, and a retry passes even if the list stays away. A
-    /// mail that the auto-whitelist could not count passes nevertheless.
+    /// If the store of the tickets fails, the plugin fails, and `on_error` decides about the message. If
+    /// only the auto-whitelist fails, a client with a valid ticket still passes, even if this can't be
+    /// counted. Any other client gets a ticket and then the plugin fails; so its retry passes even if the
+    /// auto-whitelist is still unavailable.
     ///
     /// ```conf
     /// <Connection db>
@@ -107,64 +108,66 @@ options! {
     pub struct GreylistOptions {
         /// Whether the check is made.
         enabled: UserConfig<Switch> = Switch::On,
-        /// Added to the score of a mail that has passed, once a mail whatever the number of these plugins;
-        /// mostly less than 0.
+        /// Added to the score of a message that has passed, usually a negative number. It is added once per
+        /// message, even if the chain has several Greylist plugins.
         score: Scoring,
-        /// What becomes of a mail that has passed: `passive` asks the next plugin, `accept` and `dunno` end
-        /// the chain with `dunno`.
+        /// What to do with a message that has passed: `passive` goes on with the next plugin, `accept` and
+        /// `dunno` end the chain with `dunno`.
         mode: Mode = Mode::Passive,
-        /// The answer that defers a message. `%KEY%` is what its ticket is for: the sender, what stands for
-        /// the client, and the recipient, separated by commas.
+        /// The answer that defers a message. `%KEY%` is the key of its ticket: the sender, the client as
+        /// `client_key` has it, and the recipient, separated by commas.
         defer_message: Template = "defer greylisting is active",
-        /// Whether the time that is left, as in ` (299s left)`, stands behind the answer to an early retry.
+        /// Whether the answer to an early retry ends with the remaining time, as in ` (299s left)`.
         append_waittime: Flag = Flag(true),
         /// How long a client has to wait.
         min_retry_wait: Seconds = Seconds(300),
-        /// When a ticket expires: a client that comes back later begins anew.
+        /// When a ticket expires. A client that comes back later than this is deferred again.
         max_retry_wait: Span = Span(Seconds(7200)),
         /// Whether there is an auto-whitelist.
         use_autowl: Flag = Flag(true),
-        /// How often a client must have passed for a domain to pass without a test.
+        /// After how many successful retries for a sender domain a client is no longer greylisted for it.
         autowl_threshold: Count = Count(3),
-        /// After how many days without a mail an entry expires; counting then begins at 1 again. A task of
-        /// every hour removes such rows from the table.
+        /// After how many days without a message an entry of the auto-whitelist expires; then counting
+        /// starts from 1 again. An hourly task removes expired rows from the table.
         autowl_expire_days: Limit = Limit(60),
-        /// The table of the auto-whitelist. It is made when it is missing; a table of the original gets a
-        /// unique index, for which rows of the same entry become one, the sum of their counts.
+        /// The table of the auto-whitelist, created if it is missing. A table of the original gets a unique
+        /// index; duplicate rows for the same client and domain are merged and their counts added up.
         autowl_table: String = "autowl".to_owned(),
-        /// Whether the auto-whitelist is asked. It counts in any case.
+        /// Whether clients in the auto-whitelist pass. Successful retries are counted in either case.
         query_autowl: Flag = Flag(true),
         /// Whether a client without a ticket is deferred and gets one; `0` asks the next plugin instead.
         create_ticket: Flag = Flag(true),
-        /// What stands for the client in tickets and in the auto-whitelist: its address (`ip`), the network
-        /// around its address, as `192.0.2.0/24` (`net`), what the hosts of a site have in common in their
-        /// names (`name`), or the domain of the sender, if SPF says that the client may send for it (`spf`).
-        /// Large senders retry from another address. With another key the clients that the auto-whitelist
-        /// knows have to pass the test anew.
+        /// What identifies the client in tickets and in the auto-whitelist. Large senders retry from another
+        /// address, which `ip` takes for another client. `ip` is the address; `net` the network of the
+        /// address, such as `192.0.2.0/24`; `name` the part of the host name that the hosts of a site have
+        /// in common; `spf` the domain of the sender, if SPF says that the client may send for it. After a
+        /// change of this option the entries in the auto-whitelist no longer match, so known clients are
+        /// greylisted again.
         ///
-        /// By `spf` a sender waits once, whichever host of its domain comes back. Without a pass it is the
-        /// address: for a mail without a sender, a domain without a record, a failure, and while the name
-        /// service does not answer. The check is that of the plugin SPF, if the chain has it before this
-        /// one; without it, it is made here within the limits of the RFC.
+        /// With `spf`, a retry may come from any host that may send for the domain. If the result of SPF is
+        /// not `pass` (the message has no sender, the domain has no record, the check fails or the name
+        /// service does not answer), the address is used as with `ip`. If there is an SPF plugin before this
+        /// one in the chain, its result is used; otherwise the check is made here.
         ///
-        /// By `name` it is the name that Postfix has verified (`client_name`) without its first label, so
-        /// that `mail-ej1-f54.google.com` is `google.com`. The first label stays where the rest is a suffix
-        /// under which many register names (`com`, `co.uk`, as the Public Suffix List has it); then `#`
-        /// stands for each number in it. The address stands for a name that is made from it, as providers
-        /// name their customers: all four numbers of an IPv4 address in a row, its last two beside a word
-        /// such as `dsl`, `pool`, `dyn` or `static`, or the address in hexadecimal. A client without a
-        /// verified name has its network.
+        /// With `name`, the client is identified by the name that Postfix has verified (`client_name`)
+        /// without its first label, so `mail-ej1-f54.google.com` becomes `google.com`. If the rest would be
+        /// a public suffix (`com`, `co.uk`, as listed in the Public Suffix List), the first label is kept
+        /// and each number in it is replaced by `#`. If the name is generated from the address, as providers
+        /// name their customers (it contains all four numbers of the IPv4 address in a row, or the last two
+        /// beside a word such as `dsl`, `pool`, `dyn` or `static`, or the address in hexadecimal), the
+        /// address is used as with `ip`. A client without a verified name is identified by its network, as
+        /// with `net`.
         ///
-        /// An IPv4 address that is written as one of IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
+        /// An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) counts as the IPv4 address.
         client_key: ClientKey = ClientKey::Ip,
         /// Whether parts of the sender that change with each attempt are left out of the ticket: what follows
         /// a plus sign, numbers that mailing lists put in (VERP: `bounces-1234-1` is `bounces-#-#`), and what
         /// BATV and SRS add (`prvs=1234abcdef=alice`, `SRS0=AbCd=5X=example.com=alice`). Without it a message
         /// with such a sender may never pass.
         ignore_sender_tags: Flag = Flag(false),
-        /// The bits of an IPv4 address that say in which network it is, from 1 to 32.
+        /// The length of the network prefix of IPv4 addresses, from 1 to 32 bits, for `net` and `name`.
         ipv4_prefix: Prefix<32> = Prefix(24),
-        /// The bits of an IPv6 address that say in which network it is, from 1 to 64.
+        /// The length of the network prefix of IPv6 addresses, from 1 to 64 bits, for `net` and `name`.
         ipv6_prefix: Prefix<IPV6_LONGEST> = Prefix(64),
         /// A file of clients that are not greylisted, in the format of postgrey(8); may be given several
         /// times. On a line of its own stands a domain (with all below it; the verified name of the client

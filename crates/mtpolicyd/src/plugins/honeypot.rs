@@ -17,10 +17,11 @@ options! {
     /// Traps clients that send mail to addresses which no honest sender knows.
     ///
     /// A mail to one of the traps is rejected, and for a time so is whatever else its client sends. Instead
-    /// of rejecting, the plugin can add a score and run the plugins in its block. The time begins with the
-    /// first mail to a trap; another one within it does not prolong it.
+    /// of rejecting, the plugin can add a score and run the plugins in its block. The time (`expire`) starts
+    /// with the first message to a trap; further ones do not extend it.
     ///
-    /// A mail to a trap is treated alike when the store fails; for any other the plugin then fails.
+    /// While the store fails, messages to a trap are still handled as above; for any other message the
+    /// plugin fails (`on_error`).
     ///
     /// ```conf
     /// <Plugin honeypot>

@@ -80,8 +80,8 @@ options! {
         /// The attributes that are sent, separated by commas, or `*` for all of the request. Those that
         /// Postfix did not send are left out.
         attributes: Attributes = Attributes::named(&DEFAULT_ATTRIBUTES),
-        /// The attributes on which the answer depends, where it is not all that are sent. Requests that have
-        /// the same values in them have the same answer.
+        /// The attributes on which the answer depends; the default is all that are sent. An answer is used
+        /// again for requests that have the same values in these attributes.
         cache_key: Option<Attributes>,
         /// How long an answer is used again, one with nothing in it too; `0` for not at all. Failures are not
         /// kept.

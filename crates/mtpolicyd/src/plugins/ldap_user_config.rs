@@ -40,7 +40,7 @@ options! {
         /// Where the search begins. If that is an alias, it is followed (see `deref` of the connection).
         basedn: String = "",
         /// What is searched for (RFC 4515); every `%s` stands for the user, whose name can't change the
-        /// filter. Blanks between its parts do not count.
+        /// filter. Blanks between its parts are ignored.
         filter: Filter,
         /// The attribute of the request that names the user. Without it nothing is searched for. A recipient
         /// or sender is searched for as Postfix will understand it (`bob@example.org` for

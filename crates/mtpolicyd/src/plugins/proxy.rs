@@ -23,8 +23,8 @@ options! {
     /// something in the request: the message is deferred unless another plugin refuses it (`on_bad_request`).
     /// After ten such requests in a row it is the other daemon that fails.
     ///
-    /// One that is silent is not asked for a while: requests fail at once then, but for one every five
-    /// seconds, which finds out whether it answers again.
+    /// After a daemon has not answered, requests fail at once, without asking it. Every five seconds one
+    /// request is sent to it, to find out whether it answers again.
     ///
     /// ```conf
     /// <Plugin ask-postgrey>

@@ -18,13 +18,13 @@ use tokio::time::Instant;
 options! {
     /// Answers when what Accounting has counted for a value has reached a threshold.
     ///
-    /// It counts nothing itself: an Accounting with the same database, `table_prefix` and `time_pattern`
-    /// does, for the same field. Best ask Quota first and Accounting later in the chain: then a mail has a
-    /// place in the counter from Quota until Accounting counts it, and of many mails at once no more pass
-    /// than the threshold allows, however many daemons share the database. A mail that is not accepted gives
-    /// its place back.
+    /// It counts nothing itself: an Accounting plugin with the same database, `table_prefix` and
+    /// `time_pattern` counts the same field. Put Quota before Accounting in the chain. Quota then reserves
+    /// room in the counter for each message that it lets through, until Accounting has counted the message,
+    /// so that messages which arrive at the same moment can't exceed the threshold together, however many
+    /// daemons share the database. The reservation of a message that is not accepted in the end is released.
     ///
-    /// Once a mail has been counted, its other recipients pass.
+    /// Once Accounting has counted a message for one of its recipients, its other recipients pass.
     ///
     /// ```conf
     /// <Connection db>
@@ -46,23 +46,25 @@ options! {
     pub struct QuotaOptions {
         /// Whether the check is made.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The attribute of the request that the counter is about, as Accounting counts it. Without it in
-        /// the request nothing happens. A user's own field is compared, but has no place reserved.
+        /// The attribute of the request by which Accounting counts. If the request does not have it, nothing
+        /// happens. A field that a user has set (`uc_field`) is compared with the threshold, but no room is
+        /// reserved in its counter: messages which arrive at the same moment may exceed the threshold.
         field: UserConfig<String>,
         /// Which number is compared: `count` (mails), `count_rcpt` (mails times recipients), `size` (bytes),
         /// `size_rcpt` (bytes times recipients).
         metric: UserConfig<Metric>,
-        /// The number from which on mails are not accepted.
+        /// Messages are no longer accepted once the counter has reached this number.
         threshold: UserConfig<Integer>,
-        /// The answer to Postfix from then on.
+        /// The answer to Postfix once the threshold is reached.
         action: UserConfig<String> = "defer smtp traffic quota has been exceeded".to_owned(),
-        /// The span of time, as Accounting has it.
+        /// The period of the counter; it has to be the `time_pattern` of Accounting.
         time_pattern: TimePattern = "%Y-%m",
-        /// The name of a table is this and the field, as Accounting has it.
+        /// What the name of each table begins with; it has to be the `table_prefix` of Accounting. The field
+        /// is the rest of the name.
         table_prefix: String = "acct_",
         /// The database: the name of a `<Connection>` of module Sql.
         db: String = "db",
-        /// Where Accounting counts instead of in `db`.
+        /// The `store` of Accounting, if it counts there instead of in `db`.
         store: Option<String>,
         /// The storage engine of tables that are made in MySQL or MariaDB.
         mysql_engine: Engine = "MyISAM",

@@ -20,19 +20,20 @@ use tokio::time::Instant;
 options! {
     /// Limits how much a user, a client, a network or any other value of the request may send in a time.
     ///
-    /// Several limits may hold at once; a mail is counted on all of them or, where one is exceeded, on none.
-    /// What is refused does not count; in passive mode, where everything passes, everything counts on every
-    /// limit. The count is exact however many requests come at the same time,
-    /// also from several daemons. Plugin blocks of the same name count together if they share the store.
+    /// There may be several limits. A message is counted against all of them, or, if one of them is
+    /// exceeded, against none: refused messages don't count. In passive mode, where every message passes,
+    /// every message counts against every limit. Counts are exact, however many requests come at the same
+    /// time, also from several daemons. Plugin blocks of the same name that share the store have their
+    /// counts in common.
     ///
     /// Behind a Greylist plugin only what that lets through is counted; before it each attempt counts, also
     /// those that are deferred.
     ///
-    /// A mail counts once with all its requests, if there is a `<SessionCache>`; without one each request
-    /// counts by itself.
+    /// With a `<SessionCache>` all requests of a message are counted as one message; without it each request
+    /// is.
     ///
-    /// The log says once in the time of a limit that somebody has reached 80 % of it, and once that it is
-    /// used up.
+    /// When 80 % of a limit is used, and when all of it is, a line is logged, each once per period of the
+    /// limit.
     ///
     /// ```conf
     /// <Plugin outgoing>
@@ -52,25 +53,29 @@ options! {
     pub struct RateLimitOptions {
         /// Whether the limit holds.
         enabled: UserConfig<Switch> = Switch::On,
-        /// Who is limited: one or several values, separated by commas, such as `sasl_username` or
-        /// `sender@domain, session:country`. `client_address/24` is the network of the client, `/24/56` with
-        /// the length of the prefix for IPv6, which otherwise is 64; `client_address/32` is a single IPv4
-        /// address. Without a `/` an address counts as it is, and a client has IPv6 addresses without end.
-        /// `@domain` takes what is behind the `@`. Capitals are the same as small letters, and a sender or
-        /// recipient is the address that Postfix will understand (`victim.example!ceo` counts as
-        /// `ceo@victim.example`, and so does `ceo@victim.example.`). A request in which
-        /// one of the values is missing or empty is not limited.
+        /// What the limit is for: one or several values, separated by commas, such as `sasl_username` or
+        /// `sender@domain, session:country`. Each combination of these values has a count of its own.
+        /// `client_address/24` is the network of an IPv4 client, `client_address/24/56` also sets the prefix
+        /// length for IPv6, which otherwise is 64; `client_address/32` is a single IPv4 address, or a /64
+        /// network of IPv6. Without a `/` each address has a count of its own, which does not limit an IPv6
+        /// client, since it can use a new address for each message. `@domain` takes the part after the `@`.
+        /// Upper and lower case make no difference, and a sender or recipient is the address that Postfix
+        /// will understand (`victim.example!ceo` and `ceo@victim.example.` count as `ceo@victim.example`). A
+        /// request in which one of the values is missing or empty is not limited.
         key: Key,
-        /// How much may pass: a number and a time in seconds (`s`), minutes, hours, days or weeks (`w`), such
-        /// as `100/1h` or `50M/1d` (`k`, `M`, `G` are powers of 1024); several limits over different times,
-        /// separated by commas. With `algorithm = bucket` also how much may come at once, `1/1s burst 20`;
-        /// otherwise that is the number itself; what counts more than that never passes. `none` limits only
-        /// users who have a limit. A user's value that can't be read has no effect.
+        /// How much may pass in a period: a number, and a time in seconds (`s`), minutes (`m`), hours (`h`),
+        /// days (`d`) or weeks (`w`), such as `100/1h` or `50M/1d` (`k`, `M`, `G` are powers of 1024);
+        /// several limits with different periods are separated by commas. With `algorithm = bucket`, `1/1s
+        /// burst 20` also says how much may pass at once; without `burst` that is the number itself. A
+        /// single message that counts more than that (its size, or its recipients) never passes. With `none`
+        /// only users with a limit of their own (`uc_limit`) are limited. A user's value that can't be read
+        /// is ignored.
         limit: UserConfig<Rates>,
-        /// `window`: in no stretch of that time passes more. Limits up to 60 are exact to the millisecond; of
-        /// larger ones, and of all in passive mode, the room comes back up to a sixtieth of the time later.
-        /// `bucket`: as much at once as the number (or `burst`) says, and what was taken comes back steadily,
-        /// over the time.
+        /// `window` (sliding window): in any interval as long as the period no more than the number passes.
+        /// Limits up to 60 are exact to the millisecond. Of larger ones, and of all in passive mode, a
+        /// message stops counting up to a sixtieth of the period late. `bucket` (token bucket): the number,
+        /// or `burst`, may pass at once; after that the allowance refills steadily, at the rate of the
+        /// number per period.
         algorithm: Algorithm = Algorithm::Window,
         /// What is counted: `messages`; `recipients` (at the stage of RCPT each request is one, later the
         /// whole number); or `bytes`: Postfix knows the size in `smtpd_end_of_data_restrictions`, and earlier
@@ -83,16 +88,18 @@ options! {
         /// cut may lose the last of them. Redis counts by its own time, a database by that of the daemons,
         /// which should agree.
         store: String = MEMORY,
-        /// What happens above the limit: `reject` answers, `passive` only adds the score.
+        /// What to do when the limit is exceeded: `reject` answers with `action`, `passive` only adds the
+        /// score.
         mode: UserConfig<Mode> = Mode::Reject,
         /// Added to the score above the limit, once per message, or once per recipient if the recipient is
         /// part of `key`.
         score: Scoring,
         /// The answer above the limit; without one the plugins in this block are run, and if there are none
         /// the answer is `defer 4.7.1 too much mail, try again in %RETRY_AFTER% seconds`. `%LIMIT%` is the
-        /// limit, such as `100/1h`, `%COUNT%` what has passed, `%RETRY_AFTER%` in how many seconds the
-        /// request would pass; of each, the first is filled in. Of several limits it is the one that takes
-        /// longest.
+        /// limit that was exceeded, such as `100/1h`, `%COUNT%` the amount counted against it so far, and
+        /// `%RETRY_AFTER%` the number of seconds after which the request would pass. If several limits are
+        /// exceeded, these are the values of the one that takes longest to clear. Only the first occurrence
+        /// of each placeholder is replaced.
         action: OptionalUserConfig<Template>,
     }
 }

@@ -19,9 +19,9 @@ options! {
     ///
     /// A list that combines several lists may answer with several addresses: any of them counts.
     ///
-    /// Allow lists have an answer for those who ask them too often, which may list every client: of
-    /// list.dnswl.org 127.0.0.255 and 127.0.10.0/24 never count. Of other lists they do not count where
-    /// `mode` is `accept` and there are no `return_codes`.
+    /// Some allow lists give a special answer to servers that ask too often, and give it for every client.
+    /// Therefore the answers 127.0.0.255 and 127.0.10.0/24 of list.dnswl.org never count as a listing. Those
+    /// of other lists don't count either if `mode` is `accept` and `return_codes` is not set.
     ///
     /// ```conf
     /// <Plugin spamhaus>
@@ -45,8 +45,8 @@ options! {
         /// What to do with a client that is listed: `reject` the mail, `accept` it (end the chain with
         /// `dunno`), or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
-        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about
-        /// it, in brackets; of each, the first is filled in.
+        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` the text that the list
+        /// publishes about it, in brackets. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "delivery from %IP% rejected %INFO%",
         /// Added to the score for a listed client.
         score: Scoring,

@@ -45,8 +45,8 @@ options! {
         mode: UserConfig<Mode> = Mode::Reject,
         /// A Perl regular expression for an address that the list answered.
         re_match: Pattern,
-        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about
-        /// it, in brackets; of each, the first is filled in.
+        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` the text that the list
+        /// publishes about it, in brackets. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "delivery from %IP% rejected %INFO%",
         /// Added to the score if the answer matches.
         score: Scoring,

@@ -16,7 +16,7 @@ options! {
     /// The score counts once per message, or once per recipient if `key` is the recipient.
     ///
     /// A thousand expressions cost about as much as ten. An expression that can't be read is skipped with a
-    /// warning. An `action` wins over plugins in the block.
+    /// warning. If there is an `action`, plugins in the block are not run.
     ///
     /// ```conf
     /// <Plugin dialup-names>
@@ -33,7 +33,8 @@ options! {
         /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is
         /// written (`victim.example!ceo`, `ceo@victim.example.`) is looked at in both forms.
         key: FieldRef = FieldRef::Request("client_address".to_owned()),
-        /// `1` acts when no expression matches. A value that is not there never counts.
+        /// `1` acts if no expression matches. If the attribute or field does not exist, nothing happens in
+        /// either case.
         invert: Flag = Flag(false),
         /// A Perl regular expression; may be given several times.
         regex: Repeated<String>,

@@ -39,7 +39,7 @@ options! {
         /// `dunno` means the same), or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
         /// The text of the rejection. `%IP%` is the address of the client, `%SENDER%` that of the sender and
-        /// `%SCORE%` the mean score; of each, the first is filled in.
+        /// `%SCORE%` the mean score. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "sender address/ip has bad reputation",
         /// Added to the score if the mean score matches.
         score: Option<Score>,

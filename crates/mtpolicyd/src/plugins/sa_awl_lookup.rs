@@ -48,9 +48,9 @@ options! {
         password: Secret = Secret::default(),
         /// The database as the name of a `<Connection>` of module Sql, instead of `dsn`.
         db: Option<String>,
-        /// The query, whose two `?` are the address and the network (`192.0`, `2001:0DB8::`). Each row is the
-        /// number of mails and the sum of their scores; several are added up. Before SpamAssassin 4 the
-        /// column `msgcount` may be called `count`.
+        /// The query, whose two `?` are the address and the network (`192.0`, `2001:0DB8::`). Each row has
+        /// the number of messages and the sum of their scores; several rows are added up. Before
+        /// SpamAssassin 4 the column `msgcount` may be called `count`.
         sql_query: AwlQuery = default_query(),
     }
 }

@@ -24,8 +24,8 @@ options! {
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD.to_owned(),
         /// The answer; without one the plugins in this block are run. `%IP%` is the address of the client,
-        /// `%SCORE%` the score and `%SCORE_DETAIL%` who added what, with a comma and a blank before it; of
-        /// each, the first is filled in.
+        /// `%SCORE%` the score and `%SCORE_DETAIL%` the list of plugins that added to it, preceded by a
+        /// comma and a blank. Only the first occurrence of each placeholder is replaced.
         action: Option<Template>,
     }
 }

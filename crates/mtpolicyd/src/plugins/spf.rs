@@ -27,13 +27,13 @@ use tokio::time::Instant;
 options! {
     /// Checks the sender and the HELO name of a mail by SPF (Sender Policy Framework, RFC 7208).
     ///
-    /// The HELO name comes first: a client that may not use it is treated like one that may not use its
-    /// sender; one that may gains nothing by that. Then the sender is checked. A mail without a sender has
-    /// its HELO name only, for which `pass_mode` and `pass_score` count then; without either nothing is
-    /// checked. Clients on this machine are not checked.
+    /// The HELO name is checked first. If the client may not use it, this has the same consequences as if it
+    /// may not use its sender; if it may, this has none. Then the sender is checked. For a message without a
+    /// sender only the HELO name is checked, and then `pass_mode` and `pass_score` apply to it. Without
+    /// either, nothing is checked. Clients on this machine are not checked.
     ///
-    /// The results `none` and `neutral` have no consequences. A plugin's score counts once a mail, whichever
-    /// result has it first. The results hold for all recipients of a mail.
+    /// The results `none` and `neutral` have no consequences. The plugin adds a score only once per message,
+    /// for the first result that has one. The results hold for all recipients of a mail.
     ///
     /// The lookups of a domain's record are made at the same time, and those of the records that it includes
     /// as soon as they are there; they count against the limits in the order of the record. `lookahead = off`
@@ -90,8 +90,9 @@ options! {
         score_field: String = SCORE_FIELD.to_owned(),
         /// The text of a rejection for `fail` and `softfail`. `%LOCAL_EXPL%` is the reason in our words;
         /// `%AUTH_EXPL%` is what the domain says about a `fail` (its `exp=`), which is looked up only where
-        /// it is used, or else `default_authority_explanation`. Of each, the first is filled in. What a
-        /// domain says is one line of ASCII, cut after 400 characters.
+        /// it is used, or else `default_authority_explanation`. Only the first occurrence of each
+        /// placeholder is replaced. The text of a domain is reduced to one line of ASCII and cut after 400
+        /// characters.
         reject_message: Template = "SPF validation failed: %LOCAL_EXPL%",
         /// The explanation for a domain that has none, with the macros of RFC 7208, section 7.
         default_authority_explanation: String = "See http://www.%{d}/why/id=%{S};ip=%{I};r=%{R}".to_owned(),
@@ -126,13 +127,13 @@ options! {
         /// sender, or about HELO where there is none; `Authentication-Results` has both. What was not checked
         /// has no header.
         header: Option<HeaderKind>,
-        /// How many terms of a domain's records may ask the name service, those that it includes taken
-        /// together. One more is a `permerror`, as for the next two.
+        /// Maximum number of terms that need a DNS lookup, in the record of a domain and all records that it
+        /// includes. If it is exceeded, the result is `permerror`; the same is true of the next two options.
         max_dns_interactive_terms: Count = Count(10),
-        /// How many hosts a domain's MX records may name. Of the names of a client, those beyond are left out
-        /// instead.
+        /// Maximum number of hosts in the MX records of a term `mx`. For `ptr` and `%{p}`, further names of
+        /// the client are ignored instead.
         max_name_lookups_per_term: Count = Count(10),
-        /// How many terms may find nothing in the name service.
+        /// Maximum number of terms whose DNS lookup finds nothing.
         max_void_dns_lookups: Count = Count(2),
         /// How long the checks of a message may take; after that the result is `temperror`. The name servers
         /// are those of the sender, so the checks never take more than half of the time that the request has

@@ -41,13 +41,14 @@ options! {
         log_internals: Switch = Switch::Off,
         /// How a line of the log is written.
         log_format: LogFormat = LogFormat::Text,
-        /// How long a request may take, from its first byte to the answer; 0 is 100 seconds, when Postfix
-        /// itself gives up. Keep it below the `timeout` in main.cf, so that Postfix gets an answer.
+        /// How long a request may take, from its first byte to the answer. Keep it below the `timeout` in
+        /// main.cf, so that Postfix gets an answer. 0 means 100 seconds, after which Postfix gives up by
+        /// default.
         request_timeout: Seconds = Seconds(20),
-        /// How long an idle connection is kept; 0 is for ever. A request that has begun to arrive has no more
-        /// time than this either.
+        /// How long an idle connection is kept open; 0 means forever. A request whose first bytes have
+        /// arrived must be complete within this time, too.
         keepalive_timeout: Seconds = Seconds(60),
-        /// How many requests a connection may ask; 0 is without limit.
+        /// Maximum number of requests per connection; 0 means no limit.
         max_keepalive: Count = Count(0),
         /// How many connections may be open at once. Without it as many as the limit of open files allows.
         max_connections: Option<Limit>,
@@ -60,14 +61,15 @@ options! {
         /// The access mode of the UNIX sockets. Postfix runs as another user, so by default everybody may
         /// connect; the folder of the socket can be narrower.
         socket_mode: Mode = Mode(0o666),
-        /// What an outage does to the request: see the options of every plugin.
+        /// What happens to a request when something that a plugin needs does not work; described under the
+        /// options of every plugin.
         on_error: OnError = OnError::Close,
         /// What happens to a message that a plugin can't judge because of the request itself: see the options
         /// of every plugin.
         on_bad_request: OnBadRequest = OnBadRequest::Defer,
-        /// Whether the daemon does the hourly, daily, weekly and monthly tasks of the plugins itself, as
-        /// `mtpolicyd --cron` does them. Without it, it does unless the crontab /etc/cron.d/mtpolicyd runs
-        /// this program.
+        /// Whether the daemon itself runs the hourly, daily, weekly and monthly tasks of the plugins, which
+        /// `mtpolicyd --cron` runs otherwise. By default it does, unless the file /etc/cron.d/mtpolicyd has
+        /// a line that runs this program.
         cron: Option<Switch>,
         /// Whether lookups may start before their plugin's turn, so that many lists cost one round trip.
         lookahead: Switch = Switch::On,

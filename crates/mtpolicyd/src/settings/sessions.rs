@@ -15,12 +15,12 @@ options! {
     pub struct SessionOptions {
         /// Where sessions are kept: `None`, `Memory` of this process, or a store that several daemons share.
         ///
-        /// A session is what the requests of one message have found out. What depends on the client or the
-        /// sender is found once and holds for all recipients. What was found by looking at the recipient
-        /// holds for that recipient only: scores, results, fields and settings of users, also those of
-        /// plugins in the block of a Condition on the recipient, and of plugins that use a `uc_` option or a
-        /// field of the session after a plugin that has looked at the recipient. When the next request names
-        /// another recipient, or none, as at DATA for a message with several, it is dropped.
+        /// A session holds the results of the requests of one message. Results that depend on the client or
+        /// the sender only are determined once and apply to all recipients. Results that depend on the
+        /// recipient (scores, fields, user settings) apply to that recipient only, and are dropped when the
+        /// next request names another recipient, or none, as at DATA for a message with several. A result
+        /// also depends on the recipient if the plugin is in the block of a Condition on the recipient, or
+        /// uses a field or `uc_` setting that a plugin has derived from the recipient.
         module: SessionModule = SessionModule::None,
     }
 }
