@@ -168,7 +168,8 @@ options! {
         tls: Truth = Truth(false),
         /// A file of certificates (PEM) of authorities to trust, beside those of the system.
         tls_ca: Option<String>,
-        /// Has no effect. It made the client library of the original print what it does; use `log_level = 4` instead.
+        /// Has no effect. It made the client library of the original print what it does; use `log_level = 4`
+        /// instead.
         debug: Truth = Truth(false),
     }
 }
@@ -184,7 +185,8 @@ options! {
         namespace: String = "",
         /// How long one call may take; a request's own deadline ends it too.
         timeout: Span = Span(Seconds(1)),
-        /// Has no effect. It made the client library of the original print what it does; use `log_level = 4` instead.
+        /// Has no effect. It made the client library of the original print what it does; use `log_level = 4`
+        /// instead.
         debug: Truth = Truth(false),
     }
 }

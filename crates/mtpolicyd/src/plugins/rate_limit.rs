@@ -29,11 +29,9 @@ options! {
     /// Behind a Greylist plugin only what that lets through is counted; before it each attempt counts, also
     /// those that are deferred.
     ///
-    /// With a `<SessionCache>` all requests of a message are counted as one message; without it each request
-    /// is.
+    /// With a `<SessionCache>` all requests of a message count as one; without it, each request counts.
     ///
-    /// When 80 % of a limit is used, and when all of it is, a line is logged, each once per period of the
-    /// limit.
+    /// A line is logged when 80 % of a limit is used and when all of it is, each once per period.
     ///
     /// ```conf
     /// <Plugin outgoing>
@@ -54,28 +52,27 @@ options! {
         /// Whether the limit holds.
         enabled: UserConfig<Switch> = Switch::On,
         /// What the limit is for: one or several values, separated by commas, such as `sasl_username` or
-        /// `sender@domain, session:country`. Each combination of these values has a count of its own.
+        /// `sender@domain, session:country`. Each combination of values has its own count.
         /// `client_address/24` is the network of an IPv4 client, `client_address/24/56` also sets the prefix
         /// length for IPv6, which otherwise is 64; `client_address/32` is a single IPv4 address, or a /64
-        /// network of IPv6. Without a `/` each address has a count of its own, which does not limit an IPv6
-        /// client, since it can use a new address for each message. `@domain` takes the part after the `@`.
-        /// Upper and lower case make no difference, and a sender or recipient is the address that Postfix
-        /// will understand (`victim.example!ceo` and `ceo@victim.example.` count as `ceo@victim.example`). A
-        /// request in which one of the values is missing or empty is not limited.
+        /// network of IPv6. Without a `/` each address has its own count, which an IPv6 client evades by
+        /// using many addresses. `@domain` takes the part after the `@`. Upper and lower case make no
+        /// difference, and a sender or recipient is the address that Postfix will understand
+        /// (`victim.example!ceo` and `ceo@victim.example.` count as `ceo@victim.example`). A request in
+        /// which one of the values is missing or empty is not limited.
         key: Key,
         /// How much may pass in a period: a number, and a time in seconds (`s`), minutes (`m`), hours (`h`),
         /// days (`d`) or weeks (`w`), such as `100/1h` or `50M/1d` (`k`, `M`, `G` are powers of 1024);
         /// several limits with different periods are separated by commas. With `algorithm = bucket`, `1/1s
         /// burst 20` also says how much may pass at once; without `burst` that is the number itself. A
-        /// single message that counts more than that (its size, or its recipients) never passes. With `none`
-        /// only users with a limit of their own (`uc_limit`) are limited. A user's value that can't be read
-        /// is ignored.
+        /// message that alone counts more never passes. With `none` only users with a limit of their own
+        /// (`uc_limit`) are limited. A user's value that can't be read is ignored.
         limit: UserConfig<Rates>,
         /// `window` (sliding window): in any interval as long as the period no more than the number passes.
         /// Limits up to 60 are exact to the millisecond. Of larger ones, and of all in passive mode, a
-        /// message stops counting up to a sixtieth of the period late. `bucket` (token bucket): the number,
-        /// or `burst`, may pass at once; after that the allowance refills steadily, at the rate of the
-        /// number per period.
+        /// message may count for a sixtieth of the period longer. `bucket` (token bucket): the number, or
+        /// `burst`, may pass at once; after that the allowance refills steadily, at the rate of the number
+        /// per period.
         algorithm: Algorithm = Algorithm::Window,
         /// What is counted: `messages`; `recipients` (at the stage of RCPT each request is one, later the
         /// whole number); or `bytes`: Postfix knows the size in `smtpd_end_of_data_restrictions`, and earlier
@@ -88,8 +85,7 @@ options! {
         /// cut may lose the last of them. Redis counts by its own time, a database by that of the daemons,
         /// which should agree.
         store: String = MEMORY,
-        /// What to do when the limit is exceeded: `reject` answers with `action`, `passive` only adds the
-        /// score.
+        /// What to do above the limit: `reject` answers with `action`, `passive` only adds the score.
         mode: UserConfig<Mode> = Mode::Reject,
         /// Added to the score above the limit, once per message, or once per recipient if the recipient is
         /// part of `key`.
@@ -97,9 +93,9 @@ options! {
         /// The answer above the limit; without one the plugins in this block are run, and if there are none
         /// the answer is `defer 4.7.1 too much mail, try again in %RETRY_AFTER% seconds`. `%LIMIT%` is the
         /// limit that was exceeded, such as `100/1h`, `%COUNT%` the amount counted against it so far, and
-        /// `%RETRY_AFTER%` the number of seconds after which the request would pass. If several limits are
-        /// exceeded, these are the values of the one that takes longest to clear. Only the first occurrence
-        /// of each placeholder is replaced.
+        /// `%RETRY_AFTER%` the number of seconds after which the request would pass. Of several exceeded
+        /// limits it is the one that takes longest to clear. Only the first occurrence of each placeholder
+        /// is replaced.
         action: OptionalUserConfig<Template>,
     }
 }
