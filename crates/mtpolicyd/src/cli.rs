@@ -152,6 +152,9 @@ fn check(path: &Path, strict: bool, user: Option<&str>) -> ExitCode {
         Ok(loaded) => loaded,
         Err(messages) => {
             say(&messages.to_string());
+            let (path, errors) = (path.display(), messages.errors());
+            let s = if errors == 1 { "" } else { "s" };
+            say(&format!("{path}: the configuration can't be used: {errors} error{s}\n"));
             return ExitCode::from(REFUSED);
         }
     };
@@ -171,7 +174,11 @@ fn check(path: &Path, strict: bool, user: Option<&str>) -> ExitCode {
     let denied = server::look(settings);
     troubles.iter().chain(&denied).for_each(|trouble| say(&format!("warning: {trouble}\n\n")));
     let has_warnings = messages.has_warnings() || !troubles.is_empty() || !denied.is_empty();
-    if unknown.is_some() || strict && has_warnings {
+    if unknown.is_some() {
+        return ExitCode::from(REFUSED);
+    }
+    if strict && has_warnings {
+        say(&format!("{}: refused, since --strict takes warnings for errors\n", path.display()));
         return ExitCode::from(REFUSED);
     }
     let mut note = note.map(|note| format!("notice: {note}\n")).unwrap_or_default();
