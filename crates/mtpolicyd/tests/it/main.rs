@@ -23,6 +23,7 @@ mod manifests;
 mod manual;
 mod maps;
 mod openspf;
+mod pages;
 mod places;
 mod postfix;
 mod privileges;
