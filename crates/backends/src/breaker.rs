@@ -2,6 +2,7 @@
 //!
 //! Knows: time, the log. Must not know: any protocol.
 
+use crate::messages;
 use crate::{BackendError, Failure};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -169,7 +170,7 @@ impl Breaker {
 
     fn declare_dead(&self, state: &mut State, cause: &str) {
         if state.down.is_none() {
-            tracing::error!("connection {} is down: {cause}", self.connection);
+            messages::down(&self.connection, cause);
             state.down = Some(cause.into());
             state.tried = Some(Instant::now());
         }
@@ -177,7 +178,7 @@ impl Breaker {
 
     fn revive(&self, state: &mut State) {
         if state.down.take().is_some() {
-            tracing::warn!("connection {} is back", self.connection);
+            messages::back(&self.connection);
         }
     }
 

@@ -9,6 +9,7 @@ mod pickle;
 
 pub use pickle::Reply;
 
+use crate::messages;
 use crate::{BackendError, Breaker, Failure, Probe, call_deadline};
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -147,7 +148,7 @@ impl Server {
     fn listen_on(self: &Arc<Self>, mut stream: UnixStream, mut reply: Vec<u8>) {
         let connection = self.breaker.connection();
         if self.unanswered.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::error!("connection {connection}: no reply in time; mail does not wait for it any more");
+            messages::fail2ban_late(connection);
         }
         let server = Arc::clone(self);
         tokio::spawn(async move {
@@ -156,11 +157,11 @@ impl Server {
             let left = server.unanswered.fetch_sub(1, Ordering::Relaxed) - 1;
             match received.map(|received| server.judge(received, &reply)) {
                 Ok(Ok(())) if left == 0 => {
-                    tracing::warn!("connection {} replies again", server.breaker.connection());
+                    messages::fail2ban_back(server.breaker.connection());
                 }
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!("{error}"),
-                Err(_) => tracing::error!("{}", server.breaker.error(Failure::TimedOut)),
+                Ok(Err(error)) => messages::fail2ban_failed(error),
+                Err(_) => messages::fail2ban_failed(server.breaker.error(Failure::TimedOut)),
             }
         });
     }

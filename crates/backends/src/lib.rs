@@ -11,6 +11,7 @@ pub mod fail2ban;
 pub mod http;
 pub mod keyvalue;
 pub mod ldap;
+pub mod messages;
 pub mod scope;
 pub mod smtp;
 pub mod sql;

@@ -3,6 +3,7 @@
 //! Knows: what a plugin is. Must not know: any plugin.
 
 use crate::log::Stopwatch;
+use crate::log::messages::daemon;
 use crate::options::{Options, Report, Section, options};
 use crate::plugin::{
     BadRequest, Cx, Error, Kind, Link, OnBadRequest, OnError, Setup, Surroundings, Turn, Undecided, Verdict,
@@ -148,8 +149,7 @@ impl Chain {
                 Err(Error::Request(cause)) => step.note_undecided(&cause, cx),
                 Err(cause) => match step.on_error_of(&cause) {
                     Some(OnError::Continue) => {
-                        let name = &step.name;
-                        tracing::error!("plugin {name} failed: {cause}; it is skipped (on_error = continue)");
+                        daemon::plugin_skipped(&step.name, cause);
                     }
                     on_error => {
                         let (plugin, cause) = (step.name.clone(), Box::new(cause));
@@ -223,10 +223,10 @@ impl Step {
     fn note_undecided(&self, cause: &BadRequest, cx: &mut Cx<'_>) {
         let plugin = &self.name;
         if self.on_bad_request == OnBadRequest::Continue {
-            tracing::warn!("plugin {plugin} could not decide: {cause}; skipped (on_bad_request = continue)");
+            daemon::undecided_ignored(plugin, cause);
             return;
         }
-        tracing::warn!("plugin {plugin} could not decide: {cause}; the message can't pass, only be refused");
+        daemon::undecided(plugin, cause);
         if cx.undecided.is_none() {
             cx.undecided = Some(Undecided { plugin: plugin.clone(), cause: cause.to_string() });
         }

@@ -6,6 +6,7 @@ mod modules;
 
 pub use modules::{Connection, ConnectionOptions, Module, ModuleOptions, option_specs};
 
+use crate::log::messages::lookups;
 use crate::options::Section;
 use crate::value::Size;
 use backends::keyvalue::{Memory, MemorySettings, Store};
@@ -142,7 +143,7 @@ impl Connections {
             if let Ok(Err(error @ BackendError { failure: Failure::Refused(_) | Failure::Denied(_), .. })) =
                 ping
             {
-                tracing::error!("{error}");
+                lookups::refused(error);
             }
         }
     }

@@ -7,6 +7,7 @@
 
 mod escape;
 mod format;
+pub mod messages;
 mod request;
 mod syslog;
 mod writer;
@@ -15,6 +16,7 @@ pub use escape::{MAX_VALUE, escape};
 pub use request::{Envelope, LogAddresses, RequestRecord, Stopwatch, request, within, write_label};
 
 use format::Style;
+use log_messages::TARGET;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -35,7 +37,7 @@ pub const MAX_LEVEL: u8 = 4;
 pub const SYSLOG_SOCKET: &str = "/dev/log";
 
 /// Marks the event of a request.
-const REQUEST: &str = concat!(env!("CARGO_CRATE_NAME"), "::request");
+const REQUEST: &str = "mtpolicyd::request";
 
 /// From this level on what libraries tell may be logged too: it is for developers, and much.
 const LIBRARIES_LEVEL: u8 = MAX_LEVEL;
@@ -211,7 +213,7 @@ impl Lines {
 }
 
 fn is_own(metadata: &Metadata<'_>) -> bool {
-    metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+    metadata.target().starts_with(TARGET)
 }
 
 impl<S: Subscriber> Layer<S> for Lines {

@@ -3,6 +3,7 @@
 //!
 //! Knows: queries with one parameter, the log. Must not know: what is looked up.
 
+use crate::log::messages::{lookups, plugins};
 use crate::plugin::Setup;
 use crate::value::Value;
 use backends::sql::{self, Param, Row, Sql, Statement};
@@ -76,7 +77,7 @@ pub async fn ask(
     }
     match outcome {
         Err(error @ BackendError { failure: Failure::BadValue(_), .. }) => {
-            tracing::info!("{error}; a value that can't be looked up counts as not found");
+            lookups::value_not_found(error);
             Ok(Vec::new())
         }
         outcome => outcome,
@@ -149,7 +150,7 @@ impl Complaints {
     /// Logs what is wrong, unless it did so a moment ago.
     pub fn complain(&self, what: impl std::fmt::Display) {
         if self.is_due(Instant::now()) {
-            tracing::error!("{}: {what} (said once a minute at most)", self.plugin);
+            plugins::lookup_failed(&self.plugin, what);
         }
     }
 

@@ -2,9 +2,11 @@
 //!
 //! Knows: what the options say of themselves. Must not know: what they do.
 
+mod log_page;
 mod program;
 mod roff;
 
+pub use log_page::log_page;
 pub use program::page as program;
 
 use crate::chain::StepOptions;

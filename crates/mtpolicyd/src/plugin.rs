@@ -13,6 +13,7 @@ use crate::counters::Reservations;
 use crate::facts::World;
 use crate::facts::dnslist::DnsList;
 use crate::kept::Kept;
+use crate::log::messages::tasks;
 use crate::matching::{Matching, SearchError};
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
 use crate::session::Session;
@@ -177,7 +178,7 @@ impl Setup<'_, '_> {
             let store = store.clone();
             async move {
                 let expired = store.expire(Instant::now() + TASK_LIMIT).await;
-                expired.map(|count| format!("{count} values have expired")).map_err(|error| error.to_string())
+                expired.map(tasks::values_expired).map_err(|error| error.to_string())
             }
         });
     }

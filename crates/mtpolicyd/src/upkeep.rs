@@ -3,6 +3,7 @@
 //! Knows: tasks, the calendar. Must not know: plugins, connections.
 
 use crate::facts::World;
+use crate::log::messages::tasks as messages;
 use crate::tasks::{Period, Task, When};
 use crate::value::Value;
 use jiff::civil::Weekday;
@@ -65,10 +66,10 @@ pub async fn run(tasks: &[Task], when: When, world: &World) -> usize {
         let plugin = &task.plugin;
         match task.run(world.clone()).await {
             Ok(done) if done.is_empty() => {}
-            Ok(done) => tracing::info!("{plugin}: {done}"),
+            Ok(done) => messages::done(plugin, done),
             Err(error) => {
                 failed += 1;
-                tracing::error!("{plugin}: {error}");
+                messages::failed(plugin, error);
             }
         }
     }

@@ -11,6 +11,7 @@
 
 use super::{Locked, parse_number};
 use crate::Throttle;
+use crate::messages;
 use crate::{BackendError, Failure};
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
@@ -183,11 +184,7 @@ impl Memory {
     /// Puts a value in its place, and says in the log when that takes the place of others.
     fn put(&self, entries: &mut Entries, key: &[u8], value: &[u8], lifetime: Duration, now: Instant) {
         if entries.put(key, value, lifetime, now, self.bounds) > 0 && self.full.is_due() {
-            let name = &self.name;
-            tracing::warn!(
-                "Connection {name}: the store is full; values that expire first are evicted (see max_entries \
-                 and max_size)"
-            );
+            messages::store_full(&self.name);
         }
     }
 

@@ -5,6 +5,7 @@
 //! Knows: counters. Must not know: how they are kept, plugins.
 
 use super::Counter;
+use crate::log::messages::plugins;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use tokio::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
@@ -68,7 +69,7 @@ impl Drop for Reservations {
             let deadline = Instant::now() + GIVE_BACK_LIMIT;
             for Held { counter, token } in held {
                 if let Err(error) = counter.give_back(&token, deadline).await {
-                    tracing::info!("a reservation is left to expire: {error}");
+                    plugins::reservation_left(error);
                 }
             }
         });

@@ -4,6 +4,7 @@ use crate::counters::{
     Amounts, Book, Counter, DEFAULT_LIFETIME, Engine, Keeper, Metric, Table, TimePattern, counted_mark,
     unknown_yet,
 };
+use crate::log::messages::{plugins, tasks};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
@@ -164,8 +165,7 @@ fn forget_daily(setup: &Setup<'_, '_>, book: &Book, table: &Table, keep: Duratio
         let (book, table) = (book.clone(), table.clone());
         async move {
             let removed = book.forget(&table, keep, &world.clock, Instant::now() + TASK_LIMIT).await;
-            let say =
-                |count| if count > 0 { format!("{count} old rows were removed") } else { String::new() };
+            let say = |count| if count > 0 { tasks::rows_expired(count) } else { String::new() };
             removed.map(say).map_err(|error| error.to_string())
         }
     });
@@ -177,7 +177,7 @@ impl Accounting {
         if let Some(why) = unknown
             && !self.warned.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!("plugin {}: {why}", self.name);
+            plugins::amount_unknown(&self.name, why);
         }
     }
 }

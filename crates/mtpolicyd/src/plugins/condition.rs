@@ -2,6 +2,7 @@
 
 use crate::chain::Chain;
 use crate::fields::{FieldRef, Scoring};
+use crate::log::messages::findings;
 use crate::options::{OptionalUserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Score};
@@ -88,7 +89,7 @@ impl Plugin for Condition {
         if is_fulfilled == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
-        self.notes.note(Matched(&self.options.key, value));
+        self.notes.note(findings::criterion_matched(&self.options.key, Text(value)));
         self.options.score.add(cx.session, &self.name);
         let action = self.options.action.get(cx.session);
         self.nested.act(action.as_deref(), cx).await
@@ -113,12 +114,11 @@ impl ConditionOptions {
 }
 
 /// A finding for the log.
-struct Matched<'a>(&'a FieldRef, &'a [u8]);
+struct Text<'a>(&'a [u8]);
 
-impl std::fmt::Display for Matched<'_> {
+impl std::fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} matched: ", self.0)?;
-        self.1.utf8_chunks().try_for_each(|chunk| {
+        self.0.utf8_chunks().try_for_each(|chunk| {
             f.write_str(chunk.valid())?;
             chunk.invalid().iter().try_for_each(|_| f.write_char(char::REPLACEMENT_CHARACTER))
         })

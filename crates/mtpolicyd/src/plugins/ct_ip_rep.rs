@@ -2,6 +2,7 @@
 
 use crate::facts::ctipd::{self, Reply, Reputation};
 use crate::fields::{SCORE_FIELD, Template};
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
@@ -118,10 +119,10 @@ impl Plugin for CtIpRep {
             ip => String::from_utf8_lossy(ip).into_owned(),
         };
         let Some(Reply { reputation, reference }) = self.reply(&ip, cx).await? else {
-            self.notes.note(format_args!("{ip} is no address"));
+            self.notes.note(findings::not_an_address(&ip));
             return Ok(Verdict::Next);
         };
-        self.notes.note(format_args!("{ip} is {} ({reference})", reputation.word()));
+        self.notes.note(findings::reputation(&ip, reputation.word(), &reference));
         let (score, mode) = match reputation {
             Reputation::Accept => return Ok(Verdict::Next),
             Reputation::PermFail => (&options.permfail_score, &options.permfail_mode),

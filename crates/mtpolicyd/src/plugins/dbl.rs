@@ -3,6 +3,7 @@
 use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
 use crate::fields::{ListZone, SCORE_FIELD, Template};
 use crate::listing::{LIST_TIME_LIMIT, ask};
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
@@ -143,7 +144,7 @@ impl Dbl {
         let question = self.question(&name);
         let name = String::from_utf8_lossy(check.spelling(cx.request, &name)).into_owned();
         let Some(listed) = ask(cx, &check.result, &self.list, question).await else { return Ok(None) };
-        self.notes.note(format_args!("{} {name} is on a list ({})", check.attribute, listed.codes()));
+        self.notes.note(findings::name_on_list(&check.attribute, &name, listed.codes()));
         if cx.session.first_time(&check.scored) {
             cx.session.add_score(
                 &self.score_field,

@@ -1,5 +1,6 @@
 //! `Fail2Ban`: has fail2ban ban the client.
 
+use crate::log::messages::findings;
 use crate::network::address_of;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -71,13 +72,13 @@ impl Plugin for Fail2Ban {
         // Postfix says `unknown` of a client that has none.
         let Some(ip) = address_of(client) else { return Ok(Verdict::Next) };
         if ip.is_loopback() || ip.is_unspecified() {
-            self.notes.note(format_args!("{ip} is this machine and is not banned"));
+            self.notes.note(findings::own_address(ip));
             return Ok(Verdict::Next);
         }
         let jail = &self.options.jail;
         match self.server.ban(jail, ip, cx.deadline.backends).await? {
-            Outcome::Done => self.notes.note(format_args!("{ip} is banned in jail {jail}")),
-            Outcome::Sent => self.notes.note(format_args!("fail2ban was told to ban {ip} in jail {jail}")),
+            Outcome::Done => self.notes.note(findings::banned(ip, jail)),
+            Outcome::Sent => self.notes.note(findings::ban_sent(ip, jail)),
         }
         cx.session.set_for_message(&self.mark, "1");
         Ok(Verdict::Next)

@@ -4,6 +4,7 @@ mod choice;
 
 use self::choice::{Asn, Choice, Choosable, Continent, Country};
 use crate::fields::{Mode, Scoring, Template, printable};
+use crate::log::messages::findings;
 use crate::options::{OptionalUserConfig, UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
@@ -120,7 +121,7 @@ impl Plugin for GeoIpAction {
         }
         let Some(place) = self.place(cx.session) else { return Ok(Verdict::Next) };
         let country = shown(place.country);
-        self.notes.note(format_args!("the client is in {country} and on the list"));
+        self.notes.note(findings::country_matched(&country));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         match self.options.mode.get(cx.session) {
             Mode::Reject => {}
@@ -158,7 +159,7 @@ impl GeoIpAction {
     ) -> bool {
         let Some(choice) = choice else { return true };
         let Some(found) = found else {
-            self.notes.note(format_args!("{} has looked up no {what}", self.options.result_from));
+            self.notes.note(findings::not_looked_up(&self.options.result_from, what));
             return false;
         };
         choice.matches(found, self.options.match_unknown.0)

@@ -1,6 +1,7 @@
 //! `GeoIPLookup`: where does the client come from?
 
 use crate::facts::geoip::{Code, Contents, DatabaseFile, Found, open};
+use crate::log::messages::findings;
 use crate::network::address_of;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -100,8 +101,8 @@ impl GeoIpLookup {
         let (found, contents) = asked.await?;
         let Found { country, continent, .. } = found;
         match country {
-            Some(country) => self.notes.note(format_args!("{client} is in {country}")),
-            None => self.notes.note(format_args!("nothing is known of {client}")),
+            Some(country) => self.notes.note(findings::country(client, country)),
+            None => self.notes.note(findings::country_unknown(client)),
         }
         let text = |code: Option<Code>| code.map(|code| code.to_string()).unwrap_or_default();
         cx.session.set(&self.country, &text(country));

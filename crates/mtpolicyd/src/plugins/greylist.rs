@@ -14,6 +14,7 @@ mod triplet;
 mod whitelist;
 
 use crate::fields::{Scoring, Template};
+use crate::log::messages::{findings, plugins};
 use crate::matching::SearchError;
 use crate::network::plain_address;
 use crate::options::{OptionSpec, Options, Repeated, UserConfig, options};
@@ -284,7 +285,7 @@ impl Plugin for Greylist {
         let attribute = |name| request.get(name).unwrap_or_default();
         let (address, name) = (attribute("client_address"), attribute("client_name"));
         if self.is_whitelisted(address, name, request.recipient().address(), cx).await? {
-            self.notes.note("client or recipient is on a whitelist");
+            self.notes.note(findings::whitelisted());
             return Ok(Verdict::Next);
         }
         if !self.options.whitelist_recipients.0.is_empty() {
@@ -354,7 +355,7 @@ impl Greylist {
         let known = count.is_some_and(|count| count >= self.options.autowl_threshold.0);
         cx.session.set_for_message(KNOWN_FIELD, if known { "1" } else { "0" });
         if known {
-            self.notes.note(format_args!("{triplet} is on the auto-whitelist"));
+            self.notes.note(findings::auto_whitelisted(triplet));
             self.count(awl, triplet, cx).await;
         }
         Ok(known)
@@ -378,7 +379,7 @@ impl Greylist {
         };
         match ticket.map(|ticket| self.tickets.standing(ticket, now)) {
             Some(Standing::Valid) => {
-                self.notes.note(format_args!("{triplet} has a valid ticket"));
+                self.notes.note(findings::ticket_valid(triplet));
                 if let Some(awl) = &self.awl
                     && cx.session.first_in_message(COUNTED_MARK)
                 {
@@ -386,21 +387,21 @@ impl Greylist {
                 }
                 for key in [Some(&key), written.as_ref()].into_iter().flatten() {
                     if let Err(error) = self.tickets.remove(key, deadline).await {
-                        tracing::warn!("plugin {}: the ticket of {triplet} stays: {error}", self.name);
+                        plugins::ticket_not_removed(&self.name, triplet, error);
                     }
                 }
                 Ok(Test::Passed)
             }
             Some(Standing::Early(left)) => {
-                self.notes.note(format_args!("{triplet} has to wait {left} seconds more"));
+                self.notes.note(findings::ticket_early(triplet, left));
                 Ok(Test::Deferred(Some(left)))
             }
             Some(Standing::Absurd) => {
-                self.notes.note(format_args!("{triplet} has a ticket from the future, and gets another"));
+                self.notes.note(findings::ticket_from_the_future(triplet));
                 self.tickets.replace(&key, now, deadline).await.map(|left| Test::Deferred(Some(left)))
             }
             None if self.options.create_ticket.0 => {
-                self.notes.note(format_args!("{triplet} gets a ticket"));
+                self.notes.note(findings::ticket_created(triplet));
                 self.tickets.create(&key, now, deadline).await.map(|()| Test::Deferred(None))
             }
             None => Ok(Test::Untested),
@@ -416,7 +417,7 @@ impl Greylist {
             // That was said when it was found.
             Err(BackendError { failure: Failure::Down(_), .. }) => {}
             Err(error) => {
-                tracing::warn!("plugin {}: {triplet} is not counted: {error}", self.name);
+                plugins::not_counted(&self.name, triplet, error);
             }
         }
     }

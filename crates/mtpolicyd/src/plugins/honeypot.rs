@@ -3,6 +3,7 @@
 use crate::chain::Chain;
 use crate::connections::Module;
 use crate::fields::{Scoring, printable};
+use crate::log::messages::{findings, plugins};
 use crate::network::plain_address;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -122,7 +123,7 @@ impl Plugin for Honeypot {
         } else if self.store.get(&key, cx.deadline.backends).await?.is_none() {
             return is_trap.map(|_| Verdict::Next);
         }
-        self.notes.note(format_args!("{} is trapped", String::from_utf8_lossy(&client)));
+        self.notes.note(findings::trapped(String::from_utf8_lossy(&client)));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         match self.options.mode {
             Mode::Reject => Ok(Verdict::Stop(format!("reject {}", self.options.reject_message))),
@@ -159,7 +160,7 @@ impl Honeypot {
         let lifetime = self.options.expire.0.duration();
         if let Err(error) = self.store.add(key, b"1", lifetime, cx.deadline.backends).await {
             let client = printable(cx.request, "client_address").unwrap_or_default();
-            tracing::warn!("plugin {}: {client} is not remembered: {error}", self.name);
+            plugins::not_trapped(&self.name, client, error);
         }
     }
 }

@@ -5,6 +5,7 @@ mod attributes;
 
 use crate::facts::lookup_service::{LookupAnswer, MAX_ANSWER_BYTES};
 use crate::fields::SCORE_FIELD;
+use crate::log::messages::{findings, plugins};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::RECIPIENT;
@@ -180,7 +181,7 @@ impl Plugin for HttpLookup {
         let found = timeout_at(until, self.answers.get(key, self.ask(body, until))).await;
         let known = found.unwrap_or_else(|_| Err(self.service.timed_out()))?;
         let Some(answer) = known.answer.as_deref() else {
-            self.notes.note("the service has nothing to say");
+            self.notes.note(findings::no_opinion());
             return Ok(Verdict::Next);
         };
         let settings = answer.user.iter().map(|(name, text)| (name.as_str(), text.as_str()));
@@ -228,15 +229,14 @@ impl HttpLookup {
         };
         let score = answer.score.map(|score| format!(", score {score}")).unwrap_or_default();
         let settings = answer.user.len();
-        self.notes.note(format_args!("the service says {action}{score}, {settings} settings"));
+        self.notes.note(findings::opinion(action, score, settings));
     }
 
     fn warn_of_unknown(&self, names: &[String]) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         for name in names {
             if warned.len() < MAX_WARNED && warned.insert(name.clone()) {
-                let plugin = &self.name;
-                tracing::warn!("{plugin}: the answer has `{name}`, which means nothing here (said once)");
+                plugins::unknown_member(&self.name, name);
             }
         }
     }

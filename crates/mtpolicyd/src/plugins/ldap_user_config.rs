@@ -1,5 +1,6 @@
 //! `LdapUserConfig`: the settings of a user from a directory.
 
+use crate::log::messages::findings;
 use crate::lookups::{Complaints, user_names};
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -146,7 +147,7 @@ impl Plugin for LdapUserConfig {
         // Whatever comes of it, the settings of another user hold no longer.
         cx.session.load_settings(&self.name, []);
         let Some(written) = cx.request.get(filter_field) else {
-            self.notes.note(format_args!("the request has no `{filter_field}`, so no settings"));
+            self.notes.note(findings::no_user(filter_field));
             return Ok(Verdict::Next);
         };
         let mut users = user_names(cx.request, filter_field, &self.options.recipient_delimiter);
@@ -167,16 +168,16 @@ impl Plugin for LdapUserConfig {
         let filter = searched;
         let [entry] = &entries[..] else {
             let count = if entries.is_empty() { "no entry" } else { "several entries" };
-            self.notes.note(format_args!("{filter} finds {count}, so no settings"));
+            self.notes.note(findings::no_single_entry(filter, count));
             return Ok(Verdict::Next);
         };
-        self.notes.note(format_args!("{filter} finds {}", entry.dn));
+        self.notes.note(findings::entry(filter, &entry.dn));
         let mut usable = Vec::new();
         for name in names {
             match entry.value(name).filter(|value| !value.is_empty()) {
                 Some(value) if value.len() <= MAX_VALUE_BYTES => usable.push((name.as_str(), value)),
-                Some(_) => self.notes.note(format_args!("{name} has more than {MAX_VALUE_BYTES} bytes")),
-                None => self.notes.note(format_args!("{name} is empty")),
+                Some(_) => self.notes.note(findings::setting_too_long(name, MAX_VALUE_BYTES)),
+                None => self.notes.note(findings::setting_empty(name)),
             }
         }
         cx.session.load_settings(&self.name, usable);

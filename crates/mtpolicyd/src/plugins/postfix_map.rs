@@ -4,6 +4,7 @@ mod search;
 
 use crate::facts::maps::{self, Found, Map, MapError, ServiceSettings};
 use crate::fields::Scoring;
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Seconds, Span, Switch};
@@ -134,15 +135,17 @@ impl Plugin for PostfixMap {
         let field = &options.field;
         cx.session.depend_on(field);
         let Some(value) = cx.request.get(field) else {
-            self.notes.note(format_args!("the request has no attribute `{field}`"));
+            self.notes.note(findings::no_attribute(field));
             return Ok(Verdict::Next);
         };
         let value = value.to_vec();
         let matched = self.is_match(&value, cx).await?;
-        let is_not = if matched { "" } else { "not " };
-        self.notes.note(format_args!("{field} {} is {is_not}a match", String::from_utf8_lossy(&value)));
+        let shown = String::from_utf8_lossy(&value);
         if matched {
+            self.notes.note(findings::map_matched(field, shown));
             options.score.add_once(cx.session, &self.name, &self.scored);
+        } else {
+            self.notes.note(findings::map_not_matched(field, shown));
         }
         let action = if matched { &options.match_action } else { &options.not_match_action };
         Ok(action.clone().map_or(Verdict::Next, Verdict::Stop))
@@ -180,7 +183,7 @@ impl PostfixMap {
         let matched = match found {
             Ok(Some(Found { key, value })) => {
                 let (key, value) = (String::from_utf8_lossy(&key), String::from_utf8_lossy(&value));
-                self.notes.note(format_args!("{key} is {value}"));
+                self.notes.note(findings::map_entry(&key, &value));
                 is_true(value.as_bytes())
             }
             Ok(None) => false,

@@ -5,6 +5,7 @@ use crate::counters::{
     Amounts, Book, Engine, Keeper, Metric, Table, TimePattern, counted_mark, expire_reservations,
     reservation_needs, unknown_yet,
 };
+use crate::log::messages::{plugins, tasks};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
@@ -141,7 +142,7 @@ fn remove_expired_hourly(sql: &Arc<Sql>, setup: &Setup<'_, '_>) {
         let sql = sql.clone();
         async move {
             let removed = expire_reservations(&sql, &world.clock, Instant::now() + TASK_LIMIT).await;
-            let say = |count| if count > 0 { format!("{count} places were given up") } else { String::new() };
+            let say = |count| if count > 0 { tasks::reservations_expired(count) } else { String::new() };
             removed.map(say).map_err(|error| error.to_string())
         }
     });
@@ -152,7 +153,7 @@ impl Quota {
         if let Some(why) = unknown_yet(metric, cx.request)
             && !self.warned.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!("plugin {}: metric {metric}: {why}", self.name);
+            plugins::metric_unknown(&self.name, metric, why);
         }
     }
 }

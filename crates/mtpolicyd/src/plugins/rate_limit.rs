@@ -6,6 +6,7 @@ use crate::chain::Chain;
 use crate::connections::{Connection, MEMORY, Module};
 use crate::fields::{Scoring, Template};
 use crate::limits::{Algorithm, Counts, Demand, Fill, Rates, Rule, Table, Taken, Usage};
+use crate::log::messages::{findings, plugins, tasks};
 use crate::options::{OptionalUserConfig, UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
@@ -234,7 +235,7 @@ fn open_table(sql: &Arc<Sql>, setup: &Setup<'_, '_>) -> Table {
         let table = cleaned.clone();
         async move {
             let removed = table.expire(world.clock.now_millis(), Instant::now() + TASK_LIMIT).await;
-            removed.map(|rows| format!("{rows} old counts removed")).map_err(|error| error.to_string())
+            removed.map(tasks::counts_expired).map_err(|error| error.to_string())
         }
     });
     table
@@ -264,8 +265,7 @@ impl RateLimit {
     /// Says once in the log that a mail may go uncounted.
     fn tell_size(&self) {
         if !self.told_size.swap(true, Ordering::Relaxed) {
-            let stage = "it counts only if Postfix also asks in smtpd_end_of_data_restrictions";
-            tracing::warn!("{}: a client has not announced the size of its mail; {stage}", self.name);
+            plugins::size_unknown(&self.name);
         }
     }
 
@@ -275,8 +275,8 @@ impl RateLimit {
             let (Some(rate), Some(usage)) = (rates.iter().nth(*n), taken.usage.get(*n)) else { continue };
             let (name, count, what) = (&self.name, usage.count, self.options.count);
             match fill {
-                Fill::Nearly => tracing::warn!("{name}: {key} is at 80 % of {rate}: {count} {what}"),
-                Fill::Full => tracing::warn!("{name}: {key} has used up {rate}: {count} {what}"),
+                Fill::Nearly => plugins::nearly_full(name, key, rate, count, what),
+                Fill::Full => plugins::full(name, key, rate, count, what),
             }
         }
     }
@@ -293,7 +293,7 @@ impl RateLimit {
             return Ok(Verdict::Next);
         };
         let Usage { count, retry_after } = *usage;
-        self.notes.note(format_args!("{key} exceeds {rate}: {count} {}", self.options.count));
+        self.notes.note(findings::rate_exceeded(key, rate, count, self.options.count));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         if self.options.mode.get(cx.session) == Mode::Passive {
             return Ok(Verdict::Next);

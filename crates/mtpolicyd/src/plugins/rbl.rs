@@ -3,6 +3,7 @@
 use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
 use crate::fields::{ListZone, Scoring, Template};
 use crate::listing::{LIST_TIME_LIMIT, Mode, ask, rbl_field};
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
@@ -114,7 +115,7 @@ impl Plugin for Rbl {
         let Some(listed) = ask(cx, &self.result, &self.list, question).await else {
             return Ok(Verdict::Next);
         };
-        self.notes.note(format_args!("{ip} is on {} ({})", self.list.label(), listed.codes()));
+        self.notes.note(findings::on_list(&ip, self.list.label(), listed.codes()));
         let mode = self.options.mode.get(cx.session);
         // A user may have it accept where the file does not.
         if mode == Mode::Accept && !listed.addresses.iter().any(|address| self.list.may_allow(*address)) {

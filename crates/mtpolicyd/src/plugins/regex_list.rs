@@ -2,6 +2,7 @@
 
 use crate::chain::Chain;
 use crate::fields::{FieldRef, Scoring, read_list};
+use crate::log::messages::findings;
 use crate::options::{OptionalUserConfig, Repeated, UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Switch, Value};
@@ -104,7 +105,7 @@ impl Plugin for RegexList {
         }
         let pattern = found.and_then(|place| self.patterns.get(place)).map_or("nothing", Pattern::as_str);
         let (key, value) = (&self.options.key, String::from_utf8_lossy(value));
-        self.notes.note(format_args!("{key} matched {pattern}: {value}"));
+        self.notes.note(findings::pattern_matched(key, pattern, value));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         let action = self.options.action.get(cx.session);
         self.nested.act(action.as_deref(), cx).await

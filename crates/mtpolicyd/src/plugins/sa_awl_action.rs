@@ -2,6 +2,7 @@
 
 use crate::awl;
 use crate::fields::{Mode, SCORE_FIELD, Template, printable};
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Integer, Score, Switch, perl_number, words};
@@ -94,13 +95,13 @@ impl Plugin for SaAwlAction {
             return Ok(Verdict::Next);
         }
         let Some(result) = awl::recall(cx.session, &self.result) else {
-            self.notes.note(format_args!("no plugin {} has looked up anything", options.result_from));
+            self.notes.note(findings::history_not_looked_up(&options.result_from));
             return Ok(Verdict::Next);
         };
         let Some(entry) = result else { return Ok(Verdict::Next) };
         #[expect(clippy::cast_precision_loss, reason = "so many mails there are not")]
         if entry.count < options.min_count.0 as f64 {
-            self.notes.note(format_args!("{} mails are fewer than min_count", entry.count));
+            self.notes.note(findings::history_short(entry.count));
             return Ok(Verdict::Next);
         }
         let threshold = options.threshold.points();
@@ -111,7 +112,7 @@ impl Plugin for SaAwlAction {
         if !matches {
             return Ok(Verdict::Next);
         }
-        self.notes.note(format_args!("the mean score {} matches", entry.score));
+        self.notes.note(findings::history_matched(entry.score));
         if cx.session.first_time(&self.scored) {
             let score = options.score.clone().filter(counts);
             let factor = options.score_factor.as_ref().filter(|factor| counts(factor));

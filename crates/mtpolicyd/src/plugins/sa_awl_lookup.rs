@@ -3,6 +3,7 @@
 use crate::awl::{self, Entry};
 use crate::facts::file::FileError;
 use crate::facts::maps::indexed::{Format, Indexed};
+use crate::log::messages::findings;
 use crate::lookups;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -158,9 +159,9 @@ impl Plugin for SaAwlLookup {
         };
         match &entry {
             Some(Entry { count, score }) => {
-                self.notes.note(format_args!("{sender} from {client}: {count} mails, mean score {score}"));
+                self.notes.note(findings::history(sender, client, count, score));
             }
-            None => self.notes.note(format_args!("{sender} from {client} is not known")),
+            None => self.notes.note(findings::history_unknown(sender, client)),
         }
         awl::remember(cx.session, &self.result, entry.as_ref());
         Ok(Verdict::Next)

@@ -2,6 +2,7 @@
 
 use crate::connections::Module;
 use crate::fields::{SCORE_FIELD, Template};
+use crate::log::messages::findings;
 use crate::lookups::Complaints;
 use crate::network::address_of;
 use crate::options::{UserConfig, options};
@@ -256,7 +257,7 @@ impl Plugin for SmtpVerify {
             // Postfix completes it, so its server is this machine.
             None if !cx.request.get(&self.options.recipient_field).is_some_and(|raw| raw.contains(&b'@')) => {
                 let (field, address) = (&self.options.recipient_field, String::from_utf8_lossy(address));
-                self.notes.note(format_args!("{field} `{address}` has no domain to ask about"));
+                self.notes.note(findings::no_domain(field, address));
                 return Ok(Verdict::Next);
             }
             None => {
@@ -265,14 +266,14 @@ impl Plugin for SmtpVerify {
             }
         };
         match &known.findings.judgement {
-            Judgement::Accepted => self.notes.note(format_args!("{address} is taken")),
+            Judgement::Accepted => self.notes.note(findings::address_accepted(&address)),
             Judgement::Refused(refusal) => {
                 let how = if refusal.is_permanent { "permanent" } else { "temporary" };
                 let said = refusal.said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default();
-                self.notes.note(format_args!("{address}: {how} failure: {}{said}", refusal.message));
+                self.notes.note(findings::address_refused(&address, how, &refusal.message, said));
             }
-            Judgement::NotAsked(why) => self.notes.note(format_args!("{address}: temporary failure: {why}")),
-            Judgement::Unknown(why) => self.notes.note(format_args!("{address} is not verified: {why}")),
+            Judgement::NotAsked(why) => self.notes.note(findings::address_not_asked(&address, why)),
+            Judgement::Unknown(why) => self.notes.note(findings::address_unknown(&address, why)),
         }
         self.add_scores(&address, &known, cx);
         Ok(self.action(&known).map_or(Verdict::Next, Verdict::Stop))

@@ -7,6 +7,7 @@ mod header;
 mod tests;
 
 use crate::fields::{SCORE_FIELD, Template};
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Header, Notes, Plugin, Setup, Verdict};
 use crate::sender_policy::{
@@ -250,7 +251,7 @@ impl Plugin for Spf {
             return Ok(Verdict::Next);
         }
         if self.client(cx.request).is_none() {
-            self.notes.note("the client is local, on the whitelist, or has no address: it is not checked");
+            self.notes.note(findings::spf_exempt());
             return Ok(Verdict::Next);
         }
         let requests = self.requests(cx.request);
@@ -258,14 +259,14 @@ impl Plugin for Spf {
         let findings = self.findings(&requests, cx, deadline).await;
         let (mut verdict, mut exempt) = (Verdict::Next, None);
         for (n, (request, finding)) in requests.iter().zip(&findings).enumerate() {
-            self.notes.note(format_args!("SPF {}: {}, {}", scope(request), finding.verdict, finding.text));
+            self.notes.note(findings::spf_verdict(scope(request), finding.verdict, &finding.text));
             let is_last = n + 1 == findings.len();
             if is_blamed(finding.verdict) && exempt.is_none() {
                 exempt = Some(self.is_exempt(&requests, &findings, cx, deadline).await);
             }
             verdict = match exempt {
                 Some(Exemption::Yes) => {
-                    self.notes.note("the client is on a whitelist by its name or as a forwarder");
+                    self.notes.note(findings::spf_forwarder());
                     break;
                 }
                 // It may be one of those that nothing is held against.

@@ -1,6 +1,7 @@
 //! `SqlList`: is a value on a list in a database?
 
 use crate::fields::Scoring;
+use crate::log::messages::findings;
 use crate::lookups::Query;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -90,7 +91,7 @@ impl Plugin for SqlList {
         let field = &options.field;
         cx.session.depend_on(field);
         let Some(value) = cx.request.get(field) else {
-            self.notes.note(format_args!("the request has no attribute `{field}`"));
+            self.notes.note(findings::no_attribute(field));
             return Ok(Verdict::Next);
         };
         let mut listed = false;
@@ -101,9 +102,11 @@ impl Plugin for SqlList {
             }
         }
         let value = String::from_utf8_lossy(value);
-        self.notes.note(format_args!("{field} {value} is{} listed", if listed { "" } else { " not" }));
         if listed {
+            self.notes.note(findings::sql_listed(field, value));
             options.score.add_once(cx.session, &self.name, &self.scored);
+        } else {
+            self.notes.note(findings::sql_not_listed(field, value));
         }
         let action = if listed { &options.match_action } else { &options.not_match_action };
         Ok(action.clone().map_or(Verdict::Next, Verdict::Stop))

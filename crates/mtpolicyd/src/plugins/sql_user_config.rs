@@ -1,6 +1,7 @@
 //! `SqlUserConfig`: the settings of a user from a database.
 
 use crate::facts::json::{read_object, scalar_text};
+use crate::log::messages::findings;
 use crate::lookups::{Complaints, Query, user_names};
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -88,7 +89,7 @@ impl Plugin for SqlUserConfig {
         cx.session.load_settings(&self.name, []);
         let names = user_names(cx.request, field, &self.options.recipient_delimiter);
         let Some(user) = names.first().map(|user| String::from_utf8_lossy(user)) else {
-            self.notes.note(format_args!("the request has no `{field}`, so no settings"));
+            self.notes.note(findings::no_user(field));
             return Ok(Verdict::Next);
         };
         let mut json = None;
@@ -101,7 +102,7 @@ impl Plugin for SqlUserConfig {
             }
         }
         let Some(json) = json else {
-            self.notes.note(format_args!("{user} has no settings"));
+            self.notes.note(findings::no_settings(user));
             return Ok(Verdict::Next);
         };
         let settings = match read_object(json.as_bytes(), MAX_JSON_BYTES) {
@@ -116,7 +117,7 @@ impl Plugin for SqlUserConfig {
             match scalar_text(value) {
                 Some(text) => usable.push((name.as_str(), text)),
                 None if value.is_null() => {}
-                None => self.notes.note(format_args!("settings of {user}: `{name}` is nested; left out")),
+                None => self.notes.note(findings::setting_nested(&user, name)),
             }
         }
         cx.session.load_settings(&self.name, usable.iter().map(|(name, text)| (*name, text.as_str())));

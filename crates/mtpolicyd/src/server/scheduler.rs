@@ -4,6 +4,7 @@
 
 use super::service::Service;
 use super::{Shared, StartError, identity};
+use crate::log::messages::daemon;
 use crate::log::{self, Destination, LogSettings};
 use crate::settings::Settings;
 use crate::tasks::{Period, When};
@@ -34,7 +35,7 @@ pub async fn prepare(service: Arc<Service>) {
         );
     });
     if tokio::time::timeout(START_LIMIT, tasks).await.is_err() {
-        tracing::warn!("a connection is slow or down: the ports open without it");
+        daemon::starting_without();
     }
 }
 

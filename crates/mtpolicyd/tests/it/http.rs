@@ -293,12 +293,12 @@ fn no_secret_reaches_the_log() {
             assert_eq!(daemon.ask(&format!("instance=1\nsender={sender}")).action(), expected);
         }
         daemon.logged("the answer has status 500");
-        let warning = daemon.logged("which means nothing here");
+        let warning = daemon.logged("which is unknown and ignored");
         assert!(warning.contains("`acton`"), "{warning}");
         assert!(daemon.terminate().success());
         let log = daemon.log();
         assert!(!log.contains("s3cr3t"), "{log}");
-        assert_eq!(log.matches("which means nothing here").count(), 1, "{log}");
+        assert_eq!(log.matches("which is unknown and ignored").count(), 1, "{log}");
     }
     let wrong = "url = \"http//user:s3cr3t-word@host/\"\ntoken = s3cr3t-token\ntoken = s3cr3t-token\nkey = x";
     let site = Site::with(&configuration(wrong));

@@ -42,7 +42,7 @@ fn at_the_end_it_answers_what_is_in_flight() {
     assert!(BufReader::new(&peer).lines().map_while(Result::ok).any(|line| line == "instance=a.1"));
 
     daemon.signal("TERM");
-    daemon.logged("answering what is in flight");
+    daemon.logged("finishing requests in flight");
     idle.expect_closed();
     eventually("nobody can connect", || Client::tcp(daemon.address()).is_err().then_some(()));
     peer.write_all(b"action=OK in time\n\n").unwrap();

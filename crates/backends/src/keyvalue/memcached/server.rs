@@ -10,6 +10,7 @@
 use super::address::{Address, Stream};
 use super::line::{Ended, Line};
 use super::protocol::{Parsed, Replies, Reply, Request};
+use crate::messages;
 use crate::{BackendError, Breaker, Failure, Probe};
 use std::collections::VecDeque;
 use std::io;
@@ -214,8 +215,8 @@ impl Runner {
             Ended::Lost(cause) => Failure::Down(cause.into()),
             Ended::OutOfStep(reply) => {
                 let name = self.endpoint.breaker.connection();
-                tracing::error!("connection {name}: not the protocol of memcached: {reply}");
-                Failure::Refused(format!("not the protocol of memcached: {reply}"))
+                messages::not_memcached(name, &reply);
+                Failure::Refused(format!("not the memcached protocol: {reply}"))
             }
         };
         for job in sent {

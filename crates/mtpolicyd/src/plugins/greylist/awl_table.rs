@@ -2,6 +2,7 @@
 //!
 //! Knows: SQL. Must not know: when something is counted.
 
+use crate::log::messages::plugins;
 use backends::BackendError;
 use backends::sql::{Dialect, Needs, Param, Right, Sql, Statement, Work};
 use std::fmt::Write;
@@ -249,12 +250,7 @@ impl AwlTable {
         let changed = self.run(statements, deadline).await.map_err(|error| error.advise(&what, &add))?;
         let removed = changed.get(1).copied().unwrap_or(0);
         if removed > 0 {
-            let (merged, table) = (changed[0], &self.name);
-            tracing::warn!(
-                "table {table} of connection {}: {removed} rows that repeated one of {merged} others were \
-                 added to it, so that the table could get a unique index",
-                self.sql.name()
-            );
+            plugins::whitelist_merged(&self.name, self.sql.name(), removed, changed[0]);
         }
         Ok(())
     }

@@ -221,7 +221,7 @@ fn the_hourly_task_removes_what_has_expired() {
     let mut bench = in_sqlite(file.path(), "");
     let made = bench.run_tasks(When::Start);
     // It is made, and its rights are looked at.
-    assert_eq!(made, [Ok("the auto-whitelist is there".to_owned()), Ok(String::new())]);
+    assert_eq!(made, [Ok("the auto-whitelist is ready".to_owned()), Ok(String::new())]);
     pass(&mut bench, 1);
     wait(&mut bench, 30 * 86_400);
     bench.attribute_again("client_address", "192.0.2.20");

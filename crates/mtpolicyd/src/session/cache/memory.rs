@@ -7,6 +7,7 @@
 //! Knows: sessions, how much memory they hold. Must not know: what is in a session, plugins, the server.
 
 use super::{Lease, OpenError};
+use crate::log::messages::sessions;
 use crate::session::Session;
 use crate::value::Size;
 use backends::Throttle;
@@ -151,10 +152,7 @@ impl MemorySessions {
 
     fn make_room(&self, part: &mut Part) {
         if part.shrink(self.bounds) && self.full.is_due() {
-            tracing::warn!(
-                "SessionCache: it is full; sessions unused for longest are evicted (see max_sessions and \
-                 max_size)"
-            );
+            sessions::cache_full();
         }
     }
 

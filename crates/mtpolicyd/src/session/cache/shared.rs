@@ -3,6 +3,7 @@
 //! Knows: sessions, stores. Must not know: what is in a session, plugins, the server.
 
 use super::{Lease, OpenError};
+use crate::log::messages::sessions as messages;
 use crate::session::Session;
 use backends::keyvalue::{Lock, Locked, Store, Version};
 use backends::{BackendError, Failure};
@@ -144,14 +145,14 @@ impl SharedSessions {
     fn note_back(&self) {
         let without = self.without.swap(0, Ordering::Relaxed);
         if without > 0 {
-            tracing::warn!("the session cache is back; {without} requests had a private session meanwhile");
+            messages::cache_back(without);
         }
     }
 
     async fn save(&self, session: &Session, kept: &Kept) {
         if Instant::now() >= kept.until {
             // It may be in use by another request now, whose results would be lost.
-            tracing::warn!("session discarded: its request took longer than lock_timeout");
+            messages::outlived_lock();
             return self.unlock(&kept.instance, &kept.owner).await;
         }
         let (bytes, key) = (session.to_bytes(), lock_name(&kept.instance));
@@ -160,11 +161,9 @@ impl SharedSessions {
         let saved = self.store.set_and_unlock(&kept.instance, &bytes, expire, lock, kept.until).await;
         match saved {
             Ok(true) => {}
-            Ok(false) => tracing::warn!(
-                "session discarded: the store has lost its lock, and what another request has saved stays"
-            ),
+            Ok(false) => messages::lock_lost(),
             Err(error) => {
-                tracing::warn!("session discarded: {error}");
+                messages::not_saved(error);
                 self.unlock(&kept.instance, &kept.owner).await;
             }
         }
@@ -174,7 +173,7 @@ impl SharedSessions {
     async fn unlock(&self, instance: &[u8], owner: &str) {
         let deadline = Instant::now() + self.options.lock_timeout;
         if let Err(error) = self.store.unlock(&lock_name(instance), owner.as_bytes(), deadline).await {
-            tracing::info!("the lock of a session is left to expire: {error}");
+            messages::not_unlocked(error);
         }
     }
 }
