@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout_at};
 pub struct HttpSettings {
     /// Where it is, with a user and a password for it perhaps.
     pub url: Url,
-    /// The path of a UNIX socket to connect to, whatever host the URL names.
+    /// The path of a UNIX socket to connect to instead of the host in the URL.
     pub socket_path: Option<PathBuf>,
     /// What a bearer of it may ask (RFC 6750).
     pub token: Option<Secret>,

@@ -24,7 +24,7 @@ pub struct LdapSettings {
     pub host: String,
     /// The port of those that name none.
     pub port: Option<u16>,
-    /// Whether the connection is kept for the next request.
+    /// Whether to keep the connection open for the next request.
     pub keepalive: bool,
     /// How long one call may take.
     pub timeout: Duration,
@@ -32,7 +32,8 @@ pub struct LdapSettings {
     pub binddn: Option<String>,
     /// The password for it.
     pub password: Secret,
-    /// Whether the connection is encrypted, and the server's certificate verified, before anything is said.
+    /// Whether to encrypt the connection with StartTLS and verify the server's certificate before anything
+    /// else is sent.
     pub starttls: bool,
     /// Certificates of authorities to trust, in PEM, beside those of the system.
     pub tls_ca: Option<String>,

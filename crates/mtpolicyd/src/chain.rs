@@ -17,23 +17,24 @@ use std::sync::Arc;
 options! {
     /// Options of every plugin.
     pub struct StepOptions {
-        /// Which check it is: one of the modules described in this manual.
+        /// The kind of plugin: one of the modules described in this manual.
         module: String,
-        /// What happens when something that the plugin needs does not work, such as a database that is down:
-        /// `close` ends the connection without an answer, so that Postfix tries again and then runs its
-        /// `default_action`; `continue` skips the plugin; `defer` defers the message; `dunno` answers without
-        /// an opinion. If it is not set, the setting of the virtual host applies, then the global one.
+        /// What to do when a backend of the plugin fails, such as a database that is down:
+        /// `close` ends the connection without an answer, so that Postfix retries and then uses its
+        /// `default_action`; `continue` skips the plugin; `defer` defers the message; `dunno` ends the chain
+        /// without an opinion. If it is not set, the setting of the virtual host applies, then the global
+        /// one.
         on_error: Option<OnError>,
-        /// What happens when the request itself keeps the plugin from finding out, for example with a value
-        /// that a pattern takes too long to search or that a database refuses. The other plugins always run.
-        /// Then `defer` defers the message unless one of them refuses it; `continue` ignores the failure. If
-        /// it is not set, the setting of the virtual host applies, then the global one.
+        /// What to do when the request itself keeps the plugin from deciding, for example with a value that
+        /// takes too long to match or that a database refuses. The other plugins always run. `defer` then
+        /// defers the message unless one of them refuses it; `continue` ignores the failure. If it is not
+        /// set, the setting of the virtual host applies, then the global one.
         on_bad_request: Option<OnBadRequest>,
-        /// Whether the lookups of this plugin may start before its turn. Without it the setting of the
-        /// virtual host holds, then the global one.
+        /// Whether to start the lookups of this plugin before its turn. If it is not set, the setting of the
+        /// virtual host applies, then the global one.
         lookahead: Option<Switch>,
-        /// The level at which the plugin notes in the log what it finds, from 0 (err) to 4 (debug): the
-        /// global `log_level` must be at least as high for the note to be seen.
+        /// The level at which the plugin logs what it finds, from 0 (error) to 4 (debug). The global
+        /// `log_level` must be at least as high for it to appear.
         log_level: Integer = Integer(4),
     }
 }

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 pub struct MemcachedSettings {
     /// Addresses `host:port`, or paths of UNIX sockets; with `=weight` where it is not 1.
     pub servers: Vec<String>,
-    /// What every key begins with.
+    /// Prefix of every key.
     pub namespace: String,
     /// How long one call may take.
     pub timeout: Duration,

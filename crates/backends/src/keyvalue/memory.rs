@@ -23,7 +23,7 @@ use tokio::time::Instant;
 /// What a `<Connection>` of module Memory says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemorySettings {
-    /// How many values are kept at most; beyond it those that expire first go.
+    /// Maximum number of values; beyond it those that expire first are evicted.
     pub max_entries: u64,
     /// How much memory they may take, with what the store itself needs for them.
     pub max_bytes: usize,

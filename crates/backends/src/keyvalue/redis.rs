@@ -36,7 +36,7 @@ pub struct RedisSettings {
     pub password: Option<Secret>,
     /// The number of the database.
     pub db: i64,
-    /// What every key begins with.
+    /// Prefix of every key.
     pub prefix: String,
     /// How long one call may take.
     pub timeout: Duration,

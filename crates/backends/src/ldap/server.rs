@@ -26,7 +26,7 @@ pub(super) enum Server {
 }
 
 impl Server {
-    /// Reads a list of servers, separated by commas or blanks. `port` is that of those which name none.
+    /// Reads a list of servers, separated by commas or spaces. `port` is that of those which name none.
     ///
     /// # Errors
     /// What is wrong with which server.

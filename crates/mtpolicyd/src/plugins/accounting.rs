@@ -24,13 +24,13 @@ options! {
     /// Missing tables are created, and tables of the original get a unique key. A field that the request
     /// does not have, or has empty, is not counted.
     ///
-    /// Keys are in small letters, so that `Bob` and `bob` are one login on every database, and a sender or
+    /// Keys are in lower case, so that `Bob` and `bob` are one login on every database, and a sender or
     /// recipient is the address that Postfix will understand: `bob@Example.org.` and `example.org!bob` count
     /// as `bob@example.org`. Earlier versions stored the value as it was written; Quota still counts such
     /// rows too.
     ///
-    /// Ask it at the end of the message (`smtpd_end_of_data_restrictions`): before that Postfix does not know
-    /// the recipients and the size.
+    /// Have Postfix ask at the end of the message (`smtpd_end_of_data_restrictions`): before that it does
+    /// not know the recipients and the size.
     ///
     /// ```conf
     /// <Connection db>
@@ -44,7 +44,7 @@ options! {
     /// </Plugin>
     /// ```
     pub struct AccountingOptions {
-        /// Whether mails are counted.
+        /// Whether to count messages.
         enabled: UserConfig<Switch> = Switch::On,
         /// The attributes of the request to count by, separated by commas.
         fields: FieldNames,
@@ -55,10 +55,10 @@ options! {
         table_prefix: String = "acct_",
         /// The database: the name of a `<Connection>` of module Sql.
         db: String = "db",
-        /// The storage engine of tables that are made in MySQL or MariaDB.
+        /// The storage engine for tables created in MySQL or MariaDB.
         mysql_engine: Engine = "MyISAM",
-        /// Where to count instead of in `db`: the name of a `<Connection>`. With one of module Redis no
-        /// database is needed.
+        /// The name of a `<Connection>` to count in instead of `db`. With module Redis no database is
+        /// needed.
         store: Option<String>,
         /// How long a counter is kept after its period is over, such as `400d`; a daily task removes older
         /// ones. It can't be used with a `time_pattern` of periods shorter than an hour. Without it, rows in

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 options! {
-    /// Adds to the score, answers, or runs the plugins in it when a value fulfils one of its criteria.
+    /// Adds to the score, answers, or runs the plugins in its block when a value fulfils one of its criteria.
     ///
     /// Of several criteria one is enough. An attribute or field that does not exist fulfils no criterion,
     /// not even with `invert = 1`. The score is added for each request, not once per message. If there is an
@@ -27,13 +27,13 @@ options! {
     ///     module = "Condition"
     ///     key = "sender"
     ///     match = ""
-    ///     action = "reject this address takes no bounces"
+    ///     action = "reject this address accepts no bounces"
     ///   </Plugin>
     /// </Plugin>
     /// ```
     pub struct ConditionOptions {
         /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is
-        /// written (`victim.example!ceo`, `ceo@victim.example.`) is looked at in both forms; one of them is
+        /// written (`victim.example!ceo`, `ceo@victim.example.`) is compared in both forms; one match is
         /// enough.
         key: FieldRef,
         /// Fulfilled if the value is exactly this.

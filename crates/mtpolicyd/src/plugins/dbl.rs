@@ -16,11 +16,11 @@ options! {
     /// Looks the sender's domain, the name of the client and its HELO name up in a DNS list of domains
     /// (RHSBL, RFC 5782).
     ///
-    /// The checks are made in that order, and each score counts once a mail. The sender's domain is the one
-    /// that Postfix will understand (`victim.example` in `victim.example!ceo`); names are looked up in lower
-    /// case and in their ASCII form. Names without a dot, addresses and address literals are not looked up.
-    /// A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1,
-    /// 127.0.1.255), counts as not listing the name. One that has not answered in time is tried in the
+    /// The checks are made in that order, and each score counts once per message. The sender's domain is the
+    /// one that Postfix will understand (`victim.example` in `victim.example!ceo`); names are looked up in
+    /// lower case and in their ASCII form. Names without a dot, addresses and address literals are not looked
+    /// up. A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1,
+    /// 127.0.1.255), counts as not listing the name. A list that has not answered in time is retried in the
     /// background, and no request waits for it until it answers.
     ///
     /// ```conf
@@ -34,11 +34,13 @@ options! {
     pub struct DblOptions {
         /// The zone of the list.
         domain: ListZone,
-        /// Whether the checks are made.
+        /// Whether to make the checks.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do if the sender's domain is listed: `reject` the mail, or only add the score (`passive`).
+        /// What to do if the sender's domain is listed: `reject` the message, or only add the score
+        /// (`passive`).
         sender_mode: UserConfig<Mode> = Mode::Reject,
-        /// Added to the score if the sender's domain is listed, under the plugin's name with `-sender`.
+        /// Added to the score if the sender's domain is listed, in the details as the plugin's name with
+        /// `-sender`.
         sender_score: Score = Score::from(5.0),
         /// The same for the HELO name.
         helo_name_mode: UserConfig<Mode> = Mode::Passive,
@@ -54,11 +56,11 @@ options! {
         /// `%HOSTNAME%` the listed name and `%INFO%` the text that the list publishes about it, preceded by
         /// a comma and a blank. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "%CHECK% rejected (%HOSTNAME%%INFO%)",
-        /// The answers that count as a listing, where others mean something else: addresses, ranges and
-        /// networks, separated by commas, such as `127.0.1.2-99`.
+        /// The answers that count as a listing, for lists whose other answers mean something else:
+        /// addresses, ranges and networks, separated by commas, such as `127.0.1.2-99`.
         return_codes: Option<ReturnCodes>,
-        /// How long the list may take to answer. All lists are asked at once, so several that are slow do not
-        /// take longer than one.
+        /// How long to wait for the list. All lists are asked at once, so several slow ones take no longer
+        /// than one.
         time_limit: Span = LIST_TIME_LIMIT,
     }
 }

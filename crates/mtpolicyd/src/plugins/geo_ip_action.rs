@@ -11,8 +11,7 @@ use crate::session::Session;
 use crate::value::{Flag, Switch};
 
 options! {
-    /// Acts on the country, the continent or the network operator that a GeoIPLookup plugin before it has
-    /// found.
+    /// Acts on the country, continent or network operator that an earlier GeoIPLookup plugin has found.
     ///
     /// At least one of `country_codes`, `continents` and `asns` is needed; where there are several, all have
     /// to match. A list that begins with `!` means everything but what it names. A client of which the
@@ -44,22 +43,22 @@ options! {
     /// </Plugin>
     /// ```
     pub struct GeoIpActionOptions {
-        /// The name of the GeoIPLookup plugin whose result is looked at; it has to stand before this one.
+        /// The name of the GeoIPLookup plugin whose result to use; it must come before this one.
         result_from: String,
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The countries that match, by their codes of two letters (ISO 3166-1): `DE, AT`, or `!DE, AT` for
-        /// all others. Some databases also have `EU` and `AP` for regions, and old ones `A1` for anonymous
-        /// proxies, `A2` for satellites, `O1` for others.
+        /// The countries that match, as two-letter codes (ISO 3166-1): `DE, AT`, or `!DE, AT` for all others.
+        /// Some databases also use `EU` and `AP` for regions; old ones use `A1` for anonymous proxies, `A2`
+        /// for satellite providers and `O1` for others.
         country_codes: OptionalUserConfig<Choice<Country>>,
-        /// The continents that match. A database without continents knows none.
+        /// The continents that match. Not every database has continents.
         continents: Option<Choice<Continent>>,
-        /// The autonomous systems that match, by their numbers.
+        /// The numbers of the autonomous systems that match.
         asns: Option<Choice<Asn>>,
-        /// Whether a client of which the database knows nothing matches (`1`) or not (`0`).
+        /// Whether a client that is not in the database matches (`1`) or not (`0`).
         match_unknown: Flag = Flag(false),
-        /// What to do if the client matches: `reject` the mail; `accept` it, which ends the chain with
-        /// `dunno` and may be written so; or only add the score (`passive`).
+        /// What to do if the client matches: `reject` the message; `accept` it, which ends the chain with
+        /// `dunno` (`dunno` means the same); or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
         /// The text of the rejection. `%CC%` is the code of the country, `%CONTINENT%` that of the continent
         /// and `%ASN%` the network operator (`AS15169`), each replaced by `unknown` if the database does not

@@ -37,7 +37,7 @@ use triplet::Triplet;
 use whitelist::{ClientList, ListFile, RecipientList};
 
 options! {
-    /// Defers the first attempt of a client that is not known, and lets its retry through.
+    /// Defers the first attempt of an unknown client and accepts its retry.
     ///
     /// A deferred message leaves a ticket for its combination of sender, client and recipient. A retry that
     /// comes no earlier than `min_retry_wait` and no later than `max_retry_wait` passes and uses up the
@@ -78,7 +78,7 @@ options! {
     /// </VirtualHost>
     /// ```
     ///
-    /// To catch early retries before expensive checks, but greylist only what those have found suspicious:
+    /// To catch early retries before expensive checks, but greylist only what these checks find suspicious:
     ///
     /// ```conf
     /// <Connection db>
@@ -107,7 +107,7 @@ options! {
     /// </VirtualHost>
     /// ```
     pub struct GreylistOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
         /// Added to the score of a message that has passed, usually a negative number. It is added once per
         /// message, even if the chain has several Greylist plugins.
@@ -120,11 +120,11 @@ options! {
         defer_message: Template = "defer greylisting is active",
         /// Whether the answer to an early retry ends with the remaining time, as in ` (299s left)`.
         append_waittime: Flag = Flag(true),
-        /// How long a client has to wait.
+        /// How long a client must wait before it may retry.
         min_retry_wait: Seconds = Seconds(300),
         /// When a ticket expires. A client that comes back later than this is deferred again.
         max_retry_wait: Span = Span(Seconds(7200)),
-        /// Whether there is an auto-whitelist.
+        /// Whether to use an auto-whitelist.
         use_autowl: Flag = Flag(true),
         /// After how many successful retries for a sender domain a client is no longer greylisted for it.
         autowl_threshold: Count = Count(3),
@@ -136,7 +136,8 @@ options! {
         autowl_table: String = "autowl".to_owned(),
         /// Whether clients in the auto-whitelist pass. Successful retries are counted in either case.
         query_autowl: Flag = Flag(true),
-        /// Whether a client without a ticket is deferred and gets one; `0` asks the next plugin instead.
+        /// Whether to defer a client without a ticket and create one; `0` goes on with the next plugin
+        /// instead.
         create_ticket: Flag = Flag(true),
         /// What identifies the client in tickets and in the auto-whitelist. Large senders retry from another
         /// address, which `ip` takes for another client. `ip` is the address; `net` the network of the
@@ -161,25 +162,25 @@ options! {
         ///
         /// An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) counts as the IPv4 address.
         client_key: ClientKey = ClientKey::Ip,
-        /// Whether parts of the sender that change with each attempt are left out of the ticket: what follows
-        /// a plus sign, numbers that mailing lists put in (VERP: `bounces-1234-1` is `bounces-#-#`), and what
-        /// BATV and SRS add (`prvs=1234abcdef=alice`, `SRS0=AbCd=5X=example.com=alice`). Without it a message
-        /// with such a sender may never pass.
+        /// Whether to leave out of the ticket those parts of the sender that change with each attempt: what
+        /// follows a plus sign, numbers that mailing lists put in (VERP: `bounces-1234-1` is `bounces-#-#`),
+        /// and what BATV and SRS add (`prvs=1234abcdef=alice`, `SRS0=AbCd=5X=example.com=alice`). Without it
+        /// a message with such a sender may never pass.
         ignore_sender_tags: Flag = Flag(false),
         /// The length of the network prefix of IPv4 addresses, from 1 to 32 bits, for `net` and `name`.
         ipv4_prefix: Prefix<32> = Prefix(24),
         /// The length of the network prefix of IPv6 addresses, from 1 to 64 bits, for `net` and `name`.
         ipv6_prefix: Prefix<IPV6_LONGEST> = Prefix(64),
         /// A file of clients that are not greylisted, in the format of postgrey(8); may be given several
-        /// times. On a line of its own stands a domain (with all below it; the verified name of the client
-        /// counts), an address, a network (`192.0.2.0/24`, `2001:db8::/32`), an IPv4 address without its last
-        /// numbers (`192.0.2`), or a Perl regular expression between slashes, for the name or the address,
-        /// whose case makes no difference. `#` begins a comment. A line that can't be read is skipped with a
-        /// warning. The file is read at the start and at a reload.
+        /// times. Each line has a domain (including its subdomains; the verified name of the client counts),
+        /// an address, a network (`192.0.2.0/24`, `2001:db8::/32`), an IPv4 address without its last numbers
+        /// (`192.0.2`), or a Perl regular expression between slashes, for the name or the address, ignoring
+        /// case. `#` begins a comment. A line that can't be read is skipped with a warning. The file is read
+        /// at the start and at a reload.
         whitelist_clients: Repeated<ListFile<ClientList>>,
         /// A file of recipients whose mail is not greylisted, in the format of postgrey(8); may be given
-        /// several times. On a line of its own stands an address, a user in any domain (`postmaster@`), a
-        /// domain (with all below it), or an expression between slashes. An address with an extension
+        /// several times. Each line has an address, a user in any domain (`postmaster@`), a domain (including
+        /// its subdomains), or a regular expression between slashes. An address with an extension
         /// (`user+extension@example.org`) is found without it too.
         whitelist_recipients: Repeated<ListFile<RecipientList>>,
     }

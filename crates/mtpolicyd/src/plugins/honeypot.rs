@@ -15,7 +15,7 @@ use postfix_policy::{Mailbox, folded};
 use std::sync::Arc;
 
 options! {
-    /// Traps clients that send mail to addresses which no honest sender knows.
+    /// Traps clients that send mail to addresses that no legitimate sender knows.
     ///
     /// A mail to one of the traps is rejected, and for a time so is whatever else its client sends. Instead
     /// of rejecting, the plugin can add a score and run the plugins in its block. The time (`expire`) starts
@@ -33,20 +33,20 @@ options! {
     /// </Plugin>
     /// ```
     pub struct HoneypotOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do with a client that is trapped: `reject` its mail, or only add the score and run the
+        /// What to do with a trapped client: `reject` its messages, or only add the score and run the
         /// plugins in the block (`passive`).
         mode: Mode = Mode::Reject,
-        /// Addresses that are traps, separated by commas; capital letters make no difference.
+        /// Addresses that are traps, separated by commas; case makes no difference.
         recipients: String = "",
-        /// Perl regular expressions for addresses that are traps, separated by commas, so that none may hold
-        /// a comma. They are compared with the recipient as it is written, as Postfix will understand it
-        /// (`bob@example.com` for `example.com!bob`), and with both in small letters.
+        /// Perl regular expressions for addresses that are traps, separated by commas, so none may contain a
+        /// comma. They are matched against the recipient as written, as Postfix will understand it
+        /// (`bob@example.com` for `example.com!bob`), and against both in lower case.
         recipients_re: String = "",
         /// What separates an extension from a user, as in Postfix: mail to `bob+any@example.com` is mail to
-        /// the trap `bob@example.com`. Of several characters each does by itself; without any, addresses
-        /// have no extension.
+        /// the trap `bob@example.com`. Each of several characters is a delimiter by itself; without any,
+        /// addresses have no extension.
         recipient_delimiter: String = "+",
         /// The text of the rejection.
         reject_message: String = "trapped by honeypod",
@@ -54,7 +54,7 @@ options! {
         expire: Span = Span(Seconds(7200)),
         /// Added to the score of a message from a trapped client, once per message.
         score: Scoring,
-        /// The connection that keeps the trapped clients, of module Memcached, Redis, Sql or Memory.
+        /// The connection to store trapped clients in, of module Memcached, Redis, Sql or Memory.
         store: String = "memcached",
     }
 }

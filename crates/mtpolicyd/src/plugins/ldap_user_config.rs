@@ -12,13 +12,13 @@ options! {
     /// Loads the settings of a user from a directory, for the `uc_` options of the plugins after it and for
     /// `session:NAME` in a Condition.
     ///
-    /// The filter has to find exactly one entry at or below `basedn`. Of each attribute its first value
-    /// counts, unless it is empty. Nothing a user has set takes the place of a score or of what a plugin has
-    /// found. The settings replace those of the user who was looked up before, also if there are none; with
-    /// `filter_field = "recipient"` they hold for that recipient only.
+    /// The filter must find exactly one entry at or below `basedn`. The first value of each attribute is
+    /// used, unless it is empty. A user's setting can't replace a score or a plugin's result. The settings
+    /// replace those of the user looked up before, even if there are none; with `filter_field = "recipient"`
+    /// they apply to that recipient only.
     ///
-    /// A search that the directory refuses, and one that finds no entry or several, are logged, and the mail
-    /// goes on without settings. When the directory can't be asked, the login included, `on_error` decides.
+    /// If the directory refuses a search, or it finds no entry or several, this is logged and the request
+    /// goes on without settings. If the directory can't be asked, or refuses the login, `on_error` decides.
     ///
     /// ```conf
     /// <Connection ldap>
@@ -38,22 +38,22 @@ options! {
     pub struct LdapUserConfigOptions {
         /// The directory, a `<Connection>` of module Ldap.
         ldap: String = "ldap",
-        /// Where the search begins. If that is an alias, it is followed (see `deref` of the connection).
+        /// The base of the search. If it is an alias, it is followed (see `deref` of the connection).
         basedn: String = "",
         /// What is searched for (RFC 4515); every `%s` stands for the user, whose name can't change the
         /// filter. Blanks between its parts are ignored.
         filter: Filter,
-        /// The attribute of the request that names the user. Without it nothing is searched for. A recipient
-        /// or sender is searched for as Postfix will understand it (`bob@example.org` for
-        /// `example.org!bob`); if there is no entry, in small letters, as it is written, and without its
-        /// extension. Any other value is searched for as it is written, then in small letters. Where these
-        /// are the same, it is one search.
+        /// The attribute of the request that names the user. If the request does not have it, there is no
+        /// search. A recipient or sender is searched for as Postfix will understand it (`bob@example.org` for
+        /// `example.org!bob`); if there is no entry, then in lower case, as written, and without its
+        /// extension. Any other value is searched for as written, then in lower case. Identical searches are
+        /// made once.
         filter_field: String = "sasl_username",
         /// What separates an extension from a user, as in Postfix: `bob+any@example.org` has the settings of
-        /// `bob@example.org` unless it has some of its own. Of several characters each does by itself;
-        /// without any, addresses have no extension.
+        /// `bob@example.org` unless it has some of its own. Each of several characters is a delimiter by
+        /// itself; without any, addresses have no extension.
         recipient_delimiter: String = "+",
-        /// The attributes of the entry, separated by commas. Each becomes a setting of that name.
+        /// The attributes of the entry to load, separated by commas. Each becomes a setting of that name.
         config_fields: Names,
     }
 }

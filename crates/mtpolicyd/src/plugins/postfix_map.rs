@@ -34,13 +34,13 @@ options! {
     /// in the background, and no request waits for it until it answers.
     ///
     /// Parts of a value are looked up in the order of access(5), in lower case; `cidr`, `regexp`, `pcre` and
-    /// `socketmap` get the whole value only. Addresses of clients: `192.0.2.1`, `192.0.2`, `192.0`, `192`,
-    /// or `2001:db8::1`, `2001:db8`, `2001`. Names of hosts: `mail.example.org`, `example.org`, `org`.
-    /// Addresses of mail: `user+ext@example.org`, `user@example.org`, `example.org`, `org`, `user+ext@`,
-    /// `user@`; the null sender is `<>`. If Postfix will understand an address differently than it is
-    /// written (`ceo@victim.example` for `victim.example!ceo`), it is looked up as it is written, and then
-    /// these parts of the understood address. A user that needs quotes (`"c d"@example.org`) is looked up
-    /// with them, then without, as by Postfix.
+    /// `socketmap` get the whole value only. Client addresses: `192.0.2.1`, `192.0.2`, `192.0`, `192`, or
+    /// `2001:db8::1`, `2001:db8`, `2001`. Host names: `mail.example.org`, `example.org`, `org`. Mail
+    /// addresses: `user+ext@example.org`, `user@example.org`, `example.org`, `org`, `user+ext@`, `user@`; the
+    /// null sender is `<>`. If Postfix will understand an address differently than it is written
+    /// (`ceo@victim.example` for `victim.example!ceo`), it is looked up as it is written, and then these
+    /// parts of the understood address. A user that needs quotes (`"c d"@example.org`) is looked up with
+    /// them, then without, as by Postfix.
     ///
     /// ```conf
     /// <Plugin whitelist>
@@ -53,22 +53,22 @@ options! {
     ///   db_file = "lmdb:/etc/postfix/bad_senders"
     ///   field = "sender"
     ///   recipient_delimiter = "+"
-    ///   match_action = "reject we have had enough of you"
+    ///   match_action = "reject sender is on our blocklist"
     /// </Plugin>
     /// ```
     pub struct PostfixMapOptions {
         /// The table, as described above. A path without a type is a `hash` file that is searched exactly as
         /// mtpolicyd 2 does: for `client_address` only, as Postfix writes it, and once per message.
         db_file: String,
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
         /// The attribute whose value is looked up; other than `client_address` needs a table with a type. If
         /// the request does not have it, nothing happens. The attribute decides whether its value is looked
         /// up as a client address, a host name or a mail address. An attribute that is not one of Postfix's
         /// own is looked up as a mail address if its value has an `@`, otherwise as a whole.
         field: String = "client_address",
-        /// What separates an extension from a user, as in Postfix: `+`. Of several characters each does by
-        /// itself; without any, addresses have no extension.
+        /// The character that separates an extension from a user, as in Postfix: `+`. Each of several
+        /// characters is a delimiter by itself; without any, addresses have no extension.
         recipient_delimiter: String = "",
         /// Whether `example.org` in the table matches `mail.example.org` too, as in Postfix by default (`1`);
         /// otherwise only `.example.org` does (`0`).
@@ -78,11 +78,12 @@ options! {
         /// proxymap` to master.cf, which creates the socket `/var/spool/postfix/public/policymap`; the group
         /// `postdrop` may enter its folder.
         proxymap_socket: String = "/var/spool/postfix/private/proxymap",
-        /// How long `socketmap` and `proxy` may take for one answer; a request's own deadline ends it too.
+        /// How long to wait for one answer of `socketmap` and `proxy`; the deadline of the request ends it
+        /// too.
         timeout: Span = Span(Seconds(5)),
         /// The answer to Postfix if there is a match.
         match_action: Option<String>,
-        /// The answer to Postfix if there is none.
+        /// The answer to Postfix otherwise.
         not_match_action: Option<String>,
         /// Added to the score if there is a match.
         score: Scoring,

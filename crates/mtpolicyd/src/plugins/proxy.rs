@@ -15,13 +15,13 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 options! {
-    /// Hands the request to another policy daemon and answers with its action.
+    /// Passes the request to another policy daemon and answers with its action.
     ///
-    /// The first `action=` of its answer counts, as it does for Postfix. A daemon that can't be reached,
-    /// answers too late or without an action fails the plugin; `on_error` says what becomes of the request.
-    /// If it has just answered others, but hangs up on this request or answers nonsense, that is taken for
-    /// something in the request: the message is deferred unless another plugin refuses it (`on_bad_request`).
-    /// After ten such requests in a row it is the other daemon that fails.
+    /// The first `action=` of its answer counts, as it does for Postfix. If the daemon is unreachable,
+    /// answers too late or without an action, the plugin fails and `on_error` decides. If it has just
+    /// answered others, but hangs up on this request or answers nonsense, that is taken for something in the
+    /// request: the message is deferred unless another plugin refuses it (`on_bad_request`). After ten such
+    /// requests in a row it is the other daemon that fails.
     ///
     /// After a daemon has not answered, requests fail at once, without asking it. Every five seconds one
     /// request is sent to it, to find out whether it answers again.
@@ -40,10 +40,10 @@ options! {
         host: Option<HostPort>,
         /// The path of its UNIX socket.
         socket_path: Option<String>,
-        /// Whether connections are kept open between requests (`1`), or opened for each (`0`).
+        /// Whether to keep connections open between requests (`1`) or open one for each (`0`).
         keepalive: Flag = Flag(false),
-        /// How long the other daemon may take, connecting included. The deadline of the request holds in any
-        /// case.
+        /// Maximum time for the other daemon to answer, including the connection. The deadline of the
+        /// request applies in any case.
         timeout: Span = Span(Seconds(10)),
     }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::Instant;
 
 options! {
-    /// Answers when what Accounting has counted for a value has reached a threshold.
+    /// Answers when the count that Accounting keeps for a value has reached a threshold.
     ///
     /// It counts nothing itself: an Accounting plugin with the same database, `table_prefix` and
     /// `time_pattern` counts the same field. Put Quota before Accounting in the chain. Quota then reserves
@@ -37,7 +37,7 @@ options! {
     ///   field = "client_address"
     ///   metric = "count"
     ///   threshold = 1000
-    ///   action = "defer you have sent 1000 mails this month"
+    ///   action = "defer you have sent 1000 messages this month"
     /// </Plugin>
     /// <Plugin acct-clients>
     ///   module = "Accounting"
@@ -45,14 +45,14 @@ options! {
     /// </Plugin>
     /// ```
     pub struct QuotaOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
         /// The attribute of the request by which Accounting counts. If the request does not have it, nothing
         /// happens. A field that a user has set (`uc_field`) is compared with the threshold, but no room is
         /// reserved in its counter: messages which arrive at the same moment may exceed the threshold.
         field: UserConfig<String>,
-        /// Which number is compared: `count` (mails), `count_rcpt` (mails times recipients), `size` (bytes),
-        /// `size_rcpt` (bytes times recipients).
+        /// The number to compare: `count` (messages), `count_rcpt` (messages times recipients), `size`
+        /// (bytes), `size_rcpt` (bytes times recipients).
         metric: UserConfig<Metric>,
         /// Messages are no longer accepted once the counter has reached this number.
         threshold: UserConfig<Integer>,
@@ -67,7 +67,7 @@ options! {
         db: String = "db",
         /// The `store` of Accounting, if it counts there instead of in `db`.
         store: Option<String>,
-        /// The storage engine of tables that are made in MySQL or MariaDB.
+        /// The storage engine for tables created in MySQL or MariaDB.
         mysql_engine: Engine = "MyISAM",
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 options! {
-    /// Limits how much a user, a client, a network or any other value of the request may send in a time.
+    /// Limits how much a user, a client, a network or any other value of the request may send in a period.
     ///
     /// There may be several limits. A message is counted against all of them, or, if one of them is
     /// exceeded, against none: refused messages don't count. In passive mode, where every message passes,
@@ -27,8 +27,8 @@ options! {
     /// time, also from several daemons. Plugin blocks of the same name that share the store have their
     /// counts in common.
     ///
-    /// Behind a Greylist plugin only what that lets through is counted; before it each attempt counts, also
-    /// those that are deferred.
+    /// After a Greylist plugin, only what it lets through is counted; before it, each attempt counts,
+    /// including deferred ones.
     ///
     /// With a `<SessionCache>` all requests of a message count as one; without it, each request counts.
     ///
@@ -50,7 +50,7 @@ options! {
     /// </Plugin>
     /// ```
     pub struct RateLimitOptions {
-        /// Whether the limit holds.
+        /// Whether to apply the limit.
         enabled: UserConfig<Switch> = Switch::On,
         /// What the limit is for: one or several values, separated by commas, such as `sasl_username` or
         /// `sender@domain, session:country`. Each combination of values has its own count.
@@ -75,15 +75,15 @@ options! {
         /// `burst`, may pass at once; after that the allowance refills steadily, at the rate of the number
         /// per period.
         algorithm: Algorithm = Algorithm::Window,
-        /// What is counted: `messages`; `recipients` (at the stage of RCPT each request is one, later the
-        /// whole number); or `bytes`: Postfix knows the size in `smtpd_end_of_data_restrictions`, and earlier
-        /// only what the client announces. Where the plugin is asked at both stages, the difference is added.
+        /// What is counted: `messages`; `recipients` (at the RCPT stage each request is one, later the whole
+        /// number); or `bytes`: Postfix knows the size in `smtpd_end_of_data_restrictions`, and earlier only
+        /// what the client announces. If the plugin is asked at both stages, the difference is added.
         count: Counted = Counted::Messages,
-        /// Where the counts are kept: `memory` is this process, which forgets them when it ends; or the name
+        /// Where to keep the counts: `memory` is this process, and they are lost when it stops; or the name
         /// of a `<Connection>` of module Redis, Sql or Memory. When the memory is full, the counts that would
-        /// expire first are forgotten. Daemons that name the same Redis or database count together. In a
-        /// database the counts are in the table `mtpolicyd_limits`, which is made if it is not there; a power
-        /// cut may lose the last of them. Redis counts by its own time, a database by that of the daemons,
+        /// expire first are evicted. Daemons that name the same Redis or database count together. In a
+        /// database the counts are in the table `mtpolicyd_limits`, which is created if it is missing; a
+        /// power failure may lose the latest. Redis uses its own clock, a database those of the daemons,
         /// which should agree.
         store: String = MEMORY,
         /// What to do above the limit: `reject` answers with `action`, `passive` only adds the score.

@@ -12,11 +12,11 @@ use backends::dns::Question;
 use postfix_policy::Request;
 
 options! {
-    /// Looks the address of the client up in a DNS block list or allow list (RFC 5782).
+    /// Looks up the address of the client in a DNS block list or allow list (RFC 5782).
     ///
     /// A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1),
-    /// counts as not listing the client. One that has not answered in time is tried in the background, and no
-    /// request waits for it until it answers. The answer and the score count once per message.
+    /// counts as not listing the client. A list that has not answered in time is retried in the background,
+    /// and no request waits for it until it answers. The answer and the score count once per message.
     ///
     /// A list that combines several lists may answer with several addresses: any of them counts.
     ///
@@ -41,24 +41,24 @@ options! {
     pub struct RblOptions {
         /// The zone of the list.
         domain: ListZone,
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do with a client that is listed: `reject` the mail, `accept` it (end the chain with
-        /// `dunno`), or only add the score (`passive`).
+        /// What to do with a listed client: `reject` the message, `accept` it (end the chain with `dunno`),
+        /// or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
         /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` the text that the list
         /// publishes about it, in brackets. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "delivery from %IP% rejected %INFO%",
         /// Added to the score for a listed client.
         score: Scoring,
-        /// The answers that count as a listing, where others mean something else: addresses, ranges and
-        /// networks, separated by commas, such as `127.0.0.2-11, 127.0.1.0/24`. Without it every address in
-        /// 127.0.0.0/8 counts that is no error code.
+        /// The answers that count as a listing, for lists whose other answers mean something else: addresses,
+        /// ranges and networks, separated by commas, such as `127.0.0.2-11, 127.0.1.0/24`. Without it, every
+        /// address in 127.0.0.0/8 counts that is not an error code.
         return_codes: Option<ReturnCodes>,
-        /// Whether IPv6 clients are looked up too.
+        /// Whether to look up IPv6 clients too.
         ipv6: Switch = Switch::Off,
-        /// How long the list may take to answer. All lists are asked at once, so several that are slow do not
-        /// take longer than one.
+        /// How long to wait for the list. All lists are asked at once, so several slow ones take no longer
+        /// than one.
         time_limit: Span = LIST_TIME_LIMIT,
     }
 }

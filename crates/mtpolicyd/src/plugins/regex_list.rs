@@ -11,8 +11,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 options! {
-    /// Adds to the score, answers, or runs the plugins in it when a value matches one of a list of Perl
-    /// regular expressions.
+    /// Adds to the score, answers, or runs the plugins in its block when a value matches one of a list of
+    /// Perl regular expressions.
     ///
     /// The score counts once per message, or once per recipient if `key` is the recipient.
     ///
@@ -29,17 +29,17 @@ options! {
     /// </Plugin>
     /// ```
     pub struct RegexListOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
         /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is
-        /// written (`victim.example!ceo`, `ceo@victim.example.`) is looked at in both forms.
+        /// written (`victim.example!ceo`, `ceo@victim.example.`) is matched in both forms.
         key: FieldRef = FieldRef::Request("client_address".to_owned()),
         /// `1` acts if no expression matches. If the attribute or field does not exist, nothing happens in
         /// either case.
         invert: Flag = Flag(false),
         /// A Perl regular expression; may be given several times.
         regex: Repeated<String>,
-        /// A file with more expressions, one a line; empty lines and comments (`#`) are skipped. It is
+        /// A file with more expressions, one per line; empty lines and comments (`#`) are skipped. It is
         /// read at the start and at a reload.
         file: Option<PatternFile>,
         /// Added to the score.

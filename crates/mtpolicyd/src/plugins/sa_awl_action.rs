@@ -8,8 +8,8 @@ use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Integer, Score, Switch, perl_number, words};
 
 options! {
-    /// Rejects, accepts or adds to the score (once a mail) by the mean score that an SaAwlLookup plugin
-    /// before it has found. Without an entry nothing happens.
+    /// Rejects, accepts or adds to the score (once per message) depending on the mean score that an earlier
+    /// SaAwlLookup plugin has found. Without an entry, nothing happens.
     ///
     /// ```conf
     /// <Plugin amavis-reputation>
@@ -32,12 +32,12 @@ options! {
     /// </Plugin>
     /// ```
     pub struct SaAwlActionOptions {
-        /// The name of the SaAwlLookup plugin; it stands before this one.
+        /// The name of the SaAwlLookup plugin; it must come before this one.
         result_from: String,
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do if the mean score matches: `reject` the mail, `accept` it (end the chain with `dunno`;
-        /// `dunno` means the same), or only add the score (`passive`).
+        /// What to do if the mean score matches: `reject` the message, `accept` it (end the chain with
+        /// `dunno`; `dunno` means the same), or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
         /// The text of the rejection. `%IP%` is the address of the client, `%SENDER%` that of the sender and
         /// `%SCORE%` the mean score. Only the first occurrence of each placeholder is replaced.
@@ -48,9 +48,9 @@ options! {
         score_factor: Option<Score>,
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD.to_owned(),
-        /// How many mails SpamAssassin must have seen; with fewer nothing happens.
+        /// Minimum number of messages that SpamAssassin must have seen; with fewer, nothing happens.
         min_count: Integer = Integer(10),
-        /// What the mean score is compared with.
+        /// The value to compare the mean score with.
         threshold: Score = Score::from(5.0),
         /// Whether the mean score has to be at least (`gt`) or at most (`lt`) the threshold.
         r#match: Comparison = Comparison::AtLeast,

@@ -16,14 +16,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 options! {
-    /// Looks a sender up in the auto-whitelist of SpamAssassin.
+    /// Looks up a sender in the auto-whitelist of SpamAssassin.
     ///
-    /// That is the list of mean scores that its plugin AWL keeps, by the address of the sender and the
-    /// network of the client. SaAwlAction plugins behind this one act on what it has found.
+    /// This is the list of mean scores that SpamAssassin's AWL plugin keeps by sender address and client
+    /// network. SaAwlAction plugins after this one act on the result.
     ///
-    /// The list is a file of Berkeley DB (`db_file`) or a table in a database (`dsn`, or `db` with the name
-    /// of a `<Connection>`). One that can't be read fails the plugin (`on_error`). The daemon has to be
-    /// allowed to read the file and its folder. With amavis that may take `group = "mtpolicyd amavis"`, and
+    /// The list is a Berkeley DB file (`db_file`) or a database table (`dsn`, or `db` with the name of a
+    /// `<Connection>`). If it can't be read, the plugin fails (`on_error`). The daemon needs permission to
+    /// read the file and its directory. With amavis that may take `group = "mtpolicyd amavis"`, and
     /// `auto_whitelist_file_mode 0770` in SpamAssassin's local.cf.
     ///
     /// ```conf
@@ -39,9 +39,10 @@ options! {
     /// </Plugin>
     /// ```
     pub struct SaAwlLookupOptions {
-        /// The file. Without it, `dsn` and `db`, it is `/var/lib/amavis/.spamassassin/auto-whitelist`.
+        /// The file. Without it, and without `dsn` and `db`, it is
+        /// `/var/lib/amavis/.spamassassin/auto-whitelist`.
         db_file: Option<String>,
-        /// The database, as `dsn` of a `<Connection>` names it.
+        /// The database, in the form of `dsn` of a `<Connection>`.
         dsn: Option<String>,
         /// The user for `dsn`.
         user: String = "",

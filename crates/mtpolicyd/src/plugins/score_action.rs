@@ -7,7 +7,7 @@ use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::value::{Score, perl_number, words};
 
 options! {
-    /// Answers with an action, or runs the plugins in it, depending on the score.
+    /// Answers with an action, or runs the plugins in its block, depending on the score.
     ///
     /// ```conf
     /// <Plugin too-much>
@@ -17,13 +17,13 @@ options! {
     /// </Plugin>
     /// ```
     pub struct ScoreActionOptions {
-        /// The score from which on to act.
+        /// The score at which to act.
         threshold: UserConfig<Score>,
         /// `gt` acts at and above the threshold, `lt` at and below it.
         r#match: Match = Match::Gt,
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD.to_owned(),
-        /// The answer; without one the plugins in this block are run. `%IP%` is the address of the client,
+        /// The answer; without one, the plugins in this block run. `%IP%` is the address of the client,
         /// `%SCORE%` the score and `%SCORE_DETAIL%` the list of plugins that added to it, preceded by a
         /// comma and a blank. Only the first occurrence of each placeholder is replaced.
         action: Option<Template>,

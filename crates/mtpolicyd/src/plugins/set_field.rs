@@ -16,7 +16,7 @@ options! {
     pub struct SetFieldOptions {
         /// The name of the field; `score` sets the score.
         key: String,
-        /// What it is set to.
+        /// The value to set.
         value: String,
     }
 }

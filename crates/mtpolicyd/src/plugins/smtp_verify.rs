@@ -19,12 +19,12 @@ mod answers;
 mod flights;
 
 options! {
-    /// Asks the mail server of an address, over SMTP, whether it would take the message (call-out
+    /// Asks the mail server of an address, over SMTP, whether it would accept the message (call-out
     /// verification).
     ///
-    /// The dialogue goes as far as RCPT and sends nothing. `recipient_field` decides which address is asked
-    /// about: the sender of the message, which is the default, or its recipient. An address without a domain,
-    /// such as the null sender, is not asked about.
+    /// The dialogue goes as far as RCPT; no message is sent. `recipient_field` decides which address to
+    /// verify: the sender of the message, which is the default, or its recipient. An address without a
+    /// domain, such as the null sender, is not verified.
     ///
     /// Three cases are a permanent failure: the server answers RCPT with a code of 5xx; it refuses the size
     /// of the message in its reply to MAIL; or the domain accepts no mail at all, because it does not exist,
@@ -85,12 +85,12 @@ options! {
     /// </Plugin>
     /// ```
     pub struct SmtpVerifyOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The server to ask, a name or an address, instead of those of the address's domain. The name is
-        /// looked up as the system does it, in `/etc/hosts` too.
+        /// The server to ask, a name or an address, instead of the servers of the address's domain. The name
+        /// is looked up by the system, including `/etc/hosts`.
         host: Option<String>,
-        /// The port to ask on.
+        /// The port to connect to.
         port: Limit = Limit(25),
         /// Whether to look up TLSA records of the server. They count only if DNSSEC has validated them and
         /// the MX and address records that lead to the server. This needs a validating name server that the
@@ -100,11 +100,11 @@ options! {
         /// Whether to look up an OPENPGPKEY record of the address (RFC 7929). It counts only if DNSSEC has
         /// validated it, which needs the same name server as `check_tlsa`.
         check_openpgp: Switch = Switch::Off,
-        /// The attribute with the address that MAIL FROM names. If it is empty, that is the null sender.
+        /// The attribute with the address for MAIL FROM. If it is empty, the null sender is used.
         sender_field: String = "recipient",
-        /// An address for MAIL FROM instead of that of an attribute.
+        /// A fixed address for MAIL FROM instead of an attribute.
         sender: Option<String>,
-        /// The attribute with the address that is asked about.
+        /// The attribute with the address to verify.
         recipient_field: String = "sender",
         /// The attribute with the size of the message. It is passed on to servers that support the SIZE
         /// extension.
@@ -115,14 +115,14 @@ options! {
         perm_fail_action: Option<Template>,
         /// The answer to Postfix after a temporary failure; `%MSG%` as above.
         temp_fail_action: Option<Template>,
-        /// The answer to Postfix if the server does not offer to encrypt.
+        /// The answer to Postfix if the server does not offer STARTTLS.
         no_starttls_action: Option<String>,
         /// Added to the score after a permanent failure. This and the following scores are added once for
         /// each address of a message.
         perm_fail_score: Option<Score>,
         /// Added to the score after a temporary failure.
         temp_fail_score: Option<Score>,
-        /// Added to the score if the server offers to encrypt.
+        /// Added to the score if the server offers STARTTLS.
         has_starttls_score: Option<Score>,
         /// Added to the score if it does not.
         no_starttls_score: Option<Score>,
@@ -144,21 +144,20 @@ options! {
         /// Whether to use TLS if the server offers it. With `off`, TLSA records do not make it mandatory
         /// either.
         starttls: Switch = Switch::On,
-        /// How long a message waits for the answer; then it is a temporary failure. It never waits for more
-        /// than half of what is left of the request's time.
+        /// How long a request waits for the answer; then the result is a temporary failure. It never waits
+        /// for more than half of the time that the request has left.
         timeout: Span = Span(Seconds(10)),
         /// How long it is remembered that a server accepts an address. A mailbox that was deleted or is full
         /// may go unnoticed for that long.
         positive_expire: Span = Span(Seconds(7 * 86_400)),
-        /// How long a permanent failure is remembered.
+        /// How long to cache a permanent failure.
         negative_expire: Span = Span(Seconds(3 * 3_600)),
         /// How long a temporary failure is remembered. It should be shorter than the time after which
         /// senders retry, which is five minutes for Postfix.
         temporary_expire: Span = Span(Seconds(120)),
-        /// How many answers are remembered at most.
+        /// Maximum number of cached answers.
         cache_size: Limit = Limit(100_000),
-        /// Maximum amount of memory for the answers that are remembered; beyond it those unused for longest
-        /// are evicted.
+        /// Maximum amount of memory for cached answers; beyond it the least recently used are evicted.
         cache_memory: Size = Size::mebibytes(32),
         /// The name of a `<Connection>` (of any module but Ldap) in which answers are stored as well, so
         /// that several daemons share them and they survive a restart.

@@ -29,12 +29,13 @@ options! {
         /// The name in the log; with `vhost_by_policy_context` also the policy context that selects this
         /// host.
         name: String,
-        /// What an outage does to the request. If it is not set, the global setting applies.
+        /// What to do with a request when a backend fails. If it is not set, the global setting applies.
         on_error: Option<OnError>,
-        /// What happens to a message that a plugin can't judge because of the request itself. If it is not
+        /// What to do with a message that a plugin can't judge because of the request itself. If it is not
         /// set, the global setting applies.
         on_bad_request: Option<OnBadRequest>,
-        /// Whether lookups may start before their plugin's turn; without it the global setting holds.
+        /// Whether to start lookups before it is their plugin's turn. If it is not set, the global setting
+        /// applies.
         lookahead: Option<Switch>,
     }
 }

@@ -44,12 +44,12 @@ words! {
 options! {
     /// Options of module Memory.
     struct MemorySessionOptions {
-        /// How long after its last request a message is remembered.
+        /// How long to keep a session after its last request.
         expire: Span = Span(Seconds(300)),
-        /// Maximum number of messages that are remembered; beyond it those unused for longest are evicted.
+        /// Maximum number of sessions; beyond it the least recently used are evicted.
         max_sessions: Limit = Limit(100_000),
         /// Maximum amount of memory for the sessions, including what the cache itself needs for them; beyond
-        /// it those unused for longest are evicted, which is logged at most once per minute. A session with a
+        /// it the least recently used are evicted, which is logged at most once per minute. A session with a
         /// score and the results of a few lists takes about 2 KB.
         max_size: Size = Size::mebibytes(64),
     }
@@ -64,20 +64,20 @@ options! {
         redis: String = "redis",
         /// The name of the connection, for module Sql.
         db: String = "db",
-        /// How long after its last request a mail is remembered.
+        /// How long to keep a session after its last request.
         expire: Span = Span(Seconds(300)),
-        /// How long to wait, in milliseconds, for a session that another request of the mail has locked. The
-        /// first wait is as long as this, the second twice, the third three times.
+        /// How long to wait, in milliseconds, for a session that another request of the message has locked.
+        /// The first wait is this long, the second twice as long, the third three times.
         lock_wait: Milliseconds = Milliseconds(50),
-        /// How often to wait before the connection is closed without an answer. The request's deadline ends
-        /// the waiting too.
+        /// How often to wait before the connection is closed without an answer. The deadline of the request
+        /// ends the wait too.
         lock_max_retry: Count = Count(50),
-        /// After what time the lock of a daemon that died expires. It has to be longer than
-        /// `request_timeout`: what a request finds out is discarded if it takes longer than this. Without it,
-        /// it is `request_timeout` and ten seconds more, in which the session is saved.
+        /// How long until the lock of a crashed daemon expires. It must be longer than `request_timeout`:
+        /// what a request finds is discarded if the request takes longer than this. Without it, ten seconds
+        /// more than `request_timeout`, which is time to save the session.
         lock_timeout: Option<Span>,
-        /// What becomes of a request while the store is away: `continue` goes on with a session that nobody
-        /// else sees; `close` ends the connection, `defer` defers the mail, `dunno` gives no opinion.
+        /// What to do with a request while the store is unreachable: `continue` goes on with a private
+        /// session; `close` ends the connection; `defer` defers the message; `dunno` gives no opinion.
         on_error: OnError = OnError::Continue,
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 /// How sessions in memory are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryOptions {
-    /// How long after its last request a message is remembered.
+    /// How long to keep a session after its last request.
     pub expire: Duration,
     /// How many sessions are kept at most.
     pub max_sessions: u64,

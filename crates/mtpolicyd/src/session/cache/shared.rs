@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 /// How sessions in a store are kept and locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedOptions {
-    /// How long after its last request a mail is remembered.
+    /// How long to keep a session after its last request.
     pub expire: Duration,
     /// The first wait for a session that another request has locked; each further one is longer by as much.
     pub lock_wait: Duration,
