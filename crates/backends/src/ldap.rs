@@ -101,7 +101,7 @@ impl Ldap {
     /// attributes that are named. Referrals are not followed.
     ///
     /// [`Failure::Refused`] is about this search; a directory that refuses the bind is down for everybody, so
-    /// that a wrong password is tried twice a second and not at each mail.
+    /// that a wrong password is tried twice a second and not at each message.
     pub async fn search(
         &self,
         base: &str,

@@ -31,7 +31,7 @@ pub fn command() -> Command {
     let dump = Arg::new("dump_vhosts").short('d').long("dump_vhosts").aliases(["dump-vhosts", "dump_config"]);
     Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
-        .about("A policy daemon for Postfix: asks an ordered chain of plugins about every mail.")
+        .about("A policy daemon for Postfix: asks an ordered chain of plugins about every message.")
         .args_conflicts_with_subcommands(true)
         // As in the original: long options may be cut short, and the last of several holds.
         .infer_long_args(true)

@@ -216,7 +216,7 @@ impl Book {
 }
 
 /// What a session holds once its mail was counted in this table: the key. Quota lets the other recipients of
-/// such a mail pass, as they are not counted again.
+/// such a message pass, as they are not counted again.
 pub fn counted_mark(table: &Table) -> String {
     format!("counted-{}", table.id.replace('\0', "-"))
 }

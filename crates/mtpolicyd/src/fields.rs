@@ -128,7 +128,7 @@ impl Field for Scoring {
 words! {
     /// What a plugin does that acts on what another one has found.
     pub enum Mode {
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
         /// End the chain without an opinion.
         Accept = "accept",

@@ -1,4 +1,4 @@
-//! mtpolicyd: a policy daemon for Postfix that asks an ordered chain of plugins about every mail.
+//! mtpolicyd: a policy daemon for Postfix that asks an ordered chain of plugins about every message.
 //!
 //! `ARCHITECTURE.md` is the map, `docs/life-of-a-request.md` follows one request through the modules below,
 //! which stand in the order of their layers.

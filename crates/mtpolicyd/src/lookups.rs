@@ -116,7 +116,7 @@ pub fn user_names(request: &Request, field: &str, delimiters: &str) -> Vec<Vec<u
     names
 }
 
-/// How often a lookup that does not work is complained about: it fails at each mail, and one line says it.
+/// How often a lookup that does not work is complained about: it fails at each message, and one line says it.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Complains in the log, once a minute.

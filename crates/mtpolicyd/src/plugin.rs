@@ -267,7 +267,7 @@ pub struct Surroundings<'a> {
 pub struct Cx<'a> {
     /// What Postfix asks.
     pub request: &'a Request,
-    /// What is remembered of this mail.
+    /// What is remembered of this message.
     pub session: &'a mut Session,
     /// The outside.
     pub world: &'a World,
@@ -281,20 +281,20 @@ pub struct Cx<'a> {
     pub turn: Turn,
     /// What the patterns may still take.
     pub matching: Matching,
-    /// A header that the mail gets if the chain ends without another decision.
+    /// A header that the message gets if the chain ends without another decision.
     pub header: Option<Header>,
     /// The first check that could not find out, for a reason within the request: the message does not pass
     /// unless `on_bad_request` says so.
     pub undecided: Option<Undecided>,
 }
 
-/// A header for the mail. An answer is one action, so there is one of them, and only where the chain has
+/// A header for the message. An answer is one action, so there is one of them, and only where the chain has
 /// nothing else to say: to Postfix an added header is no opinion, as `dunno` is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The plugin that adds it.
     pub plugin: Arc<str>,
-    /// What the session remembers so that the mail gets it once.
+    /// What the session remembers so that the message gets it once.
     pub mark: String,
     /// The header, as `Name: value`.
     pub text: String,
@@ -369,7 +369,7 @@ impl Cx<'_> {
         self.request.get(name).ok_or(Error::no_attribute(name))
     }
 
-    /// Has a header added at the end of the chain, unless the mail has it or another plugin was first.
+    /// Has a header added at the end of the chain, unless the message has it or another plugin was first.
     pub fn add_header(&mut self, header: Header) {
         if self.header.is_none() && self.session.result(&header.mark).is_none() {
             self.header = Some(header);

@@ -42,7 +42,7 @@ pub struct Bench {
     clock: Arc<Clock>,
     tasks: Vec<Task>,
     runtime: Runtime,
-    /// What is remembered of the mail; it stays from one run to the next.
+    /// What is remembered of the message; it stays from one run to the next.
     pub session: Session,
 }
 
@@ -183,7 +183,7 @@ impl Bench {
         self.try_run().expect("the chain answers")
     }
 
-    /// The same with nothing remembered, as for the first request of a mail.
+    /// The same with nothing remembered, as for the first request of a message.
     pub fn run_fresh(&mut self) -> Option<String> {
         self.session = Session::default();
         self.run()

@@ -85,9 +85,9 @@ impl Reply {
 /// How an action's text will differ from what its author meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyWarning {
-    /// Nothing, or only blanks and commas: Postfix would permit the mail. Answered as `dunno`.
+    /// Nothing, or only blanks and commas: Postfix would permit the message. Answered as `dunno`.
     Empty,
-    /// Digits alone: Postfix would permit the mail, with `550` too. Answered as `dunno`.
+    /// Digits alone: Postfix would permit the message, with `550` too. Answered as `dunno`.
     OnlyDigits,
     /// Line breaks or control characters, which are sent as blanks.
     Unprintable,
@@ -112,9 +112,9 @@ impl fmt::Display for ReplyWarning {
                 let why = "this is not an action of Postfix, which defers every message for an unknown word";
                 return write!(f, "{why}; `{meant}` is");
             }
-            ReplyWarning::Empty => "an empty action would permit the mail, `dunno` is answered instead",
+            ReplyWarning::Empty => "an empty action would permit the message, `dunno` is answered instead",
             ReplyWarning::OnlyDigits => {
-                "a number without a text would permit the mail, `dunno` is answered instead"
+                "a number without a text would permit the message, `dunno` is answered instead"
             }
             ReplyWarning::Unprintable => "line breaks and control characters are answered as blanks",
             ReplyWarning::NoErrorCode => "Postfix knows only numbers from 400 to 599 as actions",
@@ -226,7 +226,7 @@ fn is_misspelt(word: &str, known: &str) -> bool {
 
 /// Whether Postfix would accept mail for this text although nobody said so.
 ///
-/// Digits between blanks are the same mistake, though Postfix would defer the mail for them.
+/// Digits between blanks are the same mistake, though Postfix would defer the message for them.
 fn permission_by_mistake(text: &str) -> Option<ReplyWarning> {
     let is_separator = |c: char| c == ' ' || c == ',' || is_unprintable(c);
     if text.chars().all(is_separator) {

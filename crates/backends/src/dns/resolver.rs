@@ -33,7 +33,8 @@ const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// How long a failure is remembered (RFC 9520 section 3.2: at least 1 s, at most 5 min): the recipients of
-/// one mail don't wait for a dead list one after the other, and the sender's next try finds it alive again.
+/// one message don't wait for a dead list one after the other, and the sender's next try finds it alive
+/// again.
 const FAILURE_TTL: Duration = Duration::from_secs(10);
 
 /// The memory that `cache_size` counts by.

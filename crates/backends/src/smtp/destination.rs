@@ -26,14 +26,14 @@ const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 const MAX_PROBES: usize = 100;
 const MAX_SLOW: usize = 100;
 
-/// Who takes longer is slow: so long a mail waits.
+/// Who takes longer is slow: so long a message waits.
 const PROMPT: Duration = Duration::from_secs(10);
 
 /// How many connections are kept, of all and of one server.
 const MAX_KEPT: usize = 100;
 const MAX_KEPT_OF_ONE: usize = 2;
 
-/// How long a connection is kept for the next recipient of a mail, which comes within milliseconds unless
+/// How long a connection is kept for the next recipient of a message, which comes within milliseconds unless
 /// something else of its chain is slow.
 const KEPT: Duration = Duration::from_secs(5);
 

@@ -14,7 +14,7 @@ words! {
         CountRcpt = "count_rcpt",
         /// Bytes.
         Size = "size",
-        /// Bytes, each as often as the mail has recipients.
+        /// Bytes, each as often as the message has recipients.
         SizeRcpt = "size_rcpt",
     }
 }

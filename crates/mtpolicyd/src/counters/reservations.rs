@@ -1,4 +1,4 @@
-//! Places that mails on their way through the chain have in a counter, before they are counted.
+//! Places that messages on their way through the chain have in a counter, before they are counted.
 //!
 //! Quota takes one, Accounting settles it, and a request that ends before gives it back.
 //!

@@ -1,4 +1,4 @@
-//! The answer of a service that is asked about a mail: what to do with it, points, settings of a user.
+//! The answer of a service that is asked about a message: what to do with it, points, settings of a user.
 //!
 //! Knows: its members. Must not know: how the service is asked, plugins.
 
@@ -23,7 +23,7 @@ const MAX_UNKNOWN_CHARS: usize = 60;
 pub struct LookupAnswer {
     /// What to tell Postfix.
     pub action: Option<String>,
-    /// Points for or against the mail.
+    /// Points for or against the message.
     pub score: Option<f64>,
     /// Settings of a user, each with its text.
     pub user: Vec<(String, String)>,

@@ -1,6 +1,6 @@
 //! SPF over the name service.
 //!
-//! Knows: questions and answers, what the evaluator of SPF wants. Must not know: mails, sessions, plugins.
+//! Knows: questions and answers, what the evaluator of SPF wants. Must not know: messages, sessions, plugins.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

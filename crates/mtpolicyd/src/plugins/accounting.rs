@@ -1,4 +1,4 @@
-//! `Accounting`: counts mails and bytes.
+//! `Accounting`: counts messages and bytes.
 
 use crate::counters::{
     Amounts, Book, Counter, DEFAULT_LIFETIME, Engine, Keeper, Metric, Table, TimePattern, counted_mark,
@@ -91,7 +91,7 @@ pub struct Accounting {
     options: AccountingOptions,
     book: Book,
     tables: Vec<(String, Table)>,
-    /// Marks a mail that was counted.
+    /// Marks a message that was counted.
     counted: String,
     warned: AtomicBool,
 }

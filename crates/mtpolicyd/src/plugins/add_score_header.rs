@@ -1,4 +1,4 @@
-//! `AddScoreHeader`: writes the score into a header of the mail.
+//! `AddScoreHeader`: writes the score into a header of the message.
 
 use crate::fields::SCORE_FIELD;
 use crate::options::{UserConfig, options};

@@ -67,7 +67,7 @@ const DEFER_MESSAGE: &str = "450 delivery from %IP% is deferred,repeatedly. Send
 words! {
     /// What to do with a client of ill repute.
     pub enum Mode {
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
         /// Have it come again.
         Defer = "defer",

@@ -68,7 +68,7 @@ options! {
 words! {
     /// What to do if a name is listed.
     pub enum Mode {
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
         /// Only add the score.
         Passive = "passive",

@@ -19,7 +19,7 @@ options! {
     /// unless `match_unknown` says so. If the lookup was not made or has failed, nothing happens, whatever
     /// `match_unknown` says.
     ///
-    /// The score counts once a mail.
+    /// The score counts once per message.
     ///
     /// ```conf
     /// <Plugin geoip>

@@ -1,4 +1,4 @@
-//! `Greylist`: has this client tried to send this mail before?
+//! `Greylist`: has this client tried to send this message before?
 
 mod awl;
 mod awl_table;
@@ -187,7 +187,7 @@ options! {
 }
 
 words! {
-    /// What becomes of a mail that has passed.
+    /// What becomes of a message that has passed.
     pub enum Mode {
         /// The next plugin is asked.
         Passive = "passive",
@@ -204,13 +204,13 @@ const KNOWN_FIELD: &str = "greylist-is_autowl";
 /// What it remembers of the ticket: when it becomes valid, and its key.
 const TICKET_FIELD: &str = "greylist-ticket";
 
-/// That this mail is in the count of the auto-whitelist.
+/// That this message is in the count of the auto-whitelist.
 const COUNTED_MARK: &str = "greylist-autowl-add";
 
-/// That this mail has its score.
+/// That this message has its score.
 const SCORED_MARK: &str = "greylist-score";
 
-/// How long a mail that passes waits for being counted. The count matters to later ones only.
+/// How long a message that passes waits for being counted. The count matters to later ones only.
 const COUNT_LIMIT: Duration = Duration::from_secs(1);
 
 /// See the options.
@@ -343,7 +343,7 @@ impl Greylist {
         given_up.map_or(Ok(false), Err)
     }
 
-    /// Whether the auto-whitelist lets the client through. If so, the mail is counted.
+    /// Whether the auto-whitelist lets the client through. If so, the message is counted.
     async fn is_known(&self, triplet: &Triplet<'_>, cx: &mut Cx<'_>) -> Result<bool, BackendError> {
         let Some(awl) = self.awl.as_ref().filter(|_| self.options.query_autowl.0) else { return Ok(false) };
         if let Some(known) = cx.session.result(KNOWN_FIELD) {
@@ -409,7 +409,7 @@ impl Greylist {
         }
     }
 
-    /// Counts a mail that passes, which it does even if that fails.
+    /// Counts a message that passes, which it does even if that fails.
     async fn count(&self, awl: &Awl, triplet: &Triplet<'_>, cx: &Cx<'_>) {
         let deadline = cx.deadline.backends.min(Instant::now() + COUNT_LIMIT);
         let domain = domain_of(&triplet.sender);
@@ -442,7 +442,7 @@ impl Greylist {
 }
 
 /// What the session knows of the ticket with this key: `Some(None)` that there is none. A valid ticket of one
-/// recipient counts for all of the mail.
+/// recipient counts for all of the message.
 fn recall_ticket(cx: &Cx<'_>, key: &[u8], now: i64) -> Option<Option<i64>> {
     let (time, of) = cx.session.result(TICKET_FIELD)?.split_once(' ')?;
     let ticket: Option<i64> = time.parse().ok();

@@ -1,4 +1,4 @@
-//! `HttpLookup`: what does a service of the administrator's say about this mail?
+//! `HttpLookup`: what does a service of the administrator's say about this message?
 
 mod answers;
 mod attributes;
@@ -101,7 +101,7 @@ options! {
     }
 }
 
-/// What says who sends what to whom, and is the same for the whole mail.
+/// What says who sends what to whom, and is the same for the whole message.
 const DEFAULT_ATTRIBUTES: [&str; 6] =
     ["client_address", "client_name", "helo_name", "sender", "recipient", "sasl_username"];
 
@@ -139,7 +139,8 @@ impl Plugin for HttpLookup {
         if let Some(key) = &options.cache_key {
             key.check("cache_key", setup);
         } else if options.attributes.is_all() && options.cache_ttl.0 > 0 {
-            let why = "no answer is used for another mail, since `instance` is different; name a `cache_key`";
+            let why =
+                "no answer is used for another message, since `instance` is different; name a `cache_key`";
             setup.warn("attributes", format!("attributes: {why}"));
         }
         if options.token.as_ref().is_some_and(|token| token.0.trim().is_empty()) {

@@ -169,7 +169,7 @@ fn typed_map(options: &PostfixMapOptions, setup: &Setup<'_, '_>) -> Option<Map> 
 }
 
 impl PostfixMap {
-    /// Whether the table has the value. The original remembers that for the mail, whose client is the same
+    /// Whether the table has the value. The original remembers that for the message, whose client is the same
     /// for all recipients.
     async fn is_match(&self, value: &[u8], cx: &mut Cx<'_>) -> Result<bool, Error> {
         let remembers = self.search == Search::Plain;

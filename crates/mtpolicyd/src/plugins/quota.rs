@@ -187,7 +187,7 @@ mod tests {
         bench
     }
 
-    /// What becomes of mails, one after the other.
+    /// What becomes of messages, one after the other.
     fn mails(bench: &mut Bench, count: usize) -> Vec<bool> {
         (0..count).map(|_| bench.run_fresh().is_none()).collect()
     }
@@ -237,7 +237,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut bench = bench(folder.path(), &(quota("q", "metric = count\n threshold = 1") + ACCOUNTING));
         assert_eq!(bench.run(), None);
-        assert_eq!(bench.run(), None, "the same mail");
+        assert_eq!(bench.run(), None, "the same message");
         assert_eq!(mails(&mut bench, 1), [false], "another one");
     }
 

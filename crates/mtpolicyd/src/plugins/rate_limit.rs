@@ -138,7 +138,7 @@ pub struct RateLimit {
     counts: Counts,
     default_action: Template,
     nested: Chain,
-    /// Whether the log says that the size of a mail was not known.
+    /// Whether the log says that the size of a message was not known.
     told_size: AtomicBool,
 }
 
@@ -242,7 +242,7 @@ fn open_table(sql: &Arc<Sql>, setup: &Setup<'_, '_>) -> Table {
 }
 
 impl RateLimit {
-    /// What of the mail was not counted yet.
+    /// What of the message was not counted yet.
     fn outstanding(&self, cx: &Cx<'_>, counted: u64) -> u64 {
         let number = |name| whole(cx.request.get(name).map_or(0.0, numeric_prefix));
         match self.options.count {
@@ -262,7 +262,7 @@ impl RateLimit {
         }
     }
 
-    /// Says once in the log that a mail may go uncounted.
+    /// Says once in the log that a message may go uncounted.
     fn tell_size(&self) {
         if !self.told_size.swap(true, Ordering::Relaxed) {
             plugins::size_unknown(&self.name);

@@ -1,4 +1,4 @@
-//! `SMTPVerify`: would the mail server of an address take this mail?
+//! `SMTPVerify`: would the mail server of an address take this message?
 
 use crate::connections::Module;
 use crate::fields::{SCORE_FIELD, Template};
@@ -307,7 +307,7 @@ impl SmtpVerify {
         Message { sender, recipient, size: size.filter(|size| *size > 0) }
     }
 
-    /// Adds the scores, unless this mail has them for the address.
+    /// Adds the scores, unless this message has them for the address.
     fn add_scores(&self, address: &str, known: &Known, cx: &mut Cx<'_>) {
         let options = &self.options;
         let scores_of = |found: Option<bool>, has: &Option<Score>, no: &Option<Score>| {

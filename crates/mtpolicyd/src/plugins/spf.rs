@@ -165,7 +165,7 @@ words! {
         Accept = "accept",
         /// End the chain.
         Dunno = "dunno",
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
     } else Passive
 }
@@ -173,7 +173,7 @@ words! {
 words! {
     /// What to do with one that may not.
     pub enum FailMode {
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
         /// Add the score.
         Passive = "passive",
@@ -189,7 +189,7 @@ words! {
         Dunno = "dunno",
         /// Have the client try again.
         Defer = "defer",
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
     }
 }

@@ -1,5 +1,5 @@
-//! Accounting and Quota on what several daemons share: every mail is counted, and no more pass than a quota
-//! allows, however they race.
+//! Accounting and Quota on what several daemons share: every message is counted, and no more pass than a
+//! quota allows, however they race.
 //!
 //! Knows: configurations, servers, the tables of the counters. Must not know: how counters are kept.
 

@@ -107,7 +107,7 @@ fn works_in_database(dsn: &str) {
     counts_exactly(&place, dsn);
 }
 
-/// Every mail that passes counts one, whoever else counts at the same time.
+/// Every message that passes counts one, whoever else counts at the same time.
 fn counts_exactly(place: &Place, dsn: &str) {
     const CONNECTIONS: usize = 20;
     const MAILS: usize = 10;

@@ -1,6 +1,6 @@
 //! The auto-whitelist: how often a client has passed for a sender's domain.
 //!
-//! Knows: stores, databases. Must not know: tickets, what becomes of the mail.
+//! Knows: stores, databases. Must not know: tickets, what becomes of the message.
 
 use super::awl_table::AwlTable;
 use super::place::Place;
@@ -46,7 +46,7 @@ pub enum Awl {
         store: Store,
         /// Prefix of every key.
         prefix: String,
-        /// How long an entry lives after the last mail.
+        /// How long an entry lives after the last message.
         lifetime: Duration,
     },
 }

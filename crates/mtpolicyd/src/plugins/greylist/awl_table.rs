@@ -16,7 +16,7 @@ pub struct AwlTable {
     sql: Arc<Sql>,
     /// Its name as the configuration has it.
     name: String,
-    /// Seconds after the last mail for which an entry counts.
+    /// Seconds after the last message for which an entry counts.
     lifetime: i64,
     texts: Texts,
     /// Whether the table is known to be there with its unique index.

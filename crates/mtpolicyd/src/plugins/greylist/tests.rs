@@ -38,7 +38,7 @@ fn with_mail(bench: Bench) -> Bench {
         .attribute("recipient", "bob@example.net")
 }
 
-/// The answer to another mail like it.
+/// The answer to another message like it.
 fn ask(bench: &mut Bench) -> String {
     bench.run_fresh().unwrap_or_default()
 }
@@ -206,7 +206,7 @@ fn an_entry_counts_every_mail_and_expires() {
     let mut bench = in_sqlite(file.path(), "autowl_threshold = 2\nautowl_expire_days = 10");
     pass(&mut bench, 2);
     assert_eq!(ask(&mut bench), "passed");
-    assert_eq!(bench.run().as_deref(), Some("passed"), "the same mail");
+    assert_eq!(bench.run().as_deref(), Some("passed"), "the same message");
     assert_eq!(rows(file.path()), [entry("example.org", "192.0.2.10", 3, bench.now())]);
     wait(&mut bench, 10 * 86_400);
     assert_eq!(ask(&mut bench), "passed", "the last second");

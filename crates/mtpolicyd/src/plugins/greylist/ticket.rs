@@ -1,6 +1,6 @@
 //! Tickets: who has come when, and when a retry is let through.
 //!
-//! Knows: stores. Must not know: the auto-whitelist, what becomes of the mail.
+//! Knows: stores. Must not know: the auto-whitelist, what becomes of the message.
 
 use super::place::Place;
 use super::triplet::Triplet;

@@ -1,5 +1,5 @@
 //! Questions on their way: one about an address at a time, in a task of its own, so that its answer is there
-//! for the next mail even where this one could not wait.
+//! for the next message even where this one could not wait.
 //!
 //! Knows: who waits for what. Must not know: what an answer leads to.
 
@@ -69,7 +69,7 @@ impl Flights {
     }
 }
 
-/// Who sends the mail that is verified.
+/// Who sends the message that is verified.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// The address.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 const END: &str = "<Plugin z>\n module = Action\n action = end\n</Plugin>";
 
-/// The plugin with a mail from joe@d.test, the domain's record, and a HELO name without one.
+/// The plugin with a message from joe@d.test, the domain's record, and a HELO name without one.
 fn bench(options: &str, record: &str) -> Bench {
     bench_in_chain(&format!("<Plugin spf>\n module = SPF\n {options}\n</Plugin>\n{END}"), record)
 }
@@ -72,7 +72,7 @@ fn a_result_holds_for_all_recipients() {
     let asked = bench.questions().len();
     assert_eq!((bench.run(), bench.questions().len()), (first, asked));
     bench.attribute_again("sender", "joe@e.test");
-    assert_eq!(bench.run().as_deref(), Some("end"), "another sender is another mail");
+    assert_eq!(bench.run().as_deref(), Some("end"), "another sender is another message");
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn the_header_waits_for_the_end_of_the_chain() {
             _ if chain.contains("accept") => Some("dunno"),
             _ => None,
         };
-        assert_eq!(second.as_deref(), expected, "the mail has it once");
+        assert_eq!(second.as_deref(), expected, "the message has it once");
     }
     let mut bench = bench_in_chain(&spf("fail_mode = reject"), "v=spf1 -all");
     assert!(bench.run().is_some_and(|answer| answer.starts_with("reject ")));

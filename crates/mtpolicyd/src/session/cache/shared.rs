@@ -63,7 +63,7 @@ struct Kept {
     until: Instant,
     /// What was there when it was locked.
     version: Version,
-    /// The next request of the mail in this daemon waits for it.
+    /// The next request of the message in this daemon waits for it.
     _turn: Turn,
 }
 
@@ -82,9 +82,11 @@ impl SharedSessions {
         Arc::new(SharedSessions { store, options, queues: Queues::default(), owner, locks, without, saves })
     }
 
-    /// The session of a mail, as soon as no other request uses it: one round trip to the store if none does.
+    /// The session of a message, as soon as no other request uses it: one round trip to the store if none
+    /// does.
     pub async fn open(self: &Arc<Self>, instance: &[u8], deadline: Instant) -> Result<Lease, OpenError> {
-        // Requests of one mail in this daemon wake one another; only those of others have to be polled for.
+        // Requests of one message in this daemon wake one another; only those of others have to be polled
+        // for.
         let turn = self.queues.enter(instance);
         let turn = timeout_at(deadline, turn).await.map_err(|_| OpenError::Locked)?;
         let owner = format!("{}-{}", self.owner, self.locks.fetch_add(1, Ordering::Relaxed));
@@ -179,7 +181,7 @@ impl SharedSessions {
 }
 
 impl SharedLease {
-    /// What is remembered of the mail.
+    /// What is remembered of the message.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
     }
