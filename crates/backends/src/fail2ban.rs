@@ -69,7 +69,9 @@ pub fn check_jail(jail: &str) -> Result<(), String> {
     match jail.len() {
         0 => Err("the name is empty".to_owned()),
         1..=MAX_JAIL_BYTES if is_plain => Ok(()),
-        1..=MAX_JAIL_BYTES => Err(format!("`{jail}` is no name of a jail: it may have plain ASCII only")),
+        1..=MAX_JAIL_BYTES => {
+            Err(format!("`{jail}` is not the name of a jail: it may have plain ASCII only"))
+        }
         _ => Err(format!("the name is longer than {MAX_JAIL_BYTES} bytes")),
     }
 }

@@ -97,7 +97,7 @@ struct Peer {
 enum Trouble {
     /// The service can't be reached.
     Unreachable(String),
-    /// It can, but what it says is no answer.
+    /// It can, but what it says is not an answer.
     Useless(String),
 }
 

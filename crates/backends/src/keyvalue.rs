@@ -198,5 +198,5 @@ fn parse_number(value: &[u8]) -> Result<u64, String> {
     std::str::from_utf8(value)
         .ok()
         .and_then(|text| text.trim_end_matches(' ').parse().ok())
-        .ok_or_else(|| "the value is no number".to_owned())
+        .ok_or_else(|| "the value is not a number".to_owned())
 }

@@ -224,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_built_wrongly_is_no_more_than_a_lost_connection() {
-        // Answers to a bind: without a result; with a text that is no UTF-8; something that is no LDAP.
+        // Answers to a bind: without a result; with a text that is not UTF-8; something that is not LDAP.
         for answer in [
             &[0x30, 5, 2, 1, 1, 0x61, 0][..],
             &[0x30, 13, 2, 1, 1, 0x61, 8, 10, 1, 0, 4, 1, 0xff, 4, 0],

@@ -220,7 +220,7 @@ impl Lines {
         if line.joined {
             notes.warning(
                 span,
-                "this here-document is no part of the continued line above, which goes on behind it",
+                "this here-document is not part of the continued line above, which goes on after it",
                 "remove the backslash above",
             );
             self.pending = Some(std::mem::take(line));

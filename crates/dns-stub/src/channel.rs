@@ -121,7 +121,7 @@ impl Channel {
     }
 
     /// The question that a message answers by its identifier, and what it says. The question goes on waiting
-    /// if `read` says that the message is no answer.
+    /// if `read` says that the message is not an answer.
     pub fn take<T>(&self, message: &[u8], read: impl FnOnce(&Query) -> Option<T>) -> Option<(Query, T)> {
         let id = u16::from_be_bytes(*message.first_chunk()?);
         let mut waiting = self.waiting();

@@ -237,7 +237,7 @@ fn print_manual(matches: &ArgMatches) -> ExitCode {
     }
 }
 
-/// Writes what was asked for. A reader that has enough, such as head(1), is no failure.
+/// Writes what was asked for. A reader that has enough, such as head(1), is not a failure.
 fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
     DONE

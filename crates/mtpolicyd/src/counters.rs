@@ -50,7 +50,11 @@ impl Value for Engine {
     const FORM: &'static str = "name of a storage engine";
     fn parse(text: &str) -> Result<Self, String> {
         let legal = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if legal { Ok(Engine(text.to_owned())) } else { Err(format!("`{text}` is no name of an engine")) }
+        if legal {
+            Ok(Engine(text.to_owned()))
+        } else {
+            Err(format!("`{text}` is not the name of an engine"))
+        }
     }
 }
 

@@ -206,10 +206,10 @@ impl Setup<'_, '_> {
         }
     }
 
-    /// Warns of a list that nobody can be on, since its zone is no name.
+    /// Warns of a list that nobody can be on, since its zone is not a valid name.
     pub fn check_zone(&self, list: &DnsList) {
         if !list.is_askable() {
-            self.warn("domain", "domain: this is no name of a zone, so it lists nobody".to_owned());
+            self.warn("domain", "domain: this is not the name of a zone, so it lists nobody".to_owned());
         }
     }
 
@@ -289,7 +289,7 @@ pub struct Cx<'a> {
 }
 
 /// A header for the message. An answer is one action, so there is one of them, and only where the chain has
-/// nothing else to say: to Postfix an added header is no opinion, as `dunno` is none.
+/// nothing else to say: to Postfix an added header is not an opinion, as `dunno` is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The plugin that adds it.

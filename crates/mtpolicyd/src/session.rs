@@ -161,7 +161,7 @@ impl Session {
         is_first
     }
 
-    /// A score; what is no number counts as Perl counts it.
+    /// A score; what is not a number counts as Perl counts it.
     pub fn number(&self, field: &str) -> f64 {
         self.depend_on_fields();
         self.field(field).map_or(0.0, Field::number)

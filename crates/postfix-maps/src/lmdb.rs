@@ -56,7 +56,7 @@ impl<'a, S: ReadAt + ?Sized> Lmdb<'a, S> {
     /// Reads the two pages that say which tree is current.
     ///
     /// # Errors
-    /// When it is no file of LMDB, or of a machine with other numbers.
+    /// When it is not a file of LMDB, or of a machine with other numbers.
     pub fn open(source: &'a S) -> Result<Self, Error> {
         let first = meta(source, 0)?;
         let second = meta(source, first.page_size as u64)?;
@@ -152,7 +152,7 @@ fn meta<S: ReadAt + ?Sized>(source: &S, place: u64) -> Result<Meta, Error> {
     let page = Page { bytes };
     let number = |at| page.array(at).map(u32::from_ne_bytes);
     if number(16)? != MAGIC {
-        return Err(Error::Corrupt("this is no file of LMDB, or of another kind of machine"));
+        return Err(Error::Corrupt("this is not an LMDB file, or of another kind of machine"));
     }
     if number(20)? != VERSION {
         return Err(Error::Unsupported("the file is of another version of LMDB"));

@@ -10,7 +10,7 @@ pub const MAX_REPLY_ACTION_BYTES: usize = 512;
 pub const MAX_HEADER_BYTES: usize = 998;
 
 /// Bytes of any other action. These hold addresses, transports and names of restrictions, which mean
-/// something else when they are cut, so a longer one is no action at all.
+/// something else when they are cut, so a longer one is not an action at all.
 pub const MAX_OTHER_ACTION_BYTES: usize = 4096;
 
 /// The actions of access(5) with a text for the client or the log.

@@ -30,7 +30,7 @@ pub struct Reply {
 impl Reply {
     /// Makes an action safe to send.
     ///
-    /// Line breaks and control characters become blanks, bytes that are no UTF-8 become U+FFFD. An empty
+    /// Line breaks and control characters become blanks, bytes that are not UTF-8 become U+FFFD. An empty
     /// action and bare digits become `dunno`, with a [`warning`](Reply::warning). A text for an SMTP client
     /// is cut after [`MAX_REPLY_ACTION_BYTES`], a header after [`MAX_HEADER_BYTES`](crate::MAX_HEADER_BYTES),
     /// at a character's end; any other action over [`MAX_OTHER_ACTION_BYTES`] becomes a deferral, with a
@@ -91,7 +91,7 @@ pub enum ReplyWarning {
     OnlyDigits,
     /// Line breaks or control characters, which are sent as blanks.
     Unprintable,
-    /// A number of three digits that is no error of SMTP, followed by text: no action for Postfix.
+    /// A number of three digits that is not an error of SMTP, followed by text: no action for Postfix.
     NoErrorCode,
     /// An action that Postfix ignores unless text follows it.
     NoArgument,
@@ -127,7 +127,7 @@ impl fmt::Display for ReplyWarning {
 
 /// How Postfix would misread this action, if it would: for warnings about a configuration.
 ///
-/// Unknown words are no mistake, they may be the names of restrictions and restriction classes. Those that
+/// Unknown words are not a mistake: they may be the names of restrictions and restriction classes. Those that
 /// are used for an action of Postfix elsewhere, or nearly spelt like one, are hardly meant as such.
 pub fn check_action(text: &str) -> Option<ReplyWarning> {
     if let Some(warning) = permission_by_mistake(text) {

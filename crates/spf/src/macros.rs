@@ -110,7 +110,7 @@ impl MacroText {
         if ends_in_macro(text) || ends_in_top_label(text) {
             Ok(parsed)
         } else {
-            Err(SyntaxError::new("this is no domain", text))
+            Err(SyntaxError::new("this is not a domain", text))
         }
     }
 

@@ -53,7 +53,7 @@ impl Connector {
             false => None,
             true => {
                 let name = ServerName::try_from(url.host().to_owned());
-                let name = name.map_err(|_| format!("url: `{}` is no name of a host", url.host()))?;
+                let name = name.map_err(|_| format!("url: `{}` is not a host name", url.host()))?;
                 let mut config = client_config_with(Verification::Full, settings.tls_ca.as_deref())?;
                 config.alpn_protocols = vec![b"http/1.1".to_vec()];
                 Some((TlsConnector::from(Arc::new(config)), name))

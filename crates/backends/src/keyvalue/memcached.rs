@@ -139,7 +139,7 @@ impl Memcached {
     }
 
     /// Adds one to a number, which begins at nothing and lives for this time from now on. An error if the
-    /// value is no number.
+    /// value is not a number.
     pub async fn increment(
         &self,
         key: &[u8],

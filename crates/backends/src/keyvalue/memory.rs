@@ -137,7 +137,7 @@ impl Memory {
     }
 
     /// Adds one to a number, which begins at nothing and lives for this time from now on. An error if the
-    /// value is no number.
+    /// value is not a number.
     pub async fn increment(
         &self,
         key: &[u8],
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(memory.get(b"k", soon()).await.unwrap(), None);
         memory.set(b"word", b"many", MINUTE, soon()).await.unwrap();
         let error = memory.increment(b"word", MINUTE, soon()).await.unwrap_err();
-        assert_eq!(error.to_string(), "connection memory: the value is no number");
+        assert_eq!(error.to_string(), "connection memory: the value is not a number");
     }
 
     #[tokio::test(start_paused = true)]

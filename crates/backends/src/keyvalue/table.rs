@@ -1,6 +1,6 @@
 //! A store in a table of a database.
 //!
-//! Values are texts, so that an administrator can read them; one that is no UTF-8, or has a NUL, is written
+//! Values are texts, so that an administrator can read them; one that is not UTF-8, or has a NUL, is written
 //! as `\x` and hexadecimal digits. When a value expires is in milliseconds since the epoch by the clock of
 //! the daemon that wrote it.
 //!
@@ -110,7 +110,7 @@ impl SqlTable {
     }
 
     /// Adds one to a number, which begins at nothing and lives for this time from now on. An error if the
-    /// value is no number.
+    /// value is not a number.
     pub async fn increment(
         &self,
         key: &[u8],

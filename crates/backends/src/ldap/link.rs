@@ -202,7 +202,7 @@ impl Link {
         let limit = i32::try_from(search.limit).unwrap_or(i32::MAX);
         let what = || format!("search below `{}` for {}", search.base, search.filter);
         let failed = |error| match error {
-            LdapError::FilterParsing => Trouble::Refused(format!("{}: this is no filter", what())),
+            LdapError::FilterParsing => Trouble::Refused(format!("{}: this is not a filter", what())),
             other => Trouble::Lost(format!("search: {}", cause(other))),
         };
         let deref = match search.deref {
@@ -247,7 +247,7 @@ async fn guarded<T>(call: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-const NOT_LDAP: &str = "the server's answer is no LDAP";
+const NOT_LDAP: &str = "the server's answer is not LDAP";
 
 fn cause(error: LdapError) -> String {
     match error {

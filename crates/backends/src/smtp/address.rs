@@ -59,7 +59,7 @@ impl std::fmt::Display for Mailbox {
     }
 }
 
-/// The local part, in quotes where it is no dot-atom.
+/// The local part, in quotes where it is not a dot-atom.
 fn quoted(local: &str) -> String {
     let is_atom = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
     if local.split('.').all(|part| !part.is_empty() && part.chars().all(is_atom)) {

@@ -102,7 +102,7 @@ impl Link {
 
     /// Says a command, and what the server replies.
     pub async fn command(&mut self, command: &str) -> Result<Reply, Lost> {
-        // What came before the question is no answer to it.
+        // What came before the question is not an answer to it.
         if !self.received.is_empty() {
             return Err(Lost("it does not speak SMTP".to_owned()));
         }

@@ -101,7 +101,7 @@ fn comment(text: &str) -> usize {
     text.len()
 }
 
-/// The length of `$tag$...$tag$`, or of the one sign if it is no quote.
+/// The length of `$tag$...$tag$`, or of the one sign if it is not a quote.
 fn dollar_quoted(text: &str) -> usize {
     let Some(close) = text[1..].find('$') else { return 1 };
     let mark = &text[..close + 2];

@@ -363,7 +363,7 @@ fn ldap(options: LdapOptions, section: &Section<'_>) -> Option<Settings> {
     let port = match port {
         Ok(port) => port,
         Err(wrong) => {
-            section.report().error(section.span_of("port"), format!("port: {wrong} is no port"), None);
+            section.report().error(section.span_of("port"), format!("port: {wrong} is not a port"), None);
             return None;
         }
     };

@@ -41,7 +41,7 @@ impl Amounts {
     /// Postfix sends it before DATA) is 1.
     pub fn of(request: &Request) -> Amounts {
         let number = |name| request.get(name).map_or(0.0, numeric_prefix);
-        // The cast takes what is no number for 0.
+        // The cast takes what is not a number for 0.
         let recipients = number("recipient_count").clamp(1.0, MAX_RECIPIENTS) as i64;
         let size = number("size").clamp(0.0, MAX_SIZE) as i64;
         Amounts { recipients: recipients.max(1), size }

@@ -185,7 +185,7 @@ impl DnsList {
         self.return_codes.is_some() || !allow_lists::is_usual_refusal(address)
     }
 
-    /// What an answer that is no listing tells the one who runs the daemon.
+    /// What an answer that is not a listing tells the one who runs the daemon.
     fn meaning(&self, code: Ipv4Addr) -> &'static str {
         if self.is_refusal(code) { "which means that it refuses our queries" } else { meaning(code) }
     }
@@ -256,7 +256,7 @@ pub fn without_key(name: &str) -> String {
     labels.collect::<Vec<_>>().join(".")
 }
 
-/// What an answer that is no listing tells the one who runs the daemon. The codes are those of Spamhaus,
+/// What an answer that is not a listing tells the one who runs the daemon. The codes are those of Spamhaus,
 /// which others have taken over.
 fn meaning(code: Ipv4Addr) -> &'static str {
     match code.octets() {

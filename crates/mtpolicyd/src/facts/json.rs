@@ -15,8 +15,8 @@ pub fn read_object(text: &[u8], max_bytes: usize) -> Result<Object, String> {
     }
     match serde_json::from_slice(text) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err("this is no JSON object".to_owned()),
-        Err(error) => Err(format!("this is no JSON: {error}")),
+        Ok(_) => Err("this is not a JSON object".to_owned()),
+        Err(error) => Err(format!("this is not JSON: {error}")),
     }
 }
 

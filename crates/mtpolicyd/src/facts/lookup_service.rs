@@ -47,9 +47,9 @@ impl LookupAnswer {
                 }
                 ("score", Value::Number(score)) => answer.score = score.as_f64(),
                 ("user", Value::Object(settings)) => answer.user = texts(settings)?,
-                ("action", _) => return Err("`action` is no string".to_owned()),
-                ("score", _) => return Err("`score` is no number".to_owned()),
-                ("user", _) => return Err("`user` is no object".to_owned()),
+                ("action", _) => return Err("`action` is not a string".to_owned()),
+                ("score", _) => return Err("`score` is not a number".to_owned()),
+                ("user", _) => return Err("`user` is not an object".to_owned()),
                 _ if answer.unknown.len() < MAX_UNKNOWN => {
                     answer.unknown.push(name.chars().take(MAX_UNKNOWN_CHARS).collect());
                 }
@@ -103,16 +103,16 @@ mod tests {
     #[test]
     fn a_wrong_type_anywhere_leaves_nothing() {
         for (body, why) in [
-            (r#"{"score": 1, "action": 5}"#, "`action` is no string"),
-            (r#"{"action": "ok", "score": "2"}"#, "`score` is no number"),
-            (r#"{"score": true}"#, "`score` is no number"),
-            (r#"{"user": []}"#, "`user` is no object"),
+            (r#"{"score": 1, "action": 5}"#, "`action` is not a string"),
+            (r#"{"action": "ok", "score": "2"}"#, "`score` is not a number"),
+            (r#"{"score": true}"#, "`score` is not a number"),
+            (r#"{"user": []}"#, "`user` is not an object"),
             (r#"{"user": {"a": 1, "b": {}}}"#, "a setting in `user` is nested"),
-            (r#"[{"action": "ok"}]"#, "this is no JSON object"),
-            (r#"{"action": "ok"} x"#, "this is no JSON"),
-            (r#"{"score": 1e999}"#, "this is no JSON"),
-            ("", "this is no JSON"),
-            ("<html>", "this is no JSON"),
+            (r#"[{"action": "ok"}]"#, "this is not a JSON object"),
+            (r#"{"action": "ok"} x"#, "this is not JSON"),
+            (r#"{"score": 1e999}"#, "this is not JSON"),
+            ("", "this is not JSON"),
+            ("<html>", "this is not JSON"),
         ] {
             let error = read(body).unwrap_err();
             assert!(error.starts_with(why), "{body}: {error}");

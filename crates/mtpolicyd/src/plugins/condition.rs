@@ -97,7 +97,7 @@ impl Plugin for Condition {
 }
 
 impl Condition {
-    /// Whether one of the criteria is fulfilled that are no patterns.
+    /// Whether one of the criteria is fulfilled that are not patterns.
     fn is_fulfilled(&self, value: &[u8], number: f64) -> bool {
         let options = &self.options;
         options.r#match.as_ref().is_some_and(|text| text.as_bytes() == value)

@@ -171,7 +171,7 @@ impl Dbl {
 
 impl Check {
     /// The name to look up, in lower case and as A-labels: of the sender its domain as Postfix will
-    /// understand it, or all of it if it has none. A name without a dot is no domain, and one with a colon
+    /// understand it, or all of it if it has none. A name without a dot is not a domain, and one with a colon
     /// or in brackets an address, which lists of domains don't want to be asked about.
     fn name<'a>(&self, request: &'a Request) -> Option<Cow<'a, [u8]>> {
         let name = match request.mailbox(self.attribute) {

@@ -268,7 +268,7 @@ mod tests {
             ("", "needs country_codes, continents or asns"),
             ("country_codes = \"!DE,UK\"", "did you mean `GB`?"),
             ("continents = Europe", "did you mean `EU`?"),
-            ("asns = Google", "`Google` is no number of an autonomous system"),
+            ("asns = Google", "`Google` is not the number of an autonomous system"),
         ] {
             let mistakes = Bench::mistakes(&text(options));
             assert!(mistakes.len() == 1 && mistakes[0].contains(mistake), "{mistakes:?}");

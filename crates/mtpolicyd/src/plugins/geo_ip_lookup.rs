@@ -234,7 +234,7 @@ mod tests {
         let folder = folder();
         for (options, cause) in [
             ("database = $/nosuch.dat", "nosuch.dat: no such file"),
-            ("database = $/corrupt.dat", "corrupt.dat: this is no database of GeoIP"),
+            ("database = $/corrupt.dat", "corrupt.dat: this is not a GeoIP database"),
             ("database = $/asn.mmdb", "asn.mmdb: there are no countries in it"),
             (
                 "database = $/v4.dat\n asn_database = $/v6.dat",

@@ -85,7 +85,7 @@ impl Value for Filter {
         if is_filter(&filter.of(b"x")) {
             Ok(filter)
         } else {
-            Err(format!("`{text}` is no filter (RFC 4515)"))
+            Err(format!("`{text}` is not a filter (RFC 4515)"))
         }
     }
 }
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_found_at_the_start() {
-        assert!(Bench::mistakes(&text("filter = \"(mail=%s\""))[0].contains("is no filter"));
+        assert!(Bench::mistakes(&text("filter = \"(mail=%s\""))[0].contains("is not a filter"));
         assert!(Bench::mistakes(&text(""))[0].contains("filter"));
         assert!(Bench::warnings(&text("filter = \"(mail=a)\""))[0].contains("the same for everybody"));
         assert!(Names::parse(" , ").is_err());

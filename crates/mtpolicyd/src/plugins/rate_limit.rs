@@ -488,7 +488,7 @@ mod tests {
             "{}",
             of("m")
         );
-        assert!(of("l").contains("connection l is no store"), "{}", of("l"));
+        assert!(of("l").contains("connection l is not a store"), "{}", of("l"));
         assert!(of("x").contains("there is no <Connection x>"), "{}", of("x"));
         let text = "<Connection b>\n module = Sql\n</Connection>\n\
                     <Plugin r>\n module = RateLimit\n key = sender\n limit = 1/1h\n store = b\n</Plugin>";

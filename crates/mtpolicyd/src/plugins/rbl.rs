@@ -272,7 +272,10 @@ mod tests {
     #[test]
     fn mistakes_are_found_when_the_file_is_read() {
         let mode = Bench::mistakes(&format!("{PLUGIN} mode = rejcet\n</Plugin>"));
-        assert_eq!(mode, ["7:9 mode: `rejcet` is none of reject, accept, passive; did you mean `reject`?"]);
+        assert_eq!(
+            mode,
+            ["7:9 mode: `rejcet` is not one of reject, accept, passive; did you mean `reject`?"]
+        );
         assert_eq!(
             Bench::mistakes("<Plugin bl>\n module = RBL\n</Plugin>"),
             ["1:1 Plugin bl needs the option `domain`"]

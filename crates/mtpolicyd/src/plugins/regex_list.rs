@@ -148,7 +148,7 @@ impl Value for PatternFile {
     }
 }
 
-/// Text in which a byte that is no UTF-8 stands as the escape for it, so that it matches that byte.
+/// Text in which a byte that is not UTF-8 stands as the escape for it, so that it matches that byte.
 fn as_pattern_text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

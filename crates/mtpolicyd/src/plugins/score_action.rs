@@ -126,6 +126,6 @@ mod tests {
     #[test]
     fn a_mistyped_match_is_refused() {
         let text = "<Plugin s>\n module = ScoreAction\n threshold = 5\n match = eq\n</Plugin>";
-        assert_eq!(Bench::mistakes(text), ["4:10 match: `eq` is none of gt, lt"]);
+        assert_eq!(Bench::mistakes(text), ["4:10 match: `eq` is not one of gt, lt"]);
     }
 }

@@ -215,14 +215,14 @@ impl Plugin for SmtpVerify {
             Some(text) => {
                 let sender = Mailbox::parse(text.as_bytes());
                 if sender.is_none() {
-                    refuse(setup, "sender", &format!("`{text}` is no address"));
+                    refuse(setup, "sender", &format!("`{text}` is not an address"));
                 }
                 sender.map(|sender| Sender::Fixed(Some(sender)))
             }
         };
         let port = u16::try_from(options.port.0).ok();
         if port.is_none() {
-            refuse(setup, "port", &format!("{} is no port", options.port));
+            refuse(setup, "port", &format!("{} is not a port", options.port));
         }
         let helo = helo_name(&options, setup);
         let store = options.store.as_ref().map(|name| setup.store("store", name, Module::Redis));
@@ -379,7 +379,7 @@ fn helo_name(options: &SmtpVerifyOptions, setup: &Setup<'_, '_>) -> Option<Strin
     };
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_name {
-        refuse(setup, "helo_name", &format!("`{name}` is no name to greet with"));
+        refuse(setup, "helo_name", &format!("`{name}` is not a name to greet with"));
     }
     is_name.then(|| name.clone())
 }

@@ -30,7 +30,7 @@ enum End {
     Quiet,
     /// The client went away in the middle of a request, or was too slow.
     Cut(&'static str),
-    /// What the client sends is no policy protocol.
+    /// What the client sends is not a policy protocol.
     Broken(ProtocolError),
     /// Another connection needs the place, or the memory.
     Evicted,

@@ -174,7 +174,7 @@ fn remove_stale(folder: &Folder, name: &OsStr, path: &Path) -> io::Result<()> {
         found => found?,
     };
     if found.st_mode & nix::libc::S_IFMT != nix::libc::S_IFSOCK {
-        let message = "a file that is no socket is in the way; remove it or choose another path";
+        let message = "a file that is not a socket is in the way; remove it or choose another path";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;

@@ -123,7 +123,7 @@ impl Value for LogLevel {
     fn parse(text: &str) -> Result<Self, String> {
         // There is no more to say than at 4, so a higher level says it, as in the original.
         let level = text.parse().map(|level: u8| LogLevel(level.min(MAX_LEVEL)));
-        level.map_err(|_| format!("`{text}` is no level from 0 to 4"))
+        level.map_err(|_| format!("`{text}` is not a level from 0 to 4"))
     }
 }
 
@@ -140,7 +140,7 @@ impl Value for Mode {
     const FORM: &'static str = "octal access mode";
     fn parse(text: &str) -> Result<Self, String> {
         let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-        mode.map(Mode).ok_or_else(|| format!("`{text}` is no access mode such as 0660"))
+        mode.map(Mode).ok_or_else(|| format!("`{text}` is not an access mode such as 0660"))
     }
 }
 
@@ -164,7 +164,7 @@ impl Value for Servers {
             text.parse()
                 .ok()
                 .or_else(with_port)
-                .ok_or_else(|| format!("`{text}` is no address of a name server"))
+                .ok_or_else(|| format!("`{text}` is not the address of a name server"))
         };
         text.split(',').map(|text| server(text.trim())).collect::<Result<_, _>>().map(Servers)
     }

@@ -94,7 +94,7 @@ impl std::fmt::Display for Milliseconds {
 impl Value for Milliseconds {
     const FORM: &'static str = "whole number of milliseconds";
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map(Milliseconds).map_err(|_| format!("`{text}` is no number of milliseconds"))
+        text.parse().map(Milliseconds).map_err(|_| format!("`{text}` is not a number of milliseconds"))
     }
 }
 

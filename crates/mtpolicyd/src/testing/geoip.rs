@@ -63,7 +63,7 @@ impl Tree {
     }
 }
 
-/// The first record of a country that is no node.
+/// The first record of a country that is not a node.
 const COUNTRIES_BEGIN: usize = 16_776_960;
 
 /// The numbers of the legacy editions.

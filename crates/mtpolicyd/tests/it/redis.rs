@@ -304,7 +304,7 @@ async fn sentinels_lead_to_the_master_and_to_its_successor() {
     let mut master = redis::start();
     let replica = redis::start_replica(&master);
     let sentinel = redis::start_sentinel("mail", &master, 1);
-    // One that is gone is no hindrance.
+    // One that is gone is not a hindrance.
     let sentinels = vec![at(free_port()), at(sentinel.port)];
     let redis = open(settings(sentinels_of(sentinels, "mail")));
     does_what_a_store_does(&redis).await.unwrap();

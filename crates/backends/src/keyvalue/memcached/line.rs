@@ -48,7 +48,7 @@ pub(super) enum Ended {
     TimedOut,
     /// It broke.
     Lost(String),
-    /// Something came that is no reply.
+    /// Something came that is not a reply.
     OutOfStep(&'static str),
 }
 

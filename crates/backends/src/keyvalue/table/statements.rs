@@ -21,7 +21,7 @@ pub(super) struct Statements {
     pub(super) add_nows: usize,
     /// Name, now.
     pub(super) delete: Arc<str>,
-    /// Name, end, and now as often as `increment_nows` says. Leaves what is no number.
+    /// Name, end, and now as often as `increment_nows` says. Leaves what is not a number.
     pub(super) increment: Arc<str>,
     pub(super) increment_nows: usize,
     /// Name, value, now.

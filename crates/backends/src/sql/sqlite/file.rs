@@ -106,7 +106,7 @@ pub(super) enum Standing {
 pub(super) enum Trouble {
     /// Another process has locked the database: try again.
     Locked,
-    /// The connection or the file is no good: open it again.
+    /// The connection or the file is unusable: open it again.
     Broken(String),
     /// The statement is wrong, or was interrupted.
     Statement(Failure),

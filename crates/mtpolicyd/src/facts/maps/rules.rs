@@ -171,7 +171,7 @@ impl Test {
         budget: &mut Budget,
     ) -> Result<Option<Groups>, MatchError> {
         let holds = match self {
-            // What is no address is in no network, and outside of none.
+            // What is not an address is in no network, and outside of none.
             Test::Network { negated, network } => address.is_some_and(|ip| network.contains(ip) != *negated),
             Test::Pattern { negated, place } => candidates.is_match(*place, budget)? != *negated,
             Test::Groups { place, capturing } => {

@@ -139,7 +139,7 @@ enum Flaw {
 /// The lines of a text that is not all in UTF-8, without those that are not. Postfix passes over them too
 /// where they are keys and networks, and reads patterns as bytes.
 fn lines_in_utf8(lines: Vec<Line>, kind: TextKind, warn: Warn<'_>) -> Result<Vec<Line>, String> {
-    const WHAT: &str = "this is no text in UTF-8";
+    const WHAT: &str = "this is not UTF-8";
     let (other, lines): (Vec<_>, Vec<_>) =
         lines.into_iter().partition(|line| line.text.contains(char::REPLACEMENT_CHARACTER));
     match (other.first(), kind) {
@@ -248,14 +248,14 @@ fn parse_pattern(text: &str, kind: TextKind) -> Result<(Parsed, &str), Flaw> {
 fn network(text: &str) -> Result<Network, Flaw> {
     let bare: String = match text.strip_prefix('[') {
         Some(rest) if rest.matches(']').count() == 1 => rest.replace(']', ""),
-        Some(_) => return Err(skipped(format!("`{text}` is no network"))),
+        Some(_) => return Err(skipped(format!("`{text}` is not a network"))),
         None => text.to_owned(),
     };
     let (address, prefix) = match bare.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (&*bare, None),
     };
-    let none = || skipped(format!("`{text}` is no network"));
+    let none = || skipped(format!("`{text}` is not a network"));
     let address: std::net::IpAddr = address.parse().map_err(|_| none())?;
     let network = Network::parse(&bare).ok_or_else(none)?;
     let alone = Network::around(address, 128);

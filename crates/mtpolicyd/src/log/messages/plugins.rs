@@ -7,7 +7,7 @@ log_messages::messages! {
     "What goes wrong in a plugin without ending the request.";
 
     /// A lookup of this plugin does not work: the query or the filter is wrong, a table is missing, a right
-    /// is missing, settings are no JSON, or answers can't be shared. The text says which. Such a lookup
+    /// is missing, settings are not JSON, or answers can't be shared. The text says which. Such a lookup
     /// counts as having found nothing.
     error lookup_failed(plugin, what) = "{plugin}: {what} (logged at most once per minute)";
 

@@ -292,7 +292,7 @@ fn mistakes_in_blocks_are_reported() {
     assert!(none[0].contains("Plugin g: there is no <Connection memcached>"), "{none:?}");
     let block = mistakes("<Ticket>\nmodule = Redis\nredis = r\n</Ticket>\n<AWL>\nmodule = Disk\n</AWL>\n");
     assert!(block[0].starts_with("5:9 Ticket: there is no <Connection r>"), "{block:?}");
-    assert!(block[1].starts_with("8:10 module: `Disk` is none of"), "{block:?}");
+    assert!(block[1].starts_with("8:10 module: `Disk` is not one of"), "{block:?}");
     let waits = mistakes("use_autowl = 0\nmin_retry_wait = 3h\n<Ticket>\nmodule = Memory\n</Ticket>\n");
     assert!(waits[0].contains("expire after 7200 seconds"), "{waits:?}");
     let other = mistakes("use_autowl = 0\n<Ticket>\nmodule = Redis\nredis = memory\n</Ticket>\n");
@@ -382,7 +382,7 @@ fn by_spf_any_host_of_the_domain_may_come_back() {
         assert_eq!(ask(&mut bench), DEFERRED);
         wait(&mut bench, 301);
         bench.attribute_again("client_address", "198.51.100.1");
-        assert_eq!(ask(&mut bench), DEFERRED, "it is no host of the domain");
+        assert_eq!(ask(&mut bench), DEFERRED, "it is not a host of the domain");
         bench.attribute_again("client_address", "192.0.2.77");
         assert_eq!(ask(&mut bench), "passed");
         assert_eq!(ask(&mut bench), DEFERRED, "the ticket is used up");

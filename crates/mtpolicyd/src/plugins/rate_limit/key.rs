@@ -145,7 +145,7 @@ fn parse_part(text: &str) -> Result<Part, String> {
 
 fn parse_prefix(text: &str, longest: u8) -> Result<u8, String> {
     let prefix = text.parse().ok().filter(|prefix| *prefix <= longest);
-    prefix.ok_or_else(|| format!("`{text}` is no length of a prefix from 0 to {longest}"))
+    prefix.ok_or_else(|| format!("`{text}` is not a prefix length from 0 to {longest}"))
 }
 
 #[cfg(test)]
@@ -212,8 +212,8 @@ mod tests {
             ("@domain", "`@domain` names no value"),
             ("sender@", "`sender@` names no value"),
             ("sasl_username sender", "`sasl_username sender` names no value"),
-            ("client_address/33", "`33` is no length of a prefix from 0 to 32"),
-            ("client_address/24/", "`` is no length of a prefix from 0 to 128"),
+            ("client_address/33", "`33` is not a prefix length from 0 to 32"),
+            ("client_address/24/", "`` is not a prefix length from 0 to 128"),
             ("sesion:x", "`sesion` is not a scope; did you mean `session:`?"),
         ] {
             assert_eq!(Key::parse(text), Err(why.to_owned()), "{text}");

@@ -272,13 +272,13 @@ fn mistakes_are_found_at_the_start() {
         |options: &str| Bench::mistakes(&format!("<Plugin spf>\n module = SPF\n {options}\n</Plugin>"));
     for (option, mistake) in [
         ("whitelist = \"192.0.2.0/33\"", "`192.0.2.0/33` is neither an address nor a network"),
-        ("whitelist_helo = \"a_b\"", "`a_b` is no domain"),
-        ("whitelist_spf_of = \"f..test\"", "`f..test` is no domain"),
+        ("whitelist_helo = \"a_b\"", "`a_b` is not a domain"),
+        ("whitelist_spf_of = \"f..test\"", "`f..test` is not a domain"),
         ("default_authority_explanation = \"100%\"", "this can't stand here: `%`"),
         ("header = \"Received-SPF\"", "it names this host, so hostname has to be given"),
-        ("header = \"X-SPF\"", "`X-SPF` is none of Received-SPF, Authentication-Results"),
-        ("temperror_mode = accept", "`accept` is none of passive, dunno, defer, reject"),
-        ("time_limit = 0", "`0` is no time at all"),
+        ("header = \"X-SPF\"", "`X-SPF` is not one of Received-SPF, Authentication-Results"),
+        ("temperror_mode = accept", "`accept` is not one of passive, dunno, defer, reject"),
+        ("time_limit = 0", "`0` is not a valid time"),
     ] {
         let found = mistakes(option);
         assert!(found.len() == 1 && found[0].contains(mistake), "{option}: {found:?}");
