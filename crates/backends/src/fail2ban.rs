@@ -59,7 +59,7 @@ struct Server {
     socket: PathBuf,
     limit: Duration,
     breaker: Arc<Breaker>,
-    /// How many commands are waited for in the background.
+    /// The number of commands that still wait for a reply in the background.
     unanswered: AtomicUsize,
 }
 
@@ -124,7 +124,7 @@ impl Server {
         Err(self.breaker.error(Failure::Refused(refused)))
     }
 
-    /// Nobody can connect: whoever asks from now on is told so, until somebody can.
+    /// Nobody can connect: every caller is told so from now on, until somebody can.
     fn failed(self: &Arc<Self>, cause: &str) -> BackendError {
         self.breaker.failed(cause, self.probe())
     }

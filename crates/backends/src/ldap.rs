@@ -54,10 +54,10 @@ pub enum Deref {
     Always,
 }
 
-/// How many searches go on at the same time; others wait. slapd has 16 threads by default for all clients.
+/// Maximum number of searches at the same time; others wait. slapd has 16 threads by default for all clients.
 const MAX_CONNECTIONS: usize = 10;
 
-/// How long a connection may have been unused: servers and firewalls close those that are silent, the latter
+/// How long a connection may have been unused: servers and firewalls close idle ones, the latter
 /// without a word.
 const MAX_IDLE: Duration = Duration::from_secs(60);
 

@@ -396,7 +396,7 @@ mod tests {
         assert!(list("127.0.0.1:1 127.0.0.1:2", None)[0].contains("separated by commas"));
         assert!(list("12345|udp", None)[0].contains("\"udp\" is not supported"));
         assert!(list("|unix", None)[0].contains("path of the UNIX socket is missing"));
-        assert!(list("/a|SOCK_STREAM|unix", None)[0].contains("is not a path"));
+        assert!(list("/a|SOCK_STREAM|unix", None)[0].contains("is not the path"));
         assert!(
             list(&format!("/{}|unix", "x".repeat(107)), None)[0]
                 .contains("at most 107 bytes, this one has 108")

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 /// What SpamAssassin knows of a sender: how many messages it has seen, and their mean score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// How many mails.
+    /// The number of messages.
     pub count: f64,
     /// Their mean score.
     pub score: f64,

@@ -135,9 +135,9 @@ impl Chain {
         let mut seen = around;
         for (n, step) in self.steps.iter().enumerate() {
             cx.turn.take(n, step.on_error, outside);
-            // A plugin of the file has its turn at every recipient to whom the chain gets that far. One in a
-            // block may have it only for what those before it have seen, and what the block comes to depends
-            // on all of them.
+            // A plugin of the file has its turn at every recipient for which the chain gets that far. One in
+            // a block may have it only for what those before it have seen, and what the block comes to
+            // depends on all of them.
             cx.session.set_depends(if is_nested { seen } else { around });
             let stopwatch = Stopwatch::start(&step.name, cx.turn.depth().saturating_sub(1));
             let verdict = step.plugin.run(cx).await;

@@ -96,7 +96,7 @@ enum Backend {
 pub struct Counter {
     /// The table it is in.
     pub table: Table,
-    /// Who is counted: the value of the field, the same however it is written.
+    /// The key: the value of the field, the same however it is written.
     pub key: String,
     /// The value as it is written, if that is another: earlier versions and the original counted under it.
     pub written: Option<String>,
@@ -203,7 +203,7 @@ impl Book {
         Ok(())
     }
 
-    /// Removes what was counted before the span of time that was `keep` ago: how many rows.
+    /// Removes the counts of periods that ended more than `keep` ago. Returns the number of rows.
     pub async fn forget(
         &self,
         table: &Table,

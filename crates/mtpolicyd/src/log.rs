@@ -97,7 +97,7 @@ impl fmt::Display for LogError {
 impl std::error::Error for LogError {}
 
 /// Opens the destination: to be done while its file and `/dev/log` are in reach, before `chroot` and with the
-/// rights of the start. A system log that is away is not an error: it may come later.
+/// rights of the start. A system log that is unreachable is not an error: it may come later.
 pub fn open(settings: &LogSettings) -> Result<OpenLog, LogError> {
     open_with(settings, &safe_files::append)
 }

@@ -148,7 +148,7 @@ impl Setup<'_, '_> {
             let (sql, needs) = (started.clone(), start_needs.clone());
             async move { looked(sql.check_rights(&needs, Instant::now() + TASK_LIMIT).await) }
         });
-        // To whom a file will belong and what may be done with it, nobody knows by looking as another user.
+        // The future owner of a file and its access rights can't be seen by looking as another user.
         if sql.dialect() == Dialect::Sqlite {
             return;
         }
@@ -240,7 +240,7 @@ impl Setup<'_, '_> {
     }
 }
 
-/// What a plugin takes from the blocks around it where its own block is silent.
+/// What a plugin takes from the blocks around it where its own block does not say.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
     /// The plugins there are.

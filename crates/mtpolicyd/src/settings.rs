@@ -64,7 +64,7 @@ pub enum SessionSettings {
         store: Store,
         /// How they are kept and locked there.
         options: SharedOptions,
-        /// What becomes of a request while the store is away.
+        /// What becomes of a request while the store is unreachable.
         on_error: OnError,
     },
 }

@@ -59,7 +59,7 @@ fn runs(crontab: &str, program: &Path) -> bool {
     words.any(|word| Path::new(word).canonicalize().is_ok_and(|path| path == program))
 }
 
-/// Does the tasks of a kind, one after the other: how many failed. What they did is for the log.
+/// Does the tasks of a kind, one after the other. Returns how many failed. What they did is for the log.
 pub async fn run(tasks: &[Task], when: When, world: &World) -> usize {
     let mut failed = 0;
     for task in tasks.iter().filter(|task| task.when == when) {

@@ -159,7 +159,7 @@ impl Value for Integer {
     }
 }
 
-/// How many of something, at least none.
+/// A number of things; may be 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(pub u64);
 
@@ -211,7 +211,7 @@ impl Value for Span {
     }
 }
 
-/// How many of something, at least one.
+/// A number of things, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limit(pub u64);
 
@@ -231,7 +231,7 @@ pub struct Size(pub usize);
 const SIZE_UNITS: [char; 3] = ['K', 'M', 'G'];
 
 impl Size {
-    /// So many mebibytes.
+    /// This many mebibytes.
     pub const fn mebibytes(count: usize) -> Size {
         Size(count << 20)
     }

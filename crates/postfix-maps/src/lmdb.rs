@@ -178,7 +178,7 @@ impl Page {
         self.u16_at(10).is_ok_and(|flags| flags & flag != 0)
     }
 
-    /// How many nodes a page of the tree has.
+    /// The number of nodes of a page of the tree.
     fn nodes(&self) -> usize {
         let lower = self.u16_at(12).map_or(0, usize::from);
         lower.min(self.bytes.len()).saturating_sub(HEADER_BYTES) / 2

@@ -40,7 +40,7 @@ pub fn refuses(action: &str) -> bool {
     is_one_of(&REFUSALS, first) || is_error_code(first)
 }
 
-/// How many bytes of an action may be sent, or `None` if what is longer must not be sent at all.
+/// Maximum length of an action in bytes, or `None` if a longer one must not be sent at all.
 pub(crate) fn limit_of(action: &str) -> Option<usize> {
     let first = first_word(action);
     if first.eq_ignore_ascii_case("PREPEND") {

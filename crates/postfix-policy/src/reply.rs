@@ -128,7 +128,7 @@ impl fmt::Display for ReplyWarning {
 /// How Postfix would misread this action, if it would: for warnings about a configuration.
 ///
 /// Unknown words are not a mistake: they may be the names of restrictions and restriction classes. Those that
-/// are used for an action of Postfix elsewhere, or nearly spelt like one, are hardly meant as such.
+/// are used for an action of Postfix elsewhere, or nearly spelt like one, are probably mistakes.
 pub fn check_action(text: &str) -> Option<ReplyWarning> {
     if let Some(warning) = permission_by_mistake(text) {
         return Some(warning);

@@ -38,7 +38,7 @@ pub(crate) struct Macro {
     pub letter: char,
     /// Whether the value is escaped as in a URL, for which the letter is a capital.
     pub escaped: bool,
-    /// How many parts of it are left, from the right; `None`: all.
+    /// The number of parts to keep, from the right; `None` keeps all.
     pub kept: Option<usize>,
     /// Whether its parts are turned round.
     pub reversed: bool,

@@ -17,7 +17,7 @@ pub enum Identity {
     MailFrom,
 }
 
-/// Who sends for whom. Domains are in ASCII; internationalised ones as A-labels.
+/// The client and the identity to check. Domains are in ASCII; internationalised ones as A-labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The client; an IPv4 address mapped into IPv6 is that IPv4 address.

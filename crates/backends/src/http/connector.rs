@@ -98,7 +98,7 @@ impl Target {
     }
 
     /// Tries the addresses of the host one after the other; each has its part of the time, so that one that
-    /// is silent leaves some to the next.
+    /// does not answer leaves some to the next.
     async fn open_tcp(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
         let part = self.limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);

@@ -4,7 +4,7 @@
 
 use sha2::{Digest, Sha256};
 
-/// How many bytes of a key stay readable in its place.
+/// How many bytes of a long key stay readable in its replacement.
 const READABLE_BYTES: usize = 100;
 
 /// What stands for a key that is too long or has bytes that its store can't take: its beginning with `_` for

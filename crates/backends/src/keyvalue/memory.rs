@@ -32,18 +32,18 @@ pub struct MemorySettings {
 /// Longer lifetimes are this one: ten years, which a clock can still add up.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86400);
 
-/// How many expired values a write removes at most. More than one, so that they become fewer; few, so that no
-/// write waits for a crowd that expires at once.
+/// Maximum number of expired values that a write removes. More than one, so that they become fewer; few, so
+/// that no write waits for a crowd that expires at once.
 const SWEPT_PER_WRITE: usize = 4;
 
 /// What the tables need for a value besides its bytes and those of its key, about: measured with 200,000.
 const ENTRY_BYTES: usize = 256;
 
-/// Into how many parts a store is divided at most.
+/// Maximum number of parts of a store.
 const MAX_PARTS: usize = 16;
 
-/// A part has room for so many values and bytes at least: with few, those that expire first in it would often
-/// not be those of the store.
+/// Minimum number of values and bytes that a part has room for: with few, those that expire first in it would
+/// often not be those of the store.
 const MIN_PART: (usize, usize) = (4096, 2 << 20);
 
 /// Values in this process.
@@ -128,7 +128,7 @@ impl Memory {
         Ok(free)
     }
 
-    /// Forgets a key: whether there was one.
+    /// Removes a key. Returns whether it existed.
     pub async fn delete(&self, key: &[u8], _deadline: Instant) -> Result<bool, BackendError> {
         let mut entries = self.entries_of(key);
         let found = entries.get(key, Instant::now()).is_some();
@@ -226,7 +226,7 @@ impl Entries {
         self.by_key.get(key).filter(|entry| entry.expires > now).map(|entry| &*entry.value)
     }
 
-    /// Puts a value in its place: how many others had to go that had not expired. One that is larger than
+    /// Stores a value. Returns how many others were evicted before they expired. One that is larger than
     /// all that may be there is not kept, and counts as gone.
     fn put(&mut self, key: &[u8], value: &[u8], lifetime: Duration, now: Instant, bounds: Bounds) -> usize {
         self.sweep(now);

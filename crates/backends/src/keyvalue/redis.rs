@@ -208,7 +208,7 @@ impl Redis {
         Ok(reply == Value::Okay)
     }
 
-    /// Forgets a key: whether there was one.
+    /// Removes a key. Returns whether it existed.
     pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
         let key = &*self.key(key);
         let mut delete = cmd("DEL");

@@ -24,7 +24,7 @@ const MAX_KEY_BYTES: usize = 255;
 /// The longest value in bytes as it is written: a little less than a reply of a database may have.
 const MAX_VALUE_BYTES: usize = 1_000_000;
 
-/// How many expired rows are removed in one transaction, so that others need not wait long.
+/// Maximum number of expired rows removed in one transaction, so that others need not wait long.
 const EXPIRED_PER_WORK: u64 = 1_000;
 
 /// How long removing them may go on.
@@ -103,7 +103,7 @@ impl SqlTable {
         Ok(affected(self.run(vec![add], true, deadline).await?.first()) > 0)
     }
 
-    /// Forgets a key: whether there was one.
+    /// Removes a key. Returns whether it existed.
     pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
         let delete = Statement { sql: self.statements.delete.clone(), params: vec![name(key), now()] };
         Ok(affected(self.run(vec![delete], true, deadline).await?.first()) > 0)

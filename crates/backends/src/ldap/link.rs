@@ -65,7 +65,7 @@ struct Door {
     /// What ldap3 takes the name in the certificate from.
     url: String,
     starttls: bool,
-    /// With whom to encrypt, if at all.
+    /// How to encrypt the connection, if at all.
     tls: Option<Arc<ClientConfig>>,
 }
 
@@ -189,7 +189,8 @@ impl Link {
         let (dn, password) = binddn.map_or(("", ""), |dn| (dn, &password.0));
         let answer = self.handle.simple_bind(dn, password).await;
         let answer = answer.map_err(|error| format!("bind: {}", cause(error)))?;
-        // Who is nobody before the bind is nobody after it too, whether the server likes to hear it or not.
+        // A connection without a DN is anonymous before and after the bind, whether the server likes to hear
+        // it or not.
         if answer.rc == 0 || binddn.is_none() { Ok(()) } else { Err(format!("bind as {dn}: {answer}")) }
     }
 
@@ -237,7 +238,7 @@ impl Drop for Link {
 }
 
 /// Waits for a call to ldap3, which panics over answers that are built wrongly: `None` then. Without this a
-/// server could end the task that tries it, and so be down for ever.
+/// server could end the task that tries it, and so be down forever.
 async fn guarded<T>(call: impl Future<Output = T>) -> Option<T> {
     let mut call = pin!(call);
     poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {

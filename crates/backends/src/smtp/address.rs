@@ -1,6 +1,6 @@
 //! An address as it is written between `<` and `>` (RFC 5321 section 4.1.2).
 //!
-//! Knows: quoting. Must not know: requests, who asks.
+//! Knows: quoting. Must not know: requests.
 
 /// The longest address that is asked about: RFC 5321 allows 64 bytes, the sign and 255.
 const MAX_ADDRESS: usize = 320;

@@ -1,5 +1,5 @@
-//! What is known of the servers that were asked: how many ask one now, connections that are kept for a
-//! moment, TLS that does not work.
+//! What is known of the servers that were asked: how many queries each has now, connections that are kept
+//! for a moment, TLS that does not work.
 //!
 //! Knows: limits, times. Must not know: what is said to a server.
 
@@ -15,21 +15,21 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How many servers are remembered: those of some hours of a busy site.
+/// Maximum number of servers to remember: some hours of a busy site.
 const MAX_DESTINATIONS: u64 = 10_000;
 
 /// How long a server is remembered after it was asked; TLS that fails is not tried again for so long.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 
-/// How many servers may be asked at once, each of which takes a file descriptor; and how many that are slow
+/// Maximum number of servers asked at once, each of which takes a file descriptor; and of those that are slow
 /// beside them, so that tarpits do not take the place of all others.
 const MAX_PROBES: usize = 100;
 const MAX_SLOW: usize = 100;
 
-/// Who takes longer is slow: so long a message waits.
+/// A server that takes longer counts as slow: this is how long a message waits.
 const PROMPT: Duration = Duration::from_secs(10);
 
-/// How many connections are kept, of all and of one server.
+/// Maximum number of idle connections, of all servers and of one.
 const MAX_KEPT: usize = 100;
 const MAX_KEPT_OF_ONE: usize = 2;
 
@@ -88,14 +88,14 @@ pub struct Destination {
 #[derive(Default)]
 struct State {
     inside: u64,
-    /// When the minute began that is counted in, and how many have come in it.
+    /// When the current minute began, and the number of queries in it.
     minute: Option<(Instant, u64)>,
     kept: Vec<Kept>,
     numbered: usize,
     tls_failed: Option<Instant>,
 }
 
-/// One who asks a server; when it is dropped there is room for another.
+/// The right to ask a server; when it is dropped there is room for another.
 pub struct Visit<'a> {
     destination: &'a Destination,
     destinations: &'a Destinations,

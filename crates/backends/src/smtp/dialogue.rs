@@ -24,9 +24,9 @@ pub enum Encryption {
 /// What a message would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Who sends it; none is the null sender.
+    /// The sender; `None` is the null sender.
     pub sender: Option<Mailbox>,
-    /// Who is to have it.
+    /// The recipient.
     pub recipient: Mailbox,
     /// Its size in bytes, if it is known.
     pub size: Option<u64>,
@@ -234,7 +234,7 @@ fn is_of_size(reply: &Reply) -> bool {
 }
 
 /// Whether RCPT was refused for the address: there is none such, or its mailbox is closed (RFC 3463 section
-/// 3.2 and 3.3, RFC 7505). Other codes are about routes, policy, or who sends (5.1.7, 5.1.8).
+/// 3.2 and 3.3, RFC 7505). Other codes are about routes, policy, or the sender (5.1.7, 5.1.8).
 fn is_of_address(reply: &Reply) -> bool {
     matches!(reply.status(), Some(Status(_, 1, 1..=4 | 6 | 10) | Status(_, 2, 1)))
 }

@@ -27,7 +27,7 @@ const REPLY_LIMIT: Duration = Duration::from_secs(40);
 /// How long a good-bye may take; nobody waits for it.
 const QUIT_LIMIT: Duration = Duration::from_secs(2);
 
-/// After how many bytes without an end of line it is looked whether the line is too long.
+/// After this many bytes without an end of line, the length of the line is checked.
 const MAX_UNREAD: usize = 4_096;
 
 /// A connection that can't be used any more, and why, in words for a log line or a reply.

@@ -1,6 +1,6 @@
 //! One question to the servers of a domain: would they take a message?
 //!
-//! Knows: routes, destinations, dialogues, in this order. Must not know: who asks, what an answer is for.
+//! Knows: routes, destinations, dialogues, in this order. Must not know: what an answer is for.
 
 use super::destination::{Destination, Destinations, Limits, Terms};
 use super::dialogue::{Conversation, Encryption, Judgement, Message, NotOpen, Refusal, Wording};
@@ -90,7 +90,7 @@ pub struct Probe<'a> {
     pub manner: &'a Manner,
     /// What to ask.
     pub message: &'a Message,
-    /// Where it is noted who is asked.
+    /// The servers that are being asked.
     pub peers: &'a Peers,
     /// The addresses of this machine, or why they are not known.
     pub own: &'a Result<OwnAddresses, String>,

@@ -8,12 +8,12 @@ pub(super) fn numbered(sql: &str) -> String {
     number(sql).0
 }
 
-/// How many parameters a statement has.
+/// The number of parameters of a statement.
 pub fn count_parameters(sql: &str) -> usize {
     number(sql).1
 }
 
-/// The statement with numbered parameters, and how many they are.
+/// The statement with numbered parameters, and their number.
 fn number(sql: &str) -> (String, usize) {
     let mut result = String::with_capacity(sql.len() + 8);
     let mut count = 0_usize;

@@ -80,7 +80,7 @@ fn command_line() -> Command {
                 .action(ArgAction::Help)
                 .help("Print this"),
         )
-        // The original passes over words that are not options.
+        // The original skips words that are not options.
         .arg(Arg::new("ignored").num_args(0..).value_parser(value_parser!(OsString)).hide(true))
 }
 
@@ -123,7 +123,7 @@ fn endpoint(matches: &ArgMatches) -> Result<Endpoint, Failure> {
 struct Questions {
     decoder: Decoder,
     buffer: BytesMut,
-    /// How many have been read.
+    /// The number read so far.
     count: u64,
 }
 

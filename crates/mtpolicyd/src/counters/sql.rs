@@ -95,7 +95,7 @@ pub fn reservation_needs(sql: &Sql, are_used: Arc<AtomicBool>) -> Needs {
     }
 }
 
-/// Removes the reservations that have expired: how many.
+/// Removes the reservations that have expired. Returns their number.
 pub async fn expire_reservations(sql: &Sql, clock: &Clock, deadline: Instant) -> Result<u64, BackendError> {
     let delete = Statement { sql: remove_all_expired(sql).into(), params: vec![Param::Integer(clock.now())] };
     match sql.run(Work { statements: vec![delete], lock: None, durable: false }, deadline).await {
@@ -160,7 +160,7 @@ impl SqlTable {
 
     /// Reserves, unless the threshold has been reached: whether it did, `None` where the user has no right to
     /// reserve anything.
-    #[expect(clippy::too_many_arguments, reason = "what is compared and who asks")]
+    #[expect(clippy::too_many_arguments, reason = "what is compared and for which request")]
     pub async fn reserve(
         &self,
         counter: &Counter,
@@ -235,7 +235,7 @@ impl SqlTable {
         self.sql.run(Work { statements, lock: None, durable: false }, deadline).await.map(drop)
     }
 
-    /// Removes the rows of these spans of time: how many.
+    /// Removes the rows of these periods. Returns their number.
     pub async fn forget(&self, old: &BTreeSet<String>, deadline: Instant) -> Result<u64, BackendError> {
         self.make_ready(deadline).await?;
         let writer = Writer { sql: &self.sql, table: &self.name };

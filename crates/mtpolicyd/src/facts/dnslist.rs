@@ -1,6 +1,6 @@
 //! DNS lists (RFC 5782): what is asked of a list, and what its answer means.
 //!
-//! Knows: DNS questions and answers. Must not know: who asks and what comes of it.
+//! Knows: DNS questions and answers. Must not know: what an answer leads to.
 
 mod allow_lists;
 mod health;

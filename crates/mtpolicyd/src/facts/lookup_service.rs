@@ -12,7 +12,7 @@ pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// The longest action, in bytes: Postfix breaks longer lines (`line_length_limit`).
 const MAX_ACTION_BYTES: usize = 2048;
 
-/// How many members that nobody knows are named.
+/// Maximum number of unknown members to name.
 const MAX_UNKNOWN: usize = 10;
 
 /// The longest name of such a member, in characters.

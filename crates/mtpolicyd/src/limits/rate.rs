@@ -1,6 +1,6 @@
 //! How much may pass in which time: `100/1h, 1000/1d`.
 //!
-//! Knows: text, whole numbers. Must not know: who is limited, where it is counted.
+//! Knows: text, whole numbers. Must not know: what the limit is for, where it is counted.
 
 use super::state::{LARGEST, PARTS, Rule};
 use crate::value::{Seconds, Value, words};

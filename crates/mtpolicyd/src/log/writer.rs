@@ -197,7 +197,7 @@ impl Sink {
         }
     }
 
-    /// Takes one line; returns how many were lost.
+    /// Writes one line. Returns the number of lines lost.
     fn line(&mut self, level: Level, line: &str) -> u64 {
         match self {
             Sink::Stream(stream) => stream.line(line),

@@ -227,7 +227,7 @@ pub struct Greylist {
 /// What came of the test.
 enum Test {
     Passed,
-    /// The client has to come back, in so many seconds if it has a ticket already.
+    /// The client must retry, in this many seconds if it has a ticket already.
     Deferred(Option<i64>),
     /// There is no ticket, and none is made.
     Untested,

@@ -101,7 +101,7 @@ options! {
     }
 }
 
-/// What says who sends what to whom, and is the same for the whole message.
+/// Default of `attributes`: client, sender and recipient, and nothing that is different for each message.
 const DEFAULT_ATTRIBUTES: [&str; 6] =
     ["client_address", "client_name", "helo_name", "sender", "recipient", "sasl_username"];
 
@@ -115,7 +115,7 @@ words! {
     } else Passive
 }
 
-/// How many different members that nobody knows are warned of, each once.
+/// Maximum number of different unknown members to warn about, each once.
 const MAX_WARNED: usize = 20;
 
 /// See the options.

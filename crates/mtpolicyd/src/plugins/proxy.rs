@@ -125,7 +125,7 @@ impl Plugin for Proxy {
                 self.blamed.store(0, Ordering::Relaxed);
                 Ok(Verdict::Stop(action))
             }
-            // The system has waited for it in vain.
+            // The system has waited for it without success.
             Ok(Err(ClientError::Io(error)))
                 if matches!(error.kind(), ErrorKind::HostUnreachable | ErrorKind::TimedOut) =>
             {

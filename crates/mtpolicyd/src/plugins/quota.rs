@@ -192,7 +192,7 @@ mod tests {
         (0..count).map(|_| bench.run_fresh().is_none()).collect()
     }
 
-    /// How many reservations there are, once what is given back in the background is.
+    /// The number of reservations, once those released in the background are gone.
     fn reservations(folder: &Path, expected: i64) -> i64 {
         let db = Connection::open(folder.join("db.sqlite")).unwrap();
         let count =

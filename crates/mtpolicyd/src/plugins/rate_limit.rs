@@ -318,7 +318,7 @@ fn whole(number: f64) -> u64 {
     number as u64
 }
 
-/// Who comes back after so many seconds does not come too early.
+/// A client that retries after this many seconds is not too early.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
@@ -465,7 +465,7 @@ mod tests {
         assert_eq!(again.run(), Some("no".into()));
         let mut hourly = |removed: &str| {
             let done = again.run_tasks(When::Every(Period::Hourly));
-            assert_eq!(done, [Ok(format!("{removed} old counts removed"))]);
+            assert_eq!(done, [Ok(format!("{removed} old counts were removed"))]);
             again.pass(Duration::from_secs(3600));
         };
         hourly("0");

@@ -99,7 +99,7 @@ impl Plugin for SaAwlAction {
             return Ok(Verdict::Next);
         };
         let Some(entry) = result else { return Ok(Verdict::Next) };
-        #[expect(clippy::cast_precision_loss, reason = "so many messages there are not")]
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         if entry.count < options.min_count.0 as f64 {
             self.notes.note(findings::history_short(entry.count));
             return Ok(Verdict::Next);

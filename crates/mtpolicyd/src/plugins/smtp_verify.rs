@@ -179,10 +179,10 @@ options! {
     }
 }
 
-/// How many questions a server that strangers choose is asked in a minute.
+/// Maximum number of queries per minute to a server that strangers choose.
 const MAX_PER_MINUTE: u64 = 60;
 
-/// How many characters of an address that can't be asked about are noted.
+/// How many characters of an address that can't be verified to log.
 const MAX_SHOWN: usize = 320;
 
 /// See the options.
@@ -195,7 +195,7 @@ pub struct SmtpVerify {
     verifier: Arc<Verifier>,
 }
 
-/// Who is named in MAIL.
+/// The sender for MAIL FROM.
 enum Sender {
     /// Always the same; none is the null sender.
     Fixed(Option<Mailbox>),

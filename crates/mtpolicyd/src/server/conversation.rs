@@ -146,7 +146,7 @@ impl Conversation {
 
 /// How long the client may take.
 struct Timeouts {
-    /// To begin a request; `None` is for ever.
+    /// To begin a request; `None` means forever.
     idle: Option<Duration>,
     /// To end one that has begun: `request_timeout`, or `keepalive_timeout` where it is shorter, as in the
     /// original.

@@ -39,7 +39,8 @@ pub async fn prepare(service: Arc<Service>) {
     }
 }
 
-/// Does the tasks of some periods and ends, as whoever the daemon would run as: how many failed.
+/// Does the tasks of some periods and ends, as the user that the daemon would run as. Returns how many
+/// failed.
 pub fn run_tasks(path: &Path, periods: &[Period], level: u8) -> Result<usize, StartError> {
     let (settings, _) = Settings::load(path, None).map_err(StartError::Configuration)?;
     let format = log::Format::Text;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// The kernel cuts it to `net.core.somaxconn` (4096 by default).
 const BACKLOG: i32 = 4096;
 
-/// Who may connect to a UNIX socket.
+/// Owner, group and mode of a UNIX socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnixSocketOptions {
     /// Owner of the file; the process itself if not given.
@@ -274,7 +274,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("p.sock");
         std::fs::write(&path, "precious").unwrap();
-        assert!(unix(&path).unwrap_err().to_string().contains("no socket is in the way"));
+        assert!(unix(&path).unwrap_err().to_string().contains("not a socket is in the way"));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();

@@ -14,7 +14,7 @@ enum Record {
 
 /// A binary tree over the bits of addresses.
 struct Tree {
-    /// How many bits an address has.
+    /// The number of bits of an address.
     bits: u32,
     nodes: Vec<[Record; 2]>,
 }

@@ -274,7 +274,7 @@ fn a_silent_service_costs_few_requests_their_time() {
         assert_eq!(daemon.ask(&format!("instance=2\nsender={number}")).action(), "dunno");
     }
     // One request in five seconds is let through, which a slow machine may come to.
-    assert!(server.asked().len() <= asked + 2, "nobody asks a service that is known to be dead");
+    assert!(server.asked().len() <= asked + 2, "nobody asks a service that is known to be down");
 }
 
 #[test]

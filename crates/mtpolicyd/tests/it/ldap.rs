@@ -1,4 +1,4 @@
-//! Searches in a real directory: who may look, over which connection, and what happens when it is away.
+//! Searches in a real directory: who may look, over which connection, and what happens when it is unreachable.
 //!
 //! Knows: `backends::ldap`. Must not know: plugins.
 

@@ -282,11 +282,11 @@ async fn a_frozen_server_gives_nobody_the_reply_of_another() {
             assert_eq!(redis.get(&[b'k', number], soon()).await.unwrap(), Some(vec![number]));
         }
     }
-    // While it is known to be dead, nobody waits.
+    // While it is known to be down, nobody waits.
     server.freeze();
     let start = Instant::now();
     while !matches!(redis.ping(soon()).await.unwrap_err().failure, Failure::Down(_)) {
-        assert!(start.elapsed() < Duration::from_secs(10), "it is not known to be dead");
+        assert!(start.elapsed() < Duration::from_secs(10), "it is not known to be down");
     }
     let start = Instant::now();
     is_down(&redis.ping(soon()).await.unwrap_err());

@@ -20,7 +20,7 @@ use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How many requests wait for the task before callers do.
+/// Length of the task's queue; beyond it callers wait.
 const QUEUE: usize = 256;
 
 /// How often a request that was not sent is given another connection.
@@ -42,7 +42,7 @@ struct Endpoint {
 
 /// Why a request has no replies.
 pub(super) enum Fault {
-    /// It was not sent, since the server is dead; another one may take it.
+    /// It was not sent, since the server is down; another one may take it.
     Unsent(Request, BackendError),
     /// It may have been done.
     Lost(BackendError),
@@ -53,7 +53,7 @@ pub(super) struct Job {
     pub(super) request: Request,
     pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Result<Replies, Fault>>,
-    /// On how many connections it has been waiting.
+    /// The number of connections on which it has waited.
     connections: u8,
 }
 

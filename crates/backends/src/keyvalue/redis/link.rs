@@ -17,10 +17,11 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 /// When the kernel begins to ask an idle connection whether its other end is still there, so that one that a
-/// firewall has forgotten is noticed.
+/// firewall has dropped is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How many commands wait for the socket before callers do: as many as policy connections are busy at once.
+/// Length of the queue of commands for the socket; beyond it callers wait: as many as policy connections are
+/// busy at once.
 const QUEUE: usize = 256;
 
 /// Where a server listens.

@@ -116,7 +116,7 @@ impl Legacy {
         }
     }
 
-    /// The end of the way through the tree that an address of so many bits goes, counted from 0.
+    /// The end of the path of an address with this many bits through the tree, counted from 0.
     fn leaf(&self, address: u128, bits: u32) -> Result<usize, String> {
         let mut node = 0;
         for bit in (0..bits).rev() {

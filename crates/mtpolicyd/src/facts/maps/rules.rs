@@ -155,7 +155,7 @@ impl Rules {
         Ok(None)
     }
 
-    /// About how many steps it takes to look up a key of that length.
+    /// The approximate number of steps to look up a key of that length.
     pub fn work(&self, length: usize) -> u64 {
         self.patterns.pass_steps(length).saturating_add(self.steps.len() as u64)
     }

@@ -1,6 +1,6 @@
 //! Tables that people write: `texthash:`, `cidr:`, `regexp:`, `pcre:`. They are read whole.
 //!
-//! What Postfix passes over with a warning (a line without a value, a network with host bits) is passed over
+//! What Postfix skips with a warning (a line without a value, a network with host bits) is skipped
 //! here too. What Postfix can read and we can't, such as a pattern with recursion, fails the table: without
 //! that line it would answer otherwise.
 //!
@@ -19,7 +19,7 @@ use std::path::Path;
 /// The largest table that is read: some million lines. Larger ones are what indexed files are for.
 const TABLE_MAX_BYTES: u64 = 64 << 20;
 
-/// How many lines that are passed over the log shows.
+/// Maximum number of skipped lines to log.
 const WARNINGS_MAX: usize = 10;
 
 /// The types.
@@ -65,7 +65,7 @@ impl Table {
         Table::parse(&read(path)?, kind, &mut |_, _| {}).map(drop)
     }
 
-    /// Reads a text; `warn` gets the lines that are passed over. A comment may be in any encoding.
+    /// Reads a text; `warn` gets the lines that are skipped. A comment may be in any encoding.
     pub fn parse(bytes: &[u8], kind: TextKind, warn: Warn<'_>) -> Result<Table, String> {
         let text = String::from_utf8_lossy(bytes);
         let mut lines = logical_lines(&text);
@@ -91,7 +91,7 @@ impl Table {
         Ok(Table::Rules(rules.finish()))
     }
 
-    /// About how many steps it takes to look up a key of that length.
+    /// The approximate number of steps to look up a key of that length.
     pub fn work(&self, length: usize) -> u64 {
         match self {
             Table::Hash(_) => 1,
@@ -136,7 +136,7 @@ enum Flaw {
     Fatal(String),
 }
 
-/// The lines of a text that is not all in UTF-8, without those that are not. Postfix passes over them too
+/// The lines of a text that is not all in UTF-8, without those that are not. Postfix skips them too
 /// where they are keys and networks, and reads patterns as bytes.
 fn lines_in_utf8(lines: Vec<Line>, kind: TextKind, warn: Warn<'_>) -> Result<Vec<Line>, String> {
     const WHAT: &str = "this is not UTF-8";

@@ -103,7 +103,7 @@ impl AwlTable {
         self.change(Statement { sql: self.texts.add_one.clone(), params }, deadline).await.map(|_| ())
     }
 
-    /// Removes the entries that have expired: how many.
+    /// Removes the entries that have expired. Returns their number.
     pub async fn expire(&self, now: i64, deadline: Instant) -> Result<u64, BackendError> {
         let params = vec![Param::Integer(self.oldest(now))];
         self.change(Statement { sql: self.texts.expire.clone(), params }, deadline).await
@@ -114,7 +114,7 @@ impl AwlTable {
         now.saturating_sub(self.lifetime)
     }
 
-    /// Makes a change: how many rows it has changed.
+    /// Makes a change. Returns how many rows it has changed.
     async fn change(&self, statement: Statement, deadline: Instant) -> Result<u64, BackendError> {
         // Without its unique index the table would take a second row of the same entry.
         if !self.prepared.load(Ordering::Relaxed) {

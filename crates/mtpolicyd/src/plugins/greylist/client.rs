@@ -23,7 +23,7 @@ words! {
     }
 }
 
-/// How many bits of an address say in which network it is.
+/// The prefix length of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix<const LONGEST: u8>(pub u8);
 

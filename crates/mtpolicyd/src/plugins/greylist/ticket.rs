@@ -1,4 +1,4 @@
-//! Tickets: who has come when, and when a retry is let through.
+//! Tickets: which clients have come when, and when a retry passes.
 //!
 //! Knows: stores. Must not know: the auto-whitelist, what becomes of the message.
 

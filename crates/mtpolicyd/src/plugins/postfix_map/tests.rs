@@ -260,7 +260,7 @@ fn a_silent_service_is_found_dead() {
     let mut bench = bench(&map, "timeout = 1").attribute("client_address", "10.0.0.1");
     let said = bench.try_run().unwrap_err();
     assert!(said.ends_with("no answer in time"), "{said}");
-    assert!(fails_at_last(&mut bench, "down: no answer in time"), "requests don't wait for it for ever");
+    assert!(fails_at_last(&mut bench, "down: no answer in time"), "requests don't wait for it forever");
 }
 
 #[test]

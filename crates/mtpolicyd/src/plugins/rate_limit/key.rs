@@ -1,4 +1,4 @@
-//! Who is limited: the values that a key names, and what of them counts.
+//! The key of a limit: the values that it names, and which part of them counts.
 
 use crate::fields::FieldRef;
 use crate::network::{Network, address_of, plain_address};
@@ -8,7 +8,7 @@ use backends::keyvalue::stand_in;
 use postfix_policy::Request;
 use std::fmt::{Display, Write};
 
-/// Values that together say who is limited.
+/// Values that together are the key of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(Vec<Part>);
 

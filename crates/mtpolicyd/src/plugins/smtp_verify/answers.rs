@@ -48,7 +48,7 @@ impl Known {
     }
 
     /// Whether the answer, which was one to `asked`, is one to this message too. That an address is taken
-    /// does not depend on who sends; that it is not, may.
+    /// does not depend on the sender; that it is not, may.
     pub fn holds_for(&self, message: &Message, asked: &Message) -> bool {
         let is_of_sender = matches!(&self.findings.judgement,
             Judgement::Refused(refusal) if !refusal.for_all_senders);
@@ -84,7 +84,7 @@ pub struct Answers {
     complaints: Complaints,
 }
 
-/// An address, and who sends to it, where that matters.
+/// An address, and the sender if that matters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     recipient: Box<str>,
@@ -211,8 +211,9 @@ impl Answers {
     }
 }
 
-/// What stands for whom and what is asked: answers of other servers, and those that leave out what is wanted
-/// now, are none. The name that is said is left out, since daemons that share answers have different ones.
+/// A digest of which servers are asked, and how: answers of other servers, and those that leave out what is
+/// wanted now, are none. The name that is said is left out, since daemons that share answers have different
+/// ones.
 fn digest(manner: &Manner, openpgp: bool) -> String {
     let Manner { route, port, helo: _, encrypts, tlsa, limits: _ } = manner;
     let question = format!("{route:?} {port} {encrypts} {tlsa} {openpgp}");

@@ -25,7 +25,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to store an answer; nobody waits for it.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
 
-/// How many questions may be on their way, those that wait for a server included.
+/// Maximum number of questions in flight, those that wait for a server included.
 const MAX_FLIGHTS: usize = 1_000;
 
 /// How much of the digest of a local part is the name of its key (RFC 7929 section 3).
@@ -69,7 +69,7 @@ impl Flights {
     }
 }
 
-/// Who sends the message that is verified.
+/// The client of the message that is verified.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// The address.

@@ -23,11 +23,11 @@ pub struct SharedOptions {
     pub expire: Duration,
     /// The first wait for a session that another request has locked; each further one is longer by as much.
     pub lock_wait: Duration,
-    /// How many waits there are.
+    /// The number of waits.
     pub lock_max_retry: u64,
     /// After what time a lock is nobody's any more: that of a daemon that died.
     pub lock_timeout: Duration,
-    /// Whether a request goes on with a private session while the store is away.
+    /// Whether a request goes on with a private session while the store is unreachable.
     pub go_on_without: bool,
 }
 
@@ -206,7 +206,7 @@ fn lock_name(instance: &[u8]) -> Vec<u8> {
 #[derive(Default)]
 struct Queues(Arc<Mutex<HashMap<Vec<u8>, Queue>>>);
 
-/// A queue, and how many stand in it: the last to leave removes it.
+/// A queue and its length; the last to leave removes it.
 #[derive(Default)]
 struct Queue {
     members: usize,
