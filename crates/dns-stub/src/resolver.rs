@@ -220,8 +220,8 @@ impl Resolver {
         let lookup = match self.start(question, class) {
             Ok(lookup) => lookup,
             Err(_) => {
-                // Tried again and again without the place, two who wait would hand it to one another for
-                // ever.
+                // Tried again and again without the place, two waiting tasks would hand it to one another
+                // forever.
                 let place = timeout_at(deadline, self.0.places[class.index()].acquire()).await;
                 let place = place.map_err(|_| Error::Overloaded)?.ok();
                 self.lookup(self.0.find(question, class, place)).ok_or(Error::Overloaded)?

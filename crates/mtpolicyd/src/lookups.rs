@@ -86,8 +86,8 @@ pub async fn ask(
 
 /// The names under which the settings of a user are looked for, one after the other until there are some. A
 /// sender or recipient is found as Postfix finds an entry of a table: the address that Postfix will
-/// understand, the same in small letters, as it is written, without its extension. Any other value is looked
-/// for as it is written and in small letters. Mostly they are all the same, and then it is one name.
+/// understand, the same in lower case, as written, without its extension. Any other value is looked
+/// for as written and in lower case. Mostly they are all the same, and then it is one name.
 pub fn user_names(request: &Request, field: &str, delimiters: &str) -> Vec<Vec<u8>> {
     let Some(written) = request.get(field).filter(|user| !user.trim_ascii().is_empty()) else {
         return Vec::new();

@@ -54,7 +54,7 @@ pub(crate) struct Set {
     places: Vec<usize>,
 }
 
-/// Texts in small letters, of which the value must contain one.
+/// Texts in lower case. The value must contain one of them.
 #[derive(Debug)]
 pub(crate) struct Texts {
     searcher: AhoCorasick,

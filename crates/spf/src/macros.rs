@@ -6,7 +6,7 @@ use crate::error::SyntaxError;
 use crate::record::MAX_RECORD_BYTES;
 use std::fmt;
 
-/// The most macros in one text. A name has no more than 127 labels, so no honest one needs so many.
+/// Maximum number of macros in one text. A name has at most 127 labels, so no honest text needs more.
 pub(crate) const MAX_MACROS: usize = 128;
 
 /// What may separate the parts of a macro's value.

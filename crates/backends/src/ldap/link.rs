@@ -33,7 +33,7 @@ const UNAVAILABLE: u32 = 52;
 pub(super) enum Trouble {
     /// The connection is lost, or could not be made, encrypted or bound.
     Lost(String),
-    /// The answer to the search is no.
+    /// The server refused the search.
     Refused(String),
 }
 

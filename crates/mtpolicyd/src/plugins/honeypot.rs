@@ -134,7 +134,7 @@ impl Plugin for Honeypot {
 
 impl Honeypot {
     /// Whether a recipient is a trap in any of its forms: as it is written, as Postfix will understand it,
-    /// in small letters, without its extension.
+    /// in lower case, without its extension.
     async fn is_trap(&self, recipient: &Mailbox, cx: &mut Cx<'_>) -> Result<bool, Error> {
         let bare = recipient.without_extension(&self.options.recipient_delimiter);
         let bare_key = bare.as_deref().map(folded);

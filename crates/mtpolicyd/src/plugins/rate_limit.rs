@@ -110,7 +110,7 @@ const END_OF_MESSAGE: &[u8] = b"END-OF-MESSAGE";
 words! {
     /// What is counted.
     pub enum Counted {
-        /// Mails.
+        /// Messages.
         Messages = "messages",
         /// Recipients.
         Recipients = "recipients",

@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Clients that ask at the same time.
 const CLIENTS: usize = 6;
 
-/// Mails that each of them asks about.
+/// Messages that each of them asks about.
 const MAILS: usize = 100;
 
 /// More than the one second that a client has to wait: daemons look at whole seconds.

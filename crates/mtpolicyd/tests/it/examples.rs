@@ -50,7 +50,7 @@ pub fn instance() -> String {
     format!("mail.{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The end of a message of a user to so many recipients.
+/// The end of a message of a user to this many recipients.
 fn mail_of(user: &str, recipients: u32) -> String {
     format!(
         "protocol_state=END-OF-MESSAGE\ninstance={}\nsasl_username={user}\nrecipient_count={recipients}\n\

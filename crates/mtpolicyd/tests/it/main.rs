@@ -13,6 +13,7 @@ mod example_ldap;
 mod examples;
 mod fail2ban;
 mod geoip;
+mod glossary;
 mod greylist;
 mod hostile;
 mod http;

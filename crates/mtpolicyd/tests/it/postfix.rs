@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Mails of the run in which the daemon is restarted.
+/// Messages of the run in which the daemon is restarted.
 const MAILS: usize = 100;
 
 /// Clients that send them at the same time.
@@ -299,7 +299,7 @@ fn a_restart_loses_no_mail() {
     });
 
     let all = || Some(postfix.mailbox()).filter(|mails| mails.len() >= MAILS);
-    let mails = eventually("all mails are delivered", all);
+    let mails = eventually("all messages are delivered", all);
     assert_eq!((accepted.load(Ordering::SeqCst), mails.len()), (MAILS, MAILS));
     for number in 0..MAILS {
         postfix.delivered(&format!("mail {number}"));

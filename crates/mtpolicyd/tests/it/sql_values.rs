@@ -132,7 +132,7 @@ fn a_database_of_postgres_in_latin1_can_be_asked_and_counts() {
     for sender in ["\u{416}@x.example", "\u{e9}@x.example", "a@x.example"] {
         assert_eq!(bench.attribute_again("sender", sender).run_fresh(), None, "{sender}");
     }
-    // The key is in small letters.
+    // The key is in lower case.
     assert_eq!(database.numbers("acct_sender", "\\u{436}@x.example"), "1 1 1 0 0");
 }
 

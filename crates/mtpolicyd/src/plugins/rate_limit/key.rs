@@ -44,7 +44,7 @@ const DOMAIN: &str = "@domain";
 const MAX_KEY: usize = 133;
 
 impl Key {
-    /// Who this request is limited as, in small letters and without blanks; `None` if one of the values is
+    /// The key of this request, in lower case and without spaces; `None` if one of the values is
     /// empty or not there.
     pub fn of(&self, request: &Request, session: &Session) -> Option<String> {
         let mut key = String::new();
@@ -72,7 +72,7 @@ fn push_escaped(key: &mut String, value: &str) {
 }
 
 impl Part {
-    /// The value in small letters. An address of the envelope is the one that Postfix will understand.
+    /// The value in lower case. An address of the envelope is the one that Postfix will understand.
     fn value(&self, request: &Request, session: &Session) -> Option<String> {
         let mailbox = match &self.field {
             FieldRef::Request(name) => request.mailbox(name),
