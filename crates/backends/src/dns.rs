@@ -116,7 +116,8 @@ pub struct Association {
 /// A name and what is asked about it.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// An absolute name; the final dot may be left out. It may hold anything: what is not a name has no records.
+    /// An absolute name; the final dot may be left out. It may hold anything: what is not a name has no
+    /// records.
     pub name: Arc<str>,
     /// The kind of records.
     pub record_type: RecordType,

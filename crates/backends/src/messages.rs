@@ -4,8 +4,8 @@
 
 log_messages::messages! {
     "Connections",
-    "The `<Connection>` blocks and other servers that plugins ask. Requests do not ask a connection that is down; one \
-     task retries it until it is back.";
+    "The `<Connection>` blocks and other servers that plugins ask. Requests do not ask a connection that is \
+     down; one task retries it until it is back.";
 
     /// The server is unreachable, refused the connection or did not answer in time. `on_error` of each plugin
     /// decides what becomes of requests meanwhile. Logged once per outage.

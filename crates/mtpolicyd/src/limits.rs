@@ -1,4 +1,5 @@
-//! Counts that may not be exceeded: how much of something passes in a time, exactly, however many ask at once.
+//! Counts that may not be exceeded: how much of something passes in a time, exactly, however many ask at
+//! once.
 //!
 //! Knows: rates, where counts are kept. Must not know: what is counted.
 

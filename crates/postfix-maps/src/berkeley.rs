@@ -49,9 +49,8 @@ enum Index {
 impl<'a, S: ReadAt + ?Sized> Database<'a, S> {
     /// Reads the first page.
     ///
-    /// # Errors
-    /// When it is not a file of Berkeley DB, or of a kind that nobody uses for tables: encrypted, in several
-    /// files, compressed, with several databases inside.
+    /// # Errors When it is not a file of Berkeley DB, or of a kind that nobody uses for tables: encrypted, in
+    /// several files, compressed, with several databases inside.
     pub fn open(source: &'a S) -> Result<Self, Error> {
         let mut meta = [0; META_BYTES];
         source.fill_at(&mut meta, 0)?;

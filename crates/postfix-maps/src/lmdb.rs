@@ -55,8 +55,7 @@ struct Meta {
 impl<'a, S: ReadAt + ?Sized> Lmdb<'a, S> {
     /// Reads the two pages that say which tree is current.
     ///
-    /// # Errors
-    /// When it is not a file of LMDB, or of a machine with other numbers.
+    /// # Errors When it is not a file of LMDB, or of a machine with other numbers.
     pub fn open(source: &'a S) -> Result<Self, Error> {
         let first = meta(source, 0)?;
         let second = meta(source, first.page_size as u64)?;

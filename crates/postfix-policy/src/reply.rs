@@ -34,8 +34,8 @@ impl Reply {
     /// action and bare digits become `dunno`, with a [`warning`](Reply::warning). A text for an SMTP client
     /// is cut after [`MAX_REPLY_ACTION_BYTES`], a header after [`MAX_HEADER_BYTES`](crate::MAX_HEADER_BYTES),
     /// at a character's end; any other action over [`MAX_OTHER_ACTION_BYTES`] becomes a deferral, with a
-    /// warning.
-    /// Everything else passes unchanged, blanks at both ends included: it may name a restriction class.
+    /// warning. Everything else passes unchanged, blanks at both ends included: it may name a restriction
+    /// class.
     pub fn new(action: impl AsRef<[u8]>) -> Reply {
         let text = String::from_utf8_lossy(action.as_ref());
         let text =

@@ -38,8 +38,8 @@ pub enum FileError {
 
 /// A file as it was read last. It is opened at the first use, since it may be built after the start, looked
 /// at once a second, and read again when it was replaced or changed; nothing of that blocks the runtime.
-/// While its successor can't be read (half written, wrong owner, a server of files that does not answer), what was
-/// read before stays in use, and the log says so.
+/// While its successor can't be read (half written, wrong owner, a server of files that does not answer),
+/// what was read before stays in use, and the log says so.
 pub struct CachedFile<T> {
     path: Arc<Path>,
     read: Box<Read<T>>,

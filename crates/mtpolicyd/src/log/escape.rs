@@ -13,8 +13,8 @@ const ELLIPSIS: &str = "...";
 
 /// The bytes as they may stand in a log line or a message.
 ///
-/// Control characters (C0, DEL, C1), the Unicode line separators and bytes that are not UTF-8 become `\xNN`, a
-/// backslash becomes `\\`, so that nothing looks like an escape that is none. At most `MAX_VALUE` bytes and
+/// Control characters (C0, DEL, C1), the Unicode line separators and bytes that are not UTF-8 become `\xNN`,
+/// a backslash becomes `\\`, so that nothing looks like an escape that is none. At most `MAX_VALUE` bytes and
 /// an ellipsis.
 pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     if bytes.len() <= MAX_VALUE && bytes.iter().all(|byte| is_plain(*byte) && *byte != b'\\') {

@@ -2,8 +2,8 @@
 //!
 //! Knows: texts and levels. Must not know: where a message is logged and why.
 //!
-//! A message is declared once, in one of the groups below, and logged by the function that the declaration makes.
-//! `docs/log.md` is written from the same lines. The texts are an interface: people search for them.
+//! A message is declared once, in one of the groups below, and logged by the function that the declaration
+//! makes. `docs/log.md` is written from the same lines. The texts are an interface: people search for them.
 
 pub mod daemon;
 pub mod findings;

@@ -17,9 +17,9 @@ use std::sync::Arc;
 options! {
     /// Traps clients that send mail to addresses that no legitimate sender knows.
     ///
-    /// A mail to one of the traps is rejected, and for a time so is whatever else its client sends. Instead
-    /// of rejecting, the plugin can add a score and run the plugins in its block. The time (`expire`) starts
-    /// with the first message to a trap; further ones do not extend it.
+    /// A message to one of the traps is rejected, and for a time so is whatever else its client sends.
+    /// Instead of rejecting, the plugin can add a score and run the plugins in its block. The time (`expire`)
+    /// starts with the first message to a trap; further ones do not extend it.
     ///
     /// While the store fails, messages to a trap are still handled as above; for any other message the
     /// plugin fails (`on_error`).

@@ -34,7 +34,7 @@ options! {
     /// either, nothing is checked. Clients on this machine are not checked.
     ///
     /// The results `none` and `neutral` have no consequences. The plugin adds a score only once per message,
-    /// for the first result that has one. The results hold for all recipients of a mail.
+    /// for the first result that has one. The results hold for all recipients of a message.
     ///
     /// The lookups of a domain's record are made in parallel, and those of an included record as soon as it
     /// has arrived; they count against the limits in the order of the record. With `lookahead = off` they are

@@ -2,8 +2,9 @@
 //!
 //! Knows: English. Must not know: what any code does.
 //!
-//! Read are the comments and the strings of every `.rs` file of every crate, and all of the documents, examples and files
-//! in `etc`. The pages that are written from doc comments are left out: their source is read.
+//! Read are the comments and the strings of every `.rs` file of every crate, and all of the documents,
+//! examples and files in `etc`. The pages that are written from doc comments are left out: their source is
+//! read.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Searches in a real directory: who may look, over which connection, and what happens when it is unreachable.
+//! Searches in a real directory: who may look, over which connection, and what happens when it is
+//! unreachable.
 //!
 //! Knows: `backends::ldap`. Must not know: plugins.
 

@@ -53,8 +53,8 @@ impl AllowList {
     }
 }
 
-/// Whether an answer is one of those that dnswl.org gives to resolvers that ask too often; others may have taken
-/// them over.
+/// Whether an answer is one of those that dnswl.org gives to resolvers that ask too often; others may have
+/// taken them over.
 pub fn is_usual_refusal(address: Ipv4Addr) -> bool {
     REFUSALS.iter().any(|range| range.contains(&address))
 }

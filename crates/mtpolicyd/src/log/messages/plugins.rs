@@ -29,8 +29,7 @@ log_messages::messages! {
     /// `smtpd_end_of_data_restrictions`. Logged once per plugin.
     warning metric_unknown(plugin, metric, why) = "plugin {plugin}: metric {metric}: {why}";
     /// Postfix asks Accounting before the number of recipients or the size is known. Move the policy service
-    /// to
-    /// `smtpd_end_of_data_restrictions`. Logged once per plugin.
+    /// to `smtpd_end_of_data_restrictions`. Logged once per plugin.
     warning amount_unknown(plugin, why) = "plugin {plugin}: {why}";
     /// The database user may not write the table of reservations. Grant the rights, or accept that a quota
     /// may be exceeded by messages that arrive at the same moment.

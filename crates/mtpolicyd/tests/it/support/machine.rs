@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// What `policyd-client` is here.
 const CLIENT: &str = env!("CARGO_BIN_EXE_policyd-client");
 
-/// Longer than any page takes, so that a command that waits for ever ends the test.
+/// Longer than any page takes, so that a command that waits forever ends the test.
 const PATIENCE: &str = "300";
 
 /// How a session begins. A command that fails ends it, and then the daemon's log is worth seeing.
@@ -43,8 +43,7 @@ pub struct Transcript {
 impl Transcript {
     /// What the block printed in which these words are.
     ///
-    /// # Panics
-    /// When no block has them.
+    /// # Panics When no block has them.
     pub fn after(&self, words: &str) -> &str {
         let block = self.blocks.iter().find(|(commands, _)| commands.contains(words));
         &block.unwrap_or_else(|| panic!("no commands with `{words}`")).1
@@ -114,8 +113,7 @@ impl Machine {
     /// Changes what is typed from here on: a reader has a terminal for each command that does not end, and a
     /// password in the head.
     ///
-    /// # Panics
-    /// When nobody types that.
+    /// # Panics When nobody types that.
     pub fn instead_of(&mut self, typed: &str, other: &str) {
         let block = self.blocks.iter_mut().find(|block| block.contains(typed));
         let block = block.unwrap_or_else(|| panic!("nobody types `{typed}`"));
@@ -124,8 +122,7 @@ impl Machine {
 
     /// Types everything into one shell.
     ///
-    /// # Panics
-    /// When a command fails.
+    /// # Panics When a command fails.
     pub fn run(self) -> Transcript {
         const MARK: &str = "@@ block";
         let mut script = PROLOGUE.to_owned();
