@@ -20,8 +20,8 @@ log_messages::messages! {
     warning no_write_ahead_log(connection, mode) =
         "connection {connection}: the file system does not support a write-ahead log; commits are slower \
          with {mode}";
-    /// The log of a SQLite file that is gone could not be removed. Remove it by hand, or SQLite may apply it
-    /// to the new file.
+    /// The write-ahead log of a SQLite file that no longer exists could not be removed. Remove it by hand,
+    /// or SQLite may apply it to the new file.
     warning left_behind(connection, path, error) = "connection {connection}: can't remove {path}: {error}";
     /// Somebody has removed or replaced the SQLite file while it was in use. What was in it is lost unless it
     /// was moved.

@@ -22,6 +22,9 @@ Texts are stable, so they can be searched for; a change of one is in CHANGELOG.m
 | 3 | info | | connections |
 | 4 | debug | | what each plugin found, and how long it took |
 
+A heading that is only a name, such as `{error}`, is a text from elsewhere: of the configuration, of a server,
+of the system.
+
 A message is logged if its level is at most the global `log_level`. Values that others send are escaped, so
 that a message is always one line. With `log_format = json` a line is an object with `time`, `level` and
 `message`.

@@ -69,11 +69,11 @@ impl crate::value::Value for HostPort {
 /// Connections kept open at most; each is idle, so this bounds descriptors, not concurrency.
 const MAX_IDLE: usize = 32;
 
-/// Silence for so long says something about the other daemon, where a request has no time for its whole
+/// Silence for this long says something about the other daemon, where a request has no time for its whole
 /// `timeout`.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// So many requests in a row may be blamed for an answer that is none. A sender who knows what the other daemon
+/// Maximum number of requests in a row to blame for an invalid answer. A sender who knows what the other daemon
 /// stumbles over must not get past it; one that stumbles over everything must not stop all messages.
 const MAX_BLAMED: u32 = 10;
 

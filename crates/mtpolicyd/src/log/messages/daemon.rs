@@ -8,16 +8,16 @@ log_messages::messages! {
 
     /// All ports are open and requests are answered. Nothing to do.
     notice listening(version, addresses) = "mtpolicyd {version} listens on {addresses}";
-    /// A `warning` of the configuration file, at the start or at a reload. `mtpolicyd check` prints the same
-    /// with the line.
+    /// A warning about the configuration file, at the start or at a reload. `mtpolicyd check` prints it
+    /// together with the line.
     warning configuration_warning(text) = "{text}";
-    /// A mistake in the configuration file at a reload. `mtpolicyd check` prints the same with the line; mend
-    /// it and reload again.
+    /// A mistake in the configuration file, at a reload. `mtpolicyd check` prints it together with the line;
+    /// correct it and reload again.
     error configuration_error(text) = "{text}";
     /// Something worth knowing about the configuration file. Nothing to do.
     notice configuration_notice(text) = "{text}";
-    /// The daemon could not start, or had to stop: a port is in use, a right is missing, a file can't be
-    /// opened. The text says which; remove the cause and start it again.
+    /// The daemon could not start, or had to stop: a port is in use, a permission is missing, a file can't
+    /// be opened. The text says which; remove the cause and start it again.
     error stopped(error) = "{error}";
     /// `log_file` can't be opened, so the log goes to the standard error. Check the folder and its owner,
     /// then reload.
@@ -34,7 +34,7 @@ log_messages::messages! {
     warning starting_without() = "a connection is slow or down; opening the ports without waiting for it";
     /// The new configuration is in use. Nothing to do.
     notice reloaded(path) = "reloaded {path}";
-    /// The configuration file has mistakes, which are in the lines before this one. Mend them and reload
+    /// The configuration file has mistakes, which are in the lines before this one. Correct them and reload
     /// again.
     error not_reloaded() = "not reloaded: the old configuration stays in use";
     /// The new configuration can't be used on this machine, for instance because a port is in use. Remove the
@@ -55,8 +55,8 @@ log_messages::messages! {
     /// The session store was too slow while the daemon was shutting down. Greylisting and counters are not
     /// affected; plugins may add their score to a message a second time.
     error sessions_left() = "some sessions were not saved in time";
-    /// A fault in the program. The request is closed or deferred, and the daemon goes on. Please report it
-    /// with this line.
+    /// A bug in the program. The connection is closed or the message deferred, and the daemon goes on.
+    /// Please report it with this line.
     error bug(panic) = "a bug, please report it: {panic}";
 
     /// The process or the system has run out of file descriptors or memory. Raise `LimitNOFILE=`, or lower
@@ -68,10 +68,10 @@ log_messages::messages! {
         "all {count} connections are in use (max_connections); closing the longest idle one for each new one";
     /// Postfix has closed its connection between two requests. Nothing to do.
     info connection_closed(port) = "[{port}]: the connection is closed";
-    /// A client was too slow or closed its connection in the middle of a request. Nothing to do, unless it is
-    /// frequent.
+    /// A client left in the middle of a request, took too long to send it, or did not read its answer.
+    /// Nothing to do, unless it is frequent.
     notice connection_cut(port, why) = "[{port}]: {why}; the connection is closed";
-    /// An idle connection was closed since others needed its place or its memory. See `max_connections`.
+    /// An idle connection was closed because others needed its place or its memory. See `max_connections`.
     notice connection_evicted(port) = "[{port}]: the connection is closed to make room for others";
     /// The client does not speak the policy protocol. Check what connects to this port.
     error protocol_error(port, error) = "[{port}]: {error}; the connection is closed";
@@ -86,24 +86,25 @@ log_messages::messages! {
     error request_failed(host, instance, failure) =
         "{host}: instance={instance}, error while processing request: {failure}";
     /// A plugin could not do its work, and the chain went on without it. The message may pass without this
-    /// check; see to the cause.
+    /// check; look at the cause.
     error plugin_skipped(plugin, cause) =
         "plugin {plugin} failed: {cause}; it is skipped (on_error = continue)";
-    /// Something in the request kept a plugin from its work, and `on_bad_request = continue` ignores that.
+    /// Something in the request kept a plugin from deciding, and `on_bad_request = continue` ignores that.
     /// Frequent lines of one client may be an attempt to get around the plugin: use `on_bad_request = defer`.
     warning undecided_ignored(plugin, cause) =
         "plugin {plugin} could not decide: {cause}; skipped (on_bad_request = continue)";
-    /// Something in the request kept a plugin from its work. The other plugins may still refuse the message;
-    /// otherwise it is deferred. Nothing to do for a forged request; for a genuine one see the cause.
+    /// Something in the request kept a plugin from deciding. The other plugins may still refuse the message;
+    /// otherwise it is deferred. Nothing to do for a forged request; for a genuine one look at the cause.
     warning undecided(plugin, cause) =
         "plugin {plugin} could not decide: {cause}; the message is deferred unless another plugin refuses it";
-    /// Postfix would not have understood the action of this plugin as it is written, so it was changed.
-    /// Correct the action.
+    /// Postfix would not have understood the action of this plugin as it is written, so it was changed: an
+    /// empty action, a bare number, control characters, a text that is too long and others. Correct the
+    /// action.
     warning action_changed(host, plugin, warning) = "{host}: plugin {plugin}: {warning}";
     /// How long each plugin took, with nested plugins behind `>`, and the whole request.
     debug times(request, times, total) = "{request}, times: {times}in all {total} ms";
 
-    /// The file or the system log took lines more slowly than they came, so some are missing. Lower
+    /// The file or the system log accepted lines more slowly than they came, so some are missing. Lower
     /// `log_level`, or look for a full disk.
     warning_text lines_lost(count) =
         "{count} log lines were lost: the log took them too slowly or not at all";

@@ -6,7 +6,7 @@ log_messages::messages! {
     "Lookups",
     "DNS lists, name servers, and what a server answered to a query.";
 
-    /// The server answers, but refuses us: wrong password, missing right, unknown database. Correct the
+    /// The server answers, but refuses us: wrong password, missing permission, unknown database. Correct the
     /// `<Connection>` block or the server.
     error refused(error) = "{error}";
     /// A request held a value that the database has no representation for, so it can't be in the table.

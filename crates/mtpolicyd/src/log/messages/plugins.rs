@@ -6,16 +6,16 @@ log_messages::messages! {
     "Plugins",
     "What goes wrong in a plugin without ending the request.";
 
-    /// A lookup of this plugin does not work: the query or the filter is wrong, a table is missing, a right
-    /// is missing, settings are not JSON, or answers can't be shared. The text says which. Such a lookup
-    /// counts as having found nothing.
+    /// A lookup of this plugin does not work: the query or the filter is wrong, a table or a permission is
+    /// missing, settings are not JSON, or answers can't be shared. The text says which. Such a lookup counts
+    /// as having found nothing.
     error lookup_failed(plugin, what) = "{plugin}: {what} (logged at most once per minute)";
 
-    /// The client passed the greylist, but its ticket could not be removed. It expires by itself; see to the
+    /// The client passed the greylist, but its ticket could not be removed. It expires by itself; check the
     /// connection.
     warning ticket_not_removed(plugin, triplet, error) =
         "plugin {plugin}: the ticket of {triplet} could not be removed: {error}";
-    /// The auto-whitelist could not count a message. It passes in any case; see to the connection.
+    /// The auto-whitelist could not count a message. It passes in any case; check the connection.
     warning not_counted(plugin, triplet, error) = "plugin {plugin}: {triplet} was not counted: {error}";
     /// Rows of the auto-whitelist that stood for the same sender and client were added up, once, after an
     /// upgrade. Nothing to do.
@@ -23,7 +23,7 @@ log_messages::messages! {
         "table {table} of connection {connection}: {removed} duplicate rows were merged into {merged} \
          others, so that the table could get a unique index";
     /// The honeypot could not store the client. Its message to the trap is handled, later ones are not
-    /// recognised; see to the connection.
+    /// recognised; check the connection.
     warning not_trapped(plugin, client, error) = "plugin {plugin}: {client} was not recorded: {error}";
     /// Postfix asks Quota before the number or the size is known. Move the policy service to
     /// `smtpd_end_of_data_restrictions`. Logged once per plugin.
@@ -31,8 +31,8 @@ log_messages::messages! {
     /// Postfix asks Accounting before the number of recipients or the size is known. Move the policy service
     /// to `smtpd_end_of_data_restrictions`. Logged once per plugin.
     warning amount_unknown(plugin, why) = "plugin {plugin}: {why}";
-    /// The database user may not write the table of reservations. Grant the rights, or accept that a quota
-    /// may be exceeded by messages that arrive at the same moment.
+    /// The database user may not write the table of reservations. Grant the permissions, or accept that a
+    /// quota may be exceeded by messages that arrive at the same moment.
     warning no_reservations(table, why, reservations) =
         "table {table}: no message can have a place reserved ({why}), so messages that are checked at the \
          same time may exceed a quota together; reservations need the rights SELECT, INSERT and DELETE on \

@@ -4,8 +4,8 @@
 
 log_messages::messages! {
     "Sessions",
-    "The session cache. Without its session a message is still answered, but what was found for its first \
-     recipient is looked up again, and its score starts anew.";
+    "The session cache. Without its session a message is still answered, but its checks are made again for \
+     each recipient, and its score starts again.";
 
     /// The memory session cache has reached `max_sessions` or `max_size`. Raise them, or lower `expire`.
     /// Logged at most once per minute.
@@ -19,7 +19,7 @@ log_messages::messages! {
     /// The store has evicted the lock, was restarted, or has failed over. Check its memory limit.
     warning lock_lost() =
         "session discarded: the store lost its lock, and another request has saved the session";
-    /// The store could not save the session. The cause is in the text.
+    /// The store could not save the session. The text has the cause.
     warning not_saved(error) = "session discarded: {error}";
     /// The store could not be told that a request has ended. The next request of the message waits until the
     /// lock expires.

@@ -9,7 +9,7 @@ log_messages::messages! {
 
     /// A task has done its work. The texts are below.
     notice done(plugin, done) = "{plugin}: {done}";
-    /// A task could not do its work. It is tried again at its next time; see to the cause.
+    /// A task could not do its work. It is retried at its next time; look at the cause.
     error failed(plugin, error) = "{plugin}: {error}";
     /// A request had to change a table, or could not; the texts are the last three below.
     warning changed(done) = "{done}";
