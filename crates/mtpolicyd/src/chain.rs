@@ -6,7 +6,7 @@ use crate::log::Stopwatch;
 use crate::log::messages::daemon;
 use crate::options::{Options, Report, Section, options};
 use crate::plugin::{
-    BadRequest, Cx, Error, Kind, Link, OnBadRequest, OnError, Setup, Surroundings, Turn, Undecided, Verdict,
+    BadRequest, Cx, Error, Kind, Link, OnBadRequest, OnError, PluginEnv, Setup, Turn, Undecided, Verdict,
 };
 use crate::session::RECIPIENT;
 use crate::value::{Integer, Switch, nearest};
@@ -71,25 +71,25 @@ pub struct Outcome {
 
 impl Chain {
     /// The plugins of a block, in file order, or `None` after the mistakes were reported.
-    pub fn from_section(section: &mut Section<'_>, surroundings: Surroundings<'_>) -> Option<Chain> {
+    pub fn from_section(section: &mut Section<'_>, env: PluginEnv<'_>) -> Option<Chain> {
         let report = section.report();
         let blocks = section.take_blocks("Plugin");
         report_repeated_names(&blocks, report);
         if let Some(first) = blocks.first()
-            && surroundings.depth >= MAX_DEPTH
+            && env.depth >= MAX_DEPTH
         {
             let message = format!("plugins are nested more than {MAX_DEPTH} deep");
             report.error(first.span, message, None);
             return None;
         }
-        let inner = Surroundings { depth: surroundings.depth + 1, ..surroundings };
+        let inner = PluginEnv { depth: env.depth + 1, ..env };
         let steps: Vec<_> = blocks.into_iter().map(|block| Step::from_block(block, report, inner)).collect();
         steps.into_iter().collect::<Option<_>>().map(|steps| Chain { steps })
     }
 
     /// The plugins nested in the block of another.
     pub fn nested(setup: &mut Setup<'_, '_>) -> Option<Chain> {
-        Chain::from_section(setup.section, setup.surroundings)
+        Chain::from_section(setup.section, setup.env)
     }
 
     /// Whether there is no plugin.
@@ -187,26 +187,25 @@ impl Chain {
 }
 
 impl Step {
-    fn from_block(block: &Block, report: &Report, surroundings: Surroundings<'_>) -> Option<Step> {
+    fn from_block(block: &Block, report: &Report, env: PluginEnv<'_>) -> Option<Step> {
         let mut section = Section::new(block, report);
         if section.name().is_empty() {
             let help =
                 "write `<Plugin NAME>`; the name appears in the log and in the score details".to_owned();
             section.refuse("a plugin has no name", Some(help));
         }
-        let Some((options, kind)) = read_kind(&mut section, surroundings) else {
+        let Some((options, kind)) = read_kind(&mut section, env) else {
             // What is inside may hold mistakes as well.
-            Chain::from_section(&mut section, surroundings);
+            Chain::from_section(&mut section, env);
             return None;
         };
-        let on_error = options.on_error.or(surroundings.on_error);
-        let on_bad_request = options.on_bad_request.unwrap_or(surroundings.on_bad_request);
-        let lookahead = options.lookahead.map_or(surroundings.lookahead, |switch| switch == Switch::On);
+        let on_error = options.on_error.or(env.on_error);
+        let on_bad_request = options.on_bad_request.unwrap_or(env.on_bad_request);
+        let lookahead = options.lookahead.map_or(env.lookahead, |switch| switch == Switch::On);
         let log_level = options.log_level.0;
         // A plugin that says it says it for those inside; otherwise they have it from where it has it.
-        let for_inside = if options.on_error.is_some() { None } else { surroundings.on_error };
-        let inside =
-            Surroundings { on_error: for_inside, on_bad_request, lookahead, log_level, ..surroundings };
+        let for_inside = if options.on_error.is_some() { None } else { env.on_error };
+        let inside = PluginEnv { on_error: for_inside, on_bad_request, lookahead, log_level, ..env };
         let plugin = (kind.make)(&mut section, inside);
         if plugin.is_none() && section.has_more("Plugin") {
             Chain::from_section(&mut section, inside);
@@ -255,22 +254,19 @@ fn report_repeated_names(blocks: &[&Block], report: &Report) {
 }
 
 /// The options of every plugin and the kind that `module` names, or `None` after the mistake was reported.
-fn read_kind(
-    section: &mut Section<'_>,
-    surroundings: Surroundings<'_>,
-) -> Option<(StepOptions, &'static Kind)> {
+fn read_kind(section: &mut Section<'_>, env: PluginEnv<'_>) -> Option<(StepOptions, &'static Kind)> {
     let options = StepOptions::read(section)?;
-    let kind = surroundings.kinds.iter().find(|kind| kind.name == options.module);
+    let kind = env.kinds.iter().find(|kind| kind.name == options.module);
     if kind.is_none() {
-        report_unknown_module(section, &options.module, surroundings);
+        report_unknown_module(section, &options.module, env);
     }
     Some((options, kind?))
 }
 
-fn report_unknown_module(section: &Section<'_>, module: &str, surroundings: Surroundings<'_>) {
+fn report_unknown_module(section: &Section<'_>, module: &str, env: PluginEnv<'_>) {
     let span = section.span_of("module");
     let name = section.name();
-    let known = surroundings.kinds.iter().map(|kind| kind.name);
+    let known = env.kinds.iter().map(|kind| kind.name);
     let help = nearest(module, known).map(|name| format!("did you mean `{name}`?"));
     section.report().error(span, format!("plugin `{name}`: there is no module `{module}`"), help);
 }

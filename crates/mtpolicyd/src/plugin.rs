@@ -64,7 +64,7 @@ pub struct Setup<'a, 'b> {
     /// Its block.
     pub section: &'a mut Section<'b>,
     /// What the blocks around it say.
-    pub surroundings: Surroundings<'a>,
+    pub env: PluginEnv<'a>,
 }
 
 /// How long a task may take for one statement; a table of millions of rows takes seconds.
@@ -81,23 +81,23 @@ fn looked(result: Result<(), BackendError>) -> TaskResult {
 impl Setup<'_, '_> {
     /// Where the plugin writes what it finds.
     pub fn notes(&self) -> Notes {
-        Notes { plugin: self.name.into(), level: self.surroundings.log_level }
+        Notes { plugin: self.name.into(), level: self.env.log_level }
     }
 
     /// The database that an option names, or `None` after the mistake was reported.
     pub fn sql(&self, option: &str, name: &str) -> Option<Arc<Sql>> {
-        self.surroundings.connections.sql(name, option, self.section)
+        self.env.connections.sql(name, option, self.section)
     }
 
     /// The directory that an option names, or `None` after the mistake was reported.
     pub fn ldap(&self, option: &str, name: &str) -> Option<Arc<Ldap>> {
-        self.surroundings.connections.ldap(name, option, self.section)
+        self.env.connections.ldap(name, option, self.section)
     }
 
     /// The store that an option names, or `None` after the mistake was reported; where there is none, the
     /// message suggests one of that module.
     pub fn store(&self, option: &str, name: &str, suggested: Module) -> Option<Store> {
-        self.surroundings.connections.store(name, option, suggested, self.section)
+        self.env.connections.store(name, option, suggested, self.section)
     }
 
     /// The service that the options describe, or `None` after the mistake was reported at the option that its
@@ -130,7 +130,7 @@ impl Setup<'_, '_> {
         S: PartialEq + Send + Sync + 'static,
         F: Clone + Send + Sync + 'static,
     {
-        self.surroundings.kept.take_over(self.name, settings, make)
+        self.env.kept.take_over(self.name, settings, make)
     }
 
     /// Leaves work that no request asks for.
@@ -138,7 +138,7 @@ impl Setup<'_, '_> {
     where
         F: Future<Output = TaskResult> + Send + 'static,
     {
-        self.surroundings.tasks.add(self.name, when, run);
+        self.env.tasks.add(self.name, when, run);
     }
 
     /// Has the start and `check` look whether the user of the database has the rights that a table needs.
@@ -242,7 +242,7 @@ impl Setup<'_, '_> {
 
 /// What a plugin takes from the blocks around it where its own block does not say.
 #[derive(Clone, Copy)]
-pub struct Surroundings<'a> {
+pub struct PluginEnv<'a> {
     /// The plugins there are.
     pub kinds: &'static [Kind],
     /// What an outage does to the request; `None` inside a plugin that says it for all in its block.
@@ -442,7 +442,7 @@ pub struct Kind {
     /// The blocks inside its own, each with a heading and its options.
     pub blocks: fn() -> Vec<(&'static str, Vec<OptionSpec>)>,
     /// Makes one from its block.
-    pub make: fn(&mut Section<'_>, Surroundings<'_>) -> Option<Box<dyn Link>>,
+    pub make: fn(&mut Section<'_>, PluginEnv<'_>) -> Option<Box<dyn Link>>,
 }
 
 impl Kind {
@@ -458,10 +458,10 @@ impl Kind {
     }
 }
 
-fn make<P: Plugin>(section: &mut Section<'_>, surroundings: Surroundings<'_>) -> Option<Box<dyn Link>> {
+fn make<P: Plugin>(section: &mut Section<'_>, env: PluginEnv<'_>) -> Option<Box<dyn Link>> {
     let options = P::Options::read(section)?;
     let name = section.name();
-    let mut setup = Setup { name, section, surroundings };
+    let mut setup = Setup { name, section, env };
     Some(Box::new(P::new(options, &mut setup)?))
 }
 

@@ -19,7 +19,7 @@ use crate::address::ListenAddress;
 use crate::connections::Connections;
 use crate::kept::{Keepsake, Kept};
 use crate::options::{Options, Report, Section};
-use crate::plugin::{OnBadRequest, OnError, Surroundings};
+use crate::plugin::{OnBadRequest, OnError, PluginEnv};
 use crate::plugins::KINDS;
 use crate::session::cache::{MemoryOptions, SharedOptions};
 use crate::tasks::{Task, Tasks};
@@ -143,12 +143,12 @@ impl Settings {
             None => Some(SessionSettings::None),
         };
         let around = default_surroundings(known, &tasks, &kept);
-        let surroundings = globals.as_ref().map_or(around, |globals| globals.surroundings(around));
+        let env = globals.as_ref().map_or(around, |globals| globals.env(around));
         let blocks = section.take_blocks("VirtualHost");
         if let (Some(globals), Some(addresses)) = (&globals, &addresses) {
             hosts::check(&blocks, globals, addresses, &section);
         }
-        let hosts = hosts::read(&blocks, surroundings, &section);
+        let hosts = hosts::read(&blocks, env, &section);
         section.finish();
         Some(Settings {
             globals: globals?,
@@ -171,12 +171,8 @@ impl Settings {
     }
 }
 
-fn default_surroundings<'a>(
-    connections: &'a Connections,
-    tasks: &'a Tasks,
-    kept: &'a Kept,
-) -> Surroundings<'a> {
-    Surroundings {
+fn default_surroundings<'a>(connections: &'a Connections, tasks: &'a Tasks, kept: &'a Kept) -> PluginEnv<'a> {
+    PluginEnv {
         kinds: KINDS,
         on_error: Some(OnError::Close),
         on_bad_request: OnBadRequest::Defer,

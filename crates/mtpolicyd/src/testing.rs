@@ -11,7 +11,7 @@ use crate::facts::World;
 use crate::kept::Kept;
 use crate::matching::Matching;
 use crate::options::{Report, Section};
-use crate::plugin::{Cx, Deadline, Kind, OnBadRequest, OnError, Surroundings, Turn};
+use crate::plugin::{Cx, Deadline, Kind, OnBadRequest, OnError, PluginEnv, Turn};
 use crate::plugins::KINDS;
 use crate::session::Session;
 use crate::tasks::{Task, TaskResult, Tasks, When};
@@ -229,7 +229,7 @@ fn read(text: &str, kinds: &'static [Kind]) -> (Option<(Chain, Vec<Task>)>, Said
     let mut section = Section::new(&root, &report);
     let connections = Connections::read(&mut section, None);
     let tasks = Tasks::default();
-    let surroundings = Surroundings {
+    let env = PluginEnv {
         kinds,
         on_error: Some(OnError::Close),
         on_bad_request: OnBadRequest::Defer,
@@ -240,7 +240,7 @@ fn read(text: &str, kinds: &'static [Kind]) -> (Option<(Chain, Vec<Task>)>, Said
         tasks: &tasks,
         kept: &Kept::default(),
     };
-    let chain = Chain::from_section(&mut section, surroundings);
+    let chain = Chain::from_section(&mut section, env);
     section.finish();
     let messages = report.into_diagnostics().into_iter().map(|d| {
         let place = d.span.map(|span| sources.position(span)).map(|at| format!("{}:{} ", at.line, at.column));

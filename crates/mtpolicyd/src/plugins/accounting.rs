@@ -101,7 +101,7 @@ impl Plugin for Accounting {
     type Options = AccountingOptions;
 
     fn new(options: AccountingOptions, setup: &mut Setup<'_, '_>) -> Option<Accounting> {
-        let connections = setup.surroundings.connections;
+        let connections = setup.env.connections;
         let keeper = Keeper::find(connections, setup.section, &options.db, options.store.as_deref())?;
         let keep = options.keep.map(|keep| keep.0.duration());
         if keep.is_some() && !options.time_pattern.tells_age() {
@@ -114,7 +114,7 @@ impl Plugin for Accounting {
         let tables: Vec<_> =
             options.fields.0.iter().map(|field| (field.clone(), book.table(field))).collect();
         for (_, table) in &tables {
-            setup.surroundings.tasks.keep_counter(table.id());
+            setup.env.tasks.keep_counter(table.id());
             if let Some(keep) = keep {
                 forget_daily(setup, &book, table, keep);
             }

@@ -240,7 +240,7 @@ impl Plugin for Greylist {
     fn new(options: GreylistOptions, setup: &mut Setup<'_, '_>) -> Option<Greylist> {
         setup.check_action("defer_message", &options.defer_message.to_string());
         original::notice_what_holds_now(setup);
-        let connections = setup.surroundings.connections;
+        let connections = setup.env.connections;
         let (min, max) = (options.min_retry_wait, options.max_retry_wait);
         let tickets =
             read_block(setup.section, "Ticket", |block| Tickets::read(block, connections, min, max));
@@ -261,7 +261,7 @@ impl Plugin for Greylist {
         let (tickets, awl) = (tickets?, awl?);
         leave_tasks(setup, &tickets, awl.as_ref());
         let name = setup.name.to_owned();
-        let checks = Checks::new(setup.surroundings.lookahead);
+        let checks = Checks::new(setup.env.lookahead);
         Some(Greylist { name, notes: setup.notes(), options, clients, checks, tickets, awl })
     }
 

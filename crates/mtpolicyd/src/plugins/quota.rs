@@ -89,7 +89,7 @@ impl Plugin for Quota {
     type Options = QuotaOptions;
 
     fn new(options: QuotaOptions, setup: &mut Setup<'_, '_>) -> Option<Quota> {
-        let connections = setup.surroundings.connections;
+        let connections = setup.env.connections;
         let keeper = Keeper::find(connections, setup.section, &options.db, options.store.as_deref());
         if !Chain::nested(setup)?.is_empty() {
             // As in the original: an action always has a value.
@@ -98,7 +98,7 @@ impl Plugin for Quota {
         setup.check_action("action", options.action.configured());
         let book = Book::new(keeper?, &options.table_prefix, &options.mysql_engine, &options.time_pattern);
         let table = book.table(options.field.configured());
-        let counted_later = setup.surroundings.tasks.await_counter(table.id());
+        let counted_later = setup.env.tasks.await_counter(table.id());
         if let Some((sql, needs)) = table.needs(&[Right::Select]) {
             setup.look_at_rights(&sql, needs);
             setup.look_at_rights(&sql, reservation_needs(&sql, counted_later.clone()));

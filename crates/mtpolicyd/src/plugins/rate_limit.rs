@@ -204,7 +204,7 @@ impl Plugin for RateLimit {
 
 /// Where the counts are kept, or `None` after the mistake was reported.
 fn open(store: &str, setup: &Setup<'_, '_>) -> Option<Counts> {
-    match setup.surroundings.connections.get(store) {
+    match setup.env.connections.get(store) {
         Some(Connection::Memory(memory)) => Some(Counts::Memory(memory.clone())),
         Some(Connection::Redis(redis)) => Some(Counts::Redis(redis.clone())),
         Some(Connection::Sql(sql)) => Some(Counts::Sql(open_table(sql, setup))),

@@ -211,7 +211,7 @@ impl Plugin for Spf {
     type Options = SpfOptions;
 
     fn new(options: SpfOptions, setup: &mut Setup<'_, '_>) -> Option<Spf> {
-        let mut checks = Checks::new(setup.surroundings.lookahead);
+        let mut checks = Checks::new(setup.env.lookahead);
         checks.limit(
             options.max_dns_interactive_terms,
             options.max_name_lookups_per_term,

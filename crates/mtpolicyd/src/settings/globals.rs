@@ -5,7 +5,7 @@
 use crate::address::{AddressError, AddressOption, ListenAddress};
 use crate::log::{LogAddresses, MAX_LEVEL};
 use crate::options::{Options, Section, options};
-use crate::plugin::{OnBadRequest, OnError, Surroundings};
+use crate::plugin::{OnBadRequest, OnError, PluginEnv};
 use crate::value::{Count, Limit, Seconds, Span, Switch, Truth, Value, words};
 use backends::dns::{DEFAULT_CACHE_SIZE, DnsSettings};
 use config_general::Entry;
@@ -209,10 +209,10 @@ impl Globals {
     }
 
     /// What the plugins take from here, beside what is there without this file.
-    pub(super) fn surroundings<'a>(&self, around: Surroundings<'a>) -> Surroundings<'a> {
+    pub(super) fn env<'a>(&self, around: PluginEnv<'a>) -> PluginEnv<'a> {
         let lookahead = self.lookahead == Switch::On;
         let on_bad_request = self.on_bad_request;
-        Surroundings { on_error: Some(self.on_error), on_bad_request, lookahead, ..around }
+        PluginEnv { on_error: Some(self.on_error), on_bad_request, lookahead, ..around }
     }
 }
 
