@@ -15,8 +15,8 @@ pub mod session;
 pub mod fields;
 pub mod options;
 
+pub mod carry_over;
 pub mod connections;
-pub mod kept;
 pub mod tasks;
 
 pub mod counters;

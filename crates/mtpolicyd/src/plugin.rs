@@ -8,11 +8,11 @@ mod notes;
 pub use error::{BadRequest, Error, OnBadRequest, OnError, Outage, Undecided};
 pub use notes::Notes;
 
+use crate::carry_over::CarryOver;
 use crate::connections::{Connections, Module};
 use crate::counters::Reservations;
 use crate::facts::World;
 use crate::facts::dnslist::DnsList;
-use crate::kept::Kept;
 use crate::log::messages::tasks;
 use crate::matching::{Matching, SearchError};
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
@@ -125,12 +125,12 @@ impl Setup<'_, '_> {
     }
 
     /// What the plugin has found out before a reload under the same settings, or else what is made for it.
-    pub fn kept<S, F>(&self, settings: S, make: impl FnOnce(&S) -> F) -> F
+    pub fn carried_over<S, F>(&self, settings: S, make: impl FnOnce(&S) -> F) -> F
     where
         S: PartialEq + Send + Sync + 'static,
         F: Clone + Send + Sync + 'static,
     {
-        self.env.kept.take_over(self.name, settings, make)
+        self.env.carried_over.carry(self.name, settings, make)
     }
 
     /// Leaves work that no request asks for.
@@ -260,7 +260,7 @@ pub struct PluginEnv<'a> {
     /// Where plugins leave work that no request asks for.
     pub tasks: &'a Tasks,
     /// Where plugins leave what a reload shall not lose.
-    pub kept: &'a Kept,
+    pub carried_over: &'a CarryOver,
 }
 
 /// What a plugin gets for each request.

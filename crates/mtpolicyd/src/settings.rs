@@ -16,8 +16,8 @@ pub use render::{Messages, Severity};
 pub use sessions::option_specs as session_option_specs;
 
 use crate::address::ListenAddress;
+use crate::carry_over::{CarriedOver, CarryOver};
 use crate::connections::Connections;
-use crate::kept::{Keepsake, Kept};
 use crate::options::{Options, Report, Section};
 use crate::plugin::{OnBadRequest, OnError, PluginEnv};
 use crate::plugins::KINDS;
@@ -46,7 +46,7 @@ pub struct Settings {
     /// What plugins want done without a request.
     pub tasks: Vec<Task>,
     /// What plugins have found out.
-    pub kept: Vec<Keepsake>,
+    pub carried_over: Vec<CarriedOver>,
     /// Files that are opened later.
     pub paths: Vec<NamedPath>,
 }
@@ -134,7 +134,7 @@ impl Settings {
         let dns = one_block(&mut section, "Dns").map_or(Some(DnsSettings::default()), globals::read_dns);
         let connections = Connections::read(&mut section, earlier.map(|earlier| &earlier.connections));
         let (known, tasks) = (&connections, Tasks::default());
-        let kept = earlier.map(|earlier| Kept::after(&earlier.kept)).unwrap_or_default();
+        let carried_over = earlier.map(|earlier| CarryOver::after(&earlier.carried_over)).unwrap_or_default();
         let sessions = match one_block(&mut section, "SessionCache") {
             Some(block) => {
                 let limit = globals.as_ref().map(|globals| globals.request_timeout.duration());
@@ -158,7 +158,7 @@ impl Settings {
             dns: dns?,
             connections: connections.whole()?,
             tasks: tasks.into_list(),
-            kept: kept.into_list(),
+            carried_over: carried_over.into_list(),
             paths: Vec::new(),
         })
     }
@@ -171,7 +171,11 @@ impl Settings {
     }
 }
 
-fn default_surroundings<'a>(connections: &'a Connections, tasks: &'a Tasks, kept: &'a Kept) -> PluginEnv<'a> {
+fn default_surroundings<'a>(
+    connections: &'a Connections,
+    tasks: &'a Tasks,
+    carried_over: &'a CarryOver,
+) -> PluginEnv<'a> {
     PluginEnv {
         kinds: KINDS,
         on_error: Some(OnError::Close),
@@ -181,7 +185,7 @@ fn default_surroundings<'a>(connections: &'a Connections, tasks: &'a Tasks, kept
         depth: 0,
         connections,
         tasks,
-        kept,
+        carried_over,
     }
 }
 

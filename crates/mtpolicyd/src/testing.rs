@@ -4,11 +4,11 @@
 
 pub mod geoip;
 
+use crate::carry_over::CarryOver;
 use crate::chain::Chain;
 use crate::connections::Connections;
 use crate::counters::Reservations;
 use crate::facts::World;
-use crate::kept::Kept;
 use crate::matching::Matching;
 use crate::options::{Report, Section};
 use crate::plugin::{Cx, Deadline, Kind, OnBadRequest, OnError, PluginEnv, Turn};
@@ -238,7 +238,7 @@ fn read(text: &str, kinds: &'static [Kind]) -> (Option<(Chain, Vec<Task>)>, Said
         depth: 0,
         connections: &connections,
         tasks: &tasks,
-        kept: &Kept::default(),
+        carried_over: &CarryOver::default(),
     };
     let chain = Chain::from_section(&mut section, env);
     section.finish();

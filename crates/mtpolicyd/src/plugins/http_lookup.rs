@@ -158,7 +158,7 @@ impl Plugin for HttpLookup {
         };
         let service = setup.http(settings.clone())?;
         let question = (settings, options.attributes.clone(), options.cache_key.clone(), options.cache_ttl);
-        let answers = setup.kept(question, |_| Answers::default());
+        let answers = setup.carried_over(question, |_| Answers::default());
         let (name, notes) = (setup.name.to_owned(), setup.notes());
         let (scored, warned) = (format!("{name}-score"), Mutex::default());
         Some(HttpLookup { name, notes, options, service, answers, scored, warned })

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["address", "facts", "log", "matching", "network", "value"],
     &["session"],
     &["options", "fields"],
-    &["connections", "kept", "tasks"],
+    &["connections", "carry_over", "tasks"],
     &["counters", "limits"],
     &["plugin"],
     &["awl", "listing", "lookups", "sender_policy"],

@@ -113,7 +113,7 @@ impl Answers {
         let openpgp = options.check_openpgp == Switch::On;
         let (bytes, count) = (options.cache_memory.0, options.cache_size.0);
         let settings = (manner.clone(), openpgp, lifetimes, bytes, count);
-        let known = setup.kept(settings, |_| {
+        let known = setup.carried_over(settings, |_| {
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
             // With its share of the memory as the least weight of each, no more than the count are there.
             let share = u32::try_from(bytes / count).unwrap_or(u32::MAX);
