@@ -25,9 +25,9 @@ pub mod limits;
 pub mod plugin;
 
 pub mod awl;
-pub mod listing;
-pub mod lookups;
+pub mod dnsbl;
 pub mod sender_policy;
+pub mod sql_query;
 
 pub mod chain;
 

@@ -1,8 +1,8 @@
 //! `DBL`: is the domain of the sender, of the client or of its HELO on a DNS list?
 
+use crate::dnsbl::{LIST_TIME_LIMIT, ask};
 use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
 use crate::fields::{ListZone, SCORE_FIELD, Template};
-use crate::listing::{LIST_TIME_LIMIT, ask};
 use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};

@@ -1,9 +1,9 @@
 //! `LdapUserConfig`: the settings of a user from a directory.
 
 use crate::log::messages::findings;
-use crate::lookups::{Complaints, user_names};
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::sql_query::{Complaints, user_names};
 use crate::value::Value;
 use backends::ldap::{Ldap, escape, is_filter, without_blanks};
 use std::sync::Arc;

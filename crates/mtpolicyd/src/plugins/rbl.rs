@@ -1,8 +1,8 @@
 //! `RBL`: is the client on a DNS list?
 
+use crate::dnsbl::{LIST_TIME_LIMIT, Mode, ask, rbl_field};
 use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
 use crate::fields::{ListZone, Scoring, Template};
-use crate::listing::{LIST_TIME_LIMIT, Mode, ask, rbl_field};
 use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};

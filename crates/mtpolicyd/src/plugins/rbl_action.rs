@@ -1,7 +1,7 @@
 //! `RBLAction`: acts on which answer a DNS list gave to an earlier RBL plugin.
 
+use crate::dnsbl::{Mode, rbl_field, recall};
 use crate::fields::{Scoring, Template, printable};
-use crate::listing::{Mode, rbl_field, recall};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::value::Switch;

@@ -4,9 +4,9 @@ use crate::awl::{self, Entry};
 use crate::facts::file::FileError;
 use crate::facts::maps::indexed::{Format, Indexed};
 use crate::log::messages::findings;
-use crate::lookups;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::sql_query;
 use crate::value::{Value, numeric_prefix};
 use backends::Secret;
 use backends::sql::{self, Durability, Param, Sql, SqlSettings};
@@ -204,7 +204,7 @@ impl List {
             }
             List::Sql(sql, query) => {
                 let params = vec![Param::text(address.as_bytes()), Param::text(network.as_bytes())];
-                let rows = lookups::ask(sql, &query.0, params, deadline).await?;
+                let rows = sql_query::ask(sql, &query.0, params, deadline).await?;
                 let column = |row: &[Option<String>], column: usize| {
                     let text = row.get(column).and_then(Option::as_deref);
                     text.map_or(0.0, |text| numeric_prefix(text.as_bytes()))

@@ -3,11 +3,11 @@
 use crate::connections::Module;
 use crate::fields::{SCORE_FIELD, Template};
 use crate::log::messages::findings;
-use crate::lookups::Complaints;
 use crate::network::address_of;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::part_of_name;
+use crate::sql_query::Complaints;
 use crate::value::{Count, Limit, Score, Seconds, Size, Span, Switch};
 use answers::{Answers, Known};
 use backends::smtp::{Judgement, Limits, Mailbox, Manner, Message, Route, Rules};

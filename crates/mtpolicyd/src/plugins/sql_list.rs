@@ -2,9 +2,9 @@
 
 use crate::fields::Scoring;
 use crate::log::messages::findings;
-use crate::lookups::Query;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::sql_query::Query;
 use crate::value::Switch;
 use backends::sql::{Dialect, Sql};
 use std::sync::Arc;

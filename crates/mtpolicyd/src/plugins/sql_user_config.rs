@@ -2,9 +2,9 @@
 
 use crate::facts::json::{read_object, scalar_text};
 use crate::log::messages::findings;
-use crate::lookups::{Complaints, Query, user_names};
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::sql_query::{Complaints, Query, user_names};
 use backends::sql::Sql;
 use std::sync::Arc;
 

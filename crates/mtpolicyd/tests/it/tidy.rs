@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["connections", "carry_over", "tasks"],
     &["counters", "limits"],
     &["plugin"],
-    &["awl", "listing", "lookups", "sender_policy"],
+    &["awl", "dnsbl", "sender_policy", "sql_query"],
     &["chain"],
     &["plugins"],
     &["settings"],

@@ -3,8 +3,8 @@
 //! Knows: for which messages an answer holds, and how long. Must not know: how servers are asked.
 
 use super::SmtpVerifyOptions;
-use crate::lookups::Complaints;
 use crate::plugin::Setup;
+use crate::sql_query::Complaints;
 use crate::value::Switch;
 use backends::BackendError;
 use backends::clock::Clock;
