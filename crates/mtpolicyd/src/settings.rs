@@ -142,7 +142,7 @@ impl Settings {
             }
             None => Some(SessionSettings::None),
         };
-        let around = default_surroundings(known, &tasks, &kept);
+        let around = default_env(known, &tasks, &carried_over);
         let env = globals.as_ref().map_or(around, |globals| globals.env(around));
         let blocks = section.take_blocks("VirtualHost");
         if let (Some(globals), Some(addresses)) = (&globals, &addresses) {
@@ -171,7 +171,7 @@ impl Settings {
     }
 }
 
-fn default_surroundings<'a>(
+fn default_env<'a>(
     connections: &'a Connections,
     tasks: &'a Tasks,
     carried_over: &'a CarryOver,

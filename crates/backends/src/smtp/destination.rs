@@ -49,9 +49,9 @@ pub struct Limits {
     pub a_minute: Option<u64>,
 }
 
-/// On which terms a connection was opened: only on the same ones is it used again.
+/// On which reuse_key a connection was opened: only on the same ones is it used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct ReuseKey {
     /// The name of the server.
     pub host: Arc<str>,
     /// The name that was said.
@@ -63,9 +63,9 @@ pub struct Terms {
 }
 
 /// A connection that nobody uses.
-struct Kept {
+struct IdleConnection {
     conversation: Conversation,
-    terms: Terms,
+    reuse_key: ReuseKey,
     number: usize,
 }
 
@@ -90,13 +90,13 @@ struct State {
     inside: u64,
     /// When the current minute began, and the number of queries in it.
     minute: Option<(Instant, u64)>,
-    kept: Vec<Kept>,
+    kept: Vec<IdleConnection>,
     numbered: usize,
     tls_failed: Option<Instant>,
 }
 
 /// The right to ask a server; when it is dropped there is room for another.
-pub struct Visit<'a> {
+pub struct Permit<'a> {
     destination: &'a Destination,
     destinations: &'a Destinations,
     place: Option<SemaphorePermit<'a>>,
@@ -121,7 +121,7 @@ impl Destinations {
     }
 
     /// Waits until the server may be asked; `None` if it has been asked too often.
-    pub async fn enter<'a>(&'a self, destination: &'a Destination, limits: Limits) -> Option<Visit<'a>> {
+    pub async fn enter<'a>(&'a self, destination: &'a Destination, limits: Limits) -> Option<Permit<'a>> {
         loop {
             let mut left = pin!(destination.left.notified());
             left.as_mut().enable();
@@ -130,11 +130,11 @@ impl Destinations {
             }
             left.await;
         }
-        Some(Visit { destination, destinations: self, place: None })
+        Some(Permit { destination, destinations: self, place: None })
     }
 }
 
-impl Visit<'_> {
+impl Permit<'_> {
     /// Waits until there is room for one more beside all servers that are being asked.
     pub async fn begin(&mut self) {
         // The semaphore is never closed.
@@ -153,7 +153,7 @@ impl Visit<'_> {
     }
 }
 
-impl Drop for Visit<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.place = None;
         self.destination.lock().inside -= 1;
@@ -187,16 +187,16 @@ impl Destination {
         self.lock().tls_failed = Some(Instant::now());
     }
 
-    /// A connection that was kept, opened on the same terms.
-    pub fn take(&self, terms: &Terms) -> Option<Conversation> {
+    /// A connection that was kept, opened on the same reuse_key.
+    pub fn take(&self, reuse_key: &ReuseKey) -> Option<Conversation> {
         let mut state = self.lock();
-        let at = state.kept.iter().position(|kept| kept.terms == *terms)?;
+        let at = state.kept.iter().position(|kept| kept.reuse_key == *reuse_key)?;
         self.all_kept.fetch_sub(1, Ordering::Relaxed);
         Some(state.kept.swap_remove(at).conversation)
     }
 
     /// Keeps a connection for a moment, if there is room, and says good-bye after it.
-    pub fn keep(self: &Arc<Self>, conversation: Conversation, terms: Terms) {
+    pub fn keep(self: &Arc<Self>, conversation: Conversation, reuse_key: ReuseKey) {
         let kept_before = self.all_kept.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
         if kept_before >= MAX_KEPT || state.kept.len() >= MAX_KEPT_OF_ONE {
@@ -207,7 +207,7 @@ impl Destination {
         }
         state.numbered += 1;
         let number = state.numbered;
-        state.kept.push(Kept { conversation, terms, number });
+        state.kept.push(IdleConnection { conversation, reuse_key, number });
         drop(state);
         let destination = self.clone();
         tokio::spawn(async move {
@@ -218,7 +218,7 @@ impl Destination {
         });
     }
 
-    fn take_number(&self, number: usize) -> Option<Kept> {
+    fn take_number(&self, number: usize) -> Option<IdleConnection> {
         let mut state = self.lock();
         let at = state.kept.iter().position(|kept| kept.number == number)?;
         self.all_kept.fetch_sub(1, Ordering::Relaxed);
@@ -273,18 +273,18 @@ mod tests {
             tokio::spawn(async move {
                 let [.., high, low] = number.to_be_bytes();
                 let tarpit = destinations.of(([192, 0, high, low], 25).into()).await;
-                let mut visit = destinations.enter(&tarpit, limits).await.unwrap();
-                visit.begin().await;
-                visit.ask(std::future::pending::<()>()).await
+                let mut permit = destinations.enter(&tarpit, limits).await.unwrap();
+                permit.begin().await;
+                permit.ask(std::future::pending::<()>()).await
             })
         });
         let tarpits: Vec<_> = tarpits.collect();
         sleep(Duration::from_millis(1)).await;
         let mx = destinations.of(([198, 51, 100, 1], 25).into()).await;
-        let mut visit = destinations.enter(&mx, limits).await.unwrap();
+        let mut permit = destinations.enter(&mx, limits).await.unwrap();
         let begun = Instant::now();
-        visit.begin().await;
-        assert_eq!(visit.ask(async { 7 }).await, Some(7));
+        permit.begin().await;
+        assert_eq!(permit.ask(async { 7 }).await, Some(7));
         assert!(begun.elapsed() <= 4 * PROMPT, "{:?}", begun.elapsed());
         sleep(2 * PROMPT).await;
         let going_on = tarpits.iter().filter(|tarpit| !tarpit.is_finished()).count();

@@ -10,13 +10,13 @@ use crate::session::part_of_name;
 use crate::sql_query::Complaints;
 use crate::value::{Count, Limit, Score, Seconds, Size, Span, Switch};
 use answers::{Answers, Known};
-use backends::smtp::{Judgement, Limits, Mailbox, Manner, Message, Route, Rules};
-use flights::{Client, Flights, Verifier, not_asked};
+use backends::smtp::{Judgement, Limits, Mailbox, Message, ProbeSettings, Route, Rules};
 use std::sync::Arc;
 use tokio::time::Instant;
+use verifier::{Client, InFlight, Verifier, not_asked};
 
 mod answers;
-mod flights;
+mod verifier;
 
 options! {
     /// Asks the mail server of an address, over SMTP, whether it would accept the message (call-out
@@ -234,11 +234,11 @@ impl Plugin for SmtpVerify {
         if let Some(store) = &store {
             setup.expire_hourly(store);
         }
-        let manner = manner(&options, port?, helo?);
+        let probing = probing(&options, port?, helo?);
         let openpgp = options.check_openpgp == Switch::On;
         let (name, notes, complaints) = (setup.name.to_owned(), setup.notes(), Complaints::of(setup.name));
-        let answers = Answers::new(setup, &options, &manner, store);
-        let verifier = Arc::new(Verifier { manner, openpgp, answers, flights: Flights::default() });
+        let answers = Answers::new(setup, &options, &probing, store);
+        let verifier = Arc::new(Verifier { probing, openpgp, answers, in_flight: InFlight::default() });
         Some(SmtpVerify { name, notes, complaints, options, sender: sender?, verifier })
     }
 
@@ -282,14 +282,14 @@ impl Plugin for SmtpVerify {
 impl SmtpVerify {
     /// What is known of an address, or found out in time.
     async fn ask_about(&self, recipient: Mailbox, cx: &Cx<'_>) -> Known {
-        if (self.verifier.manner.tlsa || self.verifier.openpgp) && !cx.world.dns.can_prove() {
+        if (self.verifier.probing.tlsa || self.verifier.openpgp) && !cx.world.dns.can_prove() {
             let why = "check_tlsa and check_openpgp need name servers that are believed, see trust_ad";
             self.complaints.complain(why);
         }
         let helo = cx.request.get("helo_name").unwrap_or_default();
         let client = Client {
             address: cx.request.get("client_address").and_then(address_of),
-            has_our_name: helo.eq_ignore_ascii_case(self.verifier.manner.helo.as_bytes()),
+            has_our_name: helo.eq_ignore_ascii_case(self.verifier.probing.helo.as_bytes()),
         };
         let now = Instant::now();
         let until = cx.deadline.for_strangers(now).min(now + self.options.timeout.0.duration());
@@ -349,7 +349,7 @@ impl SmtpVerify {
     }
 }
 
-fn manner(options: &SmtpVerifyOptions, port: u16, helo: String) -> Manner {
+fn probing(options: &SmtpVerifyOptions, port: u16, helo: String) -> ProbeSettings {
     let rules = Rules {
         own_addresses: options.own_addresses == Switch::On,
         allow_private: options.allow_private == Switch::On,
@@ -361,7 +361,7 @@ fn manner(options: &SmtpVerifyOptions, port: u16, helo: String) -> Manner {
         Some(Count(0)) => None,
         Some(Count(count)) => Some(count),
     };
-    Manner {
+    ProbeSettings {
         route: host.map_or(Route::Exchanges(rules), |host| Route::Host(host.into())),
         port,
         helo: helo.into(),

@@ -9,7 +9,7 @@ use crate::value::Switch;
 use backends::BackendError;
 use backends::clock::Clock;
 use backends::keyvalue::Store;
-use backends::smtp::{Findings, Judgement, Manner, Message, Refusal};
+use backends::smtp::{Findings, Judgement, Message, ProbeSettings, Refusal};
 use moka::Expiry;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
@@ -102,7 +102,7 @@ impl Answers {
     pub fn new(
         setup: &Setup<'_, '_>,
         options: &SmtpVerifyOptions,
-        manner: &Manner,
+        probing: &ProbeSettings,
         store: Option<Store>,
     ) -> Answers {
         let lifetimes = Lifetimes {
@@ -112,7 +112,7 @@ impl Answers {
         };
         let openpgp = options.check_openpgp == Switch::On;
         let (bytes, count) = (options.cache_memory.0, options.cache_size.0);
-        let settings = (manner.clone(), openpgp, lifetimes, bytes, count);
+        let settings = (probing.clone(), openpgp, lifetimes, bytes, count);
         let known = setup.carried_over(settings, |_| {
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
             // With its share of the memory as the least weight of each, no more than the count are there.
@@ -122,7 +122,7 @@ impl Answers {
             // The default policy would refuse what is new once it is full.
             known.eviction_policy(EvictionPolicy::lru()).build()
         });
-        let question = digest(manner, openpgp);
+        let question = digest(probing, openpgp);
         let prefix = format!("smtpverify,{},{question}", setup.name);
         let complaints = Complaints::of(setup.name);
         Answers { known, lifetimes, store, prefix, complaints }
@@ -214,8 +214,8 @@ impl Answers {
 /// A digest of which servers are asked, and how: answers of other servers, and those that leave out what is
 /// wanted now, are none. The name that is said is left out, since daemons that share answers have different
 /// ones.
-fn digest(manner: &Manner, openpgp: bool) -> String {
-    let Manner { route, port, helo: _, encrypts, tlsa, limits: _ } = manner;
+fn digest(probing: &ProbeSettings, openpgp: bool) -> String {
+    let ProbeSettings { route, port, helo: _, encrypts, tlsa, limits: _ } = probing;
     let question = format!("{route:?} {port} {encrypts} {tlsa} {openpgp}");
     let mut digest = String::new();
     for byte in &Sha256::digest(question)[..DIGEST_BYTES] {
