@@ -9,7 +9,7 @@ CHOICES, PORT = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 8081
 
 
 def answer(mail):
-    """What to do with a mail, from what Postfix says of it."""
+    """What to do with a message, from what Postfix says of it."""
     with open(CHOICES, encoding="utf-8") as file:
         chosen = json.load(file).get(mail.get("recipient", "").lower())
     if chosen is None:

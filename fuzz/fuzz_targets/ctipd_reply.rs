@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use mtpolicyd::facts::ctipd::{Reputation, read};
 
 fuzz_target!(|body: &[u8]| match read(body) {
-    // Bytes that are no UTF-8 become three each.
+    // Bytes that are not UTF-8 become three each.
     Ok(reply) => {
         assert!(reply.reference.len() <= 3 * body.len() && !reply.reference.contains('\n'));
         assert_eq!(Reputation::of_word(reply.reputation.word()), Some(reply.reputation));

@@ -1,4 +1,4 @@
-//! No file makes a reader of tables panic or go on for ever: Berkeley DB, LMDB, CDB.
+//! No file makes a reader of tables panic or go on forever: Berkeley DB, LMDB, CDB.
 //!
 //! The first byte says how long the key is that the input begins with; the rest is the file.
 

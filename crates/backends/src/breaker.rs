@@ -1,7 +1,8 @@
-//! How a backend that is known to be dead is left alone until it is back.
+//! How a backend that is known to be down is left alone until it is back.
 //!
 //! Knows: time, the log. Must not know: any protocol.
 
+use crate::messages;
 use crate::{BackendError, Failure};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often a call is let through to a dead backend, where a call is the best try there is: whoever makes it
-/// may wait in vain, as long as a call may take.
+/// may wait without success, as long as a call may take.
 const TRIAL_EVERY: Duration = Duration::from_secs(5);
 
 /// What a try has found.
@@ -29,7 +30,7 @@ pub enum Probe {
     Dropped,
 }
 
-/// Remembers that a backend is dead, so that no request waits for it, and tries it until it is back.
+/// Remembers that a backend is down, so that no request waits for it, and tries it until it is back.
 #[derive(Debug)]
 pub struct Breaker {
     connection: Arc<str>,
@@ -38,7 +39,7 @@ pub struct Breaker {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Why it is dead.
+    /// Why it is down.
     down: Option<Arc<str>>,
     /// Whether a task tries it.
     probing: bool,
@@ -64,7 +65,7 @@ impl Breaker {
         BackendError { connection: self.connection.clone(), failure }
     }
 
-    /// Fails at once while the backend is known to be dead.
+    /// Fails at once while the backend is known to be down.
     pub fn check(&self) -> Result<(), BackendError> {
         match &self.lock().down {
             Some(cause) => Err(self.error(Failure::Down(cause.clone()))),
@@ -91,7 +92,7 @@ impl Breaker {
         self.revive(&mut state);
     }
 
-    /// A backend that can't be tried has said nothing to a call that began then: it is dead if nobody else
+    /// A backend that can't be tried has said nothing to a call that began then: it is down if nobody else
     /// had an answer since, until a call that is let through has one.
     pub fn silent(&self, begun: Instant, cause: &str) -> BackendError {
         let mut state = self.lock();
@@ -102,7 +103,7 @@ impl Breaker {
         self.error(Failure::Down(cause.into()))
     }
 
-    /// The backend is dead: from now on calls fail at once, until a try finds it back. Says so once.
+    /// The backend is down: from now on calls fail at once, until a try finds it back. Says so once.
     pub fn failed<F>(self: &Arc<Self>, cause: &str, probe: impl FnMut() -> F + Send + 'static) -> BackendError
     where
         F: Future<Output = Probe> + Send,
@@ -116,7 +117,7 @@ impl Breaker {
         self.error(Failure::Down(cause))
     }
 
-    /// A call took too long, perhaps for a reason of its own: the backend is tried, and is dead if it does
+    /// A call took too long, perhaps for a reason of its own: the backend is tried, and is down if it does
     /// not answer that either.
     pub fn suspect<F>(self: &Arc<Self>, probe: impl FnMut() -> F + Send + 'static) -> BackendError
     where
@@ -169,7 +170,7 @@ impl Breaker {
 
     fn declare_dead(&self, state: &mut State, cause: &str) {
         if state.down.is_none() {
-            tracing::error!("connection {} is down: {cause}", self.connection);
+            messages::down(&self.connection, cause);
             state.down = Some(cause.into());
             state.tried = Some(Instant::now());
         }
@@ -177,7 +178,7 @@ impl Breaker {
 
     fn revive(&self, state: &mut State) {
         if state.down.take().is_some() {
-            tracing::warn!("connection {} is back", self.connection);
+            messages::back(&self.connection);
         }
     }
 

@@ -18,8 +18,7 @@ pub use authentic::Authentic;
 pub use resolver::{MAX_IN_FLIGHT, MAX_UNICODE_NAME, Places, Resolver};
 pub use zone::Zone;
 
-/// How many KiB of answers are remembered unless the configuration says otherwise: the clients of some
-/// minutes of a busy server.
+/// Default size of the answer cache in KiB: the clients of some minutes of a busy server.
 pub const DEFAULT_CACHE_SIZE: u64 = 10_000;
 
 /// Which servers are asked and how patiently. What is left out is taken from the system's `resolv.conf`.
@@ -31,7 +30,7 @@ pub struct DnsSettings {
     pub timeout: Option<Duration>,
     /// How often a server is asked that does not answer; none counts as once.
     pub attempts: Option<usize>,
-    /// How many KiB of memory the remembered answers may take.
+    /// Maximum memory for cached answers, in KiB.
     pub cache_size: u64,
     /// Whether the servers are believed when they say that DNSSEC has proved an answer; without it those of
     /// this machine are, and those of a `resolv.conf` with the option `trust-ad`.
@@ -57,7 +56,7 @@ pub enum RecordType {
     A,
     /// IPv6 addresses.
     Aaaa,
-    /// Who takes a domain's mail.
+    /// The mail exchangers of a domain.
     Mx,
     /// The names of an address.
     Ptr,
@@ -117,7 +116,8 @@ pub struct Association {
 /// A name and what is asked about it.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// An absolute name; the final dot may be left out. It may hold anything: what is no name has no records.
+    /// An absolute name; the final dot may be left out. It may hold anything: what is not a name has no
+    /// records.
     pub name: Arc<str>,
     /// The kind of records.
     pub record_type: RecordType,
@@ -222,7 +222,7 @@ impl Dns {
 
     /// The answer to a question: remembered, shared with whoever else is asking, or asked now. It comes
     /// within the configured time-out for each server times the attempts, or is `Failed`. Dropping the
-    /// future does not stop a query that was sent: its answer is remembered for the next one who asks.
+    /// future does not stop a query that was sent: its answer is cached for the next caller.
     pub async fn lookup(&self, question: &Question) -> Answer {
         match self {
             Self::Resolver(resolver) => resolver.lookup(question, &Places::default()).await,

@@ -9,6 +9,7 @@ mod pickle;
 
 pub use pickle::Reply;
 
+use crate::messages;
 use crate::{BackendError, Breaker, Failure, Probe, call_deadline};
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -58,7 +59,7 @@ struct Server {
     socket: PathBuf,
     limit: Duration,
     breaker: Arc<Breaker>,
-    /// How many commands are waited for in the background.
+    /// The number of commands that still wait for a reply in the background.
     unanswered: AtomicUsize,
 }
 
@@ -68,7 +69,9 @@ pub fn check_jail(jail: &str) -> Result<(), String> {
     match jail.len() {
         0 => Err("the name is empty".to_owned()),
         1..=MAX_JAIL_BYTES if is_plain => Ok(()),
-        1..=MAX_JAIL_BYTES => Err(format!("`{jail}` is no name of a jail: it may have plain ASCII only")),
+        1..=MAX_JAIL_BYTES => {
+            Err(format!("`{jail}` is not the name of a jail: it may have plain ASCII only"))
+        }
         _ => Err(format!("the name is longer than {MAX_JAIL_BYTES} bytes")),
     }
 }
@@ -121,7 +124,7 @@ impl Server {
         Err(self.breaker.error(Failure::Refused(refused)))
     }
 
-    /// Nobody can connect: whoever asks from now on is told so, until somebody can.
+    /// Nobody can connect: every caller is told so from now on, until somebody can.
     fn failed(self: &Arc<Self>, cause: &str) -> BackendError {
         self.breaker.failed(cause, self.probe())
     }
@@ -147,7 +150,7 @@ impl Server {
     fn listen_on(self: &Arc<Self>, mut stream: UnixStream, mut reply: Vec<u8>) {
         let connection = self.breaker.connection();
         if self.unanswered.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::error!("connection {connection}: no reply in time; mail does not wait for it any more");
+            messages::fail2ban_late(connection);
         }
         let server = Arc::clone(self);
         tokio::spawn(async move {
@@ -156,11 +159,11 @@ impl Server {
             let left = server.unanswered.fetch_sub(1, Ordering::Relaxed) - 1;
             match received.map(|received| server.judge(received, &reply)) {
                 Ok(Ok(())) if left == 0 => {
-                    tracing::warn!("connection {} replies again", server.breaker.connection());
+                    messages::fail2ban_back(server.breaker.connection());
                 }
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!("{error}"),
-                Err(_) => tracing::error!("{}", server.breaker.error(Failure::TimedOut)),
+                Ok(Err(error)) => messages::fail2ban_failed(error),
+                Err(_) => messages::fail2ban_failed(server.breaker.error(Failure::TimedOut)),
             }
         });
     }

@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout_at};
 pub struct HttpSettings {
     /// Where it is, with a user and a password for it perhaps.
     pub url: Url,
-    /// The path of a UNIX socket to connect to, whatever host the URL names.
+    /// The path of a UNIX socket to connect to instead of the host in the URL.
     pub socket_path: Option<PathBuf>,
     /// What a bearer of it may ask (RFC 6750).
     pub token: Option<Secret>,
@@ -42,7 +42,7 @@ pub struct HttpSettings {
     pub max_answer_bytes: usize,
 }
 
-/// How many calls go on at the same time, each with a connection; others wait.
+/// Maximum number of calls at the same time, each with a connection; others wait.
 const MAX_CONNECTIONS: usize = 64;
 
 /// How long a connection may have been unused. Many servers close theirs after five seconds; what is sent at
@@ -79,7 +79,7 @@ pub struct HttpAnswer {
 /// A service of the configuration. Nothing is sent twice: the service may count.
 ///
 /// Redirections are answers, not followed: what is asked shall not go elsewhere. Proxies in the environment
-/// of the daemon are passed over.
+/// of the daemon are skipped.
 pub struct HttpService {
     timeout: Duration,
     breaker: Arc<Breaker>,
@@ -97,7 +97,7 @@ struct Peer {
 enum Trouble {
     /// The service can't be reached.
     Unreachable(String),
-    /// It can, but what it says is no answer.
+    /// It can, but what it says is not an answer.
     Useless(String),
 }
 
@@ -150,13 +150,14 @@ impl HttpService {
         self.breaker.error(Failure::Refused(why))
     }
 
-    /// Whoever waited for an answer waits no more: the service is tried, and is dead if it is silent again.
+    /// Called when a caller has stopped waiting for an answer: the service is tried, and is down if it does
+    /// not answer again.
     pub fn timed_out(&self) -> BackendError {
         self.breaker.suspect(self.probe())
     }
 
     /// Tries whether the service says anything at all, if only that it does not know such a request. One that
-    /// is silent about it is found alive by a question that is let through (`Breaker::admit`).
+    /// does not answer about it is found alive by a question that is let through (`Breaker::admit`).
     fn probe(&self) -> impl FnMut() -> Pin<Box<dyn Future<Output = Probe> + Send>> + Send + 'static {
         let peer = Arc::downgrade(&self.peer);
         move || {
@@ -236,7 +237,7 @@ fn causes(error: &dyn Error) -> String {
     if causes.is_empty() { error.to_string() } else { causes.join(": ") }
 }
 
-/// The value of the header that says who asks. The error does not show it.
+/// The value of the `Authorization` header. The error does not show it.
 fn authorization(settings: &HttpSettings) -> Result<Option<HeaderValue>, String> {
     let text = match (&settings.token, settings.url.basic_authorization()) {
         (Some(_), Some(_)) => return Err("token: there is a user in the URL already".to_owned()),

@@ -75,7 +75,7 @@ impl Locked {
 pub struct Lock<'a> {
     /// Its key.
     pub key: &'a [u8],
-    /// Its value: who has it.
+    /// Its value: the owner.
     pub owner: &'a [u8],
     /// What was there when it was locked.
     pub version: Version,
@@ -126,7 +126,7 @@ impl Store {
         on_each!(self, add(key, value, lifetime, deadline))
     }
 
-    /// Forgets a key: whether there was one.
+    /// Removes a key. Returns whether it existed.
     pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
         on_each!(self, delete(key, deadline))
     }
@@ -198,5 +198,5 @@ fn parse_number(value: &[u8]) -> Result<u64, String> {
     std::str::from_utf8(value)
         .ok()
         .and_then(|text| text.trim_end_matches(' ').parse().ok())
-        .ok_or_else(|| "the value is no number".to_owned())
+        .ok_or_else(|| "the value is not a number".to_owned())
 }

@@ -24,7 +24,7 @@ pub struct LdapSettings {
     pub host: String,
     /// The port of those that name none.
     pub port: Option<u16>,
-    /// Whether the connection is kept for the next request.
+    /// Whether to keep the connection open for the next request.
     pub keepalive: bool,
     /// How long one call may take.
     pub timeout: Duration,
@@ -32,7 +32,8 @@ pub struct LdapSettings {
     pub binddn: Option<String>,
     /// The password for it.
     pub password: Secret,
-    /// Whether the connection is encrypted, and the server's certificate verified, before anything is said.
+    /// Whether to encrypt the connection with StartTLS and verify the server's certificate before anything
+    /// else is sent.
     pub starttls: bool,
     /// Certificates of authorities to trust, in PEM, beside those of the system.
     pub tls_ca: Option<String>,
@@ -53,10 +54,10 @@ pub enum Deref {
     Always,
 }
 
-/// How many searches go on at the same time; others wait. slapd has 16 threads by default for all clients.
+/// Maximum number of searches at the same time; others wait. slapd has 16 threads by default for all clients.
 const MAX_CONNECTIONS: usize = 10;
 
-/// How long a connection may have been unused: servers and firewalls close those that are silent, the latter
+/// How long a connection may have been unused: servers and firewalls close idle ones, the latter
 /// without a word.
 const MAX_IDLE: Duration = Duration::from_secs(60);
 
@@ -100,7 +101,7 @@ impl Ldap {
     /// attributes that are named. Referrals are not followed.
     ///
     /// [`Failure::Refused`] is about this search; a directory that refuses the bind is down for everybody, so
-    /// that a wrong password is tried twice a second and not at each mail.
+    /// that a wrong password is tried twice a second and not at each message.
     pub async fn search(
         &self,
         base: &str,
@@ -223,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_built_wrongly_is_no_more_than_a_lost_connection() {
-        // Answers to a bind: without a result; with a text that is no UTF-8; something that is no LDAP.
+        // Answers to a bind: without a result; with a text that is not UTF-8; something that is not LDAP.
         for answer in [
             &[0x30, 5, 2, 1, 1, 0x61, 0][..],
             &[0x30, 13, 2, 1, 1, 0x61, 8, 10, 1, 0, 4, 1, 0xff, 4, 0],

@@ -1,7 +1,7 @@
 //! One way to ask a server: the clients of everything outside that answers questions about mail.
 //!
-//! Each client takes a deadline, fails with one kind of error and leaves a server alone that is known to be
-//! dead. The name service and the clock are enums of the real one and a fake one for tests.
+//! Each client takes a deadline, fails with one kind of error and does not ask a server that is known to be
+//! down. The name service and the clock are enums of the real one and a fake one for tests.
 //!
 //! Knows: protocols. Must not know: options, sessions, plugins, messages.
 
@@ -11,6 +11,7 @@ pub mod fail2ban;
 pub mod http;
 pub mod keyvalue;
 pub mod ldap;
+pub mod messages;
 pub mod scope;
 pub mod smtp;
 pub mod sql;

@@ -4,9 +4,9 @@
 //! for.
 
 mod address;
+mod connection;
 mod destination;
 mod dialogue;
-mod link;
 mod probe;
 mod reply;
 mod route;
@@ -14,6 +14,6 @@ mod route;
 pub use address::Mailbox;
 pub use destination::{Destinations, Limits};
 pub use dialogue::{Judgement, Message, Refusal};
-pub use probe::{Findings, Manner, Peers, Probe, Route};
+pub use probe::{ActiveServers, Findings, Probe, ProbeSettings, Route};
 pub use reply::{Capabilities, NoReply, Reply, Status};
 pub use route::{OwnAddresses, Rules};

@@ -20,6 +20,7 @@ mod tables;
 pub use placeholders::count_parameters;
 pub use rights::{Needs, Right};
 
+use crate::messages;
 use crate::{BackendError, Breaker, Failure, Secret, call_deadline};
 use dsn::Source;
 use mysql::MySql;
@@ -282,9 +283,7 @@ impl Limiter {
     fn add(&mut self, row: Row) -> bool {
         self.bytes += row.iter().flatten().map(String::len).sum::<usize>();
         if self.rows.len() >= MAX_ROWS || self.bytes > MAX_BYTES {
-            tracing::warn!(
-                "a query gave more than {MAX_ROWS} rows or {MAX_BYTES} bytes; the rest is left out"
-            );
+            messages::too_many_rows(MAX_ROWS, MAX_BYTES);
             return false;
         }
         self.rows.push(row);

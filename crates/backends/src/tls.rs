@@ -1,4 +1,4 @@
-//! Whom to trust on an encrypted connection: the authorities of the system and those of a file.
+//! Which certificates to trust on an encrypted connection: the authorities of the system and those of a file.
 //!
 //! Knows: certificates. Must not know: what goes over the connection.
 

@@ -41,11 +41,11 @@
 //! sizes are bounded by [`Limits`]. What a key means, and whether it may be repeated, is for the reader of
 //! the tree to decide; [`repetitions`] helps.
 //!
-//! # Where it differs from the original
-//! Only where the original can't be meant: `<Kind/>` is an empty block also before a comment, a blank or a
-//! carriage return, and another line may end in `/>`. `<<` without a mark begins no here-document. The blank
-//! in `<<include FILE >>` is no part of the name, and a file next to the one that includes it is found first,
-//! so that the same files are read wherever the program is started. Files with NUL bytes are refused.
+//! # Where it differs from the original Only where the original can't be meant: `<Kind/>` is an empty block
+//! also before a comment, a blank or a carriage return, and another line may end in `/>`. `<<` without a mark
+//! begins no here-document. The blank in `<<include FILE >>` is not part of the name, and a file next to the
+//! one that includes it is found first, so that the same files are read wherever the program is started.
+//! Files with NUL bytes are refused.
 
 mod diagnostic;
 mod files;

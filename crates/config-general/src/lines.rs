@@ -220,7 +220,7 @@ impl Lines {
         if line.joined {
             notes.warning(
                 span,
-                "this here-document is no part of the continued line above, which goes on behind it",
+                "this here-document is not part of the continued line above, which goes on after it",
                 "remove the backslash above",
             );
             self.pending = Some(std::mem::take(line));
@@ -238,7 +238,7 @@ impl Lines {
                 lines.push(range);
                 continue;
             }
-            // Only the very same blanks are taken away: a tab is no eight spaces.
+            // Only the very same blanks are taken away: a tab does not equal eight spaces.
             let indent = &text[..text.len() - text.trim_start_matches(is_blank).len()];
             let strip = |range: &Range<usize>| {
                 let text = &self.text[range.clone()];

@@ -335,7 +335,7 @@ impl<'a> Parser<'a> {
 
 /// Finds what can't stand together in one block: an option and a block of one name, named and unnamed blocks.
 ///
-/// Repetitions are no matter of this: see [`repetitions`](crate::repetitions).
+/// Repetitions are not handled here: see [`repetitions`](crate::repetitions).
 fn check_kinds(block: &Block, notes: &mut Diagnostics) {
     #[derive(Default)]
     struct Seen {

@@ -79,7 +79,7 @@ impl Sources {
         self.0.iter()
     }
 
-    /// How many files were read.
+    /// The number of files read.
     pub fn len(&self) -> usize {
         self.0.len()
     }

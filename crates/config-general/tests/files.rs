@@ -112,7 +112,7 @@ fn main_files_that_are_none() {
         (folder.path().to_owned(), "is a directory"),
         (binary, "NUL byte in line 2"),
     ] {
-        let failure = load(&path, &Limits::default()).expect_err("it is no configuration").to_string();
+        let failure = load(&path, &Limits::default()).expect_err("it is not a configuration").to_string();
         assert!(failure.contains(part), "{failure}");
     }
 }
@@ -215,7 +215,10 @@ fn surprises_are_warned_of() {
             "<b>\n</b>\n<b x>\n</b>\n",
             "t:3:1: warning: <b x> counts as a part of the <b> without a name above",
         ),
-        ("a = \\\nb = <<E\nx\nE\nc\n", "t:2:1: warning: this here-document is no part of the continued line"),
+        (
+            "a = \\\nb = <<E\nx\nE\nc\n",
+            "t:2:1: warning: this here-document is not part of the continued line",
+        ),
     ] {
         let found = warnings(text);
         assert!(found.starts_with(part), "{text:?}\n{found}");

@@ -1,7 +1,7 @@
 //! Asks a name server as a busy policy daemon does, and prints what a lookup costs.
 //!
-//! `load SERVER:PORT [CONNECTIONS [LOOKUPS [SECONDS]]]`: so many tasks at once, each of which starts so many
-//! lookups of names that nobody has asked for, and awaits them one after the other.
+//! `load SERVER:PORT [CONNECTIONS [LOOKUPS [SECONDS]]]`: this many tasks at once, each of which starts this
+//! many lookups of names that nobody has asked for, and awaits them one after the other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ impl RecordType {
     /// An OpenPGP key (RFC 7929).
     pub const OPENPGPKEY: Self = Self(61);
 
-    /// How many bytes stand before the only name of such a record; `None` if there is no name to expand.
+    /// The number of bytes before the only name of such a record; `None` if there is no name to expand.
     pub(crate) fn bytes_before_name(self) -> Option<usize> {
         match self {
             Self::NS | Self::CNAME | Self::PTR | Self::DNAME => Some(0),

@@ -15,11 +15,11 @@ use crate::network::Link;
 use crate::random::Random;
 use crate::server::Server;
 
-/// How many questions a port takes, and for how long.
+/// The number of questions that a port takes, and for how long.
 const MAX_USES: u32 = 64;
 const MAX_AGE: Duration = Duration::from_secs(10);
 
-/// After how many messages that nobody waits for a port takes no more questions: somebody is guessing.
+/// After this many unexpected messages, a port takes no more questions: somebody is guessing.
 const MAX_JUNK: u32 = 16;
 
 /// One port or connection.
@@ -121,7 +121,7 @@ impl Channel {
     }
 
     /// The question that a message answers by its identifier, and what it says. The question goes on waiting
-    /// if `read` says that the message is no answer.
+    /// if `read` says that the message is not an answer.
     pub fn take<T>(&self, message: &[u8], read: impl FnOnce(&Query) -> Option<T>) -> Option<(Query, T)> {
         let id = u16::from_be_bytes(*message.first_chunk()?);
         let mut waiting = self.waiting();
@@ -177,7 +177,7 @@ impl Channel {
         queries
     }
 
-    /// How many questions wait.
+    /// The number of waiting questions.
     #[cfg(test)]
     pub fn waits(&self) -> usize {
         self.waiting().queries.len()

@@ -44,7 +44,7 @@ pub(crate) struct Engine {
     /// What was asked and not sent yet.
     pending: Mutex<Vec<Arc<Flight>>>,
     has_pending: AtomicBool,
-    /// How many questions have no answer yet.
+    /// The number of questions without an answer yet.
     unanswered: AtomicUsize,
     /// Counts questions, for servers that take turns.
     turn: AtomicUsize,
@@ -391,7 +391,7 @@ impl Engine {
         (self.source.upstream().timeout / TICKS).clamp(MIN_TICK, MAX_TICK)
     }
 
-    /// How many questions wait on channels, and how many channels are open.
+    /// The number of questions that wait on channels, and of open channels.
     #[cfg(test)]
     pub fn load(&self) -> (usize, usize) {
         let servers = self.source.known_servers();

@@ -21,7 +21,7 @@ use crate::server::{Server, Upstream};
 const RESEND_PART: u32 = 2;
 const MAX_RESEND: Duration = Duration::from_secs(1);
 
-/// How many servers of a configuration are used.
+/// The number of servers of a configuration used.
 pub(crate) const MAX_SERVERS: usize = 32;
 
 /// What a question came to.
@@ -222,7 +222,7 @@ impl Flight {
     }
 }
 
-/// The servers in the order in which they are asked: as given, those that are dead last.
+/// The servers in the order in which they are asked: as given, those that are down last.
 fn order(upstream: &Upstream, turn: usize) -> Vec<usize> {
     let count = upstream.servers.len().min(MAX_SERVERS);
     if count == 1 {

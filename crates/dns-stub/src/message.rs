@@ -11,14 +11,14 @@ use crate::name::{self, Name};
 /// The size of UDP messages that is announced: it is not cut up on its way (the DNS flag day of 2020).
 pub const MAX_UDP_PAYLOAD: u16 = 1_232;
 
-/// How many records an answer may have, and how many strings its TXT records together. Whoever has a zone
+/// Maximum number of records of an answer, and of the strings of its TXT records together. Whoever has a zone
 /// may fill a message with thousands of empty ones.
 pub const MAX_RECORDS: usize = 1_000;
 
-/// How many bytes the records of an answer may take, names expanded.
+/// Maximum size of the records of an answer in bytes, names expanded.
 pub const MAX_RECORD_BYTES: usize = 65_536;
 
-/// How many aliases are followed. Servers stop earlier.
+/// The number of aliases followed. Servers stop earlier.
 pub const MAX_ALIASES: usize = 32;
 
 /// Where the questions of a message begin.
@@ -82,7 +82,7 @@ pub enum Reading {
     Alias {
         /// The name to ask about.
         target: Name,
-        /// How many aliases led there.
+        /// The number of aliases followed.
         aliases: usize,
         /// How long they hold.
         ttl: Duration,
@@ -348,7 +348,7 @@ fn append_data(message: &[u8], record: &Record, out: &mut Vec<u8>) -> Option<()>
     is_good.then(|| out.extend_from_slice(data))
 }
 
-/// How many character strings these are (RFC 1035 section 3.3.14), if they are.
+/// The number of character strings (RFC 1035 section 3.3.14); `None` if they are not well-formed.
 fn count_strings(mut data: &[u8]) -> Option<usize> {
     let mut count = 0;
     while let Some((&length, rest)) = data.split_first() {

@@ -130,7 +130,7 @@ fn a_chain_without_an_end_is_asked_on() {
     // Here the server says that there is nothing at the end.
     let nothing = answer(reading(RecordType::A, &links, &[soa(300, 300)]));
     assert_eq!((nothing.is_empty(), nothing.ttl), (true, MINUTE));
-    // Who asks for the alias gets it.
+    // A question for the alias itself gets it.
     let asked = answer(reading(RecordType::CNAME, &links, &[]));
     assert!(matches!(asked.records().next(), Some(Data::Name(name)) if name.to_string() == "b.test"));
 }

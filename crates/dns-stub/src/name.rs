@@ -228,7 +228,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Where the name at this place ends. What its pointers lead to is not looked at, so a name that can't be
-/// read can be passed over.
+/// read can be skipped.
 pub(crate) fn skip(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *message.get(at)? {
@@ -321,7 +321,7 @@ mod tests {
         for at in [7, 9] {
             assert_eq!(expand(message, at, &mut Vec::new()), None);
             assert!(!is_name(message, at, b"\x01b\0"));
-            assert_eq!(skip(message, at), Some(at + 2), "it can be passed over");
+            assert_eq!(skip(message, at), Some(at + 2), "it can be skipped");
         }
         assert_eq!((skip(b"\x01", 0), skip(b"\xc0", 0), skip(b"\x41a", 0)), (None, None, None));
     }

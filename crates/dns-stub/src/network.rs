@@ -25,7 +25,7 @@ use crate::server::Server;
 #[cfg(test)]
 use crate::simulation::FakeNetwork;
 
-/// How many messages one system call sends or receives.
+/// The number of messages that one system call sends or receives.
 pub(crate) const BATCH: usize = 16;
 
 /// The room for one received message. What fills it was longer, and is fetched over TCP.
@@ -34,7 +34,7 @@ const MAX_RECEIVED: usize = 4_096;
 /// Ports below are other programs' by right.
 const FIRST_PORT: u16 = 1_024;
 
-/// How many random ports are tried before the system chooses one.
+/// The number of random ports to try before the system chooses one.
 const PORT_TRIES: usize = 8;
 
 /// Where channels lead.
@@ -222,7 +222,7 @@ async fn read_port(engine: Weak<Engine>, channel: Arc<Channel>) {
     }
 }
 
-/// Hands on what is there; returns how many messages it was.
+/// Passes on the messages that have arrived. Returns their number.
 fn receive(engine: &Arc<Engine>, channel: &Channel, socket: &UdpSocket) -> io::Result<usize> {
     INBOX.with_borrow_mut(|inbox| {
         let count = receive_batch(socket.as_raw_fd(), inbox)?;

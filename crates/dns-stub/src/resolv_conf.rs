@@ -1,11 +1,11 @@
 //! `/etc/resolv.conf`, read as the C library of GNU reads it.
 //!
-//! Knows: the file's grammar. Must not know: when it is read, who is asked.
+//! Knows: the file's grammar. Must not know: when it is read, which server is asked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-/// How many servers of the file are used.
+/// The number of servers of the file used.
 const MAX_SERVERS: usize = 3;
 
 /// The bounds of `timeout` and `attempts`.

@@ -30,7 +30,7 @@ pub struct Config {
     pub timeout: Option<Duration>,
     /// How often each server is asked that does not answer; `None`: as the file says, or 2.
     pub attempts: Option<u32>,
-    /// How many bytes remembered answers may take.
+    /// Maximum size of the cached answers in bytes.
     pub cache_bytes: usize,
     /// How long answers are remembered at most.
     pub max_ttl: Duration,
@@ -38,9 +38,9 @@ pub struct Config {
     pub max_negative_ttl: Duration,
     /// How long it is remembered that a question has no answer (RFC 9520 section 3.2).
     pub failure_ttl: Duration,
-    /// How many questions of [`Class::Configured`] may be in flight.
+    /// Maximum number of questions of [`Class::Configured`] in flight.
     pub max_configured: usize,
-    /// How many questions of [`Class::Foreign`] may be in flight.
+    /// Maximum number of questions of [`Class::Foreign`] in flight.
     pub max_foreign: usize,
     /// Whether every question has a port of its own.
     pub fresh_ports: bool,
@@ -220,8 +220,8 @@ impl Resolver {
         let lookup = match self.start(question, class) {
             Ok(lookup) => lookup,
             Err(_) => {
-                // Tried again and again without the place, two who wait would hand it to one another for
-                // ever.
+                // Tried again and again without the place, two waiting tasks would hand it to one another
+                // forever.
                 let place = timeout_at(deadline, self.0.places[class.index()].acquire()).await;
                 let place = place.map_err(|_| Error::Overloaded)?.ok();
                 self.lookup(self.0.find(question, class, place)).ok_or(Error::Overloaded)?

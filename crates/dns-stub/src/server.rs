@@ -21,11 +21,11 @@ const PLAIN_TIME: Duration = Duration::from_secs(15 * 60);
 /// How long a server is asked in lower case that does not repeat the case of a name.
 const LOWER_CASE_TIME: Duration = Duration::from_secs(60 * 60);
 
-/// How many ports are open for new questions to one server at most.
+/// Maximum number of ports open for new questions to one server.
 pub(crate) const MAX_PORTS: usize = 32;
 
-/// How many ports are opened a second; with more questions ports are used again. Those of some quiet seconds
-/// may be opened at once.
+/// The number of ports opened per second; with more questions ports are used again. Those of some quiet
+/// seconds may be opened at once.
 const FRESH_PORTS_PER_SECOND: u64 = 256;
 const MAX_FRESH_PORTS: u64 = 8 * FRESH_PORTS_PER_SECOND;
 
@@ -155,7 +155,7 @@ impl Server {
         self.died.get() != 0
     }
 
-    /// Whether it is time to see if a dead server is back. Who is told so does it.
+    /// Whether it is time to test if a server that was down is back; the caller that gets `true` does it.
     pub fn wants_trial(&self, now: Instant) -> bool {
         let due = self.next_trial.get();
         if !self.is_dead() || self.millis(now) < due {
@@ -195,7 +195,7 @@ impl Server {
 }
 
 impl Ports {
-    /// Whether one more port may be opened now; who is told so opens it.
+    /// Whether one more port may be opened now; the caller that gets `true` opens it.
     pub fn may_open(&mut self, now: Instant) -> bool {
         let millis = now.saturating_duration_since(self.refilled).as_millis();
         let refill = u64::try_from(millis).unwrap_or(u64::MAX).saturating_mul(FRESH_PORTS_PER_SECOND) / 1_000;

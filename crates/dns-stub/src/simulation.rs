@@ -51,7 +51,7 @@ struct Behaviour {
     loss: u64,
     doubled: u64,
     max_delay: u64,
-    /// Somebody answers first who does not know the question.
+    /// A forger who does not know the question answers first.
     lies: bool,
 }
 
@@ -202,7 +202,7 @@ fn truth(query: &[u8], is_tcp: bool) -> Vec<u8> {
     }
 }
 
-/// How many addresses a name has; `None` if it does not exist.
+/// The number of addresses of a name; `None` if it does not exist.
 fn expected(number: usize) -> Option<usize> {
     match number % 8 {
         3 => None,
@@ -334,7 +334,7 @@ fn question(number: usize) -> Question {
     Question::new(Name::parse(&format!("n{number}.test")).unwrap(), RecordType::A)
 }
 
-/// The outcome of questions one after the other, how long each took, and how many messages were sent.
+/// The outcome of questions one after the other, how long each took, and the number of messages sent.
 async fn ask(manners: &[Manner], numbers: &[usize]) -> Vec<(Result<usize, Error>, Duration, usize)> {
     let behaviours: Vec<_> = manners.iter().map(|&manner| Behaviour { manner, ..GOOD }).collect();
     let (engine, network) = engine(&behaviours, 1, Config::default());

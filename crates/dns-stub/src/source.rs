@@ -80,7 +80,7 @@ impl Source {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The servers that may have something open. Those that are neither in use nor have so are forgotten.
+    /// The servers that may have something open. Those that are neither in use nor have so are dropped.
     pub fn known_servers(&self) -> Vec<Arc<Server>> {
         let upstream = self.upstream();
         let is_used = |server: &Arc<Server>| upstream.servers.iter().any(|used| Arc::ptr_eq(used, server));
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!((upstream.timeout.as_secs(), upstream.attempts), (3, 4));
         assert_eq!((source.warning(), source.generation()), (None, 1));
 
-        // A server that stays is the same one; the others are forgotten.
+        // A server that stays is the same one; the others are dropped.
         let new = folder.path().join("new");
         fs::write(&new, "nameserver 192.0.2.2").unwrap();
         fs::rename(&new, &path).unwrap();

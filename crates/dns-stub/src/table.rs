@@ -117,7 +117,7 @@ impl Table {
     }
 
     /// What is known about a question; else it is put on its way by `start`, if there is a place. Failures of
-    /// an earlier generation are forgotten: the servers were others.
+    /// an earlier generation are dropped: the servers were others.
     pub fn find(
         &self,
         question: &Question,
@@ -188,7 +188,7 @@ impl Table {
         shard.make_room();
     }
 
-    /// How many bytes are held, and for how many answers.
+    /// The size in bytes, and the number of answers.
     pub fn size(&self) -> (usize, usize) {
         let shards = self.shards.iter().map(|shard| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);

@@ -41,7 +41,7 @@ pub enum AddressOption {
     Host,
 }
 
-/// A text that is no listen address.
+/// A text that is not a listen address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError {
     /// What is wrong and what to write.
@@ -193,7 +193,7 @@ fn socket_path<'a>(path: &str) -> Result<Entry<'a>, String> {
         return Err("the path of the UNIX socket is missing: write \"/path/of.sock|unix\"".to_owned());
     }
     if path.contains(['|', '\0']) {
-        return Err(format!("\"{path}\" is no path of a UNIX socket: write \"/path/of.sock|unix\""));
+        return Err(format!("\"{path}\" is not the path of a UNIX socket: write \"/path/of.sock|unix\""));
     }
     if path.len() > MAX_SOCKET_PATH {
         return Err(format!(
@@ -233,7 +233,7 @@ fn split_host(text: &str) -> Result<(Option<&str>, &str), String> {
 
 fn port_number(text: &str) -> Result<u16, String> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse().map_err(|_| format!("{text} is no port: ports go from 0 to {}", u16::MAX));
+        return text.parse().map_err(|_| format!("{text} is not a port: ports go from 0 to {}", u16::MAX));
     }
     let known = std::fs::read_to_string(SERVICES).ok().and_then(|services| service_port(&services, text));
     known.ok_or_else(|| format!("\"{text}\" is neither a port number nor a TCP service of {SERVICES}"))
@@ -275,7 +275,7 @@ fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, Str
         return Ok(vec![SocketAddr::new(any, port)]);
     }
     if host.contains(char::is_whitespace) {
-        return Err(format!("\"{host}\" is no host: addresses are separated by commas"));
+        return Err(format!("\"{host}\" is not a host: addresses are separated by commas"));
     }
     let found =
         (host, port).to_socket_addrs().map_err(|error| format!("host \"{host}\" not found: {error}"))?;
@@ -379,7 +379,7 @@ mod tests {
     fn mistakes_say_where_they_are() {
         assert_eq!(
             list("12345, 127.0.0.1:99999", None),
-            ["Port 7..22: 99999 is no port: ports go from 0 to 65535"]
+            ["Port 7..22: 99999 is not a port: ports go from 0 to 65535"]
         );
         assert_eq!(
             list("garbage", None),
@@ -396,7 +396,7 @@ mod tests {
         assert!(list("127.0.0.1:1 127.0.0.1:2", None)[0].contains("separated by commas"));
         assert!(list("12345|udp", None)[0].contains("\"udp\" is not supported"));
         assert!(list("|unix", None)[0].contains("path of the UNIX socket is missing"));
-        assert!(list("/a|SOCK_STREAM|unix", None)[0].contains("is no path"));
+        assert!(list("/a|SOCK_STREAM|unix", None)[0].contains("is not the path"));
         assert!(
             list(&format!("/{}|unix", "x".repeat(107)), None)[0]
                 .contains("at most 107 bytes, this one has 108")

@@ -6,17 +6,17 @@ use crate::session::Session;
 use crate::value::{numeric_prefix, perl_number};
 use std::net::IpAddr;
 
-/// What SpamAssassin knows of a sender: how many mails it has seen, and their mean score.
+/// What SpamAssassin knows of a sender: how many messages it has seen, and their mean score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// How many mails.
+    /// The number of messages.
     pub count: f64,
     /// Their mean score.
     pub score: f64,
 }
 
 impl Entry {
-    /// An entry from what is stored, a count and a sum. Without mails there is no mean.
+    /// An entry from what is stored, a count and a sum. Without messages there is no mean.
     pub fn of(count: &[u8], total: &[u8]) -> Option<Entry> {
         Entry::mean(numeric_prefix(count), numeric_prefix(total))
     }

@@ -3,9 +3,10 @@
 //! Knows: what a plugin is. Must not know: any plugin.
 
 use crate::log::Stopwatch;
+use crate::log::messages::daemon;
 use crate::options::{Options, Report, Section, options};
 use crate::plugin::{
-    BadRequest, Cx, Error, Kind, Link, OnBadRequest, OnError, Setup, Surroundings, Turn, Undecided, Verdict,
+    BadRequest, Cx, Error, Kind, Link, OnBadRequest, OnError, PluginEnv, Setup, Turn, Undecided, Verdict,
 };
 use crate::session::RECIPIENT;
 use crate::value::{Integer, Switch, nearest};
@@ -16,23 +17,24 @@ use std::sync::Arc;
 options! {
     /// Options of every plugin.
     pub struct StepOptions {
-        /// Which check it is: one of the modules described in this manual.
+        /// The kind of plugin: one of the modules described in this manual.
         module: String,
-        /// What happens when something that the plugin needs does not work, such as a database that is down:
-        /// `close` ends the connection without an answer, so that Postfix tries again and then runs its
-        /// `default_action`; `continue` skips the plugin; `defer` defers the message; `dunno` answers without
-        /// an opinion. If it is not set, the setting of the virtual host applies, then the global one.
+        /// What to do when a backend of the plugin fails, such as a database that is down:
+        /// `close` ends the connection without an answer, so that Postfix retries and then uses its
+        /// `default_action`; `continue` skips the plugin; `defer` defers the message; `dunno` ends the chain
+        /// without an opinion. If it is not set, the setting of the virtual host applies, then the global
+        /// one.
         on_error: Option<OnError>,
-        /// What happens when the request itself keeps the plugin from finding out, for example with a value
-        /// that a pattern takes too long to search or that a database refuses. The other plugins always run.
-        /// Then `defer` defers the message unless one of them refuses it; `continue` ignores the failure. If
-        /// it is not set, the setting of the virtual host applies, then the global one.
+        /// What to do when the request itself keeps the plugin from deciding, for example with a value that
+        /// takes too long to match or that a database refuses. The other plugins always run. `defer` then
+        /// defers the message unless one of them refuses it; `continue` ignores the failure. If it is not
+        /// set, the setting of the virtual host applies, then the global one.
         on_bad_request: Option<OnBadRequest>,
-        /// Whether the lookups of this plugin may start before its turn. Without it the setting of the
-        /// virtual host holds, then the global one.
+        /// Whether to start the lookups of this plugin before its turn. If it is not set, the setting of the
+        /// virtual host applies, then the global one.
         lookahead: Option<Switch>,
-        /// The level at which the plugin notes in the log what it finds, from 0 (err) to 4 (debug): the
-        /// global `log_level` must be at least as high for the note to be seen.
+        /// The level at which the plugin logs what it finds, from 0 (error) to 4 (debug). The global
+        /// `log_level` must be at least as high for it to appear.
         log_level: Integer = Integer(4),
     }
 }
@@ -69,25 +71,25 @@ pub struct Outcome {
 
 impl Chain {
     /// The plugins of a block, in file order, or `None` after the mistakes were reported.
-    pub fn from_section(section: &mut Section<'_>, surroundings: Surroundings<'_>) -> Option<Chain> {
+    pub fn from_section(section: &mut Section<'_>, env: PluginEnv<'_>) -> Option<Chain> {
         let report = section.report();
         let blocks = section.take_blocks("Plugin");
         report_repeated_names(&blocks, report);
         if let Some(first) = blocks.first()
-            && surroundings.depth >= MAX_DEPTH
+            && env.depth >= MAX_DEPTH
         {
             let message = format!("plugins are nested more than {MAX_DEPTH} deep");
             report.error(first.span, message, None);
             return None;
         }
-        let inner = Surroundings { depth: surroundings.depth + 1, ..surroundings };
+        let inner = PluginEnv { depth: env.depth + 1, ..env };
         let steps: Vec<_> = blocks.into_iter().map(|block| Step::from_block(block, report, inner)).collect();
         steps.into_iter().collect::<Option<_>>().map(|steps| Chain { steps })
     }
 
     /// The plugins nested in the block of another.
     pub fn nested(setup: &mut Setup<'_, '_>) -> Option<Chain> {
-        Chain::from_section(setup.section, setup.surroundings)
+        Chain::from_section(setup.section, setup.env)
     }
 
     /// Whether there is no plugin.
@@ -133,9 +135,9 @@ impl Chain {
         let mut seen = around;
         for (n, step) in self.steps.iter().enumerate() {
             cx.turn.take(n, step.on_error, outside);
-            // A plugin of the file has its turn at every recipient to whom the chain gets that far. One in a
-            // block may have it only for what those before it have seen, and what the block comes to depends
-            // on all of them.
+            // A plugin of the file has its turn at every recipient for which the chain gets that far. One in
+            // a block may have it only for what those before it have seen, and what the block comes to
+            // depends on all of them.
             cx.session.set_depends(if is_nested { seen } else { around });
             let stopwatch = Stopwatch::start(&step.name, cx.turn.depth().saturating_sub(1));
             let verdict = step.plugin.run(cx).await;
@@ -148,8 +150,7 @@ impl Chain {
                 Err(Error::Request(cause)) => step.note_undecided(&cause, cx),
                 Err(cause) => match step.on_error_of(&cause) {
                     Some(OnError::Continue) => {
-                        let name = &step.name;
-                        tracing::error!("plugin {name} failed: {cause}; it is skipped (on_error = continue)");
+                        daemon::plugin_skipped(&step.name, cause);
                     }
                     on_error => {
                         let (plugin, cause) = (step.name.clone(), Box::new(cause));
@@ -186,26 +187,25 @@ impl Chain {
 }
 
 impl Step {
-    fn from_block(block: &Block, report: &Report, surroundings: Surroundings<'_>) -> Option<Step> {
+    fn from_block(block: &Block, report: &Report, env: PluginEnv<'_>) -> Option<Step> {
         let mut section = Section::new(block, report);
         if section.name().is_empty() {
             let help =
                 "write `<Plugin NAME>`; the name appears in the log and in the score details".to_owned();
             section.refuse("a plugin has no name", Some(help));
         }
-        let Some((options, kind)) = read_kind(&mut section, surroundings) else {
+        let Some((options, kind)) = read_kind(&mut section, env) else {
             // What is inside may hold mistakes as well.
-            Chain::from_section(&mut section, surroundings);
+            Chain::from_section(&mut section, env);
             return None;
         };
-        let on_error = options.on_error.or(surroundings.on_error);
-        let on_bad_request = options.on_bad_request.unwrap_or(surroundings.on_bad_request);
-        let lookahead = options.lookahead.map_or(surroundings.lookahead, |switch| switch == Switch::On);
+        let on_error = options.on_error.or(env.on_error);
+        let on_bad_request = options.on_bad_request.unwrap_or(env.on_bad_request);
+        let lookahead = options.lookahead.map_or(env.lookahead, |switch| switch == Switch::On);
         let log_level = options.log_level.0;
         // A plugin that says it says it for those inside; otherwise they have it from where it has it.
-        let for_inside = if options.on_error.is_some() { None } else { surroundings.on_error };
-        let inside =
-            Surroundings { on_error: for_inside, on_bad_request, lookahead, log_level, ..surroundings };
+        let for_inside = if options.on_error.is_some() { None } else { env.on_error };
+        let inside = PluginEnv { on_error: for_inside, on_bad_request, lookahead, log_level, ..env };
         let plugin = (kind.make)(&mut section, inside);
         if plugin.is_none() && section.has_more("Plugin") {
             Chain::from_section(&mut section, inside);
@@ -223,10 +223,10 @@ impl Step {
     fn note_undecided(&self, cause: &BadRequest, cx: &mut Cx<'_>) {
         let plugin = &self.name;
         if self.on_bad_request == OnBadRequest::Continue {
-            tracing::warn!("plugin {plugin} could not decide: {cause}; skipped (on_bad_request = continue)");
+            daemon::undecided_ignored(plugin, cause);
             return;
         }
-        tracing::warn!("plugin {plugin} could not decide: {cause}; the message can't pass, only be refused");
+        daemon::undecided(plugin, cause);
         if cx.undecided.is_none() {
             cx.undecided = Some(Undecided { plugin: plugin.clone(), cause: cause.to_string() });
         }
@@ -254,22 +254,19 @@ fn report_repeated_names(blocks: &[&Block], report: &Report) {
 }
 
 /// The options of every plugin and the kind that `module` names, or `None` after the mistake was reported.
-fn read_kind(
-    section: &mut Section<'_>,
-    surroundings: Surroundings<'_>,
-) -> Option<(StepOptions, &'static Kind)> {
+fn read_kind(section: &mut Section<'_>, env: PluginEnv<'_>) -> Option<(StepOptions, &'static Kind)> {
     let options = StepOptions::read(section)?;
-    let kind = surroundings.kinds.iter().find(|kind| kind.name == options.module);
+    let kind = env.kinds.iter().find(|kind| kind.name == options.module);
     if kind.is_none() {
-        report_unknown_module(section, &options.module, surroundings);
+        report_unknown_module(section, &options.module, env);
     }
     Some((options, kind?))
 }
 
-fn report_unknown_module(section: &Section<'_>, module: &str, surroundings: Surroundings<'_>) {
+fn report_unknown_module(section: &Section<'_>, module: &str, env: PluginEnv<'_>) {
     let span = section.span_of("module");
     let name = section.name();
-    let known = surroundings.kinds.iter().map(|kind| kind.name);
+    let known = env.kinds.iter().map(|kind| kind.name);
     let help = nearest(module, known).map(|name| format!("did you mean `{name}`?"));
     section.report().error(span, format!("plugin `{name}`: there is no module `{module}`"), help);
 }

@@ -31,7 +31,7 @@ pub fn command() -> Command {
     let dump = Arg::new("dump_vhosts").short('d').long("dump_vhosts").aliases(["dump-vhosts", "dump_config"]);
     Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
-        .about("A policy daemon for Postfix: asks an ordered chain of plugins about every mail.")
+        .about("A policy daemon for Postfix: asks an ordered chain of plugins about every message.")
         .args_conflicts_with_subcommands(true)
         // As in the original: long options may be cut short, and the last of several holds.
         .infer_long_args(true)
@@ -152,6 +152,9 @@ fn check(path: &Path, strict: bool, user: Option<&str>) -> ExitCode {
         Ok(loaded) => loaded,
         Err(messages) => {
             say(&messages.to_string());
+            let (path, errors) = (path.display(), messages.errors());
+            let s = if errors == 1 { "" } else { "s" };
+            say(&format!("{path}: the configuration can't be used: {errors} error{s}\n"));
             return ExitCode::from(REFUSED);
         }
     };
@@ -171,7 +174,11 @@ fn check(path: &Path, strict: bool, user: Option<&str>) -> ExitCode {
     let denied = server::look(settings);
     troubles.iter().chain(&denied).for_each(|trouble| say(&format!("warning: {trouble}\n\n")));
     let has_warnings = messages.has_warnings() || !troubles.is_empty() || !denied.is_empty();
-    if unknown.is_some() || strict && has_warnings {
+    if unknown.is_some() {
+        return ExitCode::from(REFUSED);
+    }
+    if strict && has_warnings {
+        say(&format!("{}: refused, since --strict takes warnings for errors\n", path.display()));
         return ExitCode::from(REFUSED);
     }
     let mut note = note.map(|note| format!("notice: {note}\n")).unwrap_or_default();
@@ -230,7 +237,7 @@ fn print_manual(matches: &ArgMatches) -> ExitCode {
     }
 }
 
-/// Writes what was asked for. A reader that has enough, such as head(1), is no failure.
+/// Writes what was asked for. A reader that has enough, such as head(1), is not a failure.
 fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
     DONE

@@ -6,6 +6,7 @@ mod modules;
 
 pub use modules::{Connection, ConnectionOptions, Module, ModuleOptions, option_specs};
 
+use crate::log::messages::lookups;
 use crate::options::Section;
 use crate::value::Size;
 use backends::keyvalue::{Memory, MemorySettings, Store};
@@ -34,7 +35,7 @@ struct Named {
 /// The store in this process that is there without a block.
 pub const MEMORY: &str = "memory";
 
-/// How many values that store keeps at most.
+/// Maximum number of values in that store.
 pub const DEFAULT_MAX_ENTRIES: u64 = 500_000;
 
 /// How much memory they may take: some 200,000 greylisting tickets.
@@ -142,7 +143,7 @@ impl Connections {
             if let Ok(Err(error @ BackendError { failure: Failure::Refused(_) | Failure::Denied(_), .. })) =
                 ping
             {
-                tracing::error!("{error}");
+                lookups::refused(error);
             }
         }
     }
@@ -198,7 +199,7 @@ fn wrong_kind<T>(
     option: &str,
     section: &Section<'_>,
 ) -> Option<T> {
-    let message = format!("connection {name} is no {}, but of module {}", &wanted[2..], found.module());
+    let message = format!("connection {name} is not {wanted}, but of module {}", found.module());
     let help = format!("name {wanted} in `{option}`");
     section.report().error(section.span_of(option), message, Some(help));
     None

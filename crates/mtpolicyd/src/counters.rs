@@ -50,7 +50,11 @@ impl Value for Engine {
     const FORM: &'static str = "name of a storage engine";
     fn parse(text: &str) -> Result<Self, String> {
         let legal = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if legal { Ok(Engine(text.to_owned())) } else { Err(format!("`{text}` is no name of an engine")) }
+        if legal {
+            Ok(Engine(text.to_owned()))
+        } else {
+            Err(format!("`{text}` is not the name of an engine"))
+        }
     }
 }
 
@@ -92,7 +96,7 @@ enum Backend {
 pub struct Counter {
     /// The table it is in.
     pub table: Table,
-    /// Who is counted: the value of the field, the same however it is written.
+    /// The key: the value of the field, the same however it is written.
     pub key: String,
     /// The value as it is written, if that is another: earlier versions and the original counted under it.
     pub written: Option<String>,
@@ -199,7 +203,7 @@ impl Book {
         Ok(())
     }
 
-    /// Removes what was counted before the span of time that was `keep` ago: how many rows.
+    /// Removes the counts of periods that ended more than `keep` ago. Returns the number of rows.
     pub async fn forget(
         &self,
         table: &Table,
@@ -216,7 +220,7 @@ impl Book {
 }
 
 /// What a session holds once its mail was counted in this table: the key. Quota lets the other recipients of
-/// such a mail pass, as they are not counted again.
+/// such a message pass, as they are not counted again.
 pub fn counted_mark(table: &Table) -> String {
     format!("counted-{}", table.id.replace('\0', "-"))
 }

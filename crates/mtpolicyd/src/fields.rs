@@ -128,7 +128,7 @@ impl Field for Scoring {
 words! {
     /// What a plugin does that acts on what another one has found.
     pub enum Mode {
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
         /// End the chain without an opinion.
         Accept = "accept",
@@ -142,7 +142,8 @@ words! {
 /// The score that is meant where none is named.
 pub const SCORE_FIELD: &str = "score";
 
-/// A text with placeholders, `%IP%`; of each, the first is filled in, as in the original.
+/// A text with placeholders such as `%IP%`. Only the first occurrence of each is replaced, as in the
+/// original.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(String);
 

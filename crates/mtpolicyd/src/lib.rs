@@ -1,4 +1,4 @@
-//! mtpolicyd: a policy daemon for Postfix that asks an ordered chain of plugins about every mail.
+//! mtpolicyd: a policy daemon for Postfix that asks an ordered chain of plugins about every message.
 //!
 //! `ARCHITECTURE.md` is the map, `docs/life-of-a-request.md` follows one request through the modules below,
 //! which stand in the order of their layers.
@@ -15,8 +15,8 @@ pub mod session;
 pub mod fields;
 pub mod options;
 
+pub mod carry_over;
 pub mod connections;
-pub mod kept;
 pub mod tasks;
 
 pub mod counters;
@@ -25,9 +25,9 @@ pub mod limits;
 pub mod plugin;
 
 pub mod awl;
-pub mod listing;
-pub mod lookups;
+pub mod dnsbl;
 pub mod sender_policy;
+pub mod sql_query;
 
 pub mod chain;
 

@@ -1,6 +1,7 @@
-//! Counts that may not be exceeded: how much of something passes in a time, exactly, whoever asks at once.
+//! Counts that may not be exceeded: how much of something passes in a time, exactly, however many ask at
+//! once.
 //!
-//! Knows: rates, where counts are kept. Must not know: what is counted, and for whom.
+//! Knows: rates, where counts are kept. Must not know: what is counted.
 
 mod rate;
 pub mod redis;

@@ -7,6 +7,7 @@
 
 mod escape;
 mod format;
+pub mod messages;
 mod request;
 mod syslog;
 mod writer;
@@ -15,6 +16,7 @@ pub use escape::{MAX_VALUE, escape};
 pub use request::{Envelope, LogAddresses, RequestRecord, Stopwatch, request, within, write_label};
 
 use format::Style;
+use log_messages::TARGET;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -35,7 +37,7 @@ pub const MAX_LEVEL: u8 = 4;
 pub const SYSLOG_SOCKET: &str = "/dev/log";
 
 /// Marks the event of a request.
-const REQUEST: &str = concat!(env!("CARGO_CRATE_NAME"), "::request");
+const REQUEST: &str = "mtpolicyd::request";
 
 /// From this level on what libraries tell may be logged too: it is for developers, and much.
 const LIBRARIES_LEVEL: u8 = MAX_LEVEL;
@@ -95,7 +97,7 @@ impl fmt::Display for LogError {
 impl std::error::Error for LogError {}
 
 /// Opens the destination: to be done while its file and `/dev/log` are in reach, before `chroot` and with the
-/// rights of the start. A system log that is away is no error: it may come later.
+/// rights of the start. A system log that is unreachable is not an error: it may come later.
 pub fn open(settings: &LogSettings) -> Result<OpenLog, LogError> {
     open_with(settings, &safe_files::append)
 }
@@ -188,19 +190,6 @@ impl Drop for LogHandle {
     }
 }
 
-/// The crates of this program; what others say is about their inner life.
-const OWN_CRATES: [&str; 9] = [
-    env!("CARGO_CRATE_NAME"),
-    "backends",
-    "config_general",
-    "dns_stub",
-    "perl_regex",
-    "postfix_maps",
-    "postfix_policy",
-    "safe_files",
-    "spf",
-];
-
 /// Makes lines of events.
 struct Lines {
     wanted: Arc<Wanted>,
@@ -224,8 +213,7 @@ impl Lines {
 }
 
 fn is_own(metadata: &Metadata<'_>) -> bool {
-    let from = metadata.target().split("::").next().unwrap_or_default();
-    OWN_CRATES.contains(&from)
+    metadata.target().starts_with(TARGET)
 }
 
 impl<S: Subscriber> Layer<S> for Lines {

@@ -2,9 +2,11 @@
 //!
 //! Knows: what the options say of themselves. Must not know: what they do.
 
+mod log_page;
 mod program;
 mod roff;
 
+pub use log_page::log_page;
 pub use program::page as program;
 
 use crate::chain::StepOptions;
@@ -47,12 +49,11 @@ const CONFIGURATION: &str = "\
 
  It is written in the dialect of Perl's Config::General: `key = value` lines, blocks in angle brackets,
  comments from `#` to the end of the line. A `#` inside quotes starts a comment too; write `\\#`. A value
- in double quotes keeps its blanks, single quotes mean nothing. A backslash at the end of a line continues
- it. `<<include FILE>>` puts another file in its place. The order of the plugins is the order in which
- they are asked.
+ in double quotes keeps its spaces; single quotes have no meaning. A backslash at the end of a line continues
+ it. `<<include FILE>>` includes another file. Plugins run in the order in which they are written.
 
- `mtpolicyd check` reads the file and says what is wrong with it, and where. `docs/concepts.md` explains the
- words: request, instance, session, chain, score and others.
+ `mtpolicyd check` reads the file and reports every mistake with its line. `docs/concepts.md` explains the
+ terms: request, instance, session, chain, score and others.
 
  ```conf
  port = \"127.0.0.1:12345\"

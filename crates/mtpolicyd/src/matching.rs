@@ -64,8 +64,8 @@ impl Matching {
         self.search(value, steps, deadline, move |value, budget| list.find(value, budget)).await
     }
 
-    /// Searches: at once, if about so many steps are few and turn out to be enough, else on a thread. So
-    /// `search` may be called twice.
+    /// Searches: at once, if the estimated number of steps is small and turns out to be enough, else on a
+    /// thread. So `search` may be called twice.
     pub async fn search<T: Send + 'static>(
         &mut self,
         value: &[u8],

@@ -1,6 +1,6 @@
 //! Networks of IP addresses (RFC 4632, RFC 4291).
 //!
-//! Knows: addresses and prefixes. Must not know: who is in a network.
+//! Knows: addresses and prefixes. Must not know: what is in a network.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -116,7 +116,7 @@ fn find<A: Copy + Ord>(ranges: &Ranges<A>, address: A) -> Option<u32> {
     ranges.get(behind.checked_sub(1)?).map(|(_, number)| *number)
 }
 
-/// The stretches of networks, each given by its first address, how many bits are free in it, and its number.
+/// The ranges of networks, each given by its first address, the number of its free bits, and its number.
 /// Any two are apart, or one is in the other.
 fn ranges(mut networks: Vec<(u128, u8, u32)>) -> Ranges<u128> {
     networks.sort_unstable_by_key(|(first, free, number)| (*first, u8::MAX - free, *number));

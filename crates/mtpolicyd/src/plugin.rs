@@ -8,11 +8,12 @@ mod notes;
 pub use error::{BadRequest, Error, OnBadRequest, OnError, Outage, Undecided};
 pub use notes::Notes;
 
+use crate::carry_over::CarryOver;
 use crate::connections::{Connections, Module};
 use crate::counters::Reservations;
 use crate::facts::World;
 use crate::facts::dnslist::DnsList;
-use crate::kept::Kept;
+use crate::log::messages::tasks;
 use crate::matching::{Matching, SearchError};
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
 use crate::session::Session;
@@ -63,7 +64,7 @@ pub struct Setup<'a, 'b> {
     /// Its block.
     pub section: &'a mut Section<'b>,
     /// What the blocks around it say.
-    pub surroundings: Surroundings<'a>,
+    pub env: PluginEnv<'a>,
 }
 
 /// How long a task may take for one statement; a table of millions of rows takes seconds.
@@ -80,23 +81,23 @@ fn looked(result: Result<(), BackendError>) -> TaskResult {
 impl Setup<'_, '_> {
     /// Where the plugin writes what it finds.
     pub fn notes(&self) -> Notes {
-        Notes { plugin: self.name.into(), level: self.surroundings.log_level }
+        Notes { plugin: self.name.into(), level: self.env.log_level }
     }
 
     /// The database that an option names, or `None` after the mistake was reported.
     pub fn sql(&self, option: &str, name: &str) -> Option<Arc<Sql>> {
-        self.surroundings.connections.sql(name, option, self.section)
+        self.env.connections.sql(name, option, self.section)
     }
 
     /// The directory that an option names, or `None` after the mistake was reported.
     pub fn ldap(&self, option: &str, name: &str) -> Option<Arc<Ldap>> {
-        self.surroundings.connections.ldap(name, option, self.section)
+        self.env.connections.ldap(name, option, self.section)
     }
 
     /// The store that an option names, or `None` after the mistake was reported; where there is none, the
     /// message suggests one of that module.
     pub fn store(&self, option: &str, name: &str, suggested: Module) -> Option<Store> {
-        self.surroundings.connections.store(name, option, suggested, self.section)
+        self.env.connections.store(name, option, suggested, self.section)
     }
 
     /// The service that the options describe, or `None` after the mistake was reported at the option that its
@@ -127,12 +128,12 @@ impl Setup<'_, '_> {
     }
 
     /// What the plugin has found out before a reload under the same settings, or else what is made for it.
-    pub fn kept<S, F>(&self, settings: S, make: impl FnOnce(&S) -> F) -> F
+    pub fn carried_over<S, F>(&self, settings: S, make: impl FnOnce(&S) -> F) -> F
     where
         S: PartialEq + Send + Sync + 'static,
         F: Clone + Send + Sync + 'static,
     {
-        self.surroundings.kept.take_over(self.name, settings, make)
+        self.env.carried_over.carry(self.name, settings, make)
     }
 
     /// Leaves work that no request asks for.
@@ -140,7 +141,7 @@ impl Setup<'_, '_> {
     where
         F: Future<Output = TaskResult> + Send + 'static,
     {
-        self.surroundings.tasks.add(self.name, when, run);
+        self.env.tasks.add(self.name, when, run);
     }
 
     /// Has the start and `check` look whether the user of the database has the rights that a table needs.
@@ -150,7 +151,7 @@ impl Setup<'_, '_> {
             let (sql, needs) = (started.clone(), start_needs.clone());
             async move { looked(sql.check_rights(&needs, Instant::now() + TASK_LIMIT).await) }
         });
-        // To whom a file will belong and what may be done with it, nobody knows by looking as another user.
+        // The future owner of a file and its access rights can't be seen by looking as another user.
         if sql.dialect() == Dialect::Sqlite {
             return;
         }
@@ -180,7 +181,7 @@ impl Setup<'_, '_> {
             let store = store.clone();
             async move {
                 let expired = store.expire(Instant::now() + TASK_LIMIT).await;
-                expired.map(|count| format!("{count} values have expired")).map_err(|error| error.to_string())
+                expired.map(tasks::values_expired).map_err(|error| error.to_string())
             }
         });
     }
@@ -208,10 +209,10 @@ impl Setup<'_, '_> {
         }
     }
 
-    /// Warns of a list that nobody can be on, since its zone is no name.
+    /// Warns of a list that nobody can be on, since its zone is not a valid name.
     pub fn check_zone(&self, list: &DnsList) {
         if !list.is_askable() {
-            self.warn("domain", "domain: this is no name of a zone, so it lists nobody".to_owned());
+            self.warn("domain", "domain: this is not the name of a zone, so it lists nobody".to_owned());
         }
     }
 
@@ -242,9 +243,9 @@ impl Setup<'_, '_> {
     }
 }
 
-/// What a plugin takes from the blocks around it where its own block is silent.
+/// What a plugin takes from the blocks around it where its own block does not say.
 #[derive(Clone, Copy)]
-pub struct Surroundings<'a> {
+pub struct PluginEnv<'a> {
     /// The plugins there are.
     pub kinds: &'static [Kind],
     /// What an outage does to the request; `None` inside a plugin that says it for all in its block.
@@ -262,14 +263,14 @@ pub struct Surroundings<'a> {
     /// Where plugins leave work that no request asks for.
     pub tasks: &'a Tasks,
     /// Where plugins leave what a reload shall not lose.
-    pub kept: &'a Kept,
+    pub carried_over: &'a CarryOver,
 }
 
 /// What a plugin gets for each request.
 pub struct Cx<'a> {
     /// What Postfix asks.
     pub request: &'a Request,
-    /// What is remembered of this mail.
+    /// What is remembered of this message.
     pub session: &'a mut Session,
     /// The outside.
     pub world: &'a World,
@@ -283,20 +284,20 @@ pub struct Cx<'a> {
     pub turn: Turn,
     /// What the patterns may still take.
     pub matching: Matching,
-    /// A header that the mail gets if the chain ends without another decision.
+    /// A header that the message gets if the chain ends without another decision.
     pub header: Option<Header>,
     /// The first check that could not find out, for a reason within the request: the message does not pass
     /// unless `on_bad_request` says so.
     pub undecided: Option<Undecided>,
 }
 
-/// A header for the mail. An answer is one action, so there is one of them, and only where the chain has
-/// nothing else to say: to Postfix an added header is no opinion, as `dunno` is none.
+/// A header for the message. An answer is one action, so there is one of them, and only where the chain has
+/// nothing else to say: to Postfix an added header is not an opinion, as `dunno` is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The plugin that adds it.
     pub plugin: Arc<str>,
-    /// What the session remembers so that the mail gets it once.
+    /// What the session remembers so that the message gets it once.
     pub mark: String,
     /// The header, as `Name: value`.
     pub text: String,
@@ -371,7 +372,7 @@ impl Cx<'_> {
         self.request.get(name).ok_or(Error::no_attribute(name))
     }
 
-    /// Has a header added at the end of the chain, unless the mail has it or another plugin was first.
+    /// Has a header added at the end of the chain, unless the message has it or another plugin was first.
     pub fn add_header(&mut self, header: Header) {
         if self.header.is_none() && self.session.result(&header.mark).is_none() {
             self.header = Some(header);
@@ -444,7 +445,7 @@ pub struct Kind {
     /// The blocks inside its own, each with a heading and its options.
     pub blocks: fn() -> Vec<(&'static str, Vec<OptionSpec>)>,
     /// Makes one from its block.
-    pub make: fn(&mut Section<'_>, Surroundings<'_>) -> Option<Box<dyn Link>>,
+    pub make: fn(&mut Section<'_>, PluginEnv<'_>) -> Option<Box<dyn Link>>,
 }
 
 impl Kind {
@@ -460,10 +461,10 @@ impl Kind {
     }
 }
 
-fn make<P: Plugin>(section: &mut Section<'_>, surroundings: Surroundings<'_>) -> Option<Box<dyn Link>> {
+fn make<P: Plugin>(section: &mut Section<'_>, env: PluginEnv<'_>) -> Option<Box<dyn Link>> {
     let options = P::Options::read(section)?;
     let name = section.name();
-    let mut setup = Setup { name, section, surroundings };
+    let mut setup = Setup { name, section, env };
     Some(Box::new(P::new(options, &mut setup)?))
 }
 

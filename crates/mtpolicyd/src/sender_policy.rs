@@ -1,4 +1,4 @@
-//! SPF checks of a mail: made within a request's time, and remembered in its session.
+//! SPF checks of a message: made within a request's time, and remembered in its session.
 //!
 //! Knows: SPF, sessions, what a plugin gets. Must not know: any plugin, the chain.
 
@@ -93,7 +93,7 @@ impl Checks {
         timeout_at(deadline, explanation).await.ok().flatten().unwrap_or_default()
     }
 
-    /// The domain of the sender, if the client may send for it. A mail without a sender has none.
+    /// The domain of the sender, if the client may send for it. A message without a sender has none.
     pub async fn passing_domain(&self, cx: &mut Cx<'_>) -> Option<String> {
         let request = sender_request(cx.request)?;
         let passes = match recall(cx.session, &request) {
@@ -110,7 +110,7 @@ impl Checks {
     }
 }
 
-/// Notes the verdict about the sender of a mail.
+/// Notes the verdict about the sender of a message.
 pub fn remember(cx: &mut Cx<'_>, request: &spf::Request, verdict: Verdict) {
     cx.session.set(SENDER_FIELD, &format!("{verdict} {} {}", request.client, request.subject()));
 }

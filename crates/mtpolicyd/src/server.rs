@@ -15,6 +15,7 @@ mod service;
 pub mod sockets;
 mod stream;
 
+use crate::log::messages::daemon;
 use crate::log::{self, Destination, LogError, LogHandle, LogSettings, OpenLog};
 use crate::settings::{Globals, LogFormat, Messages, Settings, Severity};
 use crate::value::Switch;
@@ -130,16 +131,16 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
         log_messages(&messages);
     }
     if let Some(error) = no_log_file {
-        tracing::error!("{error}: logging here instead");
+        daemon::no_log_file(error);
     }
     if let Some(note) = service.settings.globals.as_root().filter(|_| stays_root) {
-        tracing::warn!("{note}");
+        daemon::runs_as_root(note);
     }
     let started = Started { options, identity, open_files, sockets, log: &log, background };
     let served = pid_file.as_mut().map_or(Ok(()), PidFile::record).map_err(StartError::from);
     let served = served.and_then(|()| started.run(service));
     if let Err(error) = &served {
-        tracing::error!("{error}");
+        daemon::stopped(error);
     }
     served
 }
@@ -233,16 +234,14 @@ struct Started<'a> {
 impl Started<'_> {
     fn run(self, service: Service) -> Result<(), StartError> {
         service.log_notes();
-        std::panic::set_hook(Box::new(|panic| tracing::error!("a bug, please report it: {panic}")));
+        std::panic::set_hook(Box::new(|panic| daemon::bug(panic)));
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let reserved = RESERVED_FILES.min(self.open_files / 4);
         let most = self.open_files.saturating_sub(reserved).max(LEAST_PLACES);
         let wanted = service.settings.globals.max_connections.map_or(most, |wanted| wanted.0);
         let places = wanted.min(most);
         if places < wanted {
-            tracing::warn!(
-                "max_connections = {wanted} is more than the limit of open files allows: {places}"
-            );
+            daemon::too_few_files(wanted, places);
         }
         let places = usize::try_from(places).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
@@ -263,9 +262,9 @@ impl Started<'_> {
 fn log_messages(messages: &Messages) {
     for (severity, line) in messages.lines() {
         match severity {
-            Severity::Error => tracing::error!("{line}"),
-            Severity::Warning => tracing::warn!("{line}"),
-            Severity::Notice => tracing::info!("{line}"),
+            Severity::Error => daemon::configuration_error(line),
+            Severity::Warning => daemon::configuration_warning(line),
+            Severity::Notice => daemon::configuration_notice(line),
         }
     }
 }
@@ -289,7 +288,7 @@ impl Daemon<'_> {
         listeners.start(ports.collect::<std::io::Result<_>>()?, &self.shared);
         tokio::spawn(scheduler::run(self.shared.clone()));
         background.as_ref().map_or(Ok(()), Background::ready)?;
-        tracing::info!("mtpolicyd {} listens on {}", env!("CARGO_PKG_VERSION"), listeners.names());
+        daemon::listening(env!("CARGO_PKG_VERSION"), listeners.names());
         let mut reload = Reload::default();
         loop {
             tokio::select! {
@@ -300,7 +299,7 @@ impl Daemon<'_> {
                 read = reload.finished() => reload.finish(read, self, &mut listeners).await,
             }
         }
-        tracing::info!("mtpolicyd ends: answering what is in flight");
+        daemon::shutting_down();
         self.end(listeners).await;
         Ok(())
     }
@@ -314,10 +313,10 @@ impl Daemon<'_> {
         self.shared.conversations.close();
         let longest = self.shared.service.load().request_timeout() + GRACE;
         if tokio::time::timeout(longest, self.shared.conversations.wait()).await.is_err() {
-            tracing::error!("{} connections did not end in time", self.shared.conversations.len());
+            daemon::connections_left(self.shared.conversations.len());
         }
         if tokio::time::timeout(GRACE, self.shared.service.load_full().finish()).await.is_err() {
-            tracing::error!("some sessions did not reach their store in time");
+            daemon::sessions_left();
         }
     }
 }

@@ -128,13 +128,13 @@ impl Session {
         self.change_setting(name, Some(Setting { text: text.to_owned(), plugin: "".into() }));
     }
 
-    /// Forgets a field.
+    /// Removes a field.
     pub fn clear(&mut self, field: &str) {
         self.change(field, |_| None);
         self.change_setting(field, None);
     }
 
-    /// Forgets every field whose name begins with the prefix.
+    /// Removes every field whose name begins with the prefix.
     pub fn clear_prefix(&mut self, prefix: &str) {
         let names = self.message.names().chain(self.recipient.names());
         let names: BTreeSet<Box<str>> =
@@ -161,7 +161,7 @@ impl Session {
         is_first
     }
 
-    /// A score; what is no number counts as Perl counts it.
+    /// A score; what is not a number counts as Perl counts it.
     pub fn number(&self, field: &str) -> f64 {
         self.depend_on_fields();
         self.field(field).map_or(0.0, Field::number)

@@ -16,10 +16,10 @@ pub use render::{Messages, Severity};
 pub use sessions::option_specs as session_option_specs;
 
 use crate::address::ListenAddress;
+use crate::carry_over::{CarriedOver, CarryOver};
 use crate::connections::Connections;
-use crate::kept::{Keepsake, Kept};
 use crate::options::{Options, Report, Section};
-use crate::plugin::{OnBadRequest, OnError, Surroundings};
+use crate::plugin::{OnBadRequest, OnError, PluginEnv};
 use crate::plugins::KINDS;
 use crate::session::cache::{MemoryOptions, SharedOptions};
 use crate::tasks::{Task, Tasks};
@@ -46,7 +46,7 @@ pub struct Settings {
     /// What plugins want done without a request.
     pub tasks: Vec<Task>,
     /// What plugins have found out.
-    pub kept: Vec<Keepsake>,
+    pub carried_over: Vec<CarriedOver>,
     /// Files that are opened later.
     pub paths: Vec<NamedPath>,
 }
@@ -64,7 +64,7 @@ pub enum SessionSettings {
         store: Store,
         /// How they are kept and locked there.
         options: SharedOptions,
-        /// What becomes of a request while the store is away.
+        /// What becomes of a request while the store is unreachable.
         on_error: OnError,
     },
 }
@@ -134,7 +134,7 @@ impl Settings {
         let dns = one_block(&mut section, "Dns").map_or(Some(DnsSettings::default()), globals::read_dns);
         let connections = Connections::read(&mut section, earlier.map(|earlier| &earlier.connections));
         let (known, tasks) = (&connections, Tasks::default());
-        let kept = earlier.map(|earlier| Kept::after(&earlier.kept)).unwrap_or_default();
+        let carried_over = earlier.map(|earlier| CarryOver::after(&earlier.carried_over)).unwrap_or_default();
         let sessions = match one_block(&mut section, "SessionCache") {
             Some(block) => {
                 let limit = globals.as_ref().map(|globals| globals.request_timeout.duration());
@@ -142,13 +142,13 @@ impl Settings {
             }
             None => Some(SessionSettings::None),
         };
-        let around = default_surroundings(known, &tasks, &kept);
-        let surroundings = globals.as_ref().map_or(around, |globals| globals.surroundings(around));
+        let around = default_env(known, &tasks, &carried_over);
+        let env = globals.as_ref().map_or(around, |globals| globals.env(around));
         let blocks = section.take_blocks("VirtualHost");
         if let (Some(globals), Some(addresses)) = (&globals, &addresses) {
             hosts::check(&blocks, globals, addresses, &section);
         }
-        let hosts = hosts::read(&blocks, surroundings, &section);
+        let hosts = hosts::read(&blocks, env, &section);
         section.finish();
         Some(Settings {
             globals: globals?,
@@ -158,7 +158,7 @@ impl Settings {
             dns: dns?,
             connections: connections.whole()?,
             tasks: tasks.into_list(),
-            kept: kept.into_list(),
+            carried_over: carried_over.into_list(),
             paths: Vec::new(),
         })
     }
@@ -171,12 +171,12 @@ impl Settings {
     }
 }
 
-fn default_surroundings<'a>(
+fn default_env<'a>(
     connections: &'a Connections,
     tasks: &'a Tasks,
-    kept: &'a Kept,
-) -> Surroundings<'a> {
-    Surroundings {
+    carried_over: &'a CarryOver,
+) -> PluginEnv<'a> {
+    PluginEnv {
         kinds: KINDS,
         on_error: Some(OnError::Close),
         on_bad_request: OnBadRequest::Defer,
@@ -185,7 +185,7 @@ fn default_surroundings<'a>(
         depth: 0,
         connections,
         tasks,
-        kept,
+        carried_over,
     }
 }
 

@@ -4,14 +4,14 @@
 
 pub mod geoip;
 
+use crate::carry_over::CarryOver;
 use crate::chain::Chain;
 use crate::connections::Connections;
 use crate::counters::Reservations;
 use crate::facts::World;
-use crate::kept::Kept;
 use crate::matching::Matching;
 use crate::options::{Report, Section};
-use crate::plugin::{Cx, Deadline, Kind, OnBadRequest, OnError, Surroundings, Turn};
+use crate::plugin::{Cx, Deadline, Kind, OnBadRequest, OnError, PluginEnv, Turn};
 use crate::plugins::KINDS;
 use crate::session::Session;
 use crate::tasks::{Task, TaskResult, Tasks, When};
@@ -42,7 +42,7 @@ pub struct Bench {
     clock: Arc<Clock>,
     tasks: Vec<Task>,
     runtime: Runtime,
-    /// What is remembered of the mail; it stays from one run to the next.
+    /// What is remembered of the message; it stays from one run to the next.
     pub session: Session,
 }
 
@@ -183,7 +183,7 @@ impl Bench {
         self.try_run().expect("the chain answers")
     }
 
-    /// The same with nothing remembered, as for the first request of a mail.
+    /// The same with nothing remembered, as for the first request of a message.
     pub fn run_fresh(&mut self) -> Option<String> {
         self.session = Session::default();
         self.run()
@@ -229,7 +229,7 @@ fn read(text: &str, kinds: &'static [Kind]) -> (Option<(Chain, Vec<Task>)>, Said
     let mut section = Section::new(&root, &report);
     let connections = Connections::read(&mut section, None);
     let tasks = Tasks::default();
-    let surroundings = Surroundings {
+    let env = PluginEnv {
         kinds,
         on_error: Some(OnError::Close),
         on_bad_request: OnBadRequest::Defer,
@@ -238,9 +238,9 @@ fn read(text: &str, kinds: &'static [Kind]) -> (Option<(Chain, Vec<Task>)>, Said
         depth: 0,
         connections: &connections,
         tasks: &tasks,
-        kept: &Kept::default(),
+        carried_over: &CarryOver::default(),
     };
-    let chain = Chain::from_section(&mut section, surroundings);
+    let chain = Chain::from_section(&mut section, env);
     section.finish();
     let messages = report.into_diagnostics().into_iter().map(|d| {
         let place = d.span.map(|span| sources.position(span)).map(|at| format!("{}:{} ", at.line, at.column));

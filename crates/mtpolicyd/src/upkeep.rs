@@ -3,6 +3,7 @@
 //! Knows: tasks, the calendar. Must not know: plugins, connections.
 
 use crate::facts::World;
+use crate::log::messages::tasks as messages;
 use crate::tasks::{Period, Task, When};
 use crate::value::Value;
 use jiff::civil::Weekday;
@@ -58,17 +59,17 @@ fn runs(crontab: &str, program: &Path) -> bool {
     words.any(|word| Path::new(word).canonicalize().is_ok_and(|path| path == program))
 }
 
-/// Does the tasks of a kind, one after the other: how many failed. What they did is for the log.
+/// Does the tasks of a kind, one after the other. Returns how many failed. What they did is for the log.
 pub async fn run(tasks: &[Task], when: When, world: &World) -> usize {
     let mut failed = 0;
     for task in tasks.iter().filter(|task| task.when == when) {
         let plugin = &task.plugin;
         match task.run(world.clone()).await {
             Ok(done) if done.is_empty() => {}
-            Ok(done) => tracing::info!("{plugin}: {done}"),
+            Ok(done) => messages::done(plugin, done),
             Err(error) => {
                 failed += 1;
-                tracing::error!("{plugin}: {error}");
+                messages::failed(plugin, error);
             }
         }
     }

@@ -56,7 +56,7 @@ macro_rules! words {
                         let nearest = $crate::value::nearest(other, known);
                         let hint = nearest.map(|word| format!("; did you mean `{word}`?"));
                         let hint = hint.unwrap_or_default();
-                        Err(format!("`{other}` is none of {}{hint}", known.join(", ")))
+                        Err(format!("`{other}` is not one of {}{hint}", known.join(", ")))
                     }
                 }
             }
@@ -159,7 +159,7 @@ impl Value for Integer {
     }
 }
 
-/// How many of something, at least none.
+/// A number of things; may be 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(pub u64);
 
@@ -207,11 +207,11 @@ impl Value for Span {
     const FORM: &'static str = "seconds, at least 1, or with a unit: `90`, `5m`, `2h`, `1d`";
     fn parse(text: &str) -> Result<Self, String> {
         let seconds = Seconds::parse(text)?;
-        if seconds.0 == 0 { Err(format!("`{text}` is no time at all")) } else { Ok(Span(seconds)) }
+        if seconds.0 == 0 { Err(format!("`{text}` is not a valid time")) } else { Ok(Span(seconds)) }
     }
 }
 
-/// How many of something, at least one.
+/// A number of things, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limit(pub u64);
 
@@ -231,7 +231,7 @@ pub struct Size(pub usize);
 const SIZE_UNITS: [char; 3] = ['K', 'M', 'G'];
 
 impl Size {
-    /// So many mebibytes.
+    /// This many mebibytes.
     pub const fn mebibytes(count: usize) -> Size {
         Size(count << 20)
     }
@@ -463,7 +463,7 @@ mod tests {
 
     #[test]
     fn a_mistyped_word_gets_the_nearest_one() {
-        assert_eq!(Switch::parse("onn"), Err("`onn` is none of on, off; did you mean `on`?".to_owned()));
+        assert_eq!(Switch::parse("onn"), Err("`onn` is not one of on, off; did you mean `on`?".to_owned()));
         assert_eq!(nearest("scroe", ["score", "domain"]), Some("score"));
         assert_eq!(nearest("zzz", ["score", "domain"]), None);
     }

@@ -13,7 +13,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// So many steps in all, and so many for one pattern on one value.
+    /// This many steps in all, and this many for one pattern on one value.
     pub const fn new(total: u64, each: u64) -> Budget {
         Budget { left: total, each }
     }

@@ -233,7 +233,7 @@ impl CapturingPattern {
         Ok(CapturingPattern { text: text.into(), translation, numbers, program: OnceLock::new() })
     }
 
-    /// How many groups there are.
+    /// The number of groups.
     pub fn groups(&self) -> usize {
         self.numbers.iter().copied().max().unwrap_or(0)
     }

@@ -27,8 +27,8 @@ const SET_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// names and addresses reach stay.
 const SET_AUTOMATON_MAX_BYTES: usize = 2 * 1024 * 1024;
 
-/// So many patterns of sets cost a step for each byte of the value: mostly they cost none, but a value can be
-/// made for which an automaton does not pay.
+/// This many patterns in sets cost one step for each byte of the value: mostly they cost none, but a value
+/// can be made for which an automaton does not pay.
 const SET_PATTERNS_A_STEP: usize = 32;
 
 /// Lists up to this length are sets only, in which nothing is tried twice.
@@ -54,7 +54,7 @@ pub(crate) struct Set {
     places: Vec<usize>,
 }
 
-/// Texts in small letters, of which the value must contain one.
+/// Texts in lower case. The value must contain one of them.
 #[derive(Debug)]
 pub(crate) struct Texts {
     searcher: AhoCorasick,
@@ -167,7 +167,7 @@ impl PatternList {
         Candidates { list: self, value, places }
     }
 
-    /// About how many steps finding the candidates takes for a value of that length.
+    /// The approximate number of steps to find the candidates for a value of that length.
     pub fn pass_steps(&self, length: usize) -> u64 {
         let in_sets: usize = self.sets.iter().map(|set| set.places.len()).sum();
         let passes = self.sets.len() + usize::from(self.texts.is_some()) + in_sets / SET_PATTERNS_A_STEP;
@@ -179,7 +179,7 @@ impl PatternList {
         self.patterns.get(place)
     }
 
-    /// How many there are.
+    /// The number.
     pub fn len(&self) -> usize {
         self.patterns.len()
     }

@@ -14,7 +14,7 @@ const LONGEST: usize = 24;
 /// The most of which one has to be there.
 const MOST: usize = 8;
 
-/// Texts in small letters of which a value that the pattern matches contains one, in any case; `None` if none
+/// Texts in lower case of which a value that the pattern matches contains one, in any case; `None` if none
 /// are known.
 pub(crate) fn required(tree: &Node) -> Option<Vec<Vec<u8>>> {
     match tree {
@@ -63,7 +63,7 @@ fn better(best: &mut Option<Vec<Vec<u8>>>, mut other: Option<Vec<Vec<u8>>>) {
     }
 }
 
-/// The only text that the node matches, in small letters.
+/// The only text that the node matches, in lower case.
 fn exact(node: &Node) -> Option<Vec<u8>> {
     match node {
         Node::Empty | Node::Assert(_) | Node::Look { .. } => Some(Vec::new()),

@@ -114,8 +114,8 @@ fn the_deepest_pattern_that_is_accepted_compiles_on_both_engines() {
     }
 }
 
-/// Each in a form that Perl finds, or doesn't, at once, and in which a search that goes every way takes for
-/// ever.
+/// Each in a form that Perl finds, or doesn't, at once, and in which a search that goes every way takes
+/// forever.
 #[test]
 fn what_only_looks_around_takes_few_steps() {
     let a = |count: usize| "a".repeat(count);

@@ -30,7 +30,7 @@ pub(super) struct Translation {
     pub(super) source: String,
     /// Whether it needs the engine that backtracks.
     pub(super) backtracks: bool,
-    /// About how many steps the compiled pattern has, repetitions written out.
+    /// The approximate number of steps of the compiled pattern, repetitions written out.
     pub(super) size: usize,
 }
 

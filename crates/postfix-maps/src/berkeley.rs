@@ -49,9 +49,8 @@ enum Index {
 impl<'a, S: ReadAt + ?Sized> Database<'a, S> {
     /// Reads the first page.
     ///
-    /// # Errors
-    /// When it is no file of Berkeley DB, or of a kind that nobody uses for tables: encrypted, in several
-    /// files, compressed, with several databases inside.
+    /// # Errors When it is not a file of Berkeley DB, or of a kind that nobody uses for tables: encrypted, in
+    /// several files, compressed, with several databases inside.
     pub fn open(source: &'a S) -> Result<Self, Error> {
         let mut meta = [0; META_BYTES];
         source.fill_at(&mut meta, 0)?;
@@ -61,7 +60,7 @@ impl<'a, S: ReadAt + ?Sized> Database<'a, S> {
             (BTREE_MAGIC, _) => (ByteOrder::Little, Format::Btree),
             (_, HASH_MAGIC) => (ByteOrder::Big, Format::Hash),
             (_, BTREE_MAGIC) => (ByteOrder::Big, Format::Btree),
-            _ => return Err(Error::Corrupt("this is no file of Berkeley DB, hash or btree")),
+            _ => return Err(Error::Corrupt("this is not a Berkeley DB file, hash or btree")),
         };
         if !VERSIONS.contains(&field(&meta, 16, order)) {
             return Err(Error::Unsupported("the file is of a version of Berkeley DB before 4.2 or after 6"));

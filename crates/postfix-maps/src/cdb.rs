@@ -15,7 +15,7 @@ impl<'a, S: ReadAt + ?Sized> Cdb<'a, S> {
     /// The file has no mark to know it by; one that is too short is none.
     pub fn open(source: &'a S) -> Result<Self, Error> {
         if source.size()? < HEADER_BYTES {
-            return Err(Error::Corrupt("this is no constant database"));
+            return Err(Error::Corrupt("this is not a constant database"));
         }
         Ok(Self { source })
     }

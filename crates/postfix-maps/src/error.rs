@@ -7,7 +7,7 @@ use std::{fmt, io};
 pub enum Error {
     /// The system could not read.
     Io(io::Error),
-    /// It is no file of that kind, or not a whole one; perhaps somebody is writing it.
+    /// It is not a file of that kind, or not a whole one; perhaps somebody is writing it.
     Corrupt(&'static str),
     /// It is a file of that kind, but with something that these readers have not.
     Unsupported(&'static str),
@@ -50,7 +50,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// The bytes that came from a service are no reply.
+/// The bytes that came from a service are not a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyError(pub(crate) &'static str);
 

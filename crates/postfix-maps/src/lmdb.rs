@@ -55,8 +55,7 @@ struct Meta {
 impl<'a, S: ReadAt + ?Sized> Lmdb<'a, S> {
     /// Reads the two pages that say which tree is current.
     ///
-    /// # Errors
-    /// When it is no file of LMDB, or of a machine with other numbers.
+    /// # Errors When it is not a file of LMDB, or of a machine with other numbers.
     pub fn open(source: &'a S) -> Result<Self, Error> {
         let first = meta(source, 0)?;
         let second = meta(source, first.page_size as u64)?;
@@ -152,7 +151,7 @@ fn meta<S: ReadAt + ?Sized>(source: &S, place: u64) -> Result<Meta, Error> {
     let page = Page { bytes };
     let number = |at| page.array(at).map(u32::from_ne_bytes);
     if number(16)? != MAGIC {
-        return Err(Error::Corrupt("this is no file of LMDB, or of another kind of machine"));
+        return Err(Error::Corrupt("this is not an LMDB file, or of another kind of machine"));
     }
     if number(20)? != VERSION {
         return Err(Error::Unsupported("the file is of another version of LMDB"));
@@ -178,7 +177,7 @@ impl Page {
         self.u16_at(10).is_ok_and(|flags| flags & flag != 0)
     }
 
-    /// How many nodes a page of the tree has.
+    /// The number of nodes of a page of the tree.
     fn nodes(&self) -> usize {
         let lower = self.u16_at(12).map_or(0, usize::from);
         lower.min(self.bytes.len()).saturating_sub(HEADER_BYTES) / 2

@@ -9,7 +9,7 @@ pub trait ReadAt {
     /// Fills the buffer from that place on. What ends before is an error of kind `UnexpectedEof`.
     fn fill_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// How many bytes there are now.
+    /// The current length in bytes.
     fn size(&self) -> io::Result<u64>;
 }
 

@@ -35,7 +35,7 @@ pub fn reply(bytes: &[u8]) -> Result<Option<Reply>, ReplyError> {
     let length = std::str::from_utf8(&bytes[..digits]).ok().and_then(|digits| digits.parse().ok());
     let length: usize = match (length, bytes.get(digits)) {
         (Some(length), Some(b':')) if digits <= LENGTH_MAX_DIGITS => length,
-        _ => return Err(ReplyError("the reply is no netstring")),
+        _ => return Err(ReplyError("the reply is not a netstring")),
     };
     if length > SOCKETMAP_REPLY_MAX_BYTES {
         return Err(ReplyError("the reply is longer than 100000 bytes"));
@@ -44,7 +44,7 @@ pub fn reply(bytes: &[u8]) -> Result<Option<Reply>, ReplyError> {
     match (rest.get(..length), rest.get(length)) {
         (Some(text), Some(b',')) if rest.len() == length + 1 => meaning(text).map(Some),
         (_, None) => Ok(None),
-        _ => Err(ReplyError("the reply is no netstring, or more than one")),
+        _ => Err(ReplyError("the reply is not a netstring, or more than one")),
     }
 }
 
@@ -57,7 +57,7 @@ fn meaning(text: &[u8]) -> Result<Reply, ReplyError> {
         b"TEMP" | b"TIMEOUT" | b"PERM" => {
             Ok(Reply::Failed(String::from_utf8_lossy(text).trim_end().to_owned()))
         }
-        _ => Err(ReplyError("the reply is none of OK, NOTFOUND, TEMP, TIMEOUT, PERM")),
+        _ => Err(ReplyError("the reply is not one of OK, NOTFOUND, TEMP, TIMEOUT, PERM")),
     }
 }
 

@@ -10,7 +10,7 @@ pub struct Line {
 }
 
 /// The logical lines of a text: one that begins with a blank continues the one before; empty lines and
-/// those that begin with `#` are passed over, wherever they stand. A text that begins with a blank is taken
+/// those that begin with `#` are skipped, wherever they stand. A text that begins with a blank is taken
 /// as if it did not.
 pub fn logical_lines(text: &str) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();

@@ -40,7 +40,7 @@ fn get(kind: &str, file: &[u8], key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-/// How many entries there are.
+/// The number of entries.
 fn count(kind: &str, file: &[u8]) -> Result<usize, Error> {
     let mut count = 0;
     let mut visit = |_: &[u8], _: &[u8]| count += 1;

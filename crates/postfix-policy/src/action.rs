@@ -10,7 +10,7 @@ pub const MAX_REPLY_ACTION_BYTES: usize = 512;
 pub const MAX_HEADER_BYTES: usize = 998;
 
 /// Bytes of any other action. These hold addresses, transports and names of restrictions, which mean
-/// something else when they are cut, so a longer one is no action at all.
+/// something else when they are cut, so a longer one is not an action at all.
 pub const MAX_OTHER_ACTION_BYTES: usize = 4096;
 
 /// The actions of access(5) with a text for the client or the log.
@@ -40,7 +40,7 @@ pub fn refuses(action: &str) -> bool {
     is_one_of(&REFUSALS, first) || is_error_code(first)
 }
 
-/// How many bytes of an action may be sent, or `None` if what is longer must not be sent at all.
+/// Maximum length of an action in bytes, or `None` if a longer one must not be sent at all.
 pub(crate) fn limit_of(action: &str) -> Option<usize> {
     let first = first_word(action);
     if first.eq_ignore_ascii_case("PREPEND") {

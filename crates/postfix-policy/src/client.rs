@@ -212,7 +212,7 @@ impl ClientError {
 }
 
 impl ClientError {
-    /// Whether a server that could be reached has answered nothing, or something that is no answer.
+    /// Whether a server that could be reached has answered nothing, or something that is not an answer.
     pub fn is_about_the_answer(&self) -> bool {
         match self {
             ClientError::Io(_) | ClientError::Unusable => self.is_hang_up(),

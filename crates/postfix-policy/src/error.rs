@@ -5,7 +5,7 @@ use std::fmt;
 /// Bytes of a line that an error shows: enough to recognise HTTP, TLS or a typing mistake.
 const EXCERPT_BYTES: usize = 60;
 
-/// Why the bytes of a peer are no request. There is no way to find the next one: close the connection.
+/// Why the bytes of a peer are not a request. There is no way to find the next one: close the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
     /// A line is longer than allowed.
@@ -23,7 +23,7 @@ pub enum ProtocolError {
         /// Bytes that may come up to the empty line, that line included.
         limit: usize,
     },
-    /// A line is no attribute.
+    /// A line is not an attribute.
     NoEqualSign {
         /// The line's beginning, escaped.
         line: String,

@@ -188,7 +188,7 @@ pub fn quoted_local_part(local: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(quoted)
 }
 
-/// A text in lower case, whatever it is about; what is no UTF-8 keeps all but its ASCII letters.
+/// A text in lower case, whatever it is about; what is not UTF-8 keeps all but its ASCII letters.
 pub fn folded(text: &[u8]) -> Cow<'_, [u8]> {
     match std::str::from_utf8(text) {
         Ok(_) if !text.iter().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) => {
@@ -200,7 +200,7 @@ pub fn folded(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// The domain of an address or of a HELO as the DNS has it: in lower case and as A-labels, without a final
-/// dot. What is no domain in UTF-8 stays as it is, in lower case.
+/// dot. What is not a domain in UTF-8 stays as it is, in lower case.
 pub fn canonical_domain(domain: &[u8]) -> Cow<'_, [u8]> {
     let name = without_final_dots(domain);
     let is_literal = name.starts_with(b"[");

@@ -30,12 +30,12 @@ pub struct Reply {
 impl Reply {
     /// Makes an action safe to send.
     ///
-    /// Line breaks and control characters become blanks, bytes that are no UTF-8 become U+FFFD. An empty
+    /// Line breaks and control characters become blanks, bytes that are not UTF-8 become U+FFFD. An empty
     /// action and bare digits become `dunno`, with a [`warning`](Reply::warning). A text for an SMTP client
     /// is cut after [`MAX_REPLY_ACTION_BYTES`], a header after [`MAX_HEADER_BYTES`](crate::MAX_HEADER_BYTES),
     /// at a character's end; any other action over [`MAX_OTHER_ACTION_BYTES`] becomes a deferral, with a
-    /// warning.
-    /// Everything else passes unchanged, blanks at both ends included: it may name a restriction class.
+    /// warning. Everything else passes unchanged, blanks at both ends included: it may name a restriction
+    /// class.
     pub fn new(action: impl AsRef<[u8]>) -> Reply {
         let text = String::from_utf8_lossy(action.as_ref());
         let text =
@@ -85,13 +85,13 @@ impl Reply {
 /// How an action's text will differ from what its author meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyWarning {
-    /// Nothing, or only blanks and commas: Postfix would permit the mail. Answered as `dunno`.
+    /// Nothing, or only blanks and commas: Postfix would permit the message. Answered as `dunno`.
     Empty,
-    /// Digits alone: Postfix would permit the mail, with `550` too. Answered as `dunno`.
+    /// Digits alone: Postfix would permit the message, with `550` too. Answered as `dunno`.
     OnlyDigits,
     /// Line breaks or control characters, which are sent as blanks.
     Unprintable,
-    /// A number of three digits that is no error of SMTP, followed by text: no action for Postfix.
+    /// A number of three digits that is not an error of SMTP, followed by text: no action for Postfix.
     NoErrorCode,
     /// An action that Postfix ignores unless text follows it.
     NoArgument,
@@ -112,9 +112,9 @@ impl fmt::Display for ReplyWarning {
                 let why = "this is not an action of Postfix, which defers every message for an unknown word";
                 return write!(f, "{why}; `{meant}` is");
             }
-            ReplyWarning::Empty => "an empty action would permit the mail, `dunno` is answered instead",
+            ReplyWarning::Empty => "an empty action would permit the message, `dunno` is answered instead",
             ReplyWarning::OnlyDigits => {
-                "a number without a text would permit the mail, `dunno` is answered instead"
+                "a number without a text would permit the message, `dunno` is answered instead"
             }
             ReplyWarning::Unprintable => "line breaks and control characters are answered as blanks",
             ReplyWarning::NoErrorCode => "Postfix knows only numbers from 400 to 599 as actions",
@@ -127,8 +127,8 @@ impl fmt::Display for ReplyWarning {
 
 /// How Postfix would misread this action, if it would: for warnings about a configuration.
 ///
-/// Unknown words are no mistake, they may be the names of restrictions and restriction classes. Those that
-/// are used for an action of Postfix elsewhere, or nearly spelt like one, are hardly meant as such.
+/// Unknown words are not a mistake: they may be the names of restrictions and restriction classes. Those that
+/// are used for an action of Postfix elsewhere, or nearly spelt like one, are probably mistakes.
 pub fn check_action(text: &str) -> Option<ReplyWarning> {
     if let Some(warning) = permission_by_mistake(text) {
         return Some(warning);
@@ -226,7 +226,7 @@ fn is_misspelt(word: &str, known: &str) -> bool {
 
 /// Whether Postfix would accept mail for this text although nobody said so.
 ///
-/// Digits between blanks are the same mistake, though Postfix would defer the mail for them.
+/// Digits between blanks are the same mistake, though Postfix would defer the message for them.
 fn permission_by_mistake(text: &str) -> Option<ReplyWarning> {
     let is_separator = |c: char| c == ' ' || c == ',' || is_unprintable(c);
     if text.chars().all(is_separator) {

@@ -1,6 +1,6 @@
 //! Folders: the way to a file, one step after the other, so that no link leads root astray.
 //!
-//! Knows: links, who may write where. Must not know: what is opened for what.
+//! Knows: links, access rights. Must not know: what is opened for what.
 
 use super::mode;
 use nix::errno::Errno;

@@ -34,12 +34,12 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     if kind.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// Reads a regular file of at most so many bytes; a larger one is an error.
+/// Reads a regular file of at most a given number of bytes; a larger one is an error.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_open(&open_regular(path)?, most)
 }
 
-/// Reads an open file of at most so many bytes; a larger one is an error.
+/// Reads an open file of at most a given number of bytes; a larger one is an error.
 pub fn read_open(file: &File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -83,8 +83,8 @@ pub fn append(path: &Path) -> io::Result<File> {
 }
 
 /// Opens a file for appending as root. A file that this makes is given to the owner. One that is there is
-/// never given away, and is opened only in a folder of root; else there is `None`, and who is to own the file
-/// has to open it with its own rights.
+/// never given away, and is opened only in a folder of root; else there is `None`, and the future owner of
+/// the file has to open it with its own rights.
 pub fn append_as_root(path: &Path, owner: Option<Uid>, group: Option<Gid>) -> io::Result<Option<File>> {
     let (folder, name) = Folder::of(path)?;
     let made = folder.open(&name, append_flags() | OFlag::O_CREAT | OFlag::O_EXCL, mode(LOG_MODE));

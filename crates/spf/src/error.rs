@@ -5,7 +5,7 @@ use std::fmt;
 /// The bytes of foreign text that an error shows.
 pub(crate) const MAX_EXCERPT_BYTES: usize = 60;
 
-/// Why a text is no record of RFC 7208, or no text with its macros.
+/// Why a text is not a record of RFC 7208, or no text with its macros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyntaxError {
     what: &'static str,

@@ -91,7 +91,7 @@ struct Evaluation<'a, 'r, R> {
     terms: usize,
     /// Those that have found nothing.
     void_terms: usize,
-    /// How many records are around this one.
+    /// The depth: the number of records around this one.
     nesting: usize,
 }
 
@@ -286,7 +286,7 @@ impl<R: Resolve> Evaluation<'_, '_, R> {
         found.map_err(|failure| failed("the addresses", name, &failure))
     }
 
-    /// Whether a term has the user in its name, who is not in ASCII: it matches nothing (RFC 8616, 4).
+    /// Whether a term has the user in its name, which is not ASCII: it matches nothing (RFC 8616, 4).
     fn wants_ascii_user(&self, spec: &MacroText) -> bool {
         !self.request.user.is_ascii() && (spec.has('l') || spec.has('s'))
     }

@@ -1,6 +1,6 @@
 //! What macros stand for in a check.
 //!
-//! Knows: requests. Must not know: who asks the name service for a true name.
+//! Knows: requests. Must not know: how the validated name is looked up.
 
 use crate::macros::{Macro, MacroText, Part};
 use crate::name::{MAX_NAME_BYTES, shortened};
@@ -127,7 +127,7 @@ fn transformed(value: &str, wanted: &Macro, room: usize) -> String {
     if wanted.escaped { escaped(end) } else { end.to_owned() }
 }
 
-/// So many of the parts as fill this room.
+/// As many of the parts as fit into this room.
 fn fill<'v>(parts: impl Iterator<Item = &'v str>, room: usize) -> Vec<&'v str> {
     let mut bytes = 0_usize;
     parts
@@ -139,7 +139,7 @@ fn fill<'v>(parts: impl Iterator<Item = &'v str>, room: usize) -> Vec<&'v str> {
         .collect()
 }
 
-/// The last bytes of a text, so many or what is left of them behind the start of a character.
+/// The last `bytes` of a text, or fewer so that it starts at a character.
 fn end_of(text: &str, bytes: usize) -> &str {
     let mut start = text.len().saturating_sub(bytes);
     while !text.is_char_boundary(start) {

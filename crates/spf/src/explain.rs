@@ -69,7 +69,7 @@ async fn name_for<R: Resolve>(
     if text.has('p') { true_name(lookups, request, settings, domain).await } else { None }
 }
 
-/// A value of the mail may hold anything; what is not printable ASCII becomes a question mark.
+/// A value of the message may hold anything; what is not printable ASCII becomes a question mark.
 fn printable(text: &str) -> Option<String> {
     let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     let text: String = text.chars().map(printable).collect();

@@ -6,7 +6,7 @@ use crate::error::SyntaxError;
 use crate::record::MAX_RECORD_BYTES;
 use std::fmt;
 
-/// The most macros in one text. A name has no more than 127 labels, so no honest one needs so many.
+/// Maximum number of macros in one text. A name has at most 127 labels, so no honest text needs more.
 pub(crate) const MAX_MACROS: usize = 128;
 
 /// What may separate the parts of a macro's value.
@@ -38,7 +38,7 @@ pub(crate) struct Macro {
     pub letter: char,
     /// Whether the value is escaped as in a URL, for which the letter is a capital.
     pub escaped: bool,
-    /// How many parts of it are left, from the right; `None`: all.
+    /// The number of parts to keep, from the right; `None` keeps all.
     pub kept: Option<usize>,
     /// Whether its parts are turned round.
     pub reversed: bool,
@@ -110,7 +110,7 @@ impl MacroText {
         if ends_in_macro(text) || ends_in_top_label(text) {
             Ok(parsed)
         } else {
-            Err(SyntaxError::new("this is no domain", text))
+            Err(SyntaxError::new("this is not a domain", text))
         }
     }
 

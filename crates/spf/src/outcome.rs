@@ -138,7 +138,7 @@ impl Outcome {
     }
 }
 
-/// Of so many steps and more a description shows one less: the first and the last ones.
+/// A description of this many steps or more shows one less: the first and the last ones.
 const SHOWN_STEPS: usize = 4;
 
 /// The longest text of others in a description, in characters.

@@ -95,7 +95,7 @@ impl Record {
             return Err(SyntaxError::new("a record is not in ASCII", &String::from_utf8_lossy(text)));
         };
         if !is_record(text.as_bytes()) {
-            return Err(SyntaxError::new("this is no SPF record", text));
+            return Err(SyntaxError::new("this is not an SPF record", text));
         }
         let mut record = Record { directives: Vec::new(), redirect: None, exp: None };
         for term in text[VERSION.len()..].split(' ').filter(|term| !term.is_empty()) {
@@ -187,7 +187,7 @@ impl Hosts {
         let domain = match front.strip_prefix(':') {
             Some(domain) => Some(MacroText::domain(domain)?),
             None if front.is_empty() => None,
-            None => return Err(SyntaxError::new("this is no prefix", front)),
+            None => return Err(SyntaxError::new("this is not a prefix", front)),
         };
         Ok(Hosts { domain, ipv4_prefix, ipv6_prefix })
     }
@@ -204,7 +204,7 @@ fn ip<A: std::str::FromStr + Into<IpAddr>>(network: &str, longest: u8) -> Result
         Some((address, digits)) => (address, prefix(digits, longest)?),
         None => (network, longest),
     };
-    let address: A = address.parse().map_err(|_| SyntaxError::new("this is no address", network))?;
+    let address: A = address.parse().map_err(|_| SyntaxError::new("this is not an address", network))?;
     Ok(Mechanism::Ip(address.into(), bits))
 }
 
@@ -212,7 +212,7 @@ fn ip<A: std::str::FromStr + Into<IpAddr>>(network: &str, longest: u8) -> Result
 fn prefix(digits: &str, longest: u8) -> Result<u8, SyntaxError> {
     let plain = digits == "0" || !digits.starts_with(['0', '+']);
     let bits = digits.parse().ok().filter(|bits| plain && *bits <= longest);
-    bits.ok_or_else(|| SyntaxError::new("this is no length of a prefix", digits))
+    bits.ok_or_else(|| SyntaxError::new("this is not a prefix length", digits))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 /// The user that is meant where a sender names none (RFC 7208, 4.3).
 const DEFAULT_USER: &str = "postmaster";
 
-/// Which name of the client or the mail is checked.
+/// Which name of the client or the message is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// What the client said in HELO or EHLO.
@@ -17,7 +17,7 @@ pub enum Identity {
     MailFrom,
 }
 
-/// Who sends for whom. Domains are in ASCII; internationalised ones as A-labels.
+/// The client and the identity to check. Domains are in ASCII; internationalised ones as A-labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The client; an IPv4 address mapped into IPv6 is that IPv4 address.
@@ -33,7 +33,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// May the client send as this sender? A sender without a user is the postmaster of the domain. A mail
+    /// May the client send as this sender? A sender without a user is the postmaster of the domain. A message
     /// without a sender has nothing but its HELO to check.
     pub fn mail_from(client: IpAddr, helo: &str, sender: &str) -> Request {
         let (user, domain) = sender.rsplit_once('@').unwrap_or(("", sender));

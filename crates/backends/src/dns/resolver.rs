@@ -13,15 +13,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Association, DnsSettings, Exchange, Failure, Question, RecordType};
 
-/// How many lookups in DNS lists may be on their way at once: 200 connections that ask ten lists each fit.
+/// Maximum number of lookups in DNS lists in flight at once: 200 connections that ask ten lists each fit.
 const MAX_LISTS_IN_FLIGHT: usize = 2_000;
 
-/// How many other lookups may be on their way at once. Their names are those that strangers choose, and so
+/// Maximum number of other lookups in flight at once. Their names are those that strangers choose, and so
 /// are the servers that may leave them waiting; the lists have places of their own, which nobody can fill
 /// that way.
 const MAX_NAMES_IN_FLIGHT: usize = 2_000;
 
-/// How many lookups may be on their way at once. Each has a port of its own at most: this bounds file
+/// Maximum number of lookups in flight at once. Each has a port of its own at most: this bounds file
 /// descriptors.
 pub const MAX_IN_FLIGHT: usize = MAX_LISTS_IN_FLIGHT + MAX_NAMES_IN_FLIGHT;
 
@@ -33,7 +33,8 @@ const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// How long a failure is remembered (RFC 9520 section 3.2: at least 1 s, at most 5 min): the recipients of
-/// one mail don't wait for a dead list one after the other, and the sender's next try finds it alive again.
+/// one message don't wait for a dead list one after the other, and the sender's next try finds it alive
+/// again.
 const FAILURE_TTL: Duration = Duration::from_secs(10);
 
 /// The memory that `cache_size` counts by.
@@ -43,7 +44,7 @@ const BYTES_PER_PLACE: usize = 1_024;
 /// may be, and the work grows faster than the length.
 pub const MAX_UNICODE_NAME: usize = 1_024;
 
-/// How many lookups of names that strangers choose one request may have on their way at once, those included
+/// Maximum number of lookups of names that strangers choose per request in flight at once, those included
 /// for which it no longer waits: a record of SPF may ask for a hundred hosts.
 const MAX_NAMES_OF_A_REQUEST: usize = 20;
 
@@ -265,7 +266,7 @@ fn read_outcome(record_type: RecordType, outcome: Result<dns_stub::Answer, Error
 }
 
 /// A name as it can be asked for again; the root is empty. One that text can't express (a dot in a label, a
-/// control character) is written as master files have it, and asked for in vain.
+/// control character) is written as master files have it, and asked for without success.
 fn host_name(name: NameRef<'_>) -> Arc<str> {
     let text = |label| {
         let text = str::from_utf8(label).ok()?;

@@ -53,7 +53,7 @@ impl Connector {
             false => None,
             true => {
                 let name = ServerName::try_from(url.host().to_owned());
-                let name = name.map_err(|_| format!("url: `{}` is no name of a host", url.host()))?;
+                let name = name.map_err(|_| format!("url: `{}` is not a host name", url.host()))?;
                 let mut config = client_config_with(Verification::Full, settings.tls_ca.as_deref())?;
                 config.alpn_protocols = vec![b"http/1.1".to_vec()];
                 Some((TlsConnector::from(Arc::new(config)), name))
@@ -98,7 +98,7 @@ impl Target {
     }
 
     /// Tries the addresses of the host one after the other; each has its part of the time, so that one that
-    /// is silent leaves some to the next.
+    /// does not answer leaves some to the next.
     async fn open_tcp(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
         let part = self.limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);

@@ -87,7 +87,7 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Url, String> {
-        let uri = Uri::from_str(text.trim()).map_err(|error| format!("this is no URL: {error}"))?;
+        let uri = Uri::from_str(text.trim()).map_err(|error| format!("this is not a URL: {error}"))?;
         let Parts { scheme, authority, path_and_query, .. } = uri.into_parts();
         let default_port = match scheme.as_ref().map(Scheme::as_str) {
             Some("http") => 80,
@@ -99,7 +99,7 @@ impl FromStr for Url {
             Some((user, place)) => (Some(Secret(user.to_owned())), place),
             None => (None, authority.as_str()),
         };
-        let place = Authority::from_str(place).map_err(|error| format!("this is no host: {error}"))?;
+        let place = Authority::from_str(place).map_err(|error| format!("this is not a host: {error}"))?;
         if place.host().is_empty() || place.host() == "[]" {
             return Err("the URL has no host".to_owned());
         }
@@ -107,12 +107,12 @@ impl FromStr for Url {
             None | Some("") => default_port,
             Some(port) => {
                 let number = port.trim_start_matches(':').parse().ok().filter(|port| *port > 0);
-                number.ok_or_else(|| format!("`{port}` is no port"))?
+                number.ok_or_else(|| format!("`{port}` is not a port"))?
             }
         };
         let mut parts = Parts::default();
         (parts.scheme, parts.authority, parts.path_and_query) = (scheme, Some(place), path_and_query);
-        let uri = Uri::from_parts(parts).map_err(|error| format!("this is no URL: {error}"))?;
+        let uri = Uri::from_parts(parts).map_err(|error| format!("this is not a URL: {error}"))?;
         Ok(Url { uri, port, user })
     }
 }

@@ -4,11 +4,11 @@
 
 use sha2::{Digest, Sha256};
 
-/// How many bytes of a key stay readable in its place.
+/// How many bytes of a long key stay readable in its replacement.
 const READABLE_BYTES: usize = 100;
 
 /// What stands for a key that is too long or has bytes that its store can't take: its beginning with `_` for
-/// whatever is no visible ASCII, `~`, and half of its SHA-256 in hexadecimal. At most 133 bytes.
+/// whatever is not visible ASCII, `~`, and half of its SHA-256 in hexadecimal. At most 133 bytes.
 pub fn stand_in(key: &[u8]) -> String {
     let readable = key.iter().take(READABLE_BYTES);
     let readable = readable.map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '_' });

@@ -1,6 +1,6 @@
 //! Servers of memcached.
 //!
-//! A key lives on the server that the original's client would choose; while that one is dead, on another.
+//! A key lives on the server that the original's client would choose; while that one is down, on another.
 //! Keys with blanks, and those longer than 250 bytes with the namespace, are replaced by a hash. Values are
 //! written as they are. One that Perl's client has serialized or compressed can't be read here, and counts as
 //! absent.
@@ -29,7 +29,7 @@ use tokio::time::Instant;
 pub struct MemcachedSettings {
     /// Addresses `host:port`, or paths of UNIX sockets; with `=weight` where it is not 1.
     pub servers: Vec<String>,
-    /// What every key begins with.
+    /// Prefix of every key.
     pub namespace: String,
     /// How long one call may take.
     pub timeout: Duration,
@@ -131,7 +131,7 @@ impl Memcached {
         yes_or_no(server, replies.first(), &Reply::Stored, Some(&Reply::NotStored))
     }
 
-    /// Forgets a key: whether there was one.
+    /// Removes a key. Returns whether it existed.
     pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
         let name = self.name(key);
         let (server, replies) = self.call(&name, |full| Request::new().delete(full), deadline).await?;
@@ -139,7 +139,7 @@ impl Memcached {
     }
 
     /// Adds one to a number, which begins at nothing and lives for this time from now on. An error if the
-    /// value is no number.
+    /// value is not a number.
     pub async fn increment(
         &self,
         key: &[u8],
@@ -265,7 +265,7 @@ impl Memcached {
         }
     }
 
-    /// Has a request answered by the server of a key, or by the next one where that is dead.
+    /// Has a request answered by the server of a key, or by the next one if that is down.
     async fn call(
         &self,
         name: &Name<'_>,

@@ -11,6 +11,7 @@
 
 use super::{Locked, parse_number};
 use crate::Throttle;
+use crate::messages;
 use crate::{BackendError, Failure};
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 /// What a `<Connection>` of module Memory says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemorySettings {
-    /// How many values are kept at most; beyond it those that expire first go.
+    /// Maximum number of values; beyond it those that expire first are evicted.
     pub max_entries: u64,
     /// How much memory they may take, with what the store itself needs for them.
     pub max_bytes: usize,
@@ -31,18 +32,18 @@ pub struct MemorySettings {
 /// Longer lifetimes are this one: ten years, which a clock can still add up.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86400);
 
-/// How many expired values a write removes at most. More than one, so that they become fewer; few, so that no
-/// write waits for a crowd that expires at once.
+/// Maximum number of expired values that a write removes. More than one, so that they become fewer; few, so
+/// that no write waits for a crowd that expires at once.
 const SWEPT_PER_WRITE: usize = 4;
 
 /// What the tables need for a value besides its bytes and those of its key, about: measured with 200,000.
 const ENTRY_BYTES: usize = 256;
 
-/// Into how many parts a store is divided at most.
+/// Maximum number of parts of a store.
 const MAX_PARTS: usize = 16;
 
-/// A part has room for so many values and bytes at least: with few, those that expire first in it would often
-/// not be those of the store.
+/// Minimum number of values and bytes that a part has room for: with few, those that expire first in it would
+/// often not be those of the store.
 const MIN_PART: (usize, usize) = (4096, 2 << 20);
 
 /// Values in this process.
@@ -127,7 +128,7 @@ impl Memory {
         Ok(free)
     }
 
-    /// Forgets a key: whether there was one.
+    /// Removes a key. Returns whether it existed.
     pub async fn delete(&self, key: &[u8], _deadline: Instant) -> Result<bool, BackendError> {
         let mut entries = self.entries_of(key);
         let found = entries.get(key, Instant::now()).is_some();
@@ -136,7 +137,7 @@ impl Memory {
     }
 
     /// Adds one to a number, which begins at nothing and lives for this time from now on. An error if the
-    /// value is no number.
+    /// value is not a number.
     pub async fn increment(
         &self,
         key: &[u8],
@@ -183,11 +184,7 @@ impl Memory {
     /// Puts a value in its place, and says in the log when that takes the place of others.
     fn put(&self, entries: &mut Entries, key: &[u8], value: &[u8], lifetime: Duration, now: Instant) {
         if entries.put(key, value, lifetime, now, self.bounds) > 0 && self.full.is_due() {
-            let name = &self.name;
-            tracing::warn!(
-                "Connection {name}: the store is full; values that expire first are evicted (see max_entries \
-                 and max_size)"
-            );
+            messages::store_full(&self.name);
         }
     }
 
@@ -229,7 +226,7 @@ impl Entries {
         self.by_key.get(key).filter(|entry| entry.expires > now).map(|entry| &*entry.value)
     }
 
-    /// Puts a value in its place: how many others had to go that had not expired. One that is larger than
+    /// Stores a value. Returns how many others were evicted before they expired. One that is larger than
     /// all that may be there is not kept, and counts as gone.
     fn put(&mut self, key: &[u8], value: &[u8], lifetime: Duration, now: Instant, bounds: Bounds) -> usize {
         self.sweep(now);
@@ -352,7 +349,7 @@ mod tests {
         assert_eq!(memory.get(b"k", soon()).await.unwrap(), None);
         memory.set(b"word", b"many", MINUTE, soon()).await.unwrap();
         let error = memory.increment(b"word", MINUTE, soon()).await.unwrap_err();
-        assert_eq!(error.to_string(), "connection memory: the value is no number");
+        assert_eq!(error.to_string(), "connection memory: the value is not a number");
     }
 
     #[tokio::test(start_paused = true)]

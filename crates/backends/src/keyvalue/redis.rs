@@ -36,7 +36,7 @@ pub struct RedisSettings {
     pub password: Option<Secret>,
     /// The number of the database.
     pub db: i64,
-    /// What every key begins with.
+    /// Prefix of every key.
     pub prefix: String,
     /// How long one call may take.
     pub timeout: Duration,
@@ -208,7 +208,7 @@ impl Redis {
         Ok(reply == Value::Okay)
     }
 
-    /// Forgets a key: whether there was one.
+    /// Removes a key. Returns whether it existed.
     pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
         let key = &*self.key(key);
         let mut delete = cmd("DEL");
@@ -412,7 +412,7 @@ mod tests {
             password: None,
         };
         assert!(Redis::new("redis", tcp()).is_ok());
-        assert!(mistake(settings(RedisServer::Tcp("a:b".to_owned()))).contains("`a:b` is no server"));
+        assert!(mistake(settings(RedisServer::Tcp("a:b".to_owned()))).contains("`a:b` is not a server"));
         assert!(mistake(settings(sentinels(&[]))).contains("no server is named"));
         assert!(mistake(settings(sentinels(&["a:b"]))).starts_with("sentinels: "));
         let cluster = RedisSettings { db: 1, ..settings(RedisServer::Cluster(vec!["a".to_owned()])) };

@@ -1,6 +1,6 @@
 //! A store in a table of a database.
 //!
-//! Values are texts, so that an administrator can read them; one that is no UTF-8, or has a NUL, is written
+//! Values are texts, so that an administrator can read them; one that is not UTF-8, or has a NUL, is written
 //! as `\x` and hexadecimal digits. When a value expires is in milliseconds since the epoch by the clock of
 //! the daemon that wrote it.
 //!
@@ -24,7 +24,7 @@ const MAX_KEY_BYTES: usize = 255;
 /// The longest value in bytes as it is written: a little less than a reply of a database may have.
 const MAX_VALUE_BYTES: usize = 1_000_000;
 
-/// How many expired rows are removed in one transaction, so that others need not wait long.
+/// Maximum number of expired rows removed in one transaction, so that others need not wait long.
 const EXPIRED_PER_WORK: u64 = 1_000;
 
 /// How long removing them may go on.
@@ -103,14 +103,14 @@ impl SqlTable {
         Ok(affected(self.run(vec![add], true, deadline).await?.first()) > 0)
     }
 
-    /// Forgets a key: whether there was one.
+    /// Removes a key. Returns whether it existed.
     pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
         let delete = Statement { sql: self.statements.delete.clone(), params: vec![name(key), now()] };
         Ok(affected(self.run(vec![delete], true, deadline).await?.first()) > 0)
     }
 
     /// Adds one to a number, which begins at nothing and lives for this time from now on. An error if the
-    /// value is no number.
+    /// value is not a number.
     pub async fn increment(
         &self,
         key: &[u8],

@@ -13,7 +13,7 @@ const SEARCH_RESULT_ENTRY: u64 = 4;
 pub struct Entry {
     /// Its distinguished name.
     pub dn: String,
-    /// Its attributes. What is no UTF-8 in a value has been replaced.
+    /// Its attributes. What is not UTF-8 in a value has been replaced.
     pub attributes: BTreeMap<String, Vec<String>>,
 }
 
@@ -24,7 +24,7 @@ impl Entry {
         found.and_then(|(_, values)| values.first()).map(String::as_str)
     }
 
-    /// Reads an answer. `None` if it is no entry, or one that is built wrongly.
+    /// Reads an answer. `None` if it is not an entry, or one that is built wrongly.
     pub(super) fn read(answer: StructureTag) -> Option<Entry> {
         // ldap3's own reader panics over what a server sends.
         let mut parts = answer.match_id(SEARCH_RESULT_ENTRY)?.expect_constructed()?.into_iter();

@@ -33,7 +33,7 @@ const UNAVAILABLE: u32 = 52;
 pub(super) enum Trouble {
     /// The connection is lost, or could not be made, encrypted or bound.
     Lost(String),
-    /// The answer to the search is no.
+    /// The server refused the search.
     Refused(String),
 }
 
@@ -65,7 +65,7 @@ struct Door {
     /// What ldap3 takes the name in the certificate from.
     url: String,
     starttls: bool,
-    /// With whom to encrypt, if at all.
+    /// How to encrypt the connection, if at all.
     tls: Option<Arc<ClientConfig>>,
 }
 
@@ -189,7 +189,8 @@ impl Link {
         let (dn, password) = binddn.map_or(("", ""), |dn| (dn, &password.0));
         let answer = self.handle.simple_bind(dn, password).await;
         let answer = answer.map_err(|error| format!("bind: {}", cause(error)))?;
-        // Who is nobody before the bind is nobody after it too, whether the server likes to hear it or not.
+        // A connection without a DN is anonymous before and after the bind, whether the server likes to hear
+        // it or not.
         if answer.rc == 0 || binddn.is_none() { Ok(()) } else { Err(format!("bind as {dn}: {answer}")) }
     }
 
@@ -202,7 +203,7 @@ impl Link {
         let limit = i32::try_from(search.limit).unwrap_or(i32::MAX);
         let what = || format!("search below `{}` for {}", search.base, search.filter);
         let failed = |error| match error {
-            LdapError::FilterParsing => Trouble::Refused(format!("{}: this is no filter", what())),
+            LdapError::FilterParsing => Trouble::Refused(format!("{}: this is not a filter", what())),
             other => Trouble::Lost(format!("search: {}", cause(other))),
         };
         let deref = match search.deref {
@@ -237,7 +238,7 @@ impl Drop for Link {
 }
 
 /// Waits for a call to ldap3, which panics over answers that are built wrongly: `None` then. Without this a
-/// server could end the task that tries it, and so be down for ever.
+/// server could end the task that tries it, and so be down forever.
 async fn guarded<T>(call: impl Future<Output = T>) -> Option<T> {
     let mut call = pin!(call);
     poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
@@ -247,7 +248,7 @@ async fn guarded<T>(call: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-const NOT_LDAP: &str = "the server's answer is no LDAP";
+const NOT_LDAP: &str = "the server's answer is not LDAP";
 
 fn cause(error: LdapError) -> String {
     match error {

@@ -26,7 +26,7 @@ pub(super) enum Server {
 }
 
 impl Server {
-    /// Reads a list of servers, separated by commas or blanks. `port` is that of those which name none.
+    /// Reads a list of servers, separated by commas or spaces. `port` is that of those which name none.
     ///
     /// # Errors
     /// What is wrong with which server.
@@ -42,7 +42,7 @@ impl Server {
             "ldap" => false,
             "ldaps" => true,
             "ldapi" => return Server::socket(rest),
-            _ => return Err(format!("host: `{scheme}` is none of ldap, ldaps and ldapi")),
+            _ => return Err(format!("host: `{scheme}` is not one of ldap, ldaps and ldapi")),
         };
         // What a URL has behind the host is for searches.
         let place = rest.split(['/', '?']).next().unwrap_or_default();
@@ -57,7 +57,7 @@ impl Server {
         let port = match port {
             None => default_port.unwrap_or(if ldaps { LDAPS_PORT } else { LDAP_PORT }),
             Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-                format!("host: `{port}` is no port; write HOST:PORT, or [ADDRESS]:PORT for IPv6")
+                format!("host: `{port}` is not a port; write HOST:PORT, or [ADDRESS]:PORT for IPv6")
             })?,
         };
         Ok(Server::Tcp { host: host.to_owned(), port, ldaps })

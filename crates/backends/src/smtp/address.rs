@@ -1,6 +1,6 @@
 //! An address as it is written between `<` and `>` (RFC 5321 section 4.1.2).
 //!
-//! Knows: quoting. Must not know: requests, who asks.
+//! Knows: quoting. Must not know: requests.
 
 /// The longest address that is asked about: RFC 5321 allows 64 bytes, the sign and 255.
 const MAX_ADDRESS: usize = 320;
@@ -59,7 +59,7 @@ impl std::fmt::Display for Mailbox {
     }
 }
 
-/// The local part, in quotes where it is no dot-atom.
+/// The local part, in quotes where it is not a dot-atom.
 fn quoted(local: &str) -> String {
     let is_atom = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
     if local.split('.').all(|part| !part.is_empty() && part.chars().all(is_atom)) {

@@ -1,5 +1,5 @@
-//! What is known of the servers that were asked: how many ask one now, connections that are kept for a
-//! moment, TLS that does not work.
+//! What is known of the servers that were asked: how many queries each has now, connections that are kept
+//! for a moment, TLS that does not work.
 //!
 //! Knows: limits, times. Must not know: what is said to a server.
 
@@ -15,25 +15,25 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How many servers are remembered: those of some hours of a busy site.
+/// Maximum number of servers to remember: some hours of a busy site.
 const MAX_DESTINATIONS: u64 = 10_000;
 
 /// How long a server is remembered after it was asked; TLS that fails is not tried again for so long.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 
-/// How many servers may be asked at once, each of which takes a file descriptor; and how many that are slow
+/// Maximum number of servers asked at once, each of which takes a file descriptor; and of those that are slow
 /// beside them, so that tarpits do not take the place of all others.
 const MAX_PROBES: usize = 100;
 const MAX_SLOW: usize = 100;
 
-/// Who takes longer is slow: so long a mail waits.
+/// A server that takes longer counts as slow: this is how long a message waits.
 const PROMPT: Duration = Duration::from_secs(10);
 
-/// How many connections are kept, of all and of one server.
+/// Maximum number of idle connections, of all servers and of one.
 const MAX_KEPT: usize = 100;
 const MAX_KEPT_OF_ONE: usize = 2;
 
-/// How long a connection is kept for the next recipient of a mail, which comes within milliseconds unless
+/// How long a connection is kept for the next recipient of a message, which comes within milliseconds unless
 /// something else of its chain is slow.
 const KEPT: Duration = Duration::from_secs(5);
 
@@ -49,9 +49,9 @@ pub struct Limits {
     pub a_minute: Option<u64>,
 }
 
-/// On which terms a connection was opened: only on the same ones is it used again.
+/// On which reuse_key a connection was opened: only on the same ones is it used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct ReuseKey {
     /// The name of the server.
     pub host: Arc<str>,
     /// The name that was said.
@@ -63,9 +63,9 @@ pub struct Terms {
 }
 
 /// A connection that nobody uses.
-struct Kept {
+struct IdleConnection {
     conversation: Conversation,
-    terms: Terms,
+    reuse_key: ReuseKey,
     number: usize,
 }
 
@@ -88,15 +88,15 @@ pub struct Destination {
 #[derive(Default)]
 struct State {
     inside: u64,
-    /// When the minute began that is counted in, and how many have come in it.
+    /// When the current minute began, and the number of queries in it.
     minute: Option<(Instant, u64)>,
-    kept: Vec<Kept>,
+    kept: Vec<IdleConnection>,
     numbered: usize,
     tls_failed: Option<Instant>,
 }
 
-/// One who asks a server; when it is dropped there is room for another.
-pub struct Visit<'a> {
+/// The right to ask a server; when it is dropped there is room for another.
+pub struct Permit<'a> {
     destination: &'a Destination,
     destinations: &'a Destinations,
     place: Option<SemaphorePermit<'a>>,
@@ -121,7 +121,7 @@ impl Destinations {
     }
 
     /// Waits until the server may be asked; `None` if it has been asked too often.
-    pub async fn enter<'a>(&'a self, destination: &'a Destination, limits: Limits) -> Option<Visit<'a>> {
+    pub async fn enter<'a>(&'a self, destination: &'a Destination, limits: Limits) -> Option<Permit<'a>> {
         loop {
             let mut left = pin!(destination.left.notified());
             left.as_mut().enable();
@@ -130,11 +130,11 @@ impl Destinations {
             }
             left.await;
         }
-        Some(Visit { destination, destinations: self, place: None })
+        Some(Permit { destination, destinations: self, place: None })
     }
 }
 
-impl Visit<'_> {
+impl Permit<'_> {
     /// Waits until there is room for one more beside all servers that are being asked.
     pub async fn begin(&mut self) {
         // The semaphore is never closed.
@@ -153,7 +153,7 @@ impl Visit<'_> {
     }
 }
 
-impl Drop for Visit<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.place = None;
         self.destination.lock().inside -= 1;
@@ -187,16 +187,16 @@ impl Destination {
         self.lock().tls_failed = Some(Instant::now());
     }
 
-    /// A connection that was kept, opened on the same terms.
-    pub fn take(&self, terms: &Terms) -> Option<Conversation> {
+    /// A connection that was kept, opened on the same reuse_key.
+    pub fn take(&self, reuse_key: &ReuseKey) -> Option<Conversation> {
         let mut state = self.lock();
-        let at = state.kept.iter().position(|kept| kept.terms == *terms)?;
+        let at = state.kept.iter().position(|kept| kept.reuse_key == *reuse_key)?;
         self.all_kept.fetch_sub(1, Ordering::Relaxed);
         Some(state.kept.swap_remove(at).conversation)
     }
 
     /// Keeps a connection for a moment, if there is room, and says good-bye after it.
-    pub fn keep(self: &Arc<Self>, conversation: Conversation, terms: Terms) {
+    pub fn keep(self: &Arc<Self>, conversation: Conversation, reuse_key: ReuseKey) {
         let kept_before = self.all_kept.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
         if kept_before >= MAX_KEPT || state.kept.len() >= MAX_KEPT_OF_ONE {
@@ -207,7 +207,7 @@ impl Destination {
         }
         state.numbered += 1;
         let number = state.numbered;
-        state.kept.push(Kept { conversation, terms, number });
+        state.kept.push(IdleConnection { conversation, reuse_key, number });
         drop(state);
         let destination = self.clone();
         tokio::spawn(async move {
@@ -218,7 +218,7 @@ impl Destination {
         });
     }
 
-    fn take_number(&self, number: usize) -> Option<Kept> {
+    fn take_number(&self, number: usize) -> Option<IdleConnection> {
         let mut state = self.lock();
         let at = state.kept.iter().position(|kept| kept.number == number)?;
         self.all_kept.fetch_sub(1, Ordering::Relaxed);
@@ -273,18 +273,18 @@ mod tests {
             tokio::spawn(async move {
                 let [.., high, low] = number.to_be_bytes();
                 let tarpit = destinations.of(([192, 0, high, low], 25).into()).await;
-                let mut visit = destinations.enter(&tarpit, limits).await.unwrap();
-                visit.begin().await;
-                visit.ask(std::future::pending::<()>()).await
+                let mut permit = destinations.enter(&tarpit, limits).await.unwrap();
+                permit.begin().await;
+                permit.ask(std::future::pending::<()>()).await
             })
         });
         let tarpits: Vec<_> = tarpits.collect();
         sleep(Duration::from_millis(1)).await;
         let mx = destinations.of(([198, 51, 100, 1], 25).into()).await;
-        let mut visit = destinations.enter(&mx, limits).await.unwrap();
+        let mut permit = destinations.enter(&mx, limits).await.unwrap();
         let begun = Instant::now();
-        visit.begin().await;
-        assert_eq!(visit.ask(async { 7 }).await, Some(7));
+        permit.begin().await;
+        assert_eq!(permit.ask(async { 7 }).await, Some(7));
         assert!(begun.elapsed() <= 4 * PROMPT, "{:?}", begun.elapsed());
         sleep(2 * PROMPT).await;
         let going_on = tarpits.iter().filter(|tarpit| !tarpit.is_finished()).count();

@@ -3,7 +3,7 @@
 //! Knows: the order of the commands, what their replies mean. Must not know: which server, who asks.
 
 use super::address::Mailbox;
-use super::link::{Link, Lost};
+use super::connection::{Connection, Lost};
 use super::reply::{Capabilities, Reply, Status};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -24,9 +24,9 @@ pub enum Encryption {
 /// What a message would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Who sends it; none is the null sender.
+    /// The sender; `None` is the null sender.
     pub sender: Option<Mailbox>,
-    /// Who is to have it.
+    /// The recipient.
     pub recipient: Mailbox,
     /// Its size in bytes, if it is known.
     pub size: Option<u64>,
@@ -94,7 +94,7 @@ impl NotOpen {
 
 /// A connection on which both have said hello.
 pub struct Conversation {
-    link: Link,
+    connection: Connection,
     capabilities: Capabilities,
     /// Whether the server offered to encrypt.
     pub offers_tls: bool,
@@ -109,9 +109,9 @@ impl Conversation {
         helo: &str,
         encryption: &Encryption,
     ) -> Result<Conversation, NotOpen> {
-        let mut link = Link::connect(address).await?;
-        success(link.reply().await?)?;
-        let mut capabilities = hello(&mut link, helo).await?;
+        let mut connection = Connection::connect(address).await?;
+        success(connection.reply().await?)?;
+        let mut capabilities = hello(&mut connection, helo).await?;
         let offers_tls = capabilities.starttls;
         let (config, is_required) = match encryption {
             Encryption::None => (None, false),
@@ -120,16 +120,16 @@ impl Conversation {
         };
         if let Some(config) = config.filter(|_| offers_tls) {
             // Some servers announce TLS, and hang up on whoever wants it.
-            if link.command("STARTTLS").await.map_err(NotOpen::Handshake)?.code == 220 {
-                link = link.encrypt(config.clone(), name).await.map_err(NotOpen::Handshake)?;
-                capabilities = hello(&mut link, helo).await.map_err(NotOpen::Handshake)?;
+            if connection.command("STARTTLS").await.map_err(NotOpen::Handshake)?.code == 220 {
+                connection = connection.encrypt(config.clone(), name).await.map_err(NotOpen::Handshake)?;
+                capabilities = hello(&mut connection, helo).await.map_err(NotOpen::Handshake)?;
             } else if is_required {
                 return Err(Lost("it does not encrypt, though its TLSA records ask for it".to_owned()).into());
             }
         } else if is_required {
             return Err(Lost("it does not encrypt, though its TLSA records ask for it".to_owned()).into());
         }
-        Ok(Conversation { link, capabilities, offers_tls, is_used: false })
+        Ok(Conversation { connection, capabilities, offers_tls, is_used: false })
     }
 
     /// Whether the server looks at sizes.
@@ -140,7 +140,7 @@ impl Conversation {
     /// Asks about a message.
     pub async fn judge(&mut self, message: &Message, wording: Wording) -> Result<Judgement, Lost> {
         if std::mem::replace(&mut self.is_used, true) {
-            success(self.link.command("RSET").await?)?;
+            success(self.connection.command("RSET").await?)?;
         }
         let needs_utf8 = |mailbox: &Mailbox| mailbox.needs_utf8();
         let utf8 = needs_utf8(&message.recipient) || message.sender.as_ref().is_some_and(needs_utf8);
@@ -156,13 +156,13 @@ impl Conversation {
         if utf8 {
             command.push_str(" SMTPUTF8");
         }
-        let reply = self.link.command(&command).await?;
+        let reply = self.connection.command(&command).await?;
         if !reply.is_success() {
             // A server that does not want mail from this sender, or from us, says nothing of the recipient.
             let is_permanent = size.is_some() && reply.is_permanent() && is_of_size(&reply);
             return Ok(Judgement::Refused(refusal(&reply, is_permanent, false, message, wording)));
         }
-        let reply = self.link.command(&format!("RCPT TO:{}", message.recipient.path())).await?;
+        let reply = self.connection.command(&format!("RCPT TO:{}", message.recipient.path())).await?;
         if reply.is_success() {
             return Ok(Judgement::Accepted);
         }
@@ -173,17 +173,17 @@ impl Conversation {
 
     /// Says good-bye.
     pub async fn close(self) {
-        self.link.quit().await;
+        self.connection.quit().await;
     }
 }
 
 /// Says hello: in the old way where the new one is not understood.
-async fn hello(link: &mut Link, helo: &str) -> Result<Capabilities, Lost> {
-    let reply = link.command(&format!("EHLO {helo}")).await?;
+async fn hello(connection: &mut Connection, helo: &str) -> Result<Capabilities, Lost> {
+    let reply = connection.command(&format!("EHLO {helo}")).await?;
     if reply.is_success() {
         return Ok(reply.capabilities());
     }
-    success(link.command(&format!("HELO {helo}")).await?)?;
+    success(connection.command(&format!("HELO {helo}")).await?)?;
     Ok(Capabilities::default())
 }
 
@@ -234,7 +234,7 @@ fn is_of_size(reply: &Reply) -> bool {
 }
 
 /// Whether RCPT was refused for the address: there is none such, or its mailbox is closed (RFC 3463 section
-/// 3.2 and 3.3, RFC 7505). Other codes are about routes, policy, or who sends (5.1.7, 5.1.8).
+/// 3.2 and 3.3, RFC 7505). Other codes are about routes, policy, or the sender (5.1.7, 5.1.8).
 fn is_of_address(reply: &Reply) -> bool {
     matches!(reply.status(), Some(Status(_, 1, 1..=4 | 6 | 10) | Status(_, 2, 1)))
 }

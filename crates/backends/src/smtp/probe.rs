@@ -1,10 +1,10 @@
 //! One question to the servers of a domain: would they take a message?
 //!
-//! Knows: routes, destinations, dialogues, in this order. Must not know: who asks, what an answer is for.
+//! Knows: routes, destinations, dialogues, in this order. Must not know: what an answer is for.
 
-use super::destination::{Destination, Destinations, Limits, Terms};
+use super::connection::Lost;
+use super::destination::{Destination, Destinations, Limits, ReuseKey};
 use super::dialogue::{Conversation, Encryption, Judgement, Message, NotOpen, Refusal, Wording};
-use super::link::Lost;
 use super::route::{
     Admission, Host, MAX_ADDRESSES, MAX_HOSTS, Names, OwnAddresses, Rules, permanent, temporary,
 };
@@ -28,7 +28,7 @@ pub enum Route {
 
 /// How servers are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manner {
+pub struct ProbeSettings {
     /// Which.
     pub route: Route,
     /// On which port.
@@ -58,13 +58,13 @@ pub struct Findings {
 
 /// The servers that are being asked at the moment, by address.
 #[derive(Debug, Default)]
-pub struct Peers {
+pub struct ActiveServers {
     addresses: Mutex<Vec<IpAddr>>,
     /// Whether the question waits since too many others are being asked.
     waits: AtomicBool,
 }
 
-impl Peers {
+impl ActiveServers {
     /// Whether this one is.
     pub fn has(&self, address: IpAddr) -> bool {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).contains(&address.to_canonical())
@@ -87,11 +87,11 @@ pub struct Probe<'a> {
     /// The servers there are.
     pub destinations: &'a Destinations,
     /// How to ask.
-    pub manner: &'a Manner,
+    pub probing: &'a ProbeSettings,
     /// What to ask.
     pub message: &'a Message,
-    /// Where it is noted who is asked.
-    pub peers: &'a Peers,
+    /// The servers that are being asked.
+    pub active: &'a ActiveServers,
     /// The addresses of this machine, or why they are not known.
     pub own: &'a Result<OwnAddresses, String>,
 }
@@ -128,9 +128,9 @@ impl Probe<'_> {
     /// What one of the servers says, the first that can be asked. It ends when all have been tried, each for
     /// a limited time.
     pub async fn run(&self) -> Findings {
-        let names = Names { dns: self.dns, proofs: self.manner.tlsa };
+        let names = Names { dns: self.dns, proofs: self.probing.tlsa };
         let domain = self.message.recipient.domain();
-        let hosts = match &self.manner.route {
+        let hosts = match &self.probing.route {
             Route::Host(name) => Ok(vec![Host { name: name.clone(), is_proved: true }]),
             Route::Exchanges(_) if self.message.recipient.is_literal() => {
                 return Findings::unknown("the domain is an address");
@@ -178,7 +178,7 @@ impl Probe<'_> {
     /// That none of the servers has an address.
     fn without_address(&self, hosts: usize) -> Refusal {
         let domain = self.message.recipient.domain();
-        match &self.manner.route {
+        match &self.probing.route {
             // A host that the configuration names may get its address yet.
             Route::Host(name) => temporary(format!("{name} has no address")),
             // Those that were left out may have one.
@@ -191,7 +191,7 @@ impl Probe<'_> {
 
     /// The addresses of a server that may be asked.
     fn admitted(&self, mut addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Attempt> {
-        let Route::Exchanges(rules) = self.manner.route else { return Ok(addresses) };
+        let Route::Exchanges(rules) = self.probing.route else { return Ok(addresses) };
         let none = OwnAddresses::default();
         let own = self.own.as_ref().unwrap_or(&none);
         let admissions: Vec<_> = addresses.iter().map(|address| rules.admit(*address, own)).collect();
@@ -210,7 +210,7 @@ impl Probe<'_> {
     /// if it is on this machine.
     fn wording(&self, address: IpAddr) -> Wording {
         let is_own = self.own.as_ref().is_ok_and(|own| own.has(address));
-        match self.manner.route {
+        match self.probing.route {
             Route::Host(_) => Wording::Theirs,
             Route::Exchanges(_) if is_own => Wording::Theirs,
             Route::Exchanges(_) => Wording::Ours,
@@ -218,12 +218,12 @@ impl Probe<'_> {
     }
 
     async fn try_host(&self, host: &Host, names: Names<'_>) -> Attempt {
-        let found = match self.manner.route {
+        let found = match self.probing.route {
             Route::Host(_) => names.addresses_of_configured(&host.name).await,
             Route::Exchanges(_) => names.addresses(&host.name).await,
         };
         let wording =
-            if matches!(self.manner.route, Route::Host(_)) { Wording::Theirs } else { Wording::Ours };
+            if matches!(self.probing.route, Route::Host(_)) { Wording::Theirs } else { Wording::Ours };
         let failed = |why| Attempt::Failed { why, wording, starttls: None, tlsa: None };
         let (addresses, is_proved) = match found {
             Ok(found) => found,
@@ -235,14 +235,14 @@ impl Probe<'_> {
             Err(attempt) => return attempt,
         };
         let mut associations = Vec::new();
-        if self.manner.tlsa && host.is_proved && is_proved {
-            match names.associations(&host.name, self.manner.port).await {
+        if self.probing.tlsa && host.is_proved && is_proved {
+            match names.associations(&host.name, self.probing.port).await {
                 Ok(found) => associations = found,
                 Err(why) => return failed(why),
             }
         }
         // Nothing is known of records that nobody can prove.
-        let tlsa = (self.manner.tlsa && self.dns.can_prove()).then_some(!associations.is_empty());
+        let tlsa = (self.probing.tlsa && self.dns.can_prove()).then_some(!associations.is_empty());
         let server = Server { probe: self, name: &host.name, associations, tlsa };
         server.ask(&addresses).await
     }
@@ -265,16 +265,16 @@ struct Server<'a> {
 
 impl Server<'_> {
     async fn ask(&self, addresses: &[IpAddr]) -> Attempt {
-        let Probe { destinations, manner, peers, .. } = self.probe;
+        let Probe { destinations, probing, active, .. } = self.probe;
         let mut failure = None;
         for &address in addresses.iter().take(MAX_ADDRESSES) {
-            let destination = destinations.of(SocketAddr::new(address, manner.port)).await;
-            let Some(mut visit) = destinations.enter(&destination, manner.limits).await else { continue };
-            peers.waits.store(true, Ordering::Relaxed);
-            visit.begin().await;
-            peers.waits.store(false, Ordering::Relaxed);
-            peers.add(address);
-            match visit.ask(self.ask_at(address, &destination)).await {
+            let destination = destinations.of(SocketAddr::new(address, probing.port)).await;
+            let Some(mut permit) = destinations.enter(&destination, probing.limits).await else { continue };
+            active.waits.store(true, Ordering::Relaxed);
+            permit.begin().await;
+            active.waits.store(false, Ordering::Relaxed);
+            active.add(address);
+            match permit.ask(self.ask_at(address, &destination)).await {
                 Some(Ok(findings)) => return Attempt::Answered(findings),
                 Some(Err(lost)) => failure = Some(lost),
                 None => {
@@ -292,44 +292,44 @@ impl Server<'_> {
     }
 
     async fn ask_at(&self, address: IpAddr, destination: &Arc<Destination>) -> Result<Findings, Unanswered> {
-        let manner = self.probe.manner;
+        let probing = self.probe.probing;
         let wording = self.probe.wording(address);
-        let terms = Terms {
+        let reuse_key = ReuseKey {
             host: self.name.into(),
-            helo: manner.helo.clone(),
-            encrypts: manner.encrypts,
+            helo: probing.helo.clone(),
+            encrypts: probing.encrypts,
             associations: self.associations.clone(),
         };
         // It may have been closed meanwhile, which says nothing about a new one.
-        if let Some(kept) = destination.take(&terms)
-            && let Ok(findings) = self.judge(kept, &terms, destination, wording).await
+        if let Some(kept) = destination.take(&reuse_key)
+            && let Ok(findings) = self.judge(kept, &reuse_key, destination, wording).await
         {
             return Ok(findings);
         }
         let unanswered = |starttls| move |Lost(why)| Unanswered { why, wording, starttls };
         let conversation = self.open(address, destination).await.map_err(unanswered(None))?;
         let starttls = Some(conversation.offers_tls);
-        self.judge(conversation, &terms, destination, wording).await.map_err(unanswered(starttls))
+        self.judge(conversation, &reuse_key, destination, wording).await.map_err(unanswered(starttls))
     }
 
     /// A conversation with that address: without TLS where it does not work.
     async fn open(&self, address: IpAddr, destination: &Destination) -> Result<Conversation, Lost> {
-        let manner = self.probe.manner;
-        let at = SocketAddr::new(address, manner.port);
+        let probing = self.probe.probing;
+        let at = SocketAddr::new(address, probing.port);
         let name =
             ServerName::try_from(self.name.to_owned()).unwrap_or(ServerName::IpAddress(address.into()));
         let encryption = match self.dane() {
-            _ if !manner.encrypts => Encryption::None,
+            _ if !probing.encrypts => Encryption::None,
             Some(dane) => Encryption::Required(config(Verification::Dane(dane))?),
             None if !self.associations.is_empty() => Encryption::Required(unverified()?),
             None if destination.is_without_tls() => Encryption::None,
             None => Encryption::Opportunistic(unverified()?),
         };
-        match Conversation::open(at, name.clone(), &manner.helo, &encryption).await {
+        match Conversation::open(at, name.clone(), &probing.helo, &encryption).await {
             Ok(conversation) => Ok(conversation),
             Err(NotOpen::Handshake(_)) if matches!(encryption, Encryption::Opportunistic(_)) => {
                 destination.tls_fails();
-                let again = Conversation::open(at, name, &manner.helo, &Encryption::None).await;
+                let again = Conversation::open(at, name, &probing.helo, &Encryption::None).await;
                 again.map_err(|error| error.into_lost())
             }
             Err(error) => Err(error.into_lost()),
@@ -349,7 +349,7 @@ impl Server<'_> {
     async fn judge(
         &self,
         mut conversation: Conversation,
-        terms: &Terms,
+        reuse_key: &ReuseKey,
         destination: &Arc<Destination>,
         wording: Wording,
     ) -> Result<Findings, Lost> {
@@ -361,7 +361,7 @@ impl Server<'_> {
             starttls: Some(conversation.offers_tls),
             tlsa: self.tlsa,
         };
-        destination.keep(conversation, terms.clone());
+        destination.keep(conversation, reuse_key.clone());
         Ok(findings)
     }
 }
@@ -411,7 +411,7 @@ mod tests {
             )
             .address("mx.test", Ipv4Addr::LOCALHOST);
         let rules = Rules { own_addresses, allow_private: false };
-        let manner = Manner {
+        let probing = ProbeSettings {
             route: Route::Exchanges(rules),
             port,
             helo: "us.test".into(),
@@ -423,9 +423,9 @@ mod tests {
         let probe = Probe {
             dns: &Dns::Fake(zone),
             destinations: &Destinations::default(),
-            manner: &manner,
+            probing: &probing,
             message: &Message { sender: None, recipient, size: None },
-            peers: &Peers::default(),
+            active: &ActiveServers::default(),
             own: &Err("no AF_NETLINK".to_owned()),
         };
         probe.run().await.judgement

@@ -20,7 +20,7 @@ pub struct Reply {
     lines: Vec<String>,
 }
 
-/// Why bytes are no reply.
+/// Why bytes are not a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoReply {
     /// The line does not begin with a code, or with another one than the lines before.

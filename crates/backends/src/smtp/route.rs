@@ -9,7 +9,7 @@ use crate::scope::{Scope, embedded_v4, scope};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// How many servers of a domain are asked at most, and how many addresses of one.
+/// Maximum number of servers of a domain to ask, and of addresses of one.
 pub const MAX_HOSTS: usize = 5;
 pub const MAX_ADDRESSES: usize = 4;
 

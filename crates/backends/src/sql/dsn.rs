@@ -193,12 +193,12 @@ fn host_and_port(address: &str) -> (&str, Option<&str>) {
 }
 
 fn port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| format!("`{text}` in the data source is no port"))
+    text.parse().map_err(|_| format!("`{text}` in the data source is not a port"))
 }
 
 /// Percent signs of a URL resolved (RFC 3986 section 2.1).
 fn decoded(text: &str) -> Result<String, String> {
-    let wrong = || "the data source has a `%` that is no code of a character".to_owned();
+    let wrong = || "the data source has a `%` that is not a code of a character".to_owned();
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

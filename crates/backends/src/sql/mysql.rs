@@ -60,7 +60,7 @@ const DATA_EXCEPTION: &str = "22";
 /// How connections to a server are made.
 pub(super) struct MySql {
     options: Opts,
-    /// The same without encryption, where that is no must.
+    /// The same without encryption, where that is not required.
     plain: Option<Opts>,
     database: String,
     /// Statements of the administrator's for each new connection.

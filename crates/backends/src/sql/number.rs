@@ -13,7 +13,7 @@ pub(super) fn general(number: f64, digits: usize) -> String {
     layout(&format!("{number:.*e}", digits.saturating_sub(1)), digits)
 }
 
-/// Perl's spelling of what is no number.
+/// Perl's spelling of what is not a number.
 pub(super) fn special(number: f64) -> String {
     let word = if number.is_nan() { "NaN" } else { "Inf" };
     if number == f64::NEG_INFINITY { format!("-{word}") } else { word.to_owned() }

@@ -8,12 +8,12 @@ pub(super) fn numbered(sql: &str) -> String {
     number(sql).0
 }
 
-/// How many parameters a statement has.
+/// The number of parameters of a statement.
 pub fn count_parameters(sql: &str) -> usize {
     number(sql).1
 }
 
-/// The statement with numbered parameters, and how many they are.
+/// The statement with numbered parameters, and their number.
 fn number(sql: &str) -> (String, usize) {
     let mut result = String::with_capacity(sql.len() + 8);
     let mut count = 0_usize;
@@ -101,7 +101,7 @@ fn comment(text: &str) -> usize {
     text.len()
 }
 
-/// The length of `$tag$...$tag$`, or of the one sign if it is no quote.
+/// The length of `$tag$...$tag$`, or of the one sign if it is not a quote.
 fn dollar_quoted(text: &str) -> usize {
     let Some(close) = text[1..].find('$') else { return 1 };
     let mark = &text[..close + 2];

@@ -55,7 +55,7 @@ pub(super) struct Postgres {
 struct Plan {
     /// The statement with numbered parameters, perhaps inside one that makes texts of its values.
     text: Arc<str>,
-    /// How many parameters it has.
+    /// The number of parameters.
     parameters: usize,
     is_cast: bool,
 }

@@ -29,7 +29,7 @@ pub(super) enum Taken<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue that holds so many.
+    /// A queue with this capacity.
     pub fn new(bound: usize) -> Queue<T> {
         let state = State { waiting: VecDeque::new(), closed: false };
         Queue { state: Mutex::new(state), filled: Condvar::new(), bound }

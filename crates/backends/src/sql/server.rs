@@ -101,8 +101,8 @@ struct Inner<D: Driver> {
 }
 
 impl<D: Driver> Server<D> {
-    /// A server; nothing is connected yet. There are at most so many connections, a try of the breaker's
-    /// apart.
+    /// A server; nothing is connected yet. At most `bound` connections are open, apart from a try of the
+    /// breaker's.
     pub fn new(driver: D, breaker: Arc<Breaker>, bound: usize) -> Server<D> {
         // The configuration may say more than a semaphore can count.
         let bound = bound.clamp(1, Semaphore::MAX_PERMITS);
@@ -121,8 +121,8 @@ impl<D: Driver> Server<D> {
                 Err(inner.breaker.error(Failure::Refused(cause)))
             }
             Ok(Err(Trouble::Lost(cause) | Trouble::Cut(cause))) => {
-                // What was connected before is hardly better. Whether the server is, the next work finds out:
-                // an administrator may have ended just this connection.
+                // Connections made before are probably broken too. Whether the server is, the next work
+                // finds out: an administrator may have ended just this connection.
                 inner.idle().clear();
                 Err(inner.breaker.error(Failure::Down(cause.into())))
             }

@@ -42,7 +42,7 @@ impl Sql {
 }
 
 impl BackendError {
-    /// The same where a right is missing, with the statement that somebody who has it may run.
+    /// The same if a right is missing, with the statement for an administrator to run.
     pub fn advise(mut self, what: &str, statement: &str) -> BackendError {
         if let Failure::Denied(why) = self.failure {
             self.failure = Failure::Denied(format!("{what} ({why}); an administrator may run: {statement}"));

@@ -1,7 +1,7 @@
 //! Verifies certificates otherwise than rustls does: for another name than the library has, without looking
 //! at the name, or not at all, where a setting says so.
 //!
-//! Knows: rustls. Must not know: who wants less than everything.
+//! Knows: rustls. Must not know: callers that want less than everything.
 
 use super::dane::Dane;
 use rustls::client::WebPkiServerVerifier;

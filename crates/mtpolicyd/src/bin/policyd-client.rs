@@ -80,7 +80,7 @@ fn command_line() -> Command {
                 .action(ArgAction::Help)
                 .help("Print this"),
         )
-        // The original passes over words that are no option.
+        // The original skips words that are not options.
         .arg(Arg::new("ignored").num_args(0..).value_parser(value_parser!(OsString)).hide(true))
 }
 
@@ -123,7 +123,7 @@ fn endpoint(matches: &ArgMatches) -> Result<Endpoint, Failure> {
 struct Questions {
     decoder: Decoder,
     buffer: BytesMut,
-    /// How many have been read.
+    /// The number read so far.
     count: u64,
 }
 
@@ -211,7 +211,7 @@ async fn within<T>(work: impl Future<Output = Result<T, ClientError>>) -> Result
 /// Why the program ends before its input does.
 #[derive(Debug)]
 enum Failure {
-    /// The input is no question.
+    /// The input is not a question.
     Question(ProtocolError),
     /// The input ends before the empty line.
     HalfQuestion,
@@ -260,7 +260,7 @@ impl From<io::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Question(error) => write!(f, "the input is no question: {error}"),
+            Failure::Question(error) => write!(f, "the input is not a question: {error}"),
             Failure::HalfQuestion => {
                 write!(f, "the input ended before the empty line that closes a question")
             }

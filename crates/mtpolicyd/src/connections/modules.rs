@@ -71,7 +71,7 @@ impl Connection {
 options! {
     /// The option of every `<Connection NAME>` block.
     pub struct ConnectionOptions {
-        /// What kind of backend it is.
+        /// The kind of backend.
         module: Module,
     }
 }
@@ -79,45 +79,45 @@ options! {
 options! {
     /// Options of module Sql.
     struct SqlOptions {
-        /// The data source, as Perl's DBI writes it or as a URL: `dbi:SQLite:dbname=/var/lib/mtpolicyd/db`,
+        /// The data source, in the form of Perl's DBI or as a URL: `dbi:SQLite:dbname=/var/lib/mtpolicyd/db`,
         /// `dbi:mysql:database=mail;host=127.0.0.1;port=3306`, `dbi:Pg:dbname=mail;host=127.0.0.1`,
         /// `postgres://user@host/mail?sslmode=verify-full`.
         ///
-        /// Without a host the server is reached by its UNIX socket: `/run/mysqld/mysqld.sock` (or
+        /// Without a host, the UNIX socket of the server is used: `/run/mysqld/mysqld.sock` (or
         /// `mysql_socket`) or `/var/run/postgresql` (or `host=/FOLDER`). For MariaDB and MySQL `localhost`
         /// means the socket too; write `127.0.0.1` for TCP. PostgreSQL may have several hosts
         /// (`host=a,b;target_session_attrs=read-write`).
         ///
-        /// `mysql_ssl=1` encrypts; with `mysql_ssl_ca_file` or `tls_ca` the server's certificate and name are
-        /// verified too. `sslmode` and `sslrootcert` of PostgreSQL mean what they mean to libpq.
-        /// `mysql_init_command` is run on each connection. `mysql_read_default_file=FILE` reads user,
-        /// password, host, port, socket and TLS options from the `[client]` groups of an option file and from
-        /// `mysql_read_default_group`.
+        /// `mysql_ssl=1` turns encryption on; `mysql_ssl_ca_file` or `tls_ca` also has the server's
+        /// certificate and name verified. `sslmode` and `sslrootcert` of PostgreSQL have the meaning that
+        /// they have in libpq. `mysql_init_command` is run on each connection. `mysql_read_default_file=FILE`
+        /// reads user, password, host, port, socket and TLS options from the `[client]` groups of an option
+        /// file and from `mysql_read_default_group`.
         ///
         /// The user needs the rights SELECT, INSERT, UPDATE and DELETE on the tables that plugins change, and
         /// CREATE only where a table is missing; the log and `mtpolicyd check` show the statement to run. A
-        /// Quota whose counters another daemon keeps needs SELECT only. A file of SQLite that may only be
-        /// read is read. PgBouncer may pool transactions.
+        /// Quota whose counters another daemon keeps needs SELECT only. A read-only SQLite file can be read.
+        /// PgBouncer works in transaction mode.
         ///
         /// MariaDB 10.11 and PostgreSQL 15 are tested. MySQL 8 is not: the daemon uses the same protocol and
-        /// no statement that MySQL lacks, but nobody has run the tests with it. With
+        /// no statement that MySQL lacks, but the tests have not been run with it. With
         /// `enforce_gtid_consistency` set `mysql_engine = "InnoDB"` and give the table
         /// `mtpolicyd_reservations` that engine too.
         dsn: String,
-        /// The user, where the data source names none. Without one it is the user that the daemon runs as,
+        /// The user, if the data source names none. Without either, the user that the daemon runs as,
         /// so that logins by `unix_socket` (MariaDB) and `peer` (PostgreSQL) work.
         user: String = "",
         /// The password.
         password: Secret = Secret::default(),
-        /// How long one call may take; a request's own deadline ends it too.
+        /// Maximum duration of one call; the deadline of the request ends it too.
         timeout: Span = Span(Seconds(5)),
-        /// How many connections to a server are open at most.
+        /// Maximum number of connections to a server.
         max_connections: Limit = Limit(10),
-        /// When a change in SQLite counts as made: `full`, once it is on the disk, so that what was answered
-        /// survives a power cut; `process`, once the system has it, so that it survives a crash of the
+        /// When a change in SQLite counts as written: `full`, when it is on the disk, so that it survives a
+        /// power failure; `process`, when the operating system has it, so that it survives a crash of the
         /// daemon.
         durability: DurabilityWord = DurabilityWord::Full,
-        /// A file of certificates (PEM) of authorities to trust, beside those of the system.
+        /// A PEM file of certificate authorities to trust in addition to those of the system.
         tls_ca: Option<String>,
     }
 }
@@ -141,34 +141,36 @@ options! {
         sentinels: Option<String>,
         /// The service to ask the sentinels for.
         service: Option<String>,
-        /// The user of the sentinels, where they have access control lists. `user` is for the server only.
+        /// The user for the sentinels, if they have access control lists. `user` is for the server only.
         sentinel_user: Option<String>,
-        /// The password of the sentinels, if they want one. `password` is for the server only.
+        /// The password for the sentinels, if they require one. `password` is for the server only.
         sentinel_password: Option<Secret>,
-        /// Nodes of a cluster, `HOST:PORT` separated by commas, instead of a server; one that answers is
+        /// Nodes of a cluster, `HOST:PORT` separated by commas, instead of a server; one reachable node is
         /// enough to find the others.
         cluster: Option<String>,
-        /// The user, for a server with access control lists. They have to allow the commands `GET`, `SET`,
+        /// The user, for a server with access control lists. The user needs the commands `GET`, `SET`,
         /// `DEL`, `EVAL`, `EVALSHA`, `TIME`, `INCR`, `PEXPIRE`, `EXPIRE`, `HGET`, `HGETALL`, `HSET`,
         /// `HINCRBY` and `HDEL`; with `db` also `SELECT`, with sentinels `ROLE`, with a cluster
         /// `CLUSTER|SLOTS` and `ASKING`. `PING` may be forbidden. With `prefix = "mx1:"` the keys `~mx1:*`
-        /// are enough. The sentinels have to allow `SENTINEL|GET-MASTER-ADDR-BY-NAME`.
+        /// are enough. The user of the sentinels needs `SENTINEL|GET-MASTER-ADDR-BY-NAME`.
         user: Option<String>,
-        /// The password, if the server wants one.
+        /// The password, if the server requires one.
         password: Option<Secret>,
         /// The number of the database.
         db: Count = Count(0),
-        /// What every key begins with, so that several installations can share a server: `mx1:`. Tickets,
-        /// sessions and locks of the original have no prefix.
+        /// Prefix of every key, so that several installations can share a server: `mx1:`. The original uses
+        /// no prefix for tickets, sessions and locks.
         prefix: String = "",
-        /// How long one call may take; a request's own deadline ends it too.
+        /// Maximum duration of one call; the deadline of the request ends it too.
         timeout: Span = Span(Seconds(1)),
-        /// Whether the connection is encrypted and the server's certificate verified; with sentinels, those
-        /// to them as well. Certificates have to name servers as sentinels and clusters do, often by address.
+        /// Whether to encrypt the connection and verify the server's certificate; with sentinels, for the
+        /// connections to them as well. Certificates must name servers as sentinels and clusters do, often by
+        /// address.
         tls: Truth = Truth(false),
-        /// A file of certificates (PEM) of authorities to trust, beside those of the system.
+        /// A PEM file of certificate authorities to trust in addition to those of the system.
         tls_ca: Option<String>,
-        /// Had the original's library show what it does; here `log_level = 4` does.
+        /// Has no effect. It made the client library of the original print what it does; use `log_level = 4`
+        /// instead.
         debug: Truth = Truth(false),
     }
 }
@@ -176,15 +178,16 @@ options! {
 options! {
     /// Options of module Memcached.
     struct MemcachedOptions {
-        /// The servers, `HOST:PORT` or paths of UNIX sockets, separated by commas; `=WEIGHT` behind one lets
-        /// it have that many times the keys. A key lives on one of them, or on another while that one is
-        /// down. Values that Perl's client has serialized or compressed can't be read, and count as absent.
+        /// The servers, `HOST:PORT` or paths of UNIX sockets, separated by commas; `=WEIGHT` after a server
+        /// gives it that many times the keys. Each key is on one server, or on another while that one is
+        /// down. Values that Perl's client has serialized or compressed can't be read and count as missing.
         servers: String = "127.0.0.1:11211",
-        /// What every key begins with.
+        /// Prefix of every key.
         namespace: String = "",
-        /// How long one call may take; a request's own deadline ends it too.
+        /// Maximum duration of one call; the deadline of the request ends it too.
         timeout: Span = Span(Seconds(1)),
-        /// Had the original's library show what it does; here `log_level = 4` does.
+        /// Has no effect. It made the client library of the original print what it does; use `log_level = 4`
+        /// instead.
         debug: Truth = Truth(false),
     }
 }
@@ -205,25 +208,25 @@ options! {
         /// The server: a name or an address, with or without `:PORT`, or a URL: `ldap://HOST:PORT`,
         /// `ldaps://HOST:PORT`, which is encrypted from the beginning instead of by `starttls`, or
         /// `ldapi://%2Frun%2Fslapd%2Fldapi`, the path of a UNIX socket, which is never encrypted. Several are
-        /// separated by commas or blanks; the next one is tried when one is unreachable or does not answer
+        /// separated by commas or spaces; the next one is tried when one is unreachable or does not answer
         /// within its share of `timeout`.
         host: String = "localhost",
-        /// The port of servers that are written without one. Without it 389, and 636 with `ldaps://`.
+        /// The port of servers that are written without one. Without it, 389, or 636 with `ldaps://`.
         port: Option<Limit>,
-        /// Whether the connection is kept for the next request.
+        /// Whether to keep the connection open for the next request.
         keepalive: Truth = Truth(true),
-        /// How long one call may take; a request's own deadline ends it too.
+        /// Maximum duration of one call; the deadline of the request ends it too.
         timeout: Span = Span(Seconds(5)),
-        /// Who to bind as; without it nobody.
+        /// The DN to bind as; without it the bind is anonymous.
         binddn: Option<String>,
         /// The password for `binddn`.
         password: Option<Secret>,
-        /// Whether the connection is encrypted, and the server's certificate verified, before anything is
-        /// said.
+        /// Whether to encrypt the connection with StartTLS and verify the server's certificate before
+        /// anything else is sent.
         starttls: Truth = Truth(true),
-        /// A file of certificates (PEM) of authorities to trust, beside those of the system.
+        /// A PEM file of certificate authorities to trust in addition to those of the system.
         tls_ca: Option<String>,
-        /// Which aliases a search follows: none (`never`), those below the base (`search`), the base
+        /// Which aliases a search follows: none (`never`), those below the base (`search`), the base itself
         /// (`find`), or all (`always`).
         deref: DerefWord = DerefWord::Find,
     }
@@ -232,7 +235,7 @@ options! {
 options! {
     /// Options of module Memory. A connection `memory` is there without a block.
     struct MemoryOptions {
-        /// How many values are kept at most; beyond it those that expire first go.
+        /// Maximum number of values; beyond it those that expire first are evicted.
         max_entries: Limit = Limit(super::DEFAULT_MAX_ENTRIES),
         /// Maximum amount of memory for the values, including what the store itself needs for them; beyond it
         /// those that expire first are evicted, which is logged at most once per minute. A greylisting ticket
@@ -360,7 +363,7 @@ fn ldap(options: LdapOptions, section: &Section<'_>) -> Option<Settings> {
     let port = match port {
         Ok(port) => port,
         Err(wrong) => {
-            section.report().error(section.span_of("port"), format!("port: {wrong} is no port"), None);
+            section.report().error(section.span_of("port"), format!("port: {wrong} is not a port"), None);
             return None;
         }
     };

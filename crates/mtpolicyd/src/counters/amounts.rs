@@ -8,13 +8,13 @@ use postfix_policy::Request;
 words! {
     /// What is counted.
     pub enum Metric {
-        /// Mails.
+        /// Messages.
         Count = "count",
-        /// Mails, each as often as it has recipients.
+        /// Messages times recipients.
         CountRcpt = "count_rcpt",
         /// Bytes.
         Size = "size",
-        /// Bytes, each as often as the mail has recipients.
+        /// Bytes times recipients.
         SizeRcpt = "size_rcpt",
     }
 }
@@ -32,7 +32,7 @@ pub struct Amounts {
 }
 
 /// The largest mail that is believed, in bytes (64 GiB), and the most recipients: with both at once a counter
-/// of 64 bits still has room for a hundred mails.
+/// of 64 bits still has room for a hundred messages.
 const MAX_SIZE: f64 = (1u64 << 36) as f64;
 const MAX_RECIPIENTS: f64 = 1e6;
 
@@ -41,7 +41,7 @@ impl Amounts {
     /// Postfix sends it before DATA) is 1.
     pub fn of(request: &Request) -> Amounts {
         let number = |name| request.get(name).map_or(0.0, numeric_prefix);
-        // The cast takes what is no number for 0.
+        // The cast takes what is not a number for 0.
         let recipients = number("recipient_count").clamp(1.0, MAX_RECIPIENTS) as i64;
         let size = number("size").clamp(0.0, MAX_SIZE) as i64;
         Amounts { recipients: recipients.max(1), size }

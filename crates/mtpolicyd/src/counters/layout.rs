@@ -1,6 +1,6 @@
 //! What the table of counters that is there can hold: those of the original end at 4 GiB.
 //!
-//! Knows: the catalogues of three databases, sizes of columns. Must not know: requests, who asks.
+//! Knows: the catalogues of three databases, sizes of columns. Must not know: requests.
 
 use super::tables::{MAX_KEY_CHARS, NUMBERS};
 use backends::sql::{Dialect, Param, Row, Sql, Statement};

@@ -1,10 +1,11 @@
-//! Places that mails on their way through the chain have in a counter, before they are counted.
+//! Places that messages on their way through the chain have in a counter, before they are counted.
 //!
 //! Quota takes one, Accounting settles it, and a request that ends before gives it back.
 //!
 //! Knows: counters. Must not know: how they are kept, plugins.
 
 use super::Counter;
+use crate::log::messages::plugins;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use tokio::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
@@ -68,7 +69,7 @@ impl Drop for Reservations {
             let deadline = Instant::now() + GIVE_BACK_LIMIT;
             for Held { counter, token } in held {
                 if let Err(error) = counter.give_back(&token, deadline).await {
-                    tracing::info!("a reservation is left to expire: {error}");
+                    plugins::reservation_left(error);
                 }
             }
         });

@@ -9,6 +9,7 @@ use super::tables::{
     RESERVATIONS, Writer, create_reservations, plain, remove_all_expired, remove_expired, remove_reservation,
 };
 use super::{Backend, Counter};
+use crate::log::messages::{plugins, tasks};
 use crate::value::numeric_prefix;
 use backends::clock::Clock;
 use backends::sql::{Dialect, Needs, Output, Param, Right, Sql, Statement, Work};
@@ -94,7 +95,7 @@ pub fn reservation_needs(sql: &Sql, are_used: Arc<AtomicBool>) -> Needs {
     }
 }
 
-/// Removes the reservations that have expired: how many.
+/// Removes the reservations that have expired. Returns their number.
 pub async fn expire_reservations(sql: &Sql, clock: &Clock, deadline: Instant) -> Result<u64, BackendError> {
     let delete = Statement { sql: remove_all_expired(sql).into(), params: vec![Param::Integer(clock.now())] };
     match sql.run(Work { statements: vec![delete], lock: None, durable: false }, deadline).await {
@@ -159,7 +160,7 @@ impl SqlTable {
 
     /// Reserves, unless the threshold has been reached: whether it did, `None` where the user has no right to
     /// reserve anything.
-    #[expect(clippy::too_many_arguments, reason = "what is compared and who asks")]
+    #[expect(clippy::too_many_arguments, reason = "what is compared and for which request")]
     pub async fn reserve(
         &self,
         counter: &Counter,
@@ -206,12 +207,7 @@ impl SqlTable {
 
     /// Does without reservations for a while.
     fn only_read(&self, why: &str) {
-        let name = &self.name;
-        tracing::warn!(
-            "table {name}: no message can have a place reserved ({why}), so messages that are checked at the \
-             same time may exceed a quota together; with reservations the user needs the rights SELECT, \
-             INSERT and DELETE on the table {RESERVATIONS}"
-        );
+        plugins::no_reservations(&self.name, why, RESERVATIONS);
         let until = Instant::now() + READ_ONLY_SPAN;
         *self.only_reads.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
@@ -239,7 +235,7 @@ impl SqlTable {
         self.sql.run(Work { statements, lock: None, durable: false }, deadline).await.map(drop)
     }
 
-    /// Removes the rows of these spans of time: how many.
+    /// Removes the rows of these periods. Returns their number.
     pub async fn forget(&self, old: &BTreeSet<String>, deadline: Instant) -> Result<u64, BackendError> {
         self.make_ready(deadline).await?;
         let writer = Writer { sql: &self.sql, table: &self.name };
@@ -338,14 +334,12 @@ impl SqlTable {
         let text = statement.sql.clone();
         let work = Work { statements: vec![statement], lock: Some(TABLES_LOCK.to_owned()), durable: true };
         match self.sql.run(work, deadline).await {
-            Ok(_) => Ok(format!("table {name}: the columns {columns} now hold numbers of 64 bits")),
+            Ok(_) => Ok(tasks::columns_widened(name, columns)),
             Err(error @ BackendError { failure: Failure::Down(_), .. }) => Err(error),
-            Err(error) => Ok(format!(
-                "table {name}: the columns {columns} are narrow and can't be changed ({}): counting stops at \
-                 {}, and no quota beyond that is ever reached; an administrator may run: {text}",
-                error.failure,
-                layout.largest.iter().min().unwrap_or(&i64::MAX),
-            )),
+            Err(error) => {
+                let largest = layout.largest.iter().min().unwrap_or(&i64::MAX);
+                Ok(tasks::columns_narrow(name, columns, error.failure, largest, text))
+            }
         }
     }
 
@@ -359,7 +353,7 @@ impl SqlTable {
         match self.sql.run(work, deadline).await.map_err(|error| error.advise(&what, &index)) {
             Ok(merged) => {
                 let surplus = merged.get(1).map_or(0, |output| output.affected);
-                let said = format!("table {name}: {surplus} rows that repeated key and time were merged");
+                let said = tasks::rows_merged(name, surplus);
                 Ok((surplus > 0).then_some(said))
             }
             // Each message then has a row of its own there, and their sum is what counts.
@@ -390,7 +384,7 @@ impl SqlTable {
 
     async fn prepare_and_log(&self, deadline: Instant) -> Result<(), BackendError> {
         for done in self.prepare(deadline).await? {
-            tracing::warn!("{done}");
+            tasks::changed(done);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The tables of the counters and of the reservations, as each database wants them written.
 //!
-//! Knows: the columns of the original, three kinds of SQL. Must not know: requests, who asks.
+//! Knows: the columns of the original, three kinds of SQL. Must not know: requests.
 
 use backends::sql::{Dialect, Param, Sql, Statement};
 
@@ -66,7 +66,7 @@ impl Writer<'_> {
         })
     }
 
-    /// How many unique indexes there are on exactly key and time.
+    /// The number of unique indexes on exactly key and time.
     pub fn count_unique_indexes(&self) -> Statement {
         let (sql, name) = match self.sql.dialect() {
             Dialect::Sqlite => (
@@ -93,7 +93,7 @@ impl Writer<'_> {
     }
 
     /// Makes one row of those of the same key and time, with the sums, then allows only one. The second
-    /// statement tells how many rows that were too many.
+    /// statement tells the number of surplus rows.
     pub fn merge(&self) -> [Statement; 3] {
         let table = self.quoted();
         let column = |name: &str| self.column(name);

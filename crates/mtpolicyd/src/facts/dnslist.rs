@@ -1,12 +1,13 @@
 //! DNS lists (RFC 5782): what is asked of a list, and what its answer means.
 //!
-//! Knows: DNS questions and answers. Must not know: who asks and what comes of it.
+//! Knows: DNS questions and answers. Must not know: what an answer leads to.
 
 mod allow_lists;
 mod health;
 mod return_codes;
 mod text;
 
+use crate::log::messages::lookups;
 use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -184,9 +185,9 @@ impl DnsList {
         self.return_codes.is_some() || !allow_lists::is_usual_refusal(address)
     }
 
-    /// What an answer that is no listing tells the one who runs the daemon.
+    /// What an answer that is not a listing tells the one who runs the daemon.
     fn meaning(&self, code: Ipv4Addr) -> &'static str {
-        if self.is_refusal(code) { "which is its answer to who asks too often" } else { meaning(code) }
+        if self.is_refusal(code) { "which means that it refuses our queries" } else { meaning(code) }
     }
 
     /// What is asked to find out whether the list answers at all: a name that nobody has asked before, so
@@ -228,18 +229,14 @@ impl DnsList {
             let is_answer = answer.is_ok_and(|answer| !matches!(answer, Answer::Failed(_)));
             let now = Instant::now();
             if let Some(silence) = health.trial_ended(&zone, is_answer, now) {
-                tracing::warn!("DNS list {label} answers again, after {} s", silence.as_secs());
+                lookups::list_back(label, silence.as_secs());
             }
         });
     }
 
     fn complain(&self, cause: &dyn Display, health: &Health) -> Listing {
         if let Some(failures) = health.failed(&self.zone, Instant::now()) {
-            let zone = self.label();
-            tracing::warn!(
-                "DNS list {zone} gives no usable answer, so it lists nobody: {cause} \
-                 (failures since the last such line, said once an hour: {failures})"
-            );
+            lookups::list_unusable(self.label(), cause, failures);
         }
         Listing::NoAnswer
     }
@@ -259,7 +256,7 @@ pub fn without_key(name: &str) -> String {
     labels.collect::<Vec<_>>().join(".")
 }
 
-/// What an answer that is no listing tells the one who runs the daemon. The codes are those of Spamhaus,
+/// What an answer that is not a listing tells the one who runs the daemon. The codes are those of Spamhaus,
 /// which others have taken over.
 fn meaning(code: Ipv4Addr) -> &'static str {
     match code.octets() {

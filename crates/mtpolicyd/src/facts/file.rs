@@ -3,6 +3,7 @@
 //!
 //! Knows: files, time, the log. Must not know: any format.
 
+use crate::log::messages::foreign_files;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,8 +38,8 @@ pub enum FileError {
 
 /// A file as it was read last. It is opened at the first use, since it may be built after the start, looked
 /// at once a second, and read again when it was replaced or changed; nothing of that blocks the runtime.
-/// While its successor can't be read (half written, wrong owner, a server of files that is silent), what was
-/// read before stays in use, and the log says so.
+/// While its successor can't be read (half written, wrong owner, a server of files that does not answer),
+/// what was read before stays in use, and the log says so.
 pub struct CachedFile<T> {
     path: Arc<Path>,
     read: Box<Read<T>>,
@@ -133,8 +134,7 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
             && Instant::now() >= looking.patience_ends
             && !std::mem::replace(&mut looking.told, true)
         {
-            let path = self.path.display();
-            tracing::error!("{path}: it takes long to read; what was read before is used on");
+            foreign_files::slow(self.path.display());
         }
         Some(current)
     }
@@ -174,7 +174,7 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
             None => state.cause = None,
             Some((Some(version), Ok(value))) => {
                 if state.current.is_some() {
-                    tracing::info!("{} has changed and was read again", self.path.display());
+                    foreign_files::changed(self.path.display());
                 }
                 state.current = Some((version, Arc::new(value)));
                 state.cause = None;
@@ -182,8 +182,7 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
             Some((_, Ok(_))) => {}
             Some((_, Err(cause))) => {
                 if state.cause.as_deref() != Some(&*cause) && state.current.is_some() {
-                    let path = self.path.display();
-                    tracing::error!("{path}: {cause}; what was read before is used on");
+                    foreign_files::unusable(self.path.display(), &cause);
                 }
                 state.cause = Some(cause.into());
             }

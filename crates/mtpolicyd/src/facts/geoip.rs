@@ -271,7 +271,7 @@ mod tests {
         let proxies = Database::from_bytes(legacy_countries(8, &[])).unwrap_err();
         assert!(proxies.starts_with("edition 8 of GeoIP has neither"), "{proxies}");
         let folder = tempfile::tempdir().unwrap();
-        assert!(Database::read(folder.path()).is_err(), "a folder is no database");
+        assert!(Database::read(folder.path()).is_err(), "a folder is not a database");
         let missing = Database::read(&folder.path().join("x")).unwrap_err();
         assert_eq!(missing, "no such file");
     }

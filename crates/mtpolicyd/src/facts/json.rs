@@ -8,15 +8,16 @@ use serde_json::Value;
 /// The members of an object.
 pub type Object = serde_json::Map<String, Value>;
 
-/// An object of so many bytes at most, or what is wrong with the text, of which nothing is shown.
+/// Reads an object of at most `max_bytes`. The error describes what is wrong with the text, but shows nothing
+/// of it.
 pub fn read_object(text: &[u8], max_bytes: usize) -> Result<Object, String> {
     if text.len() > max_bytes {
         return Err(format!("it is longer than {max_bytes} bytes"));
     }
     match serde_json::from_slice(text) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err("this is no JSON object".to_owned()),
-        Err(error) => Err(format!("this is no JSON: {error}")),
+        Ok(_) => Err("this is not a JSON object".to_owned()),
+        Err(error) => Err(format!("this is not JSON: {error}")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The answer of a service that is asked about a mail: what to do with it, points, settings of a user.
+//! The answer of a service that is asked about a message: what to do with it, points, settings of a user.
 //!
 //! Knows: its members. Must not know: how the service is asked, plugins.
 
@@ -12,7 +12,7 @@ pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// The longest action, in bytes: Postfix breaks longer lines (`line_length_limit`).
 const MAX_ACTION_BYTES: usize = 2048;
 
-/// How many members that nobody knows are named.
+/// Maximum number of unknown members to name.
 const MAX_UNKNOWN: usize = 10;
 
 /// The longest name of such a member, in characters.
@@ -23,7 +23,7 @@ const MAX_UNKNOWN_CHARS: usize = 60;
 pub struct LookupAnswer {
     /// What to tell Postfix.
     pub action: Option<String>,
-    /// Points for or against the mail.
+    /// Points for or against the message.
     pub score: Option<f64>,
     /// Settings of a user, each with its text.
     pub user: Vec<(String, String)>,
@@ -47,9 +47,9 @@ impl LookupAnswer {
                 }
                 ("score", Value::Number(score)) => answer.score = score.as_f64(),
                 ("user", Value::Object(settings)) => answer.user = texts(settings)?,
-                ("action", _) => return Err("`action` is no string".to_owned()),
-                ("score", _) => return Err("`score` is no number".to_owned()),
-                ("user", _) => return Err("`user` is no object".to_owned()),
+                ("action", _) => return Err("`action` is not a string".to_owned()),
+                ("score", _) => return Err("`score` is not a number".to_owned()),
+                ("user", _) => return Err("`user` is not an object".to_owned()),
                 _ if answer.unknown.len() < MAX_UNKNOWN => {
                     answer.unknown.push(name.chars().take(MAX_UNKNOWN_CHARS).collect());
                 }
@@ -103,16 +103,16 @@ mod tests {
     #[test]
     fn a_wrong_type_anywhere_leaves_nothing() {
         for (body, why) in [
-            (r#"{"score": 1, "action": 5}"#, "`action` is no string"),
-            (r#"{"action": "ok", "score": "2"}"#, "`score` is no number"),
-            (r#"{"score": true}"#, "`score` is no number"),
-            (r#"{"user": []}"#, "`user` is no object"),
+            (r#"{"score": 1, "action": 5}"#, "`action` is not a string"),
+            (r#"{"action": "ok", "score": "2"}"#, "`score` is not a number"),
+            (r#"{"score": true}"#, "`score` is not a number"),
+            (r#"{"user": []}"#, "`user` is not an object"),
             (r#"{"user": {"a": 1, "b": {}}}"#, "a setting in `user` is nested"),
-            (r#"[{"action": "ok"}]"#, "this is no JSON object"),
-            (r#"{"action": "ok"} x"#, "this is no JSON"),
-            (r#"{"score": 1e999}"#, "this is no JSON"),
-            ("", "this is no JSON"),
-            ("<html>", "this is no JSON"),
+            (r#"[{"action": "ok"}]"#, "this is not a JSON object"),
+            (r#"{"action": "ok"} x"#, "this is not JSON"),
+            (r#"{"score": 1e999}"#, "this is not JSON"),
+            ("", "this is not JSON"),
+            ("<html>", "this is not JSON"),
         ] {
             let error = read(body).unwrap_err();
             assert!(error.starts_with(why), "{body}: {error}");

@@ -128,7 +128,7 @@ impl Map {
             }
             other => {
                 let help = "Postfix looks into others for you: `proxy:TYPE:NAME`";
-                return Err(format!("`{other}` is none of the types {TYPES}; {help}"));
+                return Err(format!("`{other}` is not one of the types {TYPES}; {help}"));
             }
         };
         Ok(Map { name: name.into(), kind, fixed: !PATTERN_TYPES.contains(&pattern_kind) })

@@ -1,6 +1,6 @@
 //! SPF over the name service.
 //!
-//! Knows: questions and answers, what the evaluator of SPF wants. Must not know: mails, sessions, plugins.
+//! Knows: questions and answers, what the evaluator of SPF wants. Must not know: messages, sessions, plugins.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -99,7 +99,7 @@ fn name_of_address(ip: IpAddr) -> String {
 }
 
 /// A domain as the DNS has it: what is not ASCII as A-labels (RFC 5890). What can't be turned into them
-/// stays, and is no domain.
+/// stays, and is not a domain.
 pub fn ascii_domain(domain: &str) -> String {
     if domain.is_ascii() || domain.len() > MAX_UNICODE_NAME {
         return domain.to_owned();

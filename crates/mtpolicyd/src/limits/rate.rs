@@ -1,6 +1,6 @@
 //! How much may pass in which time: `100/1h, 1000/1d`.
 //!
-//! Knows: text, whole numbers. Must not know: who is limited, where it is counted.
+//! Knows: text, whole numbers. Must not know: what the limit is for, where it is counted.
 
 use super::state::{LARGEST, PARTS, Rule};
 use crate::value::{Seconds, Value, words};
@@ -93,7 +93,7 @@ impl Rate {
     }
 
     fn parse(text: &str) -> Result<Rate, String> {
-        let form = || format!("`{text}` is no limit such as 100/1h");
+        let form = || format!("`{text}` is not a limit such as 100/1h");
         let (amount, rest) = text.split_once('/').ok_or_else(form)?;
         let rest = rest.trim_start();
         let (period, burst) = match rest.split_once(char::is_whitespace) {
@@ -125,7 +125,7 @@ fn parse_amount(text: &str) -> Result<u64, String> {
         "k" | "K" => 1 << 10,
         "M" => 1 << 20,
         "G" => 1 << 30,
-        other => return Err(format!("`{other}` is none of the units k, M and G")),
+        other => return Err(format!("`{other}` is not one of the units k, M and G")),
     };
     let count: Option<u64> = digits.parse().ok();
     let amount =
@@ -148,7 +148,7 @@ fn parse_period(text: &str) -> Result<u64, String> {
         None => Some(Seconds::parse(&with_count)?.0),
     };
     let allowed = seconds.filter(|seconds| (1..=LONGEST).contains(seconds));
-    allowed.ok_or_else(|| format!("`{text}` is no span of time from a second to a year"))
+    allowed.ok_or_else(|| format!("`{text}` is not a time from a second to a year"))
 }
 
 fn greatest_common_divisor(a: u64, b: u64) -> u64 {
@@ -212,15 +212,15 @@ mod tests {
     #[test]
     fn mistakes_say_what_is_wrong() {
         for (text, why) in [
-            ("100", "`100` is no limit such as 100/1h"),
-            ("", "`` is no limit such as 100/1h"),
-            ("a/1h", "`a` is none of the units k, M and G"),
+            ("100", "`100` is not a limit such as 100/1h"),
+            ("", "`` is not a limit such as 100/1h"),
+            ("a/1h", "`a` is not one of the units k, M and G"),
             ("-1/1h", "`-1` is not a whole number, or too large"),
-            ("9X/1h", "`X` is none of the units k, M and G"),
+            ("9X/1h", "`X` is not one of the units k, M and G"),
             ("1/60", "`60` has no unit of time; write s, m, h, d or w"),
-            ("1/0s", "`0s` is no span of time from a second to a year"),
-            ("1/99w", "`99w` is no span of time from a second to a year"),
-            ("1/1h brust 3", "`1/1h brust 3` is no limit such as 100/1h"),
+            ("1/0s", "`0s` is not a time from a second to a year"),
+            ("1/99w", "`99w` is not a time from a second to a year"),
+            ("1/1h brust 3", "`1/1h brust 3` is not a limit such as 100/1h"),
             ("1/1h, 2/60m", "`2/60m` is a second limit over the same time"),
             ("9999999999999999/1h", "`9999999999999999` is not a whole number, or too large"),
             ("999999999999999/1w", "`999999999999999/1w` can't be counted exactly; a rounder number can"),

@@ -1,6 +1,6 @@
 //! Counts in Redis: one script, by the time of the server, so that the clocks of the daemons do not matter.
 //!
-//! Knows: the script, its reply. Must not know: who is limited.
+//! Knows: the script, its reply. Must not know: what the limit is for.
 
 use super::PREFIX;
 use super::state::{Demand, Fill, State, Taken};

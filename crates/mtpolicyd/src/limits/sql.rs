@@ -3,7 +3,7 @@
 //! One transaction, which those for the same key wait for, does without asking back what `State::take` does:
 //! it forgets what no longer counts, then inserts into every limit or, where one has no room, into none.
 //!
-//! Knows: SQL. Must not know: who is limited.
+//! Knows: SQL. Must not know: what the limit is for.
 
 use super::state::{Demand, Entry, Fill, LARGEST, Rule, State, Taken};
 use backends::sql::{Dialect, Needs, Output, Param, Right, Row, Sql, Statement, Work};
@@ -51,7 +51,7 @@ impl Table {
         statement(sql, Vec::new())
     }
 
-    /// Removes what no longer counts: how many rows.
+    /// Removes expired counts. Returns the number of rows.
     pub async fn expire(&self, now: i64, deadline: Instant) -> Result<u64, BackendError> {
         let delete = statement(format!("DELETE FROM {TABLE} WHERE expires <= ?"), vec![Param::Integer(now)]);
         match self.sql.run(not_durable(vec![delete], None), deadline).await {

@@ -20,7 +20,7 @@ pub struct Rule {
     pub name: String,
     /// How long an entry matters at most, in milliseconds.
     pub life: i64,
-    /// How many units run out of a bucket in a millisecond; 0 is a window.
+    /// How many units a bucket regains per millisecond; 0 means a window.
     pub leak: i64,
     /// The units of one that is counted.
     pub scale: i64,
@@ -96,13 +96,13 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State(BTreeMap<String, Vec<Entry>>);
 
-/// Up to here a script of Redis counts exactly: it has floating point numbers.
+/// Lua numbers are doubles; integers are exact up to 2^53.
 pub const LARGEST: i64 = 1 << 53;
 
-/// How many parts a window has at most.
+/// Maximum number of buckets of a window.
 pub const PARTS: i64 = 60;
 
-/// Limits of a key which are not asked about now, since they are those of another user: so many are kept.
+/// How many limits of other users to keep per key.
 const MAX_OTHERS: usize = 8;
 
 impl Rule {

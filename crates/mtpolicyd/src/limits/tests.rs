@@ -90,7 +90,7 @@ async fn a_database_decides_as_memory_does() {
     assert!(table.expire(now + 3_600_000, soon()).await.unwrap() > 0);
 }
 
-/// Requests: how many milliseconds each comes after the one before, and how much it counts.
+/// Requests: the milliseconds since the previous one, and how much it counts.
 fn requests() -> impl Strategy<Value = Vec<(i64, u64)>> {
     let gap = prop_oneof![Just(0), 1..50_i64, 50..5_000_i64, 5_000..100_000_i64];
     prop::collection::vec((gap, 1..6_u64), 1..300)

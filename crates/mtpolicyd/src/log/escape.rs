@@ -13,8 +13,8 @@ const ELLIPSIS: &str = "...";
 
 /// The bytes as they may stand in a log line or a message.
 ///
-/// Control characters (C0, DEL, C1), the Unicode line separators and bytes that are no UTF-8 become `\xNN`, a
-/// backslash becomes `\\`, so that nothing looks like an escape that is none. At most `MAX_VALUE` bytes and
+/// Control characters (C0, DEL, C1), the Unicode line separators and bytes that are not UTF-8 become `\xNN`,
+/// a backslash becomes `\\`, so that nothing looks like an escape that is none. At most `MAX_VALUE` bytes and
 /// an ellipsis.
 pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     if bytes.len() <= MAX_VALUE && bytes.iter().all(|byte| is_plain(*byte) && *byte != b'\\') {
@@ -27,7 +27,7 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
 
 /// Appends the bytes as a JSON string with its quotes, at most `limit` bytes of their text.
 ///
-/// Here JSON's own escapes serve, so a reader gets the characters that came; only bytes that are no UTF-8,
+/// Here JSON's own escapes serve, so a reader gets the characters that came; only bytes that are not UTF-8,
 /// which JSON can't hold, appear as `\xNN`.
 pub(super) fn push_json(out: &mut String, bytes: &[u8], limit: usize) {
     let needs_no_escape = |byte: &u8| is_plain(*byte) && !matches!(byte, b'"' | b'\\');

@@ -64,7 +64,7 @@ impl Style {
             Format::Json => {
                 line.push_str("{\"time\":\"");
                 push_time(&mut line);
-                // A request is logged at level 1 since the original does so; it is no warning.
+                // A request is logged at level 1 since the original does so; it is not a warning.
                 match level {
                     Some(level) => drop(write!(line, "\",\"level\":\"{}\"", name(level))),
                     None => line.push_str("\",\"event\":\"request\""),
@@ -142,7 +142,7 @@ struct RequestText<'a> {
 }
 
 impl RequestText<'_> {
-    /// In quotes, so that an address like `"a, recipient=b"@c` is no field of its own.
+    /// In quotes, so that an address like `"a, recipient=b"@c` is not a field of its own.
     fn quoted(&mut self, value: &[u8]) {
         self.line.push('"');
         let mut escaper = Escaper::new(self.line, MAX_VALUE).values();
@@ -224,7 +224,7 @@ impl Visit for Json<'_> {
         self.plain(field, format_args!("{value}"));
     }
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // What is no number in JSON (infinity) becomes null.
+        // What is not a number in JSON (infinity) becomes null.
         let value = serde_json::Value::from(value);
         self.plain(field, format_args!("{value}"));
     }

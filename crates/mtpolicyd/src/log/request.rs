@@ -3,6 +3,7 @@
 //! Knows: the fields of that line. Must not know: where they come from.
 
 use super::REQUEST;
+use super::messages::daemon;
 use crate::value::words;
 use std::cell::RefCell;
 use std::fmt::{self, Write};
@@ -159,7 +160,7 @@ impl Current {
                 None => write!(line, "{path} not finished, "),
             };
         }
-        tracing::trace!("{}, times: {line}in all {} ms", self.label, milliseconds(whole));
+        daemon::times(&self.label, line, milliseconds(whole));
     }
 }
 

@@ -210,19 +210,6 @@ fn what_libraries_tell_is_for_debugging() {
 }
 
 #[test]
-fn what_other_crates_of_this_program_tell_is_for_everybody() {
-    let dead = || tracing::event!(target: "backends::breaker", Level::ERROR, "connection db is down");
-    assert_eq!(logged(0, Format::Text, |_| dead()), "error: connection db is down\n");
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let crates = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-    let mut crates: Vec<_> = crates.map(|name| name.into_string().unwrap().replace('-', "_")).collect();
-    crates.sort_unstable();
-    let mut own = super::OWN_CRATES.to_vec();
-    own.sort_unstable();
-    assert_eq!(own, crates);
-}
-
-#[test]
 fn the_file_is_opened_again_after_logrotate() {
     let directory = tempfile::tempdir().unwrap();
     let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));

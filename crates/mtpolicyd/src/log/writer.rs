@@ -3,6 +3,7 @@
 //! Knows: queue, files, the system log. Must not know: what the lines say.
 
 use super::format::Style;
+use super::messages::daemon;
 use super::syslog::Syslog;
 use std::fs::File;
 use std::io::{self, Write};
@@ -126,7 +127,7 @@ impl LogWriter {
     fn finish(&mut self) {
         let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let text = format!("{dropped} log lines were lost: the log took them too slowly or not at all");
+            let text = daemon::lines_lost(dropped);
             let line = self.style.notice(Level::WARN, &text);
             if self.sink.line(Level::WARN, &line) > 0 || self.sink.flush() > 0 {
                 self.shared.dropped.fetch_add(dropped, Ordering::Relaxed);
@@ -136,7 +137,7 @@ impl LogWriter {
         if self.shared.reopen.swap(false, Ordering::Acquire)
             && let Err(error) = self.sink.reopen()
         {
-            let line = self.style.notice(Level::ERROR, &format!("{error}; the open one stays in use"));
+            let line = self.style.notice(Level::ERROR, &daemon::log_not_reopened(error));
             self.lost(|sink| sink.line(Level::ERROR, &line) + sink.flush());
         }
     }
@@ -196,7 +197,7 @@ impl Sink {
         }
     }
 
-    /// Takes one line; returns how many were lost.
+    /// Writes one line. Returns the number of lines lost.
     fn line(&mut self, level: Level, line: &str) -> u64 {
         match self {
             Sink::Stream(stream) => stream.line(line),

@@ -39,7 +39,7 @@ impl Report {
         self.note(Severity::Warning, span, || (message.into(), help));
     }
 
-    /// Notes something worth knowing that is no surprise: `check --strict` passes it.
+    /// Notes something worth knowing that is not a surprise: `check --strict` passes it.
     pub fn notice(&self, span: Span, message: impl Into<String>, help: Option<String>) {
         self.note(Severity::Notice, span, || (message.into(), help));
     }
@@ -54,7 +54,7 @@ impl Report {
         self.0.borrow().hidden.clone()
     }
 
-    /// The places of options that were understood, and are no secrets.
+    /// The places of options that were understood, and are not secrets.
     pub fn plain(&self) -> Vec<Span> {
         self.0.borrow().plain.clone()
     }
@@ -302,7 +302,8 @@ impl<'a> Section<'a> {
         if nearest(&entry.key, known).is_some() {
             return self.warn_unknown(entry.key_span, "option", &entry.key);
         }
-        let message = format!("{}: this line of one word is no option; it has no effect", self.describe());
+        let message =
+            format!("{}: this line of one word is not an option; it has no effect", self.describe());
         self.report.warning(entry.key_span, message, None);
     }
 

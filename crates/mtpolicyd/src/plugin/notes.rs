@@ -2,6 +2,8 @@
 //!
 //! Knows: levels, whose request it is. Must not know: any plugin.
 
+use crate::log::messages;
+use log_messages::Finding;
 use std::fmt::Display;
 
 /// A plugin's notes in the log, at the level of its `log_level`.
@@ -13,15 +15,11 @@ pub struct Notes {
 
 impl Notes {
     /// Notes what was found. Where the level is off it costs a compare.
-    pub fn note(&self, finding: impl Display) {
-        let plugin = Labelled(&self.plugin);
-        match self.level {
-            ..=0 => tracing::error!("{plugin}: {finding}"),
-            1 => tracing::warn!("{plugin}: {finding}"),
-            2 => tracing::info!("{plugin}: {finding}"),
-            3 => tracing::debug!("{plugin}: {finding}"),
-            4.. => tracing::trace!("{plugin}: {finding}"),
-        }
+    pub fn note<F>(&self, finding: Finding<F>)
+    where
+        F: Fn(&mut std::fmt::Formatter<'_>) -> std::fmt::Result,
+    {
+        messages::note(self.level, Labelled(&self.plugin), finding);
     }
 }
 

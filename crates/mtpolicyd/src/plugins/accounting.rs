@@ -1,9 +1,10 @@
-//! `Accounting`: counts mails and bytes.
+//! `Accounting`: counts messages and bytes.
 
 use crate::counters::{
     Amounts, Book, Counter, DEFAULT_LIFETIME, Engine, Keeper, Metric, Table, TimePattern, counted_mark,
     unknown_yet,
 };
+use crate::log::messages::{plugins, tasks};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
@@ -14,22 +15,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 options! {
-    /// Counts mails, recipients and bytes in a database, once a mail: who sent how much in which span of
-    /// time. Quota limits what is counted.
+    /// Counts messages, recipients and bytes in a database, once per message: who has sent how much in which
+    /// period. Quota sets a limit to these counters.
     ///
     /// There is a table for each field, `acct_client_address` for example, with a row for each value of the
-    /// field and each span of time: the columns are `key`, `time`, `count` (mails), `count_rcpt` (mails times
-    /// recipients), `size` (bytes) and `size_rcpt` (bytes times recipients). Tables that are missing are
-    /// made, and those of the original get a unique key. A field that is not in the request, or blank, is
-    /// not counted.
+    /// field and each period. The columns are `key` (the value), `time` (the period), `count` (messages),
+    /// `count_rcpt` (messages times recipients), `size` (bytes) and `size_rcpt` (bytes times recipients).
+    /// Missing tables are created, and tables of the original get a unique key. A field that the request
+    /// does not have, or has empty, is not counted.
     ///
-    /// Keys are in small letters, so that `Bob` and `bob` are one login on every database, and a sender or
+    /// Keys are in lower case, so that `Bob` and `bob` are one login on every database, and a sender or
     /// recipient is the address that Postfix will understand: `bob@Example.org.` and `example.org!bob` count
-    /// as `bob@example.org`. Rows under the value as it is written, which earlier versions made, are still
-    /// counted by Quota.
+    /// as `bob@example.org`. Earlier versions stored the value as it was written; Quota still counts such
+    /// rows too.
     ///
-    /// Ask it at the end of the message (`smtpd_end_of_data_restrictions`): before that Postfix does not know
-    /// the recipients and the size.
+    /// Have Postfix ask at the end of the message (`smtpd_end_of_data_restrictions`): before that it does
+    /// not know the recipients and the size.
     ///
     /// ```conf
     /// <Connection db>
@@ -43,24 +44,25 @@ options! {
     /// </Plugin>
     /// ```
     pub struct AccountingOptions {
-        /// Whether mails are counted.
+        /// Whether to count messages.
         enabled: UserConfig<Switch> = Switch::On,
         /// The attributes of the request to count by, separated by commas.
         fields: FieldNames,
-        /// The span of time, as strftime(3) writes the local time: `%Y-%m` counts by months.
+        /// The period in which messages are counted together, as strftime(3) writes the local time: `%Y-%m`
+        /// counts by months.
         time_pattern: TimePattern = "%Y-%m",
-        /// The name of a table is this and the field.
+        /// What the name of each table begins with. The field is the rest of the name.
         table_prefix: String = "acct_",
         /// The database: the name of a `<Connection>` of module Sql.
         db: String = "db",
-        /// The storage engine of tables that are made in MySQL or MariaDB.
+        /// The storage engine for tables created in MySQL or MariaDB.
         mysql_engine: Engine = "MyISAM",
-        /// Where to count instead of in `db`: the name of a `<Connection>`. With one of module Redis no
-        /// database is needed.
+        /// The name of a `<Connection>` to count in instead of `db`. With module Redis no database is
+        /// needed.
         store: Option<String>,
-        /// How long what was counted is kept after its span of time is over, such as `400d`; the daily task
-        /// removes what is older. The `time_pattern` must not change within an hour. Without it rows stay for
-        /// ever, in Redis 400 days after they were last added to.
+        /// How long a counter is kept after its period is over, such as `400d`; a daily task removes older
+        /// ones. It can't be used with a `time_pattern` of periods shorter than an hour. Without it, rows in
+        /// a database are kept forever, and counters in Redis for 400 days after their last change.
         keep: Option<Span>,
     }
 }
@@ -89,7 +91,7 @@ pub struct Accounting {
     options: AccountingOptions,
     book: Book,
     tables: Vec<(String, Table)>,
-    /// Marks a mail that was counted.
+    /// Marks a message that was counted.
     counted: String,
     warned: AtomicBool,
 }
@@ -99,7 +101,7 @@ impl Plugin for Accounting {
     type Options = AccountingOptions;
 
     fn new(options: AccountingOptions, setup: &mut Setup<'_, '_>) -> Option<Accounting> {
-        let connections = setup.surroundings.connections;
+        let connections = setup.env.connections;
         let keeper = Keeper::find(connections, setup.section, &options.db, options.store.as_deref())?;
         let keep = options.keep.map(|keep| keep.0.duration());
         if keep.is_some() && !options.time_pattern.tells_age() {
@@ -112,7 +114,7 @@ impl Plugin for Accounting {
         let tables: Vec<_> =
             options.fields.0.iter().map(|field| (field.clone(), book.table(field))).collect();
         for (_, table) in &tables {
-            setup.surroundings.tasks.keep_counter(table.id());
+            setup.env.tasks.keep_counter(table.id());
             if let Some(keep) = keep {
                 forget_daily(setup, &book, table, keep);
             }
@@ -163,8 +165,7 @@ fn forget_daily(setup: &Setup<'_, '_>, book: &Book, table: &Table, keep: Duratio
         let (book, table) = (book.clone(), table.clone());
         async move {
             let removed = book.forget(&table, keep, &world.clock, Instant::now() + TASK_LIMIT).await;
-            let say =
-                |count| if count > 0 { format!("{count} old rows were removed") } else { String::new() };
+            let say = |count| if count > 0 { tasks::rows_expired(count) } else { String::new() };
             removed.map(say).map_err(|error| error.to_string())
         }
     });
@@ -176,7 +177,7 @@ impl Accounting {
         if let Some(why) = unknown
             && !self.warned.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!("plugin {}: {why}", self.name);
+            plugins::amount_unknown(&self.name, why);
         }
     }
 }

@@ -6,12 +6,12 @@ use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 options! {
     /// Answers with a fixed action and ends the chain.
     ///
-    /// Any action of access(5) will do, and the name of a restriction class of Postfix as well.
+    /// Any action of access(5) is allowed, and so is the name of a Postfix restriction class.
     ///
     /// ```conf
     /// <Plugin closed>
     ///   module = "Action"
-    ///   action = "reject this server takes no mail"
+    ///   action = "reject this server accepts no mail"
     /// </Plugin>
     /// ```
     pub struct ActionOptions {

@@ -1,4 +1,4 @@
-//! `AddScoreHeader`: writes the score into a header of the mail.
+//! `AddScoreHeader`: writes the score into a header of the message.
 
 use crate::fields::SCORE_FIELD;
 use crate::options::{UserConfig, options};
@@ -6,10 +6,10 @@ use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::value::{Score, perl_number};
 
 options! {
-    /// Puts a header with the score and its details before the mail, once a mail.
+    /// Adds a header with the score and its details to the message, once per message.
     ///
-    /// The header looks like `X-MtScore: YES score=7.5 [sorbs=2.5, spamhaus=5]`. It ends the chain, for later
-    /// requests of the same mail too (they are answered with `dunno`), so it belongs at the end.
+    /// The header looks like `X-MtScore: YES score=7.5 [sorbs=2.5, spamhaus=5]`. It ends the chain, also for
+    /// later requests of the same message, which are answered with `dunno`; so it belongs at the end.
     ///
     /// ```conf
     /// <Plugin tag>

@@ -4,7 +4,7 @@ use crate::options::options;
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 
 options! {
-    /// Forgets fields of the session: what SetField set, scores, cached results and once-a-mail marks.
+    /// Clears fields of the session: what SetField set, scores, cached results and once-per-message marks.
     ///
     /// ```conf
     /// <Plugin start-again>
@@ -16,7 +16,7 @@ options! {
     pub struct ClearFieldsOptions {
         /// Names, separated by commas.
         fields: Option<String>,
-        /// Beginnings of names, separated by commas: every field that begins so is forgotten.
+        /// Prefixes of names, separated by commas: every field that begins with one is cleared.
         fields_prefix: Option<String>,
     }
 }

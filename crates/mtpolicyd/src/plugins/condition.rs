@@ -2,6 +2,7 @@
 
 use crate::chain::Chain;
 use crate::fields::{FieldRef, Scoring};
+use crate::log::messages::findings;
 use crate::options::{OptionalUserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Score};
@@ -10,11 +11,12 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 options! {
-    /// Adds to the score, answers, or runs the plugins in it when a value fulfils one of its criteria.
+    /// Adds to the score, answers, or runs the plugins in its block when a value fulfils one of its criteria.
     ///
-    /// Several criteria: one of them is enough. A value that is not there fulfils none, `invert` or not. The
-    /// score is added for each request, not once per message. An `action` wins over plugins in the block.
-    /// With `key = "recipient"` the score, and what plugins in the block find, holds for that recipient only.
+    /// Of several criteria one is enough. An attribute or field that does not exist fulfils no criterion,
+    /// not even with `invert = 1`. The score is added for each request, not once per message. If there is an
+    /// `action`, plugins in the block are not run. With `key = "recipient"` the score, and the results of
+    /// plugins in the block, apply to that recipient only.
     ///
     /// ```conf
     /// <Plugin no-bounces-to-newsletters>
@@ -25,24 +27,25 @@ options! {
     ///     module = "Condition"
     ///     key = "sender"
     ///     match = ""
-    ///     action = "reject this address takes no bounces"
+    ///     action = "reject this address accepts no bounces"
     ///   </Plugin>
     /// </Plugin>
     /// ```
     pub struct ConditionOptions {
         /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is
-        /// written (`victim.example!ceo`, `ceo@victim.example.`) is looked at in both forms; one of them is
+        /// written (`victim.example!ceo`, `ceo@victim.example.`) is compared in both forms; one match is
         /// enough.
         key: FieldRef,
         /// Fulfilled if the value is exactly this.
         r#match: Option<String>,
         /// Fulfilled if this Perl regular expression matches somewhere in the value.
         re_match: Option<Pattern>,
-        /// Fulfilled if the value, as a number, is less. Text counts as the number it begins with, else as 0.
+        /// Fulfilled if the value, as a number, is less than this. Text counts as the number that it begins
+        /// with, and as 0 if it begins with none.
         lt_match: Option<Score>,
-        /// Fulfilled if the value, as a number, is greater.
+        /// Fulfilled if the value, as a number, is greater than this.
         gt_match: Option<Score>,
-        /// `1` turns the outcome round.
+        /// `1` reverses the result: the condition is fulfilled if no criterion is.
         invert: Flag = Flag(false),
         /// Added to the score.
         score: Scoring,
@@ -86,7 +89,7 @@ impl Plugin for Condition {
         if is_fulfilled == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
-        self.notes.note(Matched(&self.options.key, value));
+        self.notes.note(findings::criterion_matched(&self.options.key, Text(value)));
         self.options.score.add(cx.session, &self.name);
         let action = self.options.action.get(cx.session);
         self.nested.act(action.as_deref(), cx).await
@@ -94,7 +97,7 @@ impl Plugin for Condition {
 }
 
 impl Condition {
-    /// Whether one of the criteria is fulfilled that are no patterns.
+    /// Whether one of the criteria is fulfilled that are not patterns.
     fn is_fulfilled(&self, value: &[u8], number: f64) -> bool {
         let options = &self.options;
         options.r#match.as_ref().is_some_and(|text| text.as_bytes() == value)
@@ -111,12 +114,11 @@ impl ConditionOptions {
 }
 
 /// A finding for the log.
-struct Matched<'a>(&'a FieldRef, &'a [u8]);
+struct Text<'a>(&'a [u8]);
 
-impl std::fmt::Display for Matched<'_> {
+impl std::fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} matched: ", self.0)?;
-        self.1.utf8_chunks().try_for_each(|chunk| {
+        self.0.utf8_chunks().try_for_each(|chunk| {
             f.write_str(chunk.valid())?;
             chunk.invalid().iter().try_for_each(|_| f.write_char(char::REPLACEMENT_CHARACTER))
         })

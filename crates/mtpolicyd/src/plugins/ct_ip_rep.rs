@@ -2,6 +2,7 @@
 
 use crate::facts::ctipd::{self, Reply, Reputation};
 use crate::fields::{SCORE_FIELD, Template};
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
@@ -12,10 +13,10 @@ use hyper::Uri;
 use std::net::IpAddr;
 
 options! {
-    /// Asks ctipd, the IP reputation service of Commtouch (later Cyren), about the address of the client.
+    /// Looks up the client's address in ctipd, the IP reputation service of Commtouch (later Cyren).
     ///
-    /// The service answers `accept`, `permfail` or `tempfail`; answer and score count once a mail. A service
-    /// that can't be reached, is too slow or answers otherwise fails the plugin, and `on_error` decides.
+    /// The service answers `accept`, `permfail` or `tempfail`; answer and score count once per message. If
+    /// the service is unreachable, too slow or answers otherwise, the plugin fails and `on_error` decides.
     ///
     /// ```conf
     /// <Plugin ctipd>
@@ -28,19 +29,19 @@ options! {
     /// </Plugin>
     /// ```
     pub struct CtIpRepOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// Where ctipd is. `http://USER:PASSWORD@HOST/` logs in there.
+        /// The URL of ctipd. `http://USER:PASSWORD@HOST/` logs in.
         url: Url = Url::of(Uri::from_static("http://localhost:8080/ctipd/iprep")),
-        /// The key, if ctipd wants one.
+        /// The key, if ctipd requires one.
         key: Option<Secret>,
-        /// The text of a rejection. `%IP%` is the address of the client, `%REFID%` what to name when asking
-        /// Commtouch about it; of each, the first is filled in.
+        /// The text of a rejection. `%IP%` is the address of the client, `%REFID%` the reference to name
+        /// when asking Commtouch about it. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = REJECT_MESSAGE,
-        /// The text that defers a mail, in the same form.
+        /// The text of a deferral, in the same form.
         defer_message: Template = DEFER_MESSAGE,
-        /// What to do with a client that ctipd calls `permfail`: `reject` or `defer` the mail, or only add
-        /// the score (`passive`).
+        /// What to do with a client that ctipd calls `permfail`: `reject` or `defer` the message, or only
+        /// add the score (`passive`).
         permfail_mode: UserConfig<Mode> = Mode::Reject,
         /// The same for `tempfail`.
         tempfail_mode: UserConfig<Mode> = Mode::Defer,
@@ -50,9 +51,10 @@ options! {
         tempfail_score: Option<Score>,
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD,
-        /// How long ctipd may take, connecting included. The deadline of the request holds in any case.
+        /// Maximum time for ctipd to answer, including the connection. The deadline of the request applies
+        /// in any case.
         timeout: Span = Span(Seconds(5)),
-        /// A file of certificates (PEM) of authorities to trust with `https://`, beside those of the system.
+        /// A PEM file of certificate authorities to trust for `https://` in addition to those of the system.
         tls_ca: Option<String>,
     }
 }
@@ -65,7 +67,7 @@ const DEFER_MESSAGE: &str = "450 delivery from %IP% is deferred,repeatedly. Send
 words! {
     /// What to do with a client of ill repute.
     pub enum Mode {
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
         /// Have it come again.
         Defer = "defer",
@@ -118,10 +120,10 @@ impl Plugin for CtIpRep {
             ip => String::from_utf8_lossy(ip).into_owned(),
         };
         let Some(Reply { reputation, reference }) = self.reply(&ip, cx).await? else {
-            self.notes.note(format_args!("{ip} is no address"));
+            self.notes.note(findings::not_an_address(&ip));
             return Ok(Verdict::Next);
         };
-        self.notes.note(format_args!("{ip} is {} ({reference})", reputation.word()));
+        self.notes.note(findings::reputation(&ip, reputation.word(), &reference));
         let (score, mode) = match reputation {
             Reputation::Accept => return Ok(Verdict::Next),
             Reputation::PermFail => (&options.permfail_score, &options.permfail_mode),

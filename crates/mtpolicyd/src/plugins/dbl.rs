@@ -1,8 +1,9 @@
 //! `DBL`: is the domain of the sender, of the client or of its HELO on a DNS list?
 
+use crate::dnsbl::{LIST_TIME_LIMIT, ask};
 use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
 use crate::fields::{ListZone, SCORE_FIELD, Template};
-use crate::listing::{LIST_TIME_LIMIT, ask};
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
@@ -15,11 +16,11 @@ options! {
     /// Looks the sender's domain, the name of the client and its HELO name up in a DNS list of domains
     /// (RHSBL, RFC 5782).
     ///
-    /// The checks are made in that order, and each score counts once a mail. The sender's domain is the one
-    /// that Postfix will understand (`victim.example` in `victim.example!ceo`); names are looked up in lower
-    /// case and in their ASCII form. Names without a dot, addresses and address literals are not looked up.
-    /// A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1,
-    /// 127.0.1.255), counts as not listing the name. One that has not answered in time is tried in the
+    /// The checks are made in that order, and each score counts once per message. The sender's domain is the
+    /// one that Postfix will understand (`victim.example` in `victim.example!ceo`); names are looked up in
+    /// lower case and in their ASCII form. Names without a dot, addresses and address literals are not looked
+    /// up. A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1,
+    /// 127.0.1.255), counts as not listing the name. A list that has not answered in time is retried in the
     /// background, and no request waits for it until it answers.
     ///
     /// ```conf
@@ -33,11 +34,13 @@ options! {
     pub struct DblOptions {
         /// The zone of the list.
         domain: ListZone,
-        /// Whether the checks are made.
+        /// Whether to make the checks.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do if the sender's domain is listed: `reject` the mail, or only add the score (`passive`).
+        /// What to do if the sender's domain is listed: `reject` the message, or only add the score
+        /// (`passive`).
         sender_mode: UserConfig<Mode> = Mode::Reject,
-        /// Added to the score if the sender's domain is listed, under the plugin's name with `-sender`.
+        /// Added to the score if the sender's domain is listed, in the details as the plugin's name with
+        /// `-sender`.
         sender_score: Score = Score::from(5.0),
         /// The same for the HELO name.
         helo_name_mode: UserConfig<Mode> = Mode::Passive,
@@ -50,14 +53,14 @@ options! {
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD.to_owned(),
         /// The text of the rejection. `%CHECK%` is `sender`, `helo_name` or `reverse_client_name`,
-        /// `%HOSTNAME%` the listed name and `%INFO%` what the list says about it, with a comma and a blank
-        /// before it; of each, the first is filled in.
+        /// `%HOSTNAME%` the listed name and `%INFO%` the text that the list publishes about it, preceded by
+        /// a comma and a blank. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "%CHECK% rejected (%HOSTNAME%%INFO%)",
-        /// The answers that count as a listing, where others mean something else: addresses, ranges and
-        /// networks, separated by commas, such as `127.0.1.2-99`.
+        /// The answers that count as a listing, for lists whose other answers mean something else:
+        /// addresses, ranges and networks, separated by commas, such as `127.0.1.2-99`.
         return_codes: Option<ReturnCodes>,
-        /// How long the list may take to answer. All lists are asked at once, so several that are slow do not
-        /// take longer than one.
+        /// How long to wait for the list. All lists are asked at once, so several slow ones take no longer
+        /// than one.
         time_limit: Span = LIST_TIME_LIMIT,
     }
 }
@@ -65,7 +68,7 @@ options! {
 words! {
     /// What to do if a name is listed.
     pub enum Mode {
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
         /// Only add the score.
         Passive = "passive",
@@ -143,7 +146,7 @@ impl Dbl {
         let question = self.question(&name);
         let name = String::from_utf8_lossy(check.spelling(cx.request, &name)).into_owned();
         let Some(listed) = ask(cx, &check.result, &self.list, question).await else { return Ok(None) };
-        self.notes.note(format_args!("{} {name} is on a list ({})", check.attribute, listed.codes()));
+        self.notes.note(findings::name_on_list(&check.attribute, &name, listed.codes()));
         if cx.session.first_time(&check.scored) {
             cx.session.add_score(
                 &self.score_field,
@@ -168,7 +171,7 @@ impl Dbl {
 
 impl Check {
     /// The name to look up, in lower case and as A-labels: of the sender its domain as Postfix will
-    /// understand it, or all of it if it has none. A name without a dot is no domain, and one with a colon
+    /// understand it, or all of it if it has none. A name without a dot is not a domain, and one with a colon
     /// or in brackets an address, which lists of domains don't want to be asked about.
     fn name<'a>(&self, request: &'a Request) -> Option<Cow<'a, [u8]>> {
         let name = match request.mailbox(self.attribute) {

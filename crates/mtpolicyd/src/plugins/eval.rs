@@ -5,7 +5,7 @@ use crate::options::options;
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 
 options! {
-    /// Runs the plugins in it and keeps their answer in a field of the session; the chain goes on.
+    /// Runs the plugins in its block and stores their answer in a session field; the chain goes on.
     ///
     /// ```conf
     /// <Plugin ask-first>
@@ -24,7 +24,7 @@ options! {
     /// </Plugin>
     /// ```
     pub struct EvalOptions {
-        /// The field that gets the answer; it is left alone when no plugin answers.
+        /// The field to store the answer in; it is not changed if no plugin answers.
         store_in: String,
     }
 }

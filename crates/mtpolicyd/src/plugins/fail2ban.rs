@@ -1,5 +1,6 @@
 //! `Fail2Ban`: has fail2ban ban the client.
 
+use crate::log::messages::findings;
 use crate::network::address_of;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -8,15 +9,16 @@ use backends::fail2ban::{self, Outcome, check_jail};
 use std::sync::Arc;
 
 options! {
-    /// Has the client banned by fail2ban, whose firewall rules then keep it away.
+    /// Has the client banned by fail2ban, whose firewall rules then block it.
     ///
-    /// It stands inside a plugin that finds out who deserves it, and bans once a mail. The jail has to exist
-    /// in fail2ban. The daemon needs write access to the socket, which fail2ban makes anew at each start, for
-    /// root alone: `chgrp mtpolicyd` and `chmod g+rwx` in an `ExecStartPost=` of its unit do it.
+    /// It belongs in the block of a plugin that decides which clients to ban, and bans once per message. The
+    /// jail must exist in fail2ban. The daemon needs write access to the socket, which fail2ban creates at
+    /// each start for root alone: grant it with `chgrp mtpolicyd` and `chmod g+rwx` in an `ExecStartPost=` of
+    /// its unit.
     ///
-    /// Addresses of the machine itself (127.0.0.0/8, ::1) are never banned. A jail that does not exist fails
-    /// the plugin, and so does a fail2ban that is not running. While it runs but does not reply in time, bans
-    /// are left to it, and mail goes on without waiting.
+    /// Addresses of the machine itself (127.0.0.0/8, ::1) are never banned. The plugin fails if the jail
+    /// does not exist or fail2ban is not running. If fail2ban runs but does not reply in time, bans are still
+    /// sent, and requests do not wait for the reply.
     ///
     /// ```conf
     /// <Plugin ban-the-worst>
@@ -30,13 +32,13 @@ options! {
     /// </Plugin>
     /// ```
     pub struct Fail2BanOptions {
-        /// Whether clients are banned.
+        /// Whether to ban clients.
         enabled: UserConfig<Switch> = Switch::On,
         /// The path of fail2ban's UNIX socket.
         socket: String = "/var/run/fail2ban/fail2ban.sock",
-        /// The jail in which they are banned.
+        /// The jail to ban clients in.
         jail: String = "postfix",
-        /// How long a mail waits for fail2ban.
+        /// How long a request waits for fail2ban.
         timeout: Span = Span(Seconds(1)),
     }
 }
@@ -74,13 +76,13 @@ impl Plugin for Fail2Ban {
         // Postfix says `unknown` of a client that has none.
         let Some(ip) = address_of(client) else { return Ok(Verdict::Next) };
         if ip.is_loopback() || ip.is_unspecified() {
-            self.notes.note(format_args!("{ip} is this machine and is not banned"));
+            self.notes.note(findings::own_address(ip));
             return Ok(Verdict::Next);
         }
         let jail = &self.options.jail;
         match self.server.ban(jail, ip, cx.deadline.backends).await? {
-            Outcome::Done => self.notes.note(format_args!("{ip} is banned in jail {jail}")),
-            Outcome::Sent => self.notes.note(format_args!("fail2ban was told to ban {ip} in jail {jail}")),
+            Outcome::Done => self.notes.note(findings::banned(ip, jail)),
+            Outcome::Sent => self.notes.note(findings::ban_sent(ip, jail)),
         }
         cx.session.set_for_message(&self.mark, "1");
         Ok(Verdict::Next)

@@ -4,21 +4,22 @@ mod choice;
 
 use self::choice::{Asn, Choice, Choosable, Continent, Country};
 use crate::fields::{Mode, Scoring, Template, printable};
+use crate::log::messages::findings;
 use crate::options::{OptionalUserConfig, UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
 use crate::value::{Flag, Switch};
 
 options! {
-    /// Acts on the country, the continent or the network operator that a GeoIPLookup plugin before it has
-    /// found.
+    /// Acts on the country, continent or network operator that an earlier GeoIPLookup plugin has found.
     ///
     /// At least one of `country_codes`, `continents` and `asns` is needed; where there are several, all have
     /// to match. A list that begins with `!` means everything but what it names. A client of which the
     /// database knows nothing (a private address, a new network) matches no list, also not one with `!`,
-    /// unless `match_unknown` says so. Where the lookup was not made or has failed, nothing happens at all.
+    /// unless `match_unknown` says so. If the lookup was not made or has failed, nothing happens, whatever
+    /// `match_unknown` says.
     ///
-    /// The score counts once a mail.
+    /// The score counts once per message.
     ///
     /// ```conf
     /// <Plugin geoip>
@@ -42,26 +43,27 @@ options! {
     /// </Plugin>
     /// ```
     pub struct GeoIpActionOptions {
-        /// The name of the GeoIPLookup plugin whose result is looked at; it has to stand before this one.
+        /// The name of the GeoIPLookup plugin whose result to use; it must come before this one.
         result_from: String,
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The countries that match, by their codes of two letters (ISO 3166-1): `DE, AT`, or `!DE, AT` for
-        /// all others. Some databases also have `EU` and `AP` for regions, and old ones `A1` for anonymous
-        /// proxies, `A2` for satellites, `O1` for others.
+        /// The countries that match, as two-letter codes (ISO 3166-1): `DE, AT`, or `!DE, AT` for all others.
+        /// Some databases also use `EU` and `AP` for regions; old ones use `A1` for anonymous proxies, `A2`
+        /// for satellite providers and `O1` for others.
         country_codes: OptionalUserConfig<Choice<Country>>,
-        /// The continents that match. A database without continents knows none.
+        /// The continents that match. Not every database has continents.
         continents: Option<Choice<Continent>>,
-        /// The autonomous systems that match, by their numbers.
+        /// The numbers of the autonomous systems that match.
         asns: Option<Choice<Asn>>,
-        /// Whether a client of which the database knows nothing matches (`1`) or not (`0`).
+        /// Whether a client that is not in the database matches (`1`) or not (`0`).
         match_unknown: Flag = Flag(false),
-        /// What to do if the client matches: `reject` the mail; `accept` it, which ends the chain with
-        /// `dunno` and may be written so; or only add the score (`passive`).
+        /// What to do if the client matches: `reject` the message; `accept` it, which ends the chain with
+        /// `dunno` (`dunno` means the same); or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
-        /// The text of the rejection. `%CC%` is the code of the country, `%CONTINENT%` that of the continent,
-        /// `%ASN%` the network (`AS15169`), each `unknown` where that is so, and `%IP%` the address of the
-        /// client; of each, the first is filled in.
+        /// The text of the rejection. `%CC%` is the code of the country, `%CONTINENT%` that of the continent
+        /// and `%ASN%` the network operator (`AS15169`), each replaced by `unknown` if the database does not
+        /// know it; `%IP%` is the address of the client. Only the first occurrence of each placeholder is
+        /// replaced.
         reject_message: Template = "delivery from %CC% (%IP%) rejected",
         /// Added to the score if the client matches.
         score: Scoring,
@@ -118,7 +120,7 @@ impl Plugin for GeoIpAction {
         }
         let Some(place) = self.place(cx.session) else { return Ok(Verdict::Next) };
         let country = shown(place.country);
-        self.notes.note(format_args!("the client is in {country} and on the list"));
+        self.notes.note(findings::country_matched(&country));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         match self.options.mode.get(cx.session) {
             Mode::Reject => {}
@@ -156,7 +158,7 @@ impl GeoIpAction {
     ) -> bool {
         let Some(choice) = choice else { return true };
         let Some(found) = found else {
-            self.notes.note(format_args!("{} has looked up no {what}", self.options.result_from));
+            self.notes.note(findings::not_looked_up(&self.options.result_from, what));
             return false;
         };
         choice.matches(found, self.options.match_unknown.0)
@@ -266,7 +268,7 @@ mod tests {
             ("", "needs country_codes, continents or asns"),
             ("country_codes = \"!DE,UK\"", "did you mean `GB`?"),
             ("continents = Europe", "did you mean `EU`?"),
-            ("asns = Google", "`Google` is no number of an autonomous system"),
+            ("asns = Google", "`Google` is not the number of an autonomous system"),
         ] {
             let mistakes = Bench::mistakes(&text(options));
             assert!(mistakes.len() == 1 && mistakes[0].contains(mistake), "{mistakes:?}");

@@ -1,6 +1,7 @@
 //! `GeoIPLookup`: where does the client come from?
 
 use crate::facts::geoip::{Code, Contents, DatabaseFile, Found, open};
+use crate::log::messages::findings;
 use crate::network::address_of;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -8,16 +9,16 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 options! {
-    /// Looks up the country, the continent and the network operator of the client, for GeoIPAction.
+    /// Looks up the country, continent and network operator of the client for GeoIPAction.
     ///
     /// It reads the files of MaxMind, old (`GeoIP.dat`) and new (`.mmdb`: GeoLite2, GeoIP2), and of other
-    /// providers in the new format, such as DB-IP. Debian has the old ones in the package `geoip-database`. A
-    /// file is opened when the first mail comes; one that is missing or corrupt fails the plugin. A file that
-    /// was replaced is read again within a second; if the new one is corrupt, the one before stays in use.
+    /// providers in the new format, such as DB-IP. Debian has the old ones in the package `geoip-database`.
+    /// A file is opened at the first request; the plugin fails if it is missing or corrupt. A replaced file
+    /// is read again within a second; if the new one is corrupt, the previous one stays in use.
     ///
-    /// What is found is kept for the mail in the session fields `geoip-NAME-result` (`DE`),
+    /// The result is kept for the message in the session fields `geoip-NAME-result` (`DE`),
     /// `geoip-NAME-continent` (`EU`) and, where there is a database for it, `geoip-NAME-asn` (`15169`), with
-    /// the name of the plugin. They are empty where the database knows nothing.
+    /// the name of the plugin. They are empty if the database has no entry.
     ///
     /// ```conf
     /// <Plugin geoip>
@@ -27,14 +28,14 @@ options! {
     /// </Plugin>
     /// ```
     pub struct GeoIpLookupOptions {
-        /// The file that knows countries. The old `GeoIP.dat` knows IPv4 addresses only, `GeoIPv6.dat` and
-        /// new files know both.
+        /// The database of countries. The old `GeoIP.dat` has IPv4 addresses only; `GeoIPv6.dat` and new
+        /// files have both.
         database: String = "/usr/share/GeoIP/GeoIP.dat",
-        /// Another file for clients with IPv6 addresses, such as `/usr/share/GeoIP/GeoIPv6.dat`. Without it
-        /// `database` is asked for them, too: an old one for IPv4 finds nothing.
+        /// Another file for clients with IPv6 addresses, such as `/usr/share/GeoIP/GeoIPv6.dat`. Without it,
+        /// `database` is used for them too; an old one for IPv4 finds nothing.
         database6: Option<String>,
-        /// The file that knows autonomous systems: `GeoLite2-ASN.mmdb` or the old `GeoIPASNum.dat`. Without
-        /// it `database` is asked, if it knows them.
+        /// The database of autonomous systems: `GeoLite2-ASN.mmdb` or the old `GeoIPASNum.dat`. Without it,
+        /// `database` is used if it has them.
         asn_database: Option<String>,
         /// Another file for autonomous systems of clients with IPv6 addresses.
         asn_database6: Option<String>,
@@ -100,8 +101,8 @@ impl GeoIpLookup {
         let (found, contents) = asked.await?;
         let Found { country, continent, .. } = found;
         match country {
-            Some(country) => self.notes.note(format_args!("{client} is in {country}")),
-            None => self.notes.note(format_args!("nothing is known of {client}")),
+            Some(country) => self.notes.note(findings::country(client, country)),
+            None => self.notes.note(findings::country_unknown(client)),
         }
         let text = |code: Option<Code>| code.map(|code| code.to_string()).unwrap_or_default();
         cx.session.set(&self.country, &text(country));
@@ -233,7 +234,7 @@ mod tests {
         let folder = folder();
         for (options, cause) in [
             ("database = $/nosuch.dat", "nosuch.dat: no such file"),
-            ("database = $/corrupt.dat", "corrupt.dat: this is no database of GeoIP"),
+            ("database = $/corrupt.dat", "corrupt.dat: this is not a GeoIP database"),
             ("database = $/asn.mmdb", "asn.mmdb: there are no countries in it"),
             (
                 "database = $/v4.dat\n asn_database = $/v6.dat",

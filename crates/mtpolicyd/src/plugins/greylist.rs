@@ -1,4 +1,4 @@
-//! `Greylist`: has this client tried to send this mail before?
+//! `Greylist`: has this client tried to send this message before?
 
 mod awl;
 mod awl_table;
@@ -14,6 +14,7 @@ mod triplet;
 mod whitelist;
 
 use crate::fields::{Scoring, Template};
+use crate::log::messages::{findings, plugins};
 use crate::matching::SearchError;
 use crate::network::plain_address;
 use crate::options::{OptionSpec, Options, Repeated, UserConfig, options};
@@ -36,27 +37,28 @@ use triplet::Triplet;
 use whitelist::{ClientList, ListFile, RecipientList};
 
 options! {
-    /// Defers the first attempt of a client that is not known, and lets its retry through.
+    /// Defers the first attempt of an unknown client and accepts its retry.
     ///
-    /// A deferred mail leaves a ticket for its sender, client and recipient. A retry between
-    /// `min_retry_wait` and `max_retry_wait` uses the ticket up, passes, and counts for the client and the
-    /// domain of the sender in the auto-whitelist. From a count of `autowl_threshold` on there is no test.
-    /// What is looked up counts for the whole mail: once one of its recipients has passed, the others do.
+    /// A deferred message leaves a ticket for its combination of sender, client and recipient. A retry that
+    /// comes no earlier than `min_retry_wait` and no later than `max_retry_wait` passes and uses up the
+    /// ticket. It also adds 1 to the count of this client and sender domain in the auto-whitelist; once that
+    /// count reaches `autowl_threshold`, messages from this client and domain are no longer greylisted. As
+    /// soon as a message has passed for one of its recipients, it passes for the others too.
     ///
-    /// Sender and recipient are the addresses that Postfix will understand, and capital letters make no
-    /// difference: a retry from `alice@Example.org.` is one from `alice@example.org`. Tickets and entries
-    /// under the addresses as they are written, which earlier versions made, are still found.
+    /// Sender and recipient are the addresses that Postfix will understand, in lower case: a retry from
+    /// `alice@Example.org.` is one from `alice@example.org`. Earlier versions stored addresses as they were
+    /// written; their tickets and entries are still found.
     ///
     /// Tickets are kept in the connection `memcached` and the auto-whitelist in a table of the connection
-    /// `db`, unless the blocks `<Ticket>` and `<AWL>` name others. Nothing needs another service with
-    /// `module = "Memory"`, which forgets at a restart, or `module = "Sql"` and a file of SQLite.
+    /// `db`, unless the blocks `<Ticket>` and `<AWL>` name others. To do without any other service, use
+    /// `module = "Memory"`, whose contents are lost at a restart, or `module = "Sql"` with an SQLite file.
     ///
-    /// Whom a whitelist names is not greylisted, and has no score for it.
+    /// Clients and recipients in a whitelist file are not greylisted, and the score is not added for them.
     ///
-    /// A ticket store that fails makes the plugin fail, and `on_error` says what becomes of the mail. While
-    /// only the auto-whitelist fails, a client with a valid ticket still passes. Any other gets its ticket,
-    /// and then the plugin fails: nobody slips through, and a retry passes even if the list stays away. A
-    /// mail that the auto-whitelist could not count passes nevertheless.
+    /// If the store of the tickets fails, the plugin fails, and `on_error` decides about the message. If
+    /// only the auto-whitelist fails, a client with a valid ticket still passes, even if this can't be
+    /// counted. Any other client gets a ticket and then the plugin fails; so its retry passes even if the
+    /// auto-whitelist is still unavailable.
     ///
     /// ```conf
     /// <Connection db>
@@ -76,7 +78,7 @@ options! {
     /// </VirtualHost>
     /// ```
     ///
-    /// To catch early retries before expensive checks, but greylist only what those have found suspicious:
+    /// To catch early retries before expensive checks, but greylist only what these checks find suspicious:
     ///
     /// ```conf
     /// <Connection db>
@@ -105,84 +107,87 @@ options! {
     /// </VirtualHost>
     /// ```
     pub struct GreylistOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// Added to the score of a mail that has passed, once a mail whatever the number of these plugins;
-        /// mostly less than 0.
+        /// Added to the score of a message that has passed, usually a negative number. It is added once per
+        /// message, even if the chain has several Greylist plugins.
         score: Scoring,
-        /// What becomes of a mail that has passed: `passive` asks the next plugin, `accept` and `dunno` end
-        /// the chain with `dunno`.
+        /// What to do with a message that has passed: `passive` goes on with the next plugin, `accept` and
+        /// `dunno` end the chain with `dunno`.
         mode: Mode = Mode::Passive,
-        /// The answer that defers a message. `%KEY%` is what its ticket is for: the sender, what stands for
-        /// the client, and the recipient, separated by commas.
+        /// The answer that defers a message. `%KEY%` is the key of its ticket: the sender, the client as
+        /// `client_key` has it, and the recipient, separated by commas.
         defer_message: Template = "defer greylisting is active",
-        /// Whether the time that is left, as in ` (299s left)`, stands behind the answer to an early retry.
+        /// Whether the answer to an early retry ends with the remaining time, as in ` (299s left)`.
         append_waittime: Flag = Flag(true),
-        /// How long a client has to wait.
+        /// How long a client must wait before it may retry.
         min_retry_wait: Seconds = Seconds(300),
-        /// When a ticket expires: a client that comes back later begins anew.
+        /// When a ticket expires. A client that comes back later than this is deferred again.
         max_retry_wait: Span = Span(Seconds(7200)),
-        /// Whether there is an auto-whitelist.
+        /// Whether to use an auto-whitelist.
         use_autowl: Flag = Flag(true),
-        /// How often a client must have passed for a domain to pass without a test.
+        /// After how many successful retries for a sender domain a client is no longer greylisted for it.
         autowl_threshold: Count = Count(3),
-        /// After how many days without a mail an entry expires; counting then begins at 1 again. A task of
-        /// every hour removes such rows from the table.
+        /// After how many days without a message an entry of the auto-whitelist expires; then counting
+        /// starts from 1 again. An hourly task removes expired rows from the table.
         autowl_expire_days: Limit = Limit(60),
-        /// The table of the auto-whitelist. It is made when it is missing; a table of the original gets a
-        /// unique index, for which rows of the same entry become one, the sum of their counts.
+        /// The table of the auto-whitelist, created if it is missing. A table of the original gets a unique
+        /// index; duplicate rows for the same client and domain are merged and their counts added up.
         autowl_table: String = "autowl".to_owned(),
-        /// Whether the auto-whitelist is asked. It counts in any case.
+        /// Whether clients in the auto-whitelist pass. Successful retries are counted in either case.
         query_autowl: Flag = Flag(true),
-        /// Whether a client without a ticket is deferred and gets one; `0` asks the next plugin instead.
+        /// Whether to defer a client without a ticket and create one; `0` goes on with the next plugin
+        /// instead.
         create_ticket: Flag = Flag(true),
-        /// What stands for the client in tickets and in the auto-whitelist: its address (`ip`), the network
-        /// around its address, as `192.0.2.0/24` (`net`), what the hosts of a site have in common in their
-        /// names (`name`), or the domain of the sender, if SPF says that the client may send for it (`spf`).
-        /// Large senders retry from another address. With another key the clients that the auto-whitelist
-        /// knows have to pass the test anew.
+        /// What identifies the client in tickets and in the auto-whitelist. Large senders retry from another
+        /// address, which `ip` takes for another client. `ip` is the address; `net` the network of the
+        /// address, such as `192.0.2.0/24`; `name` the part of the host name that the hosts of a site have
+        /// in common; `spf` the domain of the sender, if SPF says that the client may send for it. After a
+        /// change of this option the entries in the auto-whitelist no longer match, so known clients are
+        /// greylisted again.
         ///
-        /// By `spf` a sender waits once, whichever host of its domain comes back. Without a pass it is the
-        /// address: for a mail without a sender, a domain without a record, a failure, and while the name
-        /// service does not answer. The check is that of the plugin SPF, if the chain has it before this
-        /// one; without it, it is made here within the limits of the RFC.
+        /// With `spf`, a retry may come from any host that may send for the domain. If the result of SPF is
+        /// not `pass` (the message has no sender, the domain has no record, the check fails or the name
+        /// service does not answer), the address is used as with `ip`. If there is an SPF plugin before this
+        /// one in the chain, its result is used; otherwise the check is made here.
         ///
-        /// By `name` it is the name that Postfix has verified (`client_name`) without its first label, so
-        /// that `mail-ej1-f54.google.com` is `google.com`. The first label stays where the rest is a suffix
-        /// under which many register names (`com`, `co.uk`, as the Public Suffix List has it); then `#`
-        /// stands for each number in it. The address stands for a name that is made from it, as providers
-        /// name their customers: all four numbers of an IPv4 address in a row, its last two beside a word
-        /// such as `dsl`, `pool`, `dyn` or `static`, or the address in hexadecimal. A client without a
-        /// verified name has its network.
+        /// With `name`, the client is identified by the name that Postfix has verified (`client_name`)
+        /// without its first label, so `mail-ej1-f54.google.com` becomes `google.com`. If the rest would be
+        /// a public suffix (`com`, `co.uk`, as listed in the Public Suffix List), the first label is kept
+        /// and each number in it is replaced by `#`. If the name is generated from the address, as providers
+        /// name their customers (it contains all four numbers of the IPv4 address in a row, or the last two
+        /// beside a word such as `dsl`, `pool`, `dyn` or `static`, or the address in hexadecimal), the
+        /// address is used as with `ip`. A client without a verified name is identified by its network, as
+        /// with `net`.
         ///
-        /// An IPv4 address that is written as one of IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
+        /// An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) counts as the IPv4 address.
         client_key: ClientKey = ClientKey::Ip,
-        /// Whether parts of the sender that change with each attempt are left out of the ticket: what follows
-        /// a plus sign, numbers that mailing lists put in (VERP: `bounces-1234-1` is `bounces-#-#`), and what
-        /// BATV and SRS add (`prvs=1234abcdef=alice`, `SRS0=AbCd=5X=example.com=alice`). Without it a message
-        /// with such a sender may never pass.
+        /// Whether to leave out of the ticket those parts of the sender that change with each attempt: what
+        /// follows a plus sign, numbers that mailing lists put in (VERP: `bounces-1234-1` is `bounces-#-#`),
+        /// and what BATV and SRS add (`prvs=1234abcdef=alice`, `SRS0=AbCd=5X=example.com=alice`). Without it
+        /// a message with such a sender may never pass.
         ignore_sender_tags: Flag = Flag(false),
-        /// The bits of an IPv4 address that say in which network it is, from 1 to 32.
+        /// The length of the network prefix of IPv4 addresses, from 1 to 32 bits, for `net` and `name`.
         ipv4_prefix: Prefix<32> = Prefix(24),
-        /// The bits of an IPv6 address that say in which network it is, from 1 to 64.
+        /// The length of the network prefix of IPv6 addresses, from 1 to 64 bits, for `net` and `name`.
         ipv6_prefix: Prefix<IPV6_LONGEST> = Prefix(64),
         /// A file of clients that are not greylisted, in the format of postgrey(8); may be given several
-        /// times. On a line of its own stands a domain (with all below it; the verified name of the client
-        /// counts), an address, a network (`192.0.2.0/24`, `2001:db8::/32`), an IPv4 address without its last
-        /// numbers (`192.0.2`), or a Perl regular expression between slashes, for the name or the address,
-        /// whose case makes no difference. `#` begins a comment. A line that can't be read is skipped with a
-        /// warning. The file is read at the start and at a reload.
+        /// times. Each line has a domain (including its subdomains; the verified name of the client counts),
+        /// an address, a network (`192.0.2.0/24`, `2001:db8::/32`), an IPv4 address without its last numbers
+        /// (`192.0.2`), or a Perl regular expression between slashes, for the name or the address, ignoring
+        /// case. `#` begins a comment. A line that can't be read is skipped with a warning. The file is read
+        /// at the start and at a reload.
         whitelist_clients: Repeated<ListFile<ClientList>>,
         /// A file of recipients whose mail is not greylisted, in the format of postgrey(8); may be given
-        /// several times. On a line of its own stands an address, a user in any domain (`postmaster@`), a
-        /// domain (with all below it), or an expression between slashes. An address with an extension
+        /// several times. Each line has an address, a user in any domain (`postmaster@`), a domain (including
+        /// its subdomains), or a regular expression between slashes. An address with an extension
         /// (`user+extension@example.org`) is found without it too.
         whitelist_recipients: Repeated<ListFile<RecipientList>>,
     }
 }
 
 words! {
-    /// What becomes of a mail that has passed.
+    /// What becomes of a message that has passed.
     pub enum Mode {
         /// The next plugin is asked.
         Passive = "passive",
@@ -199,13 +204,13 @@ const KNOWN_FIELD: &str = "greylist-is_autowl";
 /// What it remembers of the ticket: when it becomes valid, and its key.
 const TICKET_FIELD: &str = "greylist-ticket";
 
-/// That this mail is in the count of the auto-whitelist.
+/// That this message is in the count of the auto-whitelist.
 const COUNTED_MARK: &str = "greylist-autowl-add";
 
-/// That this mail has its score.
+/// That this message has its score.
 const SCORED_MARK: &str = "greylist-score";
 
-/// How long a mail that passes waits for being counted. The count matters to later ones only.
+/// How long a message that passes waits for being counted. The count matters to later ones only.
 const COUNT_LIMIT: Duration = Duration::from_secs(1);
 
 /// See the options.
@@ -222,7 +227,7 @@ pub struct Greylist {
 /// What came of the test.
 enum Test {
     Passed,
-    /// The client has to come back, in so many seconds if it has a ticket already.
+    /// The client must retry, in this many seconds if it has a ticket already.
     Deferred(Option<i64>),
     /// There is no ticket, and none is made.
     Untested,
@@ -235,7 +240,7 @@ impl Plugin for Greylist {
     fn new(options: GreylistOptions, setup: &mut Setup<'_, '_>) -> Option<Greylist> {
         setup.check_action("defer_message", &options.defer_message.to_string());
         original::notice_what_holds_now(setup);
-        let connections = setup.surroundings.connections;
+        let connections = setup.env.connections;
         let (min, max) = (options.min_retry_wait, options.max_retry_wait);
         let tickets =
             read_block(setup.section, "Ticket", |block| Tickets::read(block, connections, min, max));
@@ -256,7 +261,7 @@ impl Plugin for Greylist {
         let (tickets, awl) = (tickets?, awl?);
         leave_tasks(setup, &tickets, awl.as_ref());
         let name = setup.name.to_owned();
-        let checks = Checks::new(setup.surroundings.lookahead);
+        let checks = Checks::new(setup.env.lookahead);
         Some(Greylist { name, notes: setup.notes(), options, clients, checks, tickets, awl })
     }
 
@@ -281,7 +286,7 @@ impl Plugin for Greylist {
         let attribute = |name| request.get(name).unwrap_or_default();
         let (address, name) = (attribute("client_address"), attribute("client_name"));
         if self.is_whitelisted(address, name, request.recipient().address(), cx).await? {
-            self.notes.note("client or recipient is on a whitelist");
+            self.notes.note(findings::whitelisted());
             return Ok(Verdict::Next);
         }
         if !self.options.whitelist_recipients.0.is_empty() {
@@ -338,7 +343,7 @@ impl Greylist {
         given_up.map_or(Ok(false), Err)
     }
 
-    /// Whether the auto-whitelist lets the client through. If so, the mail is counted.
+    /// Whether the auto-whitelist lets the client through. If so, the message is counted.
     async fn is_known(&self, triplet: &Triplet<'_>, cx: &mut Cx<'_>) -> Result<bool, BackendError> {
         let Some(awl) = self.awl.as_ref().filter(|_| self.options.query_autowl.0) else { return Ok(false) };
         if let Some(known) = cx.session.result(KNOWN_FIELD) {
@@ -351,7 +356,7 @@ impl Greylist {
         let known = count.is_some_and(|count| count >= self.options.autowl_threshold.0);
         cx.session.set_for_message(KNOWN_FIELD, if known { "1" } else { "0" });
         if known {
-            self.notes.note(format_args!("{triplet} is on the auto-whitelist"));
+            self.notes.note(findings::auto_whitelisted(triplet));
             self.count(awl, triplet, cx).await;
         }
         Ok(known)
@@ -375,7 +380,7 @@ impl Greylist {
         };
         match ticket.map(|ticket| self.tickets.standing(ticket, now)) {
             Some(Standing::Valid) => {
-                self.notes.note(format_args!("{triplet} has a valid ticket"));
+                self.notes.note(findings::ticket_valid(triplet));
                 if let Some(awl) = &self.awl
                     && cx.session.first_in_message(COUNTED_MARK)
                 {
@@ -383,28 +388,28 @@ impl Greylist {
                 }
                 for key in [Some(&key), written.as_ref()].into_iter().flatten() {
                     if let Err(error) = self.tickets.remove(key, deadline).await {
-                        tracing::warn!("plugin {}: the ticket of {triplet} stays: {error}", self.name);
+                        plugins::ticket_not_removed(&self.name, triplet, error);
                     }
                 }
                 Ok(Test::Passed)
             }
             Some(Standing::Early(left)) => {
-                self.notes.note(format_args!("{triplet} has to wait {left} seconds more"));
+                self.notes.note(findings::ticket_early(triplet, left));
                 Ok(Test::Deferred(Some(left)))
             }
             Some(Standing::Absurd) => {
-                self.notes.note(format_args!("{triplet} has a ticket from the future, and gets another"));
+                self.notes.note(findings::ticket_from_the_future(triplet));
                 self.tickets.replace(&key, now, deadline).await.map(|left| Test::Deferred(Some(left)))
             }
             None if self.options.create_ticket.0 => {
-                self.notes.note(format_args!("{triplet} gets a ticket"));
+                self.notes.note(findings::ticket_created(triplet));
                 self.tickets.create(&key, now, deadline).await.map(|()| Test::Deferred(None))
             }
             None => Ok(Test::Untested),
         }
     }
 
-    /// Counts a mail that passes, which it does even if that fails.
+    /// Counts a message that passes, which it does even if that fails.
     async fn count(&self, awl: &Awl, triplet: &Triplet<'_>, cx: &Cx<'_>) {
         let deadline = cx.deadline.backends.min(Instant::now() + COUNT_LIMIT);
         let domain = domain_of(&triplet.sender);
@@ -413,7 +418,7 @@ impl Greylist {
             // That was said when it was found.
             Err(BackendError { failure: Failure::Down(_), .. }) => {}
             Err(error) => {
-                tracing::warn!("plugin {}: {triplet} is not counted: {error}", self.name);
+                plugins::not_counted(&self.name, triplet, error);
             }
         }
     }
@@ -437,7 +442,7 @@ impl Greylist {
 }
 
 /// What the session knows of the ticket with this key: `Some(None)` that there is none. A valid ticket of one
-/// recipient counts for all of the mail.
+/// recipient counts for all of the message.
 fn recall_ticket(cx: &Cx<'_>, key: &[u8], now: i64) -> Option<Option<i64>> {
     let (time, of) = cx.session.result(TICKET_FIELD)?.split_once(' ')?;
     let ticket: Option<i64> = time.parse().ok();

@@ -3,6 +3,7 @@
 use crate::chain::Chain;
 use crate::connections::Module;
 use crate::fields::{Scoring, printable};
+use crate::log::messages::{findings, plugins};
 use crate::network::plain_address;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
@@ -14,13 +15,14 @@ use postfix_policy::{Mailbox, folded};
 use std::sync::Arc;
 
 options! {
-    /// Traps clients that send mail to addresses which no honest sender knows.
+    /// Traps clients that send mail to addresses that no legitimate sender knows.
     ///
-    /// A mail to one of the traps is rejected, and for a time so is whatever else its client sends. Instead
-    /// of rejecting, the plugin can add a score and run the plugins in its block. The time begins with the
-    /// first mail to a trap; another one within it does not prolong it.
+    /// A message to one of the traps is rejected, and for a time so is whatever else its client sends.
+    /// Instead of rejecting, the plugin can add a score and run the plugins in its block. The time (`expire`)
+    /// starts with the first message to a trap; further ones do not extend it.
     ///
-    /// A mail to a trap is treated alike when the store fails; for any other the plugin then fails.
+    /// While the store fails, messages to a trap are still handled as above; for any other message the
+    /// plugin fails (`on_error`).
     ///
     /// ```conf
     /// <Plugin honeypot>
@@ -31,20 +33,20 @@ options! {
     /// </Plugin>
     /// ```
     pub struct HoneypotOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do with a client that is trapped: `reject` its mail, or only add the score and run the
+        /// What to do with a trapped client: `reject` its messages, or only add the score and run the
         /// plugins in the block (`passive`).
         mode: Mode = Mode::Reject,
-        /// Addresses that are traps, separated by commas; capital letters make no difference.
+        /// Addresses that are traps, separated by commas; case makes no difference.
         recipients: String = "",
-        /// Perl regular expressions for addresses that are traps, separated by commas, so that none may hold
-        /// a comma. They are compared with the recipient as it is written, as Postfix will understand it
-        /// (`bob@example.com` for `example.com!bob`), and with both in small letters.
+        /// Perl regular expressions for addresses that are traps, separated by commas, so none may contain a
+        /// comma. They are matched against the recipient as written, as Postfix will understand it
+        /// (`bob@example.com` for `example.com!bob`), and against both in lower case.
         recipients_re: String = "",
         /// What separates an extension from a user, as in Postfix: mail to `bob+any@example.com` is mail to
-        /// the trap `bob@example.com`. Of several characters each does by itself; without any, addresses
-        /// have no extension.
+        /// the trap `bob@example.com`. Each of several characters is a delimiter by itself; without any,
+        /// addresses have no extension.
         recipient_delimiter: String = "+",
         /// The text of the rejection.
         reject_message: String = "trapped by honeypod",
@@ -52,7 +54,7 @@ options! {
         expire: Span = Span(Seconds(7200)),
         /// Added to the score of a message from a trapped client, once per message.
         score: Scoring,
-        /// The connection that keeps the trapped clients, of module Memcached, Redis, Sql or Memory.
+        /// The connection to store trapped clients in, of module Memcached, Redis, Sql or Memory.
         store: String = "memcached",
     }
 }
@@ -121,7 +123,7 @@ impl Plugin for Honeypot {
         } else if self.store.get(&key, cx.deadline.backends).await?.is_none() {
             return is_trap.map(|_| Verdict::Next);
         }
-        self.notes.note(format_args!("{} is trapped", String::from_utf8_lossy(&client)));
+        self.notes.note(findings::trapped(String::from_utf8_lossy(&client)));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         match self.options.mode {
             Mode::Reject => Ok(Verdict::Stop(format!("reject {}", self.options.reject_message))),
@@ -132,7 +134,7 @@ impl Plugin for Honeypot {
 
 impl Honeypot {
     /// Whether a recipient is a trap in any of its forms: as it is written, as Postfix will understand it,
-    /// in small letters, without its extension.
+    /// in lower case, without its extension.
     async fn is_trap(&self, recipient: &Mailbox, cx: &mut Cx<'_>) -> Result<bool, Error> {
         let bare = recipient.without_extension(&self.options.recipient_delimiter);
         let bare_key = bare.as_deref().map(folded);
@@ -158,7 +160,7 @@ impl Honeypot {
         let lifetime = self.options.expire.0.duration();
         if let Err(error) = self.store.add(key, b"1", lifetime, cx.deadline.backends).await {
             let client = printable(cx.request, "client_address").unwrap_or_default();
-            tracing::warn!("plugin {}: {client} is not remembered: {error}", self.name);
+            plugins::not_trapped(&self.name, client, error);
         }
     }
 }

@@ -1,10 +1,11 @@
-//! `HttpLookup`: what does a service of the administrator's say about this mail?
+//! `HttpLookup`: what does a service of the administrator's say about this message?
 
 mod answers;
 mod attributes;
 
 use crate::facts::lookup_service::{LookupAnswer, MAX_ANSWER_BYTES};
 use crate::fields::SCORE_FIELD;
+use crate::log::messages::{findings, plugins};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::RECIPIENT;
@@ -20,9 +21,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 options! {
-    /// Asks a service of your own about the mail, over HTTP or HTTPS.
+    /// Asks a web service of your own about the message, over HTTP or HTTPS.
     ///
-    /// Attributes of the request go there as a JSON object, by POST:
+    /// It sends attributes of the request as a JSON object, by POST:
     ///
     /// ```json
     /// {"client_address": "192.0.2.1", "recipient": "bob@example.net", "sender": "alice@example.org"}
@@ -30,35 +31,35 @@ options! {
     ///
     /// `sender` and `recipient` are the addresses that Postfix will understand (`ceo@victim.example` for
     /// `victim.example!ceo`), their domains in lower case and in ASCII; `raw_sender` and `raw_recipient` are
-    /// the texts of the request.
+    /// the values as sent in the request.
     ///
-    /// The service answers with status 200 and a JSON object, in which every member may be left out or
+    /// The service answers with status 200 and a JSON object, whose members are all optional and may be
     /// `null`:
     ///
     /// ```json
     /// {"action": "reject not today", "score": 2.5, "user": {"spf_mode": "passive", "limit": 50}}
     /// ```
     ///
-    /// `action`, a string, is what Postfix is told; it ends the chain. Without one the next plugin goes on.
+    /// `action`, a string, is the answer to Postfix and ends the chain. Without it, the chain goes on.
     ///
-    /// `score`, a number, is added to the score: once per message, or for its recipient where the answer
-    /// depends on the recipient (it is among `cache_key` or, without one, among `attributes`).
+    /// `score`, a number, is added to the score: once per message, or once per recipient if the answer
+    /// depends on the recipient (that is, if it is among `cache_key` or, without one, among `attributes`).
     ///
     /// `user` has settings for the `uc_` options of the plugins after it and for `session:NAME` in a
-    /// Condition: strings, numbers, truth values (`1`, `0`). They replace those of the answer before it, also
-    /// if there are none. None of them takes the place of a score or of what a plugin has found.
+    /// Condition: strings, numbers, booleans (`1`, `0`). They replace the settings of the previous answer,
+    /// even if there are none. A setting can't replace a score or a plugin's result.
     ///
-    /// Status 204 means that the service has nothing to say. Everything else is an error, and `on_error`
-    /// decides: another status (404 too, since that is how a wrong path looks), text that is no such object,
-    /// a member of another type, an action of more than 2048 bytes, an answer of more than 64 KiB, silence.
-    /// Status 400, 413, 414, 422 or 431 says that the service can't take what this message holds: then
-    /// `on_bad_request` decides. Nothing of such an answer is used. Members with other names are passed over,
-    /// with a warning.
+    /// Status 204 means that the service has no opinion. Everything else is an error, and `on_error`
+    /// decides: any other status (even 404, which a wrong path would give), text that is not such an object,
+    /// a member of the wrong type, an action of more than 2048 bytes, an answer of more than 64 KiB, no
+    /// answer in time. Status 400, 413, 414, 422 or 431 means that the service can't handle the content of
+    /// this message: then `on_bad_request` decides. Nothing of such an answer is used. Unknown members are
+    /// ignored with a warning.
     ///
-    /// An answer is used again for `cache_ttl`, or for less where the service says so (`Cache-Control:
-    /// max-age=10` or `no-store`), also after a reload that leaves the plugin as it is. Requests that ask the
-    /// same at the same time share one question. The answers of a plugin take at most 32 MB of memory; beyond
-    /// it those unused for longest are evicted.
+    /// An answer is cached for `cache_ttl`, or for less if the service says so (`Cache-Control: max-age=10`
+    /// or `no-store`), also across a reload that does not change the plugin. Identical requests at the same
+    /// time share one query. The cached answers of a plugin take at most 32 MB of memory; beyond it the least
+    /// recently used are evicted.
     ///
     /// ```conf
     /// <Plugin lookup>
@@ -70,36 +71,37 @@ options! {
     /// </Plugin>
     /// ```
     pub struct HttpLookupOptions {
-        /// Where the service is. `http://USER:PASSWORD@HOST/` logs in there. Redirections are not followed.
+        /// The URL of the service. `http://USER:PASSWORD@HOST/` logs in. Redirects are not followed.
         url: Url,
-        /// Whether the service is asked.
+        /// Whether to ask the service.
         enabled: UserConfig<Switch> = Switch::On,
-        /// Whether `action` is obeyed (`active`) or only noted in the log (`passive`). Score and settings
-        /// count in any case.
+        /// Whether to use `action` (`active`) or only log it (`passive`). Score and settings count in any
+        /// case.
         mode: UserConfig<Mode> = Mode::Active,
-        /// The attributes that are sent, separated by commas, or `*` for all of the request. Those that
-        /// Postfix did not send are left out.
+        /// The attributes to send, separated by commas, or `*` for all of the request. Those that Postfix
+        /// did not send are omitted.
         attributes: Attributes = Attributes::named(&DEFAULT_ATTRIBUTES),
-        /// The attributes on which the answer depends, where it is not all that are sent. Requests that have
-        /// the same values in them have the same answer.
+        /// The attributes on which the answer depends; the default is all that are sent. An answer is used
+        /// again for requests that have the same values in these attributes.
         cache_key: Option<Attributes>,
-        /// How long an answer is used again, one with nothing in it too; `0` for not at all. Failures are not
-        /// kept.
+        /// How long to cache an answer, including an empty one; `0` turns the cache off. Failures are not
+        /// cached.
         cache_ttl: Seconds = Seconds(300),
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD,
         /// A token for the service, sent as `Authorization: Bearer TOKEN`.
         token: Option<Secret>,
-        /// The path of a UNIX socket to connect to, whatever host the URL names.
+        /// The path of a UNIX socket to connect to instead of the host in the URL.
         socket_path: Option<String>,
-        /// How long the service may take, connecting included. The deadline of the request holds in any case.
+        /// Maximum time for the service to answer, including the connection. The deadline of the request
+        /// applies in any case.
         timeout: Span = Span(Seconds(5)),
-        /// A file of certificates (PEM) of authorities to trust with `https://`, beside those of the system.
+        /// A PEM file of certificate authorities to trust for `https://` in addition to those of the system.
         tls_ca: Option<String>,
     }
 }
 
-/// What says who sends what to whom, and is the same for the whole mail.
+/// Default of `attributes`: client, sender and recipient, and nothing that is different for each message.
 const DEFAULT_ATTRIBUTES: [&str; 6] =
     ["client_address", "client_name", "helo_name", "sender", "recipient", "sasl_username"];
 
@@ -113,7 +115,7 @@ words! {
     } else Passive
 }
 
-/// How many different members that nobody knows are warned of, each once.
+/// Maximum number of different unknown members to warn about, each once.
 const MAX_WARNED: usize = 20;
 
 /// See the options.
@@ -137,7 +139,8 @@ impl Plugin for HttpLookup {
         if let Some(key) = &options.cache_key {
             key.check("cache_key", setup);
         } else if options.attributes.is_all() && options.cache_ttl.0 > 0 {
-            let why = "no answer is used for another mail, since `instance` is different; name a `cache_key`";
+            let why =
+                "no answer is used for another message, since `instance` is different; name a `cache_key`";
             setup.warn("attributes", format!("attributes: {why}"));
         }
         if options.token.as_ref().is_some_and(|token| token.0.trim().is_empty()) {
@@ -155,7 +158,7 @@ impl Plugin for HttpLookup {
         };
         let service = setup.http(settings.clone())?;
         let question = (settings, options.attributes.clone(), options.cache_key.clone(), options.cache_ttl);
-        let answers = setup.kept(question, |_| Answers::default());
+        let answers = setup.carried_over(question, |_| Answers::default());
         let (name, notes) = (setup.name.to_owned(), setup.notes());
         let (scored, warned) = (format!("{name}-score"), Mutex::default());
         Some(HttpLookup { name, notes, options, service, answers, scored, warned })
@@ -180,7 +183,7 @@ impl Plugin for HttpLookup {
         let found = timeout_at(until, self.answers.get(key, self.ask(body, until))).await;
         let known = found.unwrap_or_else(|_| Err(self.service.timed_out()))?;
         let Some(answer) = known.answer.as_deref() else {
-            self.notes.note("the service has nothing to say");
+            self.notes.note(findings::no_opinion());
             return Ok(Verdict::Next);
         };
         let settings = answer.user.iter().map(|(name, text)| (name.as_str(), text.as_str()));
@@ -228,15 +231,14 @@ impl HttpLookup {
         };
         let score = answer.score.map(|score| format!(", score {score}")).unwrap_or_default();
         let settings = answer.user.len();
-        self.notes.note(format_args!("the service says {action}{score}, {settings} settings"));
+        self.notes.note(findings::opinion(action, score, settings));
     }
 
     fn warn_of_unknown(&self, names: &[String]) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         for name in names {
             if warned.len() < MAX_WARNED && warned.insert(name.clone()) {
-                let plugin = &self.name;
-                tracing::warn!("{plugin}: the answer has `{name}`, which means nothing here (said once)");
+                plugins::unknown_member(&self.name, name);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! `LdapUserConfig`: the settings of a user from a directory.
 
-use crate::lookups::{Complaints, user_names};
+use crate::log::messages::findings;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::sql_query::{Complaints, user_names};
 use crate::value::Value;
 use backends::ldap::{Ldap, escape, is_filter, without_blanks};
 use std::sync::Arc;
@@ -11,13 +12,13 @@ options! {
     /// Loads the settings of a user from a directory, for the `uc_` options of the plugins after it and for
     /// `session:NAME` in a Condition.
     ///
-    /// The filter has to find exactly one entry at or below `basedn`. Of each attribute its first value
-    /// counts, unless it is empty. Nothing a user has set takes the place of a score or of what a plugin has
-    /// found. The settings replace those of the user who was looked up before, also if there are none; with
-    /// `filter_field = "recipient"` they hold for that recipient only.
+    /// The filter must find exactly one entry at or below `basedn`. The first value of each attribute is
+    /// used, unless it is empty. A user's setting can't replace a score or a plugin's result. The settings
+    /// replace those of the user looked up before, even if there are none; with `filter_field = "recipient"`
+    /// they apply to that recipient only.
     ///
-    /// A search that the directory refuses, and one that finds no entry or several, are logged, and the mail
-    /// goes on without settings. When the directory can't be asked, the login included, `on_error` decides.
+    /// If the directory refuses a search, or it finds no entry or several, this is logged and the request
+    /// goes on without settings. If the directory can't be asked, or refuses the login, `on_error` decides.
     ///
     /// ```conf
     /// <Connection ldap>
@@ -37,22 +38,22 @@ options! {
     pub struct LdapUserConfigOptions {
         /// The directory, a `<Connection>` of module Ldap.
         ldap: String = "ldap",
-        /// Where the search begins. If that is an alias, it is followed (see `deref` of the connection).
+        /// The base of the search. If it is an alias, it is followed (see `deref` of the connection).
         basedn: String = "",
         /// What is searched for (RFC 4515); every `%s` stands for the user, whose name can't change the
-        /// filter. Blanks between its parts do not count.
+        /// filter. Blanks between its parts are ignored.
         filter: Filter,
-        /// The attribute of the request that names the user. Without it nothing is searched for. A recipient
-        /// or sender is searched for as Postfix will understand it (`bob@example.org` for
-        /// `example.org!bob`); if there is no entry, in small letters, as it is written, and without its
-        /// extension. Any other value is searched for as it is written, then in small letters. Where these
-        /// are the same, it is one search.
+        /// The attribute of the request that names the user. If the request does not have it, there is no
+        /// search. A recipient or sender is searched for as Postfix will understand it (`bob@example.org` for
+        /// `example.org!bob`); if there is no entry, then in lower case, as written, and without its
+        /// extension. Any other value is searched for as written, then in lower case. Identical searches are
+        /// made once.
         filter_field: String = "sasl_username",
         /// What separates an extension from a user, as in Postfix: `bob+any@example.org` has the settings of
-        /// `bob@example.org` unless it has some of its own. Of several characters each does by itself;
-        /// without any, addresses have no extension.
+        /// `bob@example.org` unless it has some of its own. Each of several characters is a delimiter by
+        /// itself; without any, addresses have no extension.
         recipient_delimiter: String = "+",
-        /// The attributes of the entry, separated by commas. Each becomes a setting of that name.
+        /// The attributes of the entry to load, separated by commas. Each becomes a setting of that name.
         config_fields: Names,
     }
 }
@@ -84,7 +85,7 @@ impl Value for Filter {
         if is_filter(&filter.of(b"x")) {
             Ok(filter)
         } else {
-            Err(format!("`{text}` is no filter (RFC 4515)"))
+            Err(format!("`{text}` is not a filter (RFC 4515)"))
         }
     }
 }
@@ -146,7 +147,7 @@ impl Plugin for LdapUserConfig {
         // Whatever comes of it, the settings of another user hold no longer.
         cx.session.load_settings(&self.name, []);
         let Some(written) = cx.request.get(filter_field) else {
-            self.notes.note(format_args!("the request has no `{filter_field}`, so no settings"));
+            self.notes.note(findings::no_user(filter_field));
             return Ok(Verdict::Next);
         };
         let mut users = user_names(cx.request, filter_field, &self.options.recipient_delimiter);
@@ -167,16 +168,16 @@ impl Plugin for LdapUserConfig {
         let filter = searched;
         let [entry] = &entries[..] else {
             let count = if entries.is_empty() { "no entry" } else { "several entries" };
-            self.notes.note(format_args!("{filter} finds {count}, so no settings"));
+            self.notes.note(findings::no_single_entry(filter, count));
             return Ok(Verdict::Next);
         };
-        self.notes.note(format_args!("{filter} finds {}", entry.dn));
+        self.notes.note(findings::entry(filter, &entry.dn));
         let mut usable = Vec::new();
         for name in names {
             match entry.value(name).filter(|value| !value.is_empty()) {
                 Some(value) if value.len() <= MAX_VALUE_BYTES => usable.push((name.as_str(), value)),
-                Some(_) => self.notes.note(format_args!("{name} has more than {MAX_VALUE_BYTES} bytes")),
-                None => self.notes.note(format_args!("{name} is empty")),
+                Some(_) => self.notes.note(findings::setting_too_long(name, MAX_VALUE_BYTES)),
+                None => self.notes.note(findings::setting_empty(name)),
             }
         }
         cx.session.load_settings(&self.name, usable);
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_found_at_the_start() {
-        assert!(Bench::mistakes(&text("filter = \"(mail=%s\""))[0].contains("is no filter"));
+        assert!(Bench::mistakes(&text("filter = \"(mail=%s\""))[0].contains("is not a filter"));
         assert!(Bench::mistakes(&text(""))[0].contains("filter"));
         assert!(Bench::warnings(&text("filter = \"(mail=a)\""))[0].contains("the same for everybody"));
         assert!(Names::parse(" , ").is_err());

@@ -4,6 +4,7 @@ mod search;
 
 use crate::facts::maps::{self, Found, Map, MapError, ServiceSettings};
 use crate::fields::Scoring;
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Seconds, Span, Switch};
@@ -15,30 +16,31 @@ options! {
     ///
     /// The score counts once per message, or once per recipient if `field` is the recipient.
     ///
-    /// `OK`, in capital letters, and numbers in the table are a match. Anything else, such as `REJECT` or
-    /// `DUNNO`, is none: it ends the search, so that an entry for an address makes an exception from one for
-    /// its network.
+    /// An entry with the value `OK`, in capital letters, or a number is a match. An entry with any other
+    /// value, such as `REJECT` or `DUNNO`, is not a match and also ends the search, so that an entry for an
+    /// address can be an exception to the entry for its network.
     ///
-    /// `db_file` is the path of a file that `postmap hash:FILE` has made, with its `.db`, or the name of
-    /// any table as in Postfix's main.cf. The types are `hash`, `btree`, `lmdb`, `cdb`, `texthash`, `cidr`,
+    /// `db_file` is the path of a file that `postmap hash:FILE` has made, with its `.db`, or the name of any
+    /// table as in Postfix's main.cf. The types are `hash`, `btree`, `lmdb`, `cdb`, `texthash`, `cidr`,
     /// `regexp`, `pcre`, `socketmap` (`socketmap:inet:HOST:PORT:NAME`, `socketmap:unix:PATH:NAME`) and
     /// `proxy`. `proxy:TYPE:NAME` has Postfix's proxymap look, in a table of any type that is in its
-    /// `proxy_read_maps`. A table that was rebuilt is used within a second. While postmap writes one,
-    /// requests wait for it; one that people write is best put in place with mv(1), as Postfix advises.
+    /// `proxy_read_maps`. A rebuilt table is used within a second. While postmap writes a table, requests
+    /// wait for it. A text table (`texthash`, `cidr`, ...) should be edited as a copy and put in place with
+    /// mv(1), as Postfix advises.
     ///
     /// A table that can't be read, and a service that does not answer, fails the plugin (`on_error`); a file
-    /// that can't be read is reported at the start and by `check` too. Expressions that take too much work on
-    /// an address leave the message undecided (`on_bad_request`). A
-    /// service that is known to be dead is not waited for until it answers again.
+    /// that can't be read is reported at the start and by `check` too. Expressions that take too much work
+    /// on an address leave the message undecided (`on_bad_request`). A service that did not answer is tried
+    /// in the background, and no request waits for it until it answers.
     ///
     /// Parts of a value are looked up in the order of access(5), in lower case; `cidr`, `regexp`, `pcre` and
-    /// `socketmap` get the whole value only. Addresses of clients: `192.0.2.1`, `192.0.2`, `192.0`, `192`, or
-    /// `2001:db8::1`, `2001:db8`, `2001`. Names of hosts: `mail.example.org`, `example.org`, `org`. Addresses
-    /// of mail: `user+ext@example.org`, `user@example.org`, `example.org`, `org`, `user+ext@`, `user@`; the
-    /// null sender is `<>`. These are the parts of the address that Postfix will understand
-    /// (`ceo@victim.example` for `victim.example!ceo`), after the text of the request if that is another
-    /// one. A user that needs quotes (`"c d"@example.org`) is looked up with them, then without, as by
-    /// Postfix.
+    /// `socketmap` get the whole value only. Client addresses: `192.0.2.1`, `192.0.2`, `192.0`, `192`, or
+    /// `2001:db8::1`, `2001:db8`, `2001`. Host names: `mail.example.org`, `example.org`, `org`. Mail
+    /// addresses: `user+ext@example.org`, `user@example.org`, `example.org`, `org`, `user+ext@`, `user@`; the
+    /// null sender is `<>`. If Postfix will understand an address differently than it is written
+    /// (`ceo@victim.example` for `victim.example!ceo`), it is looked up as it is written, and then these
+    /// parts of the understood address. A user that needs quotes (`"c d"@example.org`) is looked up with
+    /// them, then without, as by Postfix.
     ///
     /// ```conf
     /// <Plugin whitelist>
@@ -51,35 +53,37 @@ options! {
     ///   db_file = "lmdb:/etc/postfix/bad_senders"
     ///   field = "sender"
     ///   recipient_delimiter = "+"
-    ///   match_action = "reject we have had enough of you"
+    ///   match_action = "reject sender is on our blocklist"
     /// </Plugin>
     /// ```
     pub struct PostfixMapOptions {
-        /// The table, as described above. A file without a type is looked into as by mtpolicyd 2: for
-        /// `client_address` only, in its own spelling, once a mail.
+        /// The table, as described above. A path without a type is a `hash` file that is searched exactly as
+        /// mtpolicyd 2 does: for `client_address` only, as Postfix writes it, and once per message.
         db_file: String,
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The attribute whose value is looked up; other than `client_address` needs a table with a type.
-        /// Without the attribute nothing happens. What is an address, a name or neither, the attribute says;
-        /// others than Postfix's own are addresses of mail if there is an `@` in their value, else looked up
-        /// whole.
+        /// The attribute whose value is looked up; other than `client_address` needs a table with a type. If
+        /// the request does not have it, nothing happens. The attribute decides whether its value is looked
+        /// up as a client address, a host name or a mail address. An attribute that is not one of Postfix's
+        /// own is looked up as a mail address if its value has an `@`, otherwise as a whole.
         field: String = "client_address",
-        /// What separates an extension from a user, as in Postfix: `+`. Of several characters each does by
-        /// itself; without any, addresses have no extension.
+        /// The character that separates an extension from a user, as in Postfix: `+`. Each of several
+        /// characters is a delimiter by itself; without any, addresses have no extension.
         recipient_delimiter: String = "",
         /// Whether `example.org` in the table matches `mail.example.org` too, as in Postfix by default (`1`);
         /// otherwise only `.example.org` does (`0`).
         parent_domain_matches_subdomains: Flag = Flag(true),
-        /// The socket of Postfix's proxymap, for `proxy:`. The folder of this one is open to the user
-        /// `postfix` only; the line `policymap unix n - n - - proxymap` in master.cf has another one made,
-        /// `/var/spool/postfix/public/policymap`, for the group `postdrop`.
+        /// The socket of Postfix's proxymap, for `proxy:`. Only the user `postfix` may enter the folder of
+        /// the default socket. For a daemon with another user add the line `policymap unix n - n - -
+        /// proxymap` to master.cf, which creates the socket `/var/spool/postfix/public/policymap`; the group
+        /// `postdrop` may enter its folder.
         proxymap_socket: String = "/var/spool/postfix/private/proxymap",
-        /// How long `socketmap` and `proxy` may take for one answer; a request's own deadline ends it too.
+        /// How long to wait for one answer of `socketmap` and `proxy`; the deadline of the request ends it
+        /// too.
         timeout: Span = Span(Seconds(5)),
         /// The answer to Postfix if there is a match.
         match_action: Option<String>,
-        /// The answer to Postfix if there is none.
+        /// The answer to Postfix otherwise.
         not_match_action: Option<String>,
         /// Added to the score if there is a match.
         score: Scoring,
@@ -132,15 +136,17 @@ impl Plugin for PostfixMap {
         let field = &options.field;
         cx.session.depend_on(field);
         let Some(value) = cx.request.get(field) else {
-            self.notes.note(format_args!("the request has no attribute `{field}`"));
+            self.notes.note(findings::no_attribute(field));
             return Ok(Verdict::Next);
         };
         let value = value.to_vec();
         let matched = self.is_match(&value, cx).await?;
-        let is_not = if matched { "" } else { "not " };
-        self.notes.note(format_args!("{field} {} is {is_not}a match", String::from_utf8_lossy(&value)));
+        let shown = String::from_utf8_lossy(&value);
         if matched {
+            self.notes.note(findings::map_matched(field, shown));
             options.score.add_once(cx.session, &self.name, &self.scored);
+        } else {
+            self.notes.note(findings::map_not_matched(field, shown));
         }
         let action = if matched { &options.match_action } else { &options.not_match_action };
         Ok(action.clone().map_or(Verdict::Next, Verdict::Stop))
@@ -163,7 +169,7 @@ fn typed_map(options: &PostfixMapOptions, setup: &Setup<'_, '_>) -> Option<Map> 
 }
 
 impl PostfixMap {
-    /// Whether the table has the value. The original remembers that for the mail, whose client is the same
+    /// Whether the table has the value. The original remembers that for the message, whose client is the same
     /// for all recipients.
     async fn is_match(&self, value: &[u8], cx: &mut Cx<'_>) -> Result<bool, Error> {
         let remembers = self.search == Search::Plain;
@@ -178,7 +184,7 @@ impl PostfixMap {
         let matched = match found {
             Ok(Some(Found { key, value })) => {
                 let (key, value) = (String::from_utf8_lossy(&key), String::from_utf8_lossy(&value));
-                self.notes.note(format_args!("{key} is {value}"));
+                self.notes.note(findings::map_entry(&key, &value));
                 is_true(value.as_bytes())
             }
             Ok(None) => false,

@@ -15,16 +15,16 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 options! {
-    /// Hands the request to another policy daemon and answers with its action.
+    /// Passes the request to another policy daemon and answers with its action.
     ///
-    /// The first `action=` of its answer counts, as it does for Postfix. A daemon that can't be reached,
-    /// answers too late or without an action fails the plugin; `on_error` says what becomes of the request.
-    /// If it has just answered others, but hangs up on this request or answers nonsense, that is taken for
-    /// something in the request: the message is deferred unless another plugin refuses it (`on_bad_request`).
-    /// After ten such requests in a row it is the other daemon that fails.
+    /// The first `action=` of its answer counts, as it does for Postfix. If the daemon is unreachable,
+    /// answers too late or without an action, the plugin fails and `on_error` decides. If it has just
+    /// answered others, but hangs up on this request or answers nonsense, that is taken for something in the
+    /// request: the message is deferred unless another plugin refuses it (`on_bad_request`). After ten such
+    /// requests in a row it is the other daemon that fails.
     ///
-    /// One that is silent is not asked for a while: requests fail at once then, but for one every five
-    /// seconds, which finds out whether it answers again.
+    /// After a daemon has not answered, requests fail at once, without asking it. Every five seconds one
+    /// request is sent to it, to find out whether it answers again.
     ///
     /// ```conf
     /// <Plugin ask-postgrey>
@@ -40,10 +40,10 @@ options! {
         host: Option<HostPort>,
         /// The path of its UNIX socket.
         socket_path: Option<String>,
-        /// Whether connections are kept open between requests (`1`), or opened for each (`0`).
+        /// Whether to keep connections open between requests (`1`) or open one for each (`0`).
         keepalive: Flag = Flag(false),
-        /// How long the other daemon may take, connecting included. The deadline of the request holds in any
-        /// case.
+        /// Maximum time for the other daemon to answer, including the connection. The deadline of the
+        /// request applies in any case.
         timeout: Span = Span(Seconds(10)),
     }
 }
@@ -69,11 +69,11 @@ impl crate::value::Value for HostPort {
 /// Connections kept open at most; each is idle, so this bounds descriptors, not concurrency.
 const MAX_IDLE: usize = 32;
 
-/// Silence for so long says something about the other daemon, where a request has no time for its whole
+/// Silence for this long says something about the other daemon, where a request has no time for its whole
 /// `timeout`.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// So many requests in a row may be blamed for an answer that is none. A sender who knows what the other daemon
+/// Maximum number of requests in a row to blame for an invalid answer. A sender who knows what the other daemon
 /// stumbles over must not get past it; one that stumbles over everything must not stop all messages.
 const MAX_BLAMED: u32 = 10;
 
@@ -131,7 +131,7 @@ impl Plugin for Proxy {
                 peer.blamed.store(0, Ordering::Relaxed);
                 Ok(Verdict::Stop(action))
             }
-            // The system has waited for it in vain.
+            // The system has waited for it without success.
             Ok(Err(ClientError::Io(error)))
                 if matches!(error.kind(), ErrorKind::HostUnreachable | ErrorKind::TimedOut) =>
             {

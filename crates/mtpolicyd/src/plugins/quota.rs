@@ -5,6 +5,7 @@ use crate::counters::{
     Amounts, Book, Engine, Keeper, Metric, Table, TimePattern, counted_mark, expire_reservations,
     reservation_needs, unknown_yet,
 };
+use crate::log::messages::{plugins, tasks};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
@@ -16,15 +17,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::Instant;
 
 options! {
-    /// Answers when what Accounting has counted for a value has reached a threshold.
+    /// Answers when the count that Accounting keeps for a value has reached a threshold.
     ///
-    /// It counts nothing itself: an Accounting with the same database, `table_prefix` and `time_pattern`
-    /// does, for the same field. Best ask Quota first and Accounting later in the chain: then a mail has a
-    /// place in the counter from Quota until Accounting counts it, and of many mails at once no more pass
-    /// than the threshold allows, however many daemons share the database. A mail that is not accepted gives
-    /// its place back.
+    /// It counts nothing itself: an Accounting plugin with the same database, `table_prefix` and
+    /// `time_pattern` counts the same field. Put Quota before Accounting in the chain. Quota then reserves
+    /// room in the counter for each message that it lets through, until Accounting has counted the message,
+    /// so that messages which arrive at the same moment can't exceed the threshold together, however many
+    /// daemons share the database. The reservation of a message that is not accepted in the end is released.
     ///
-    /// Once a mail has been counted, its other recipients pass.
+    /// Once Accounting has counted a message for one of its recipients, its other recipients pass.
     ///
     /// ```conf
     /// <Connection db>
@@ -36,7 +37,7 @@ options! {
     ///   field = "client_address"
     ///   metric = "count"
     ///   threshold = 1000
-    ///   action = "defer you have sent 1000 mails this month"
+    ///   action = "defer you have sent 1000 messages this month"
     /// </Plugin>
     /// <Plugin acct-clients>
     ///   module = "Accounting"
@@ -44,27 +45,29 @@ options! {
     /// </Plugin>
     /// ```
     pub struct QuotaOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The attribute of the request that the counter is about, as Accounting counts it. Without it in
-        /// the request nothing happens. A user's own field is compared, but has no place reserved.
+        /// The attribute of the request by which Accounting counts. If the request does not have it, nothing
+        /// happens. A field that a user has set (`uc_field`) is compared with the threshold, but no room is
+        /// reserved in its counter: messages which arrive at the same moment may exceed the threshold.
         field: UserConfig<String>,
-        /// Which number is compared: `count` (mails), `count_rcpt` (mails times recipients), `size` (bytes),
-        /// `size_rcpt` (bytes times recipients).
+        /// The number to compare: `count` (messages), `count_rcpt` (messages times recipients), `size`
+        /// (bytes), `size_rcpt` (bytes times recipients).
         metric: UserConfig<Metric>,
-        /// The number from which on mails are not accepted.
+        /// Messages are no longer accepted once the counter has reached this number.
         threshold: UserConfig<Integer>,
-        /// The answer to Postfix from then on.
+        /// The answer to Postfix once the threshold is reached.
         action: UserConfig<String> = "defer smtp traffic quota has been exceeded".to_owned(),
-        /// The span of time, as Accounting has it.
+        /// The period of the counter; it has to be the `time_pattern` of Accounting.
         time_pattern: TimePattern = "%Y-%m",
-        /// The name of a table is this and the field, as Accounting has it.
+        /// What the name of each table begins with; it has to be the `table_prefix` of Accounting. The field
+        /// is the rest of the name.
         table_prefix: String = "acct_",
         /// The database: the name of a `<Connection>` of module Sql.
         db: String = "db",
-        /// Where Accounting counts instead of in `db`.
+        /// The `store` of Accounting, if it counts there instead of in `db`.
         store: Option<String>,
-        /// The storage engine of tables that are made in MySQL or MariaDB.
+        /// The storage engine for tables created in MySQL or MariaDB.
         mysql_engine: Engine = "MyISAM",
     }
 }
@@ -86,7 +89,7 @@ impl Plugin for Quota {
     type Options = QuotaOptions;
 
     fn new(options: QuotaOptions, setup: &mut Setup<'_, '_>) -> Option<Quota> {
-        let connections = setup.surroundings.connections;
+        let connections = setup.env.connections;
         let keeper = Keeper::find(connections, setup.section, &options.db, options.store.as_deref());
         if !Chain::nested(setup)?.is_empty() {
             // As in the original: an action always has a value.
@@ -95,7 +98,7 @@ impl Plugin for Quota {
         setup.check_action("action", options.action.configured());
         let book = Book::new(keeper?, &options.table_prefix, &options.mysql_engine, &options.time_pattern);
         let table = book.table(options.field.configured());
-        let counted_later = setup.surroundings.tasks.await_counter(table.id());
+        let counted_later = setup.env.tasks.await_counter(table.id());
         if let Some((sql, needs)) = table.needs(&[Right::Select]) {
             setup.look_at_rights(&sql, needs);
             setup.look_at_rights(&sql, reservation_needs(&sql, counted_later.clone()));
@@ -139,7 +142,7 @@ fn remove_expired_hourly(sql: &Arc<Sql>, setup: &Setup<'_, '_>) {
         let sql = sql.clone();
         async move {
             let removed = expire_reservations(&sql, &world.clock, Instant::now() + TASK_LIMIT).await;
-            let say = |count| if count > 0 { format!("{count} places were given up") } else { String::new() };
+            let say = |count| if count > 0 { tasks::reservations_expired(count) } else { String::new() };
             removed.map(say).map_err(|error| error.to_string())
         }
     });
@@ -150,7 +153,7 @@ impl Quota {
         if let Some(why) = unknown_yet(metric, cx.request)
             && !self.warned.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!("plugin {}: metric {metric}: {why}", self.name);
+            plugins::metric_unknown(&self.name, metric, why);
         }
     }
 }
@@ -184,12 +187,12 @@ mod tests {
         bench
     }
 
-    /// What becomes of mails, one after the other.
+    /// What becomes of messages, one after the other.
     fn mails(bench: &mut Bench, count: usize) -> Vec<bool> {
         (0..count).map(|_| bench.run_fresh().is_none()).collect()
     }
 
-    /// How many reservations there are, once what is given back in the background is.
+    /// The number of reservations, once those released in the background are gone.
     fn reservations(folder: &Path, expected: i64) -> i64 {
         let db = Connection::open(folder.join("db.sqlite")).unwrap();
         let count =
@@ -234,7 +237,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut bench = bench(folder.path(), &(quota("q", "metric = count\n threshold = 1") + ACCOUNTING));
         assert_eq!(bench.run(), None);
-        assert_eq!(bench.run(), None, "the same mail");
+        assert_eq!(bench.run(), None, "the same message");
         assert_eq!(mails(&mut bench, 1), [false], "another one");
     }
 

@@ -6,6 +6,7 @@ use crate::chain::Chain;
 use crate::connections::{Connection, MEMORY, Module};
 use crate::fields::{Scoring, Template};
 use crate::limits::{Algorithm, Counts, Demand, Fill, Rates, Rule, Table, Taken, Usage};
+use crate::log::messages::{findings, plugins, tasks};
 use crate::options::{OptionalUserConfig, UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
@@ -18,21 +19,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 options! {
-    /// Limits how much a user, a client, a network or any other value of the request may send in a time.
+    /// Limits how much a user, a client, a network or any other value of the request may send in a period.
     ///
-    /// Several limits may hold at once; a mail is counted on all of them or, where one is exceeded, on none.
-    /// What is refused does not count; in passive mode, where everything passes, everything counts on every
-    /// limit. The count is exact however many requests come at the same time,
-    /// also from several daemons. Plugin blocks of the same name count together if they share the store.
+    /// There may be several limits. A message is counted against all of them, or, if one of them is
+    /// exceeded, against none: refused messages don't count. In passive mode, where every message passes,
+    /// every message counts against every limit. Counts are exact, however many requests come at the same
+    /// time, also from several daemons. Plugin blocks of the same name that share the store have their
+    /// counts in common.
     ///
-    /// Behind a Greylist plugin only what that lets through is counted; before it each attempt counts, also
-    /// those that are deferred.
+    /// After a Greylist plugin, only what it lets through is counted; before it, each attempt counts,
+    /// including deferred ones.
     ///
-    /// A mail counts once with all its requests, if there is a `<SessionCache>`; without one each request
-    /// counts by itself.
+    /// With a `<SessionCache>` all requests of a message count as one; without it, each request counts.
     ///
-    /// The log says once in the time of a limit that somebody has reached 80 % of it, and once that it is
-    /// used up.
+    /// A line is logged when 80 % of a limit is used and when all of it is, each once per period.
     ///
     /// ```conf
     /// <Plugin outgoing>
@@ -50,49 +50,53 @@ options! {
     /// </Plugin>
     /// ```
     pub struct RateLimitOptions {
-        /// Whether the limit holds.
+        /// Whether to apply the limit.
         enabled: UserConfig<Switch> = Switch::On,
-        /// Who is limited: one or several values, separated by commas, such as `sasl_username` or
-        /// `sender@domain, session:country`. `client_address/24` is the network of the client, `/24/56` with
-        /// the length of the prefix for IPv6, which otherwise is 64; `client_address/32` is a single IPv4
-        /// address. Without a `/` an address counts as it is, and a client has IPv6 addresses without end.
-        /// `@domain` takes what is behind the `@`. Capitals are the same as small letters, and a sender or
-        /// recipient is the address that Postfix will understand (`victim.example!ceo` counts as
-        /// `ceo@victim.example`, and so does `ceo@victim.example.`). A request in which
-        /// one of the values is missing or empty is not limited.
+        /// What the limit is for: one or several values, separated by commas, such as `sasl_username` or
+        /// `sender@domain, session:country`. Each combination of values has its own count.
+        /// `client_address/24` is the network of an IPv4 client, `client_address/24/56` also sets the prefix
+        /// length for IPv6, which otherwise is 64; `client_address/32` is a single IPv4 address, or a /64
+        /// network of IPv6. Without a `/` each address has its own count, which an IPv6 client evades by
+        /// using many addresses. `@domain` takes the part after the `@`. Upper and lower case make no
+        /// difference, and a sender or recipient is the address that Postfix will understand
+        /// (`victim.example!ceo` and `ceo@victim.example.` count as `ceo@victim.example`). A request in
+        /// which one of the values is missing or empty is not limited.
         key: Key,
-        /// How much may pass: a number and a time in seconds (`s`), minutes, hours, days or weeks (`w`), such
-        /// as `100/1h` or `50M/1d` (`k`, `M`, `G` are powers of 1024); several limits over different times,
-        /// separated by commas. With `algorithm = bucket` also how much may come at once, `1/1s burst 20`;
-        /// otherwise that is the number itself; what counts more than that never passes. `none` limits only
-        /// users who have a limit. A user's value that can't be read has no effect.
+        /// How much may pass in a period: a number, and a time in seconds (`s`), minutes (`m`), hours (`h`),
+        /// days (`d`) or weeks (`w`), such as `100/1h` or `50M/1d` (`k`, `M`, `G` are powers of 1024);
+        /// several limits with different periods are separated by commas. With `algorithm = bucket`, `1/1s
+        /// burst 20` also says how much may pass at once; without `burst` that is the number itself. A
+        /// message that alone counts more never passes. With `none` only users with a limit of their own
+        /// (`uc_limit`) are limited. A user's value that can't be read is ignored.
         limit: UserConfig<Rates>,
-        /// `window`: in no stretch of that time passes more. Limits up to 60 are exact to the millisecond; of
-        /// larger ones, and of all in passive mode, the room comes back up to a sixtieth of the time later.
-        /// `bucket`: as much at once as the number (or `burst`) says, and what was taken comes back steadily,
-        /// over the time.
+        /// `window` (sliding window): in any interval as long as the period no more than the number passes.
+        /// Limits up to 60 are exact to the millisecond. Of larger ones, and of all in passive mode, a
+        /// message may count for a sixtieth of the period longer. `bucket` (token bucket): the number, or
+        /// `burst`, may pass at once; after that the allowance refills steadily, at the rate of the number
+        /// per period.
         algorithm: Algorithm = Algorithm::Window,
-        /// What is counted: `messages`; `recipients` (at the stage of RCPT each request is one, later the
-        /// whole number); or `bytes`: Postfix knows the size in `smtpd_end_of_data_restrictions`, and earlier
-        /// only what the client announces. Where the plugin is asked at both stages, the difference is added.
+        /// What is counted: `messages`; `recipients` (at the RCPT stage each request is one, later the whole
+        /// number); or `bytes`: Postfix knows the size in `smtpd_end_of_data_restrictions`, and earlier only
+        /// what the client announces. If the plugin is asked at both stages, the difference is added.
         count: Counted = Counted::Messages,
-        /// Where the counts are kept: `memory` is this process, which forgets them when it ends; or the name
+        /// Where to keep the counts: `memory` is this process, and they are lost when it stops; or the name
         /// of a `<Connection>` of module Redis, Sql or Memory. When the memory is full, the counts that would
-        /// expire first are forgotten. Daemons that name the same Redis or database count together. In a
-        /// database the counts are in the table `mtpolicyd_limits`, which is made if it is not there; a power
-        /// cut may lose the last of them. Redis counts by its own time, a database by that of the daemons,
+        /// expire first are evicted. Daemons that name the same Redis or database count together. In a
+        /// database the counts are in the table `mtpolicyd_limits`, which is created if it is missing; a
+        /// power failure may lose the latest. Redis uses its own clock, a database those of the daemons,
         /// which should agree.
         store: String = MEMORY,
-        /// What happens above the limit: `reject` answers, `passive` only adds the score.
+        /// What to do above the limit: `reject` answers with `action`, `passive` only adds the score.
         mode: UserConfig<Mode> = Mode::Reject,
         /// Added to the score above the limit, once per message, or once per recipient if the recipient is
         /// part of `key`.
         score: Scoring,
         /// The answer above the limit; without one the plugins in this block are run, and if there are none
         /// the answer is `defer 4.7.1 too much mail, try again in %RETRY_AFTER% seconds`. `%LIMIT%` is the
-        /// limit, such as `100/1h`, `%COUNT%` what has passed, `%RETRY_AFTER%` in how many seconds the
-        /// request would pass; of each, the first is filled in. Of several limits it is the one that takes
-        /// longest.
+        /// limit that was exceeded, such as `100/1h`, `%COUNT%` the amount counted against it so far, and
+        /// `%RETRY_AFTER%` the number of seconds after which the request would pass. Of several exceeded
+        /// limits it is the one that takes longest to clear. Only the first occurrence of each placeholder
+        /// is replaced.
         action: OptionalUserConfig<Template>,
     }
 }
@@ -106,7 +110,7 @@ const END_OF_MESSAGE: &[u8] = b"END-OF-MESSAGE";
 words! {
     /// What is counted.
     pub enum Counted {
-        /// Mails.
+        /// Messages.
         Messages = "messages",
         /// Recipients.
         Recipients = "recipients",
@@ -134,7 +138,7 @@ pub struct RateLimit {
     counts: Counts,
     default_action: Template,
     nested: Chain,
-    /// Whether the log says that the size of a mail was not known.
+    /// Whether the log says that the size of a message was not known.
     told_size: AtomicBool,
 }
 
@@ -200,7 +204,7 @@ impl Plugin for RateLimit {
 
 /// Where the counts are kept, or `None` after the mistake was reported.
 fn open(store: &str, setup: &Setup<'_, '_>) -> Option<Counts> {
-    match setup.surroundings.connections.get(store) {
+    match setup.env.connections.get(store) {
         Some(Connection::Memory(memory)) => Some(Counts::Memory(memory.clone())),
         Some(Connection::Redis(redis)) => Some(Counts::Redis(redis.clone())),
         Some(Connection::Sql(sql)) => Some(Counts::Sql(open_table(sql, setup))),
@@ -231,14 +235,14 @@ fn open_table(sql: &Arc<Sql>, setup: &Setup<'_, '_>) -> Table {
         let table = cleaned.clone();
         async move {
             let removed = table.expire(world.clock.now_millis(), Instant::now() + TASK_LIMIT).await;
-            removed.map(|rows| format!("{rows} old counts removed")).map_err(|error| error.to_string())
+            removed.map(tasks::counts_expired).map_err(|error| error.to_string())
         }
     });
     table
 }
 
 impl RateLimit {
-    /// What of the mail was not counted yet.
+    /// What of the message was not counted yet.
     fn outstanding(&self, cx: &Cx<'_>, counted: u64) -> u64 {
         let number = |name| whole(cx.request.get(name).map_or(0.0, numeric_prefix));
         match self.options.count {
@@ -258,11 +262,10 @@ impl RateLimit {
         }
     }
 
-    /// Says once in the log that a mail may go uncounted.
+    /// Says once in the log that a message may go uncounted.
     fn tell_size(&self) {
         if !self.told_size.swap(true, Ordering::Relaxed) {
-            let stage = "it counts only if Postfix also asks in smtpd_end_of_data_restrictions";
-            tracing::warn!("{}: a client has not announced the size of its mail; {stage}", self.name);
+            plugins::size_unknown(&self.name);
         }
     }
 
@@ -272,8 +275,8 @@ impl RateLimit {
             let (Some(rate), Some(usage)) = (rates.iter().nth(*n), taken.usage.get(*n)) else { continue };
             let (name, count, what) = (&self.name, usage.count, self.options.count);
             match fill {
-                Fill::Nearly => tracing::warn!("{name}: {key} is at 80 % of {rate}: {count} {what}"),
-                Fill::Full => tracing::warn!("{name}: {key} has used up {rate}: {count} {what}"),
+                Fill::Nearly => plugins::nearly_full(name, key, rate, count, what),
+                Fill::Full => plugins::full(name, key, rate, count, what),
             }
         }
     }
@@ -290,7 +293,7 @@ impl RateLimit {
             return Ok(Verdict::Next);
         };
         let Usage { count, retry_after } = *usage;
-        self.notes.note(format_args!("{key} exceeds {rate}: {count} {}", self.options.count));
+        self.notes.note(findings::rate_exceeded(key, rate, count, self.options.count));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         if self.options.mode.get(cx.session) == Mode::Passive {
             return Ok(Verdict::Next);
@@ -315,7 +318,7 @@ fn whole(number: f64) -> u64 {
     number as u64
 }
 
-/// Who comes back after so many seconds does not come too early.
+/// A client that retries after this many seconds is not too early.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
@@ -462,7 +465,7 @@ mod tests {
         assert_eq!(again.run(), Some("no".into()));
         let mut hourly = |removed: &str| {
             let done = again.run_tasks(When::Every(Period::Hourly));
-            assert_eq!(done, [Ok(format!("{removed} old counts removed"))]);
+            assert_eq!(done, [Ok(format!("{removed} old counts were removed"))]);
             again.pass(Duration::from_secs(3600));
         };
         hourly("0");
@@ -485,7 +488,7 @@ mod tests {
             "{}",
             of("m")
         );
-        assert!(of("l").contains("connection l is no store"), "{}", of("l"));
+        assert!(of("l").contains("connection l is not a store"), "{}", of("l"));
         assert!(of("x").contains("there is no <Connection x>"), "{}", of("x"));
         let text = "<Connection b>\n module = Sql\n</Connection>\n\
                     <Plugin r>\n module = RateLimit\n key = sender\n limit = 1/1h\n store = b\n</Plugin>";

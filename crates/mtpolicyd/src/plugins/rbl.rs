@@ -1,8 +1,9 @@
 //! `RBL`: is the client on a DNS list?
 
+use crate::dnsbl::{LIST_TIME_LIMIT, Mode, ask, rbl_field};
 use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
 use crate::fields::{ListZone, Scoring, Template};
-use crate::listing::{LIST_TIME_LIMIT, Mode, ask, rbl_field};
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::Session;
@@ -11,17 +12,17 @@ use backends::dns::Question;
 use postfix_policy::Request;
 
 options! {
-    /// Looks the address of the client up in a DNS block list or allow list (RFC 5782).
+    /// Looks up the address of the client in a DNS block list or allow list (RFC 5782).
     ///
     /// A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1),
-    /// counts as not listing the client. One that has not answered in time is tried in the background, and no
-    /// request waits for it until it answers. The answer and the score count once per message.
+    /// counts as not listing the client. A list that has not answered in time is retried in the background,
+    /// and no request waits for it until it answers. The answer and the score count once per message.
     ///
     /// A list that combines several lists may answer with several addresses: any of them counts.
     ///
-    /// Allow lists have an answer for those who ask them too often, which may list every client: of
-    /// list.dnswl.org 127.0.0.255 and 127.0.10.0/24 never count. Of other lists they do not count where
-    /// `mode` is `accept` and there are no `return_codes`.
+    /// Some allow lists give a special answer to servers that ask too often, and give it for every client.
+    /// Therefore the answers 127.0.0.255 and 127.0.10.0/24 of list.dnswl.org never count as a listing. Those
+    /// of other lists don't count either if `mode` is `accept` and `return_codes` is not set.
     ///
     /// ```conf
     /// <Plugin spamhaus>
@@ -40,24 +41,24 @@ options! {
     pub struct RblOptions {
         /// The zone of the list.
         domain: ListZone,
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do with a client that is listed: `reject` the mail, `accept` it (end the chain with
-        /// `dunno`), or only add the score (`passive`).
+        /// What to do with a listed client: `reject` the message, `accept` it (end the chain with `dunno`),
+        /// or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
-        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about
-        /// it, in brackets; of each, the first is filled in.
+        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` the text that the list
+        /// publishes about it, in brackets. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "delivery from %IP% rejected %INFO%",
         /// Added to the score for a listed client.
         score: Scoring,
-        /// The answers that count as a listing, where others mean something else: addresses, ranges and
-        /// networks, separated by commas, such as `127.0.0.2-11, 127.0.1.0/24`. Without it every address in
-        /// 127.0.0.0/8 counts that is no error code.
+        /// The answers that count as a listing, for lists whose other answers mean something else: addresses,
+        /// ranges and networks, separated by commas, such as `127.0.0.2-11, 127.0.1.0/24`. Without it, every
+        /// address in 127.0.0.0/8 counts that is not an error code.
         return_codes: Option<ReturnCodes>,
-        /// Whether IPv6 clients are looked up too.
+        /// Whether to look up IPv6 clients too.
         ipv6: Switch = Switch::Off,
-        /// How long the list may take to answer. All lists are asked at once, so several that are slow do not
-        /// take longer than one.
+        /// How long to wait for the list. All lists are asked at once, so several slow ones take no longer
+        /// than one.
         time_limit: Span = LIST_TIME_LIMIT,
     }
 }
@@ -114,7 +115,7 @@ impl Plugin for Rbl {
         let Some(listed) = ask(cx, &self.result, &self.list, question).await else {
             return Ok(Verdict::Next);
         };
-        self.notes.note(format_args!("{ip} is on {} ({})", self.list.label(), listed.codes()));
+        self.notes.note(findings::on_list(&ip, self.list.label(), listed.codes()));
         let mode = self.options.mode.get(cx.session);
         // A user may have it accept where the file does not.
         if mode == Mode::Accept && !listed.addresses.iter().any(|address| self.list.may_allow(*address)) {
@@ -271,7 +272,10 @@ mod tests {
     #[test]
     fn mistakes_are_found_when_the_file_is_read() {
         let mode = Bench::mistakes(&format!("{PLUGIN} mode = rejcet\n</Plugin>"));
-        assert_eq!(mode, ["7:9 mode: `rejcet` is none of reject, accept, passive; did you mean `reject`?"]);
+        assert_eq!(
+            mode,
+            ["7:9 mode: `rejcet` is not one of reject, accept, passive; did you mean `reject`?"]
+        );
         assert_eq!(
             Bench::mistakes("<Plugin bl>\n module = RBL\n</Plugin>"),
             ["1:1 Plugin bl needs the option `domain`"]

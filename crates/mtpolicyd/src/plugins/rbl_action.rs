@@ -1,7 +1,7 @@
 //! `RBLAction`: acts on which answer a DNS list gave to an earlier RBL plugin.
 
+use crate::dnsbl::{Mode, rbl_field, recall};
 use crate::fields::{Scoring, Template, printable};
-use crate::listing::{Mode, rbl_field, recall};
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::value::Switch;
@@ -9,9 +9,9 @@ use perl_regex::{Pattern, PatternList};
 use std::sync::Arc;
 
 options! {
-    /// Acts on the codes that a list answered to an RBL plugin before it, for lists that combine several.
-    /// Such a list may answer with several addresses at once, in any order: one that matches is enough. Only
-    /// those count that count for the RBL plugin, by its `return_codes` too.
+    /// Acts on the codes that a list returned to an earlier RBL plugin, for lists that combine several lists.
+    /// Such a list may answer with several addresses at once, in any order: one match is enough. Only
+    /// addresses that count for the RBL plugin, also by its `return_codes`, are considered.
     ///
     /// The score counts once per message.
     ///
@@ -36,17 +36,17 @@ options! {
     /// </Plugin>
     /// ```
     pub struct RblActionOptions {
-        /// The name of the RBL plugin whose answer is looked at; if it was not asked, nothing happens.
+        /// The name of the RBL plugin whose answer to use; if it did not run, nothing happens.
         result_from: String,
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do if the answer matches: `reject` the mail, `accept` it (end the chain with `dunno`), or
-        /// only add the score (`passive`).
+        /// What to do if the answer matches: `reject` the message, `accept` it (end the chain with `dunno`),
+        /// or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
-        /// A Perl regular expression for an address that the list answered.
+        /// A Perl regular expression for an address that the list returned.
         re_match: Pattern,
-        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` what the list says about
-        /// it, in brackets; of each, the first is filled in.
+        /// The text of the rejection. `%IP%` is the address of the client, `%INFO%` the text that the list
+        /// publishes about it, in brackets. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "delivery from %IP% rejected %INFO%",
         /// Added to the score if the answer matches.
         score: Scoring,

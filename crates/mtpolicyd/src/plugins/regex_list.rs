@@ -2,6 +2,7 @@
 
 use crate::chain::Chain;
 use crate::fields::{FieldRef, Scoring, read_list};
+use crate::log::messages::findings;
 use crate::options::{OptionalUserConfig, Repeated, UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Flag, Switch, Value};
@@ -10,13 +11,13 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 options! {
-    /// Adds to the score, answers, or runs the plugins in it when a value matches one of a list of Perl
-    /// regular expressions.
+    /// Adds to the score, answers, or runs the plugins in its block when a value matches one of a list of
+    /// Perl regular expressions.
     ///
     /// The score counts once per message, or once per recipient if `key` is the recipient.
     ///
     /// A thousand expressions cost about as much as ten. An expression that can't be read is skipped with a
-    /// warning. An `action` wins over plugins in the block.
+    /// warning. If there is an `action`, plugins in the block are not run.
     ///
     /// ```conf
     /// <Plugin dialup-names>
@@ -28,16 +29,17 @@ options! {
     /// </Plugin>
     /// ```
     pub struct RegexListOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
         /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is
-        /// written (`victim.example!ceo`, `ceo@victim.example.`) is looked at in both forms.
+        /// written (`victim.example!ceo`, `ceo@victim.example.`) is matched in both forms.
         key: FieldRef = FieldRef::Request("client_address".to_owned()),
-        /// `1` acts when no expression matches. A value that is not there never counts.
+        /// `1` acts if no expression matches. If the attribute or field does not exist, nothing happens in
+        /// either case.
         invert: Flag = Flag(false),
         /// A Perl regular expression; may be given several times.
         regex: Repeated<String>,
-        /// A file with more expressions, one a line; empty lines and comments (`#`) are skipped. It is
+        /// A file with more expressions, one per line; empty lines and comments (`#`) are skipped. It is
         /// read at the start and at a reload.
         file: Option<PatternFile>,
         /// Added to the score.
@@ -103,7 +105,7 @@ impl Plugin for RegexList {
         }
         let pattern = found.and_then(|place| self.patterns.get(place)).map_or("nothing", Pattern::as_str);
         let (key, value) = (&self.options.key, String::from_utf8_lossy(value));
-        self.notes.note(format_args!("{key} matched {pattern}: {value}"));
+        self.notes.note(findings::pattern_matched(key, pattern, value));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         let action = self.options.action.get(cx.session);
         self.nested.act(action.as_deref(), cx).await
@@ -146,7 +148,7 @@ impl Value for PatternFile {
     }
 }
 
-/// Text in which a byte that is no UTF-8 stands as the escape for it, so that it matches that byte.
+/// Text in which a byte that is not UTF-8 stands as the escape for it, so that it matches that byte.
 fn as_pattern_text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -2,13 +2,14 @@
 
 use crate::awl;
 use crate::fields::{Mode, SCORE_FIELD, Template, printable};
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::value::{Integer, Score, Switch, perl_number, words};
 
 options! {
-    /// Rejects, accepts or adds to the score (once a mail) by the mean score that an SaAwlLookup plugin
-    /// before it has found. Without an entry nothing happens.
+    /// Rejects, accepts or adds to the score (once per message) depending on the mean score that an earlier
+    /// SaAwlLookup plugin has found. Without an entry, nothing happens.
     ///
     /// ```conf
     /// <Plugin amavis-reputation>
@@ -31,15 +32,15 @@ options! {
     /// </Plugin>
     /// ```
     pub struct SaAwlActionOptions {
-        /// The name of the SaAwlLookup plugin; it stands before this one.
+        /// The name of the SaAwlLookup plugin; it must come before this one.
         result_from: String,
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do if the mean score matches: `reject` the mail, `accept` it (end the chain with `dunno`;
-        /// `dunno` means the same), or only add the score (`passive`).
+        /// What to do if the mean score matches: `reject` the message, `accept` it (end the chain with
+        /// `dunno`; `dunno` means the same), or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
         /// The text of the rejection. `%IP%` is the address of the client, `%SENDER%` that of the sender and
-        /// `%SCORE%` the mean score; of each, the first is filled in.
+        /// `%SCORE%` the mean score. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "sender address/ip has bad reputation",
         /// Added to the score if the mean score matches.
         score: Option<Score>,
@@ -47,9 +48,9 @@ options! {
         score_factor: Option<Score>,
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD.to_owned(),
-        /// How many mails SpamAssassin must have seen; with fewer nothing happens.
+        /// Minimum number of messages that SpamAssassin must have seen; with fewer, nothing happens.
         min_count: Integer = Integer(10),
-        /// What the mean score is compared with.
+        /// The value to compare the mean score with.
         threshold: Score = Score::from(5.0),
         /// Whether the mean score has to be at least (`gt`) or at most (`lt`) the threshold.
         r#match: Comparison = Comparison::AtLeast,
@@ -94,13 +95,13 @@ impl Plugin for SaAwlAction {
             return Ok(Verdict::Next);
         }
         let Some(result) = awl::recall(cx.session, &self.result) else {
-            self.notes.note(format_args!("no plugin {} has looked up anything", options.result_from));
+            self.notes.note(findings::history_not_looked_up(&options.result_from));
             return Ok(Verdict::Next);
         };
         let Some(entry) = result else { return Ok(Verdict::Next) };
-        #[expect(clippy::cast_precision_loss, reason = "so many mails there are not")]
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         if entry.count < options.min_count.0 as f64 {
-            self.notes.note(format_args!("{} mails are fewer than min_count", entry.count));
+            self.notes.note(findings::history_short(entry.count));
             return Ok(Verdict::Next);
         }
         let threshold = options.threshold.points();
@@ -111,7 +112,7 @@ impl Plugin for SaAwlAction {
         if !matches {
             return Ok(Verdict::Next);
         }
-        self.notes.note(format_args!("the mean score {} matches", entry.score));
+        self.notes.note(findings::history_matched(entry.score));
         if cx.session.first_time(&self.scored) {
             let score = options.score.clone().filter(counts);
             let factor = options.score_factor.as_ref().filter(|factor| counts(factor));

@@ -3,9 +3,10 @@
 use crate::awl::{self, Entry};
 use crate::facts::file::FileError;
 use crate::facts::maps::indexed::{Format, Indexed};
-use crate::lookups;
+use crate::log::messages::findings;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::sql_query;
 use crate::value::{Value, numeric_prefix};
 use backends::Secret;
 use backends::sql::{self, Durability, Param, Sql, SqlSettings};
@@ -15,14 +16,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 options! {
-    /// Looks a sender up in the auto-whitelist of SpamAssassin.
+    /// Looks up a sender in the auto-whitelist of SpamAssassin.
     ///
-    /// That is the list of mean scores that its plugin AWL keeps, by the address of the sender and the
-    /// network of the client. SaAwlAction plugins behind this one act on what it has found.
+    /// This is the list of mean scores that SpamAssassin's AWL plugin keeps by sender address and client
+    /// network. SaAwlAction plugins after this one act on the result.
     ///
-    /// The list is a file of Berkeley DB (`db_file`) or a table in a database (`dsn`, or `db` with the name
-    /// of a `<Connection>`). One that can't be read fails the plugin (`on_error`). The daemon has to be
-    /// allowed to read the file and its folder. With amavis that may take `group = "mtpolicyd amavis"`, and
+    /// The list is a Berkeley DB file (`db_file`) or a database table (`dsn`, or `db` with the name of a
+    /// `<Connection>`). If it can't be read, the plugin fails (`on_error`). The daemon needs permission to
+    /// read the file and its directory. With amavis that may take `group = "mtpolicyd amavis"`, and
     /// `auto_whitelist_file_mode 0770` in SpamAssassin's local.cf.
     ///
     /// ```conf
@@ -38,9 +39,10 @@ options! {
     /// </Plugin>
     /// ```
     pub struct SaAwlLookupOptions {
-        /// The file. Without it, `dsn` and `db`, it is `/var/lib/amavis/.spamassassin/auto-whitelist`.
+        /// The file. Without it, and without `dsn` and `db`, it is
+        /// `/var/lib/amavis/.spamassassin/auto-whitelist`.
         db_file: Option<String>,
-        /// The database, as `dsn` of a `<Connection>` names it.
+        /// The database, in the form of `dsn` of a `<Connection>`.
         dsn: Option<String>,
         /// The user for `dsn`.
         user: String = "",
@@ -48,9 +50,9 @@ options! {
         password: Secret = Secret::default(),
         /// The database as the name of a `<Connection>` of module Sql, instead of `dsn`.
         db: Option<String>,
-        /// The query, whose two `?` are the address and the network (`192.0`, `2001:0DB8::`). Each row is the
-        /// number of mails and the sum of their scores; several are added up. Before SpamAssassin 4 the
-        /// column `msgcount` may be called `count`.
+        /// The query, whose two `?` are the address and the network (`192.0`, `2001:0DB8::`). Each row has
+        /// the number of messages and the sum of their scores; several rows are added up. Before
+        /// SpamAssassin 4 the column `msgcount` may be called `count`.
         sql_query: AwlQuery = default_query(),
     }
 }
@@ -158,9 +160,9 @@ impl Plugin for SaAwlLookup {
         };
         match &entry {
             Some(Entry { count, score }) => {
-                self.notes.note(format_args!("{sender} from {client}: {count} mails, mean score {score}"));
+                self.notes.note(findings::history(sender, client, count, score));
             }
-            None => self.notes.note(format_args!("{sender} from {client} is not known")),
+            None => self.notes.note(findings::history_unknown(sender, client)),
         }
         awl::remember(cx.session, &self.result, entry.as_ref());
         Ok(Verdict::Next)
@@ -202,7 +204,7 @@ impl List {
             }
             List::Sql(sql, query) => {
                 let params = vec![Param::text(address.as_bytes()), Param::text(network.as_bytes())];
-                let rows = lookups::ask(sql, &query.0, params, deadline).await?;
+                let rows = sql_query::ask(sql, &query.0, params, deadline).await?;
                 let column = |row: &[Option<String>], column: usize| {
                     let text = row.get(column).and_then(Option::as_deref);
                     text.map_or(0.0, |text| numeric_prefix(text.as_bytes()))

@@ -7,7 +7,7 @@ use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::value::{Score, perl_number, words};
 
 options! {
-    /// Answers with an action, or runs the plugins in it, depending on the score.
+    /// Answers with an action, or runs the plugins in its block, depending on the score.
     ///
     /// ```conf
     /// <Plugin too-much>
@@ -17,15 +17,15 @@ options! {
     /// </Plugin>
     /// ```
     pub struct ScoreActionOptions {
-        /// The score from which on to act.
+        /// The score at which to act.
         threshold: UserConfig<Score>,
         /// `gt` acts at and above the threshold, `lt` at and below it.
         r#match: Match = Match::Gt,
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD.to_owned(),
-        /// The answer; without one the plugins in this block are run. `%IP%` is the address of the client,
-        /// `%SCORE%` the score and `%SCORE_DETAIL%` who added what, with a comma and a blank before it; of
-        /// each, the first is filled in.
+        /// The answer; without one, the plugins in this block run. `%IP%` is the address of the client,
+        /// `%SCORE%` the score and `%SCORE_DETAIL%` the list of plugins that added to it, preceded by a
+        /// comma and a blank. Only the first occurrence of each placeholder is replaced.
         action: Option<Template>,
     }
 }
@@ -126,6 +126,6 @@ mod tests {
     #[test]
     fn a_mistyped_match_is_refused() {
         let text = "<Plugin s>\n module = ScoreAction\n threshold = 5\n match = eq\n</Plugin>";
-        assert_eq!(Bench::mistakes(text), ["4:10 match: `eq` is none of gt, lt"]);
+        assert_eq!(Bench::mistakes(text), ["4:10 match: `eq` is not one of gt, lt"]);
     }
 }

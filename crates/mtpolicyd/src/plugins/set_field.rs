@@ -4,7 +4,7 @@ use crate::options::options;
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 
 options! {
-    /// Sets a field of the session, for a Condition or a `uc_` option further down.
+    /// Sets a field of the session, for a Condition or a `uc_` option of the plugins after it.
     ///
     /// ```conf
     /// <Plugin trusted-listed-clients-only>
@@ -16,7 +16,7 @@ options! {
     pub struct SetFieldOptions {
         /// The name of the field; `score` sets the score.
         key: String,
-        /// What it is set to.
+        /// The value to set.
         value: String,
     }
 }

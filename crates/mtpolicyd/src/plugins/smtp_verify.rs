@@ -1,66 +1,70 @@
-//! `SMTPVerify`: would the mail server of an address take this mail?
+//! `SMTPVerify`: would the mail server of an address take this message?
 
 use crate::connections::Module;
 use crate::fields::{SCORE_FIELD, Template};
-use crate::lookups::Complaints;
+use crate::log::messages::findings;
 use crate::network::address_of;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::session::part_of_name;
+use crate::sql_query::Complaints;
 use crate::value::{Count, Limit, Score, Seconds, Size, Span, Switch};
 use answers::{Answers, Known};
-use backends::smtp::{Judgement, Limits, Mailbox, Manner, Message, Route, Rules};
-use flights::{Client, Flights, Verifier, not_asked};
+use backends::smtp::{Judgement, Limits, Mailbox, Message, ProbeSettings, Route, Rules};
 use std::sync::Arc;
 use tokio::time::Instant;
+use verifier::{Client, InFlight, Verifier, not_asked};
 
 mod answers;
-mod flights;
+mod verifier;
 
 options! {
-    /// Asks the mail server of an address, over SMTP, whether it would take the message (call-out
+    /// Asks the mail server of an address, over SMTP, whether it would accept the message (call-out
     /// verification).
     ///
-    /// The dialogue goes as far as RCPT and sends nothing. `recipient_field` decides which address is asked
-    /// about: the sender of the message, which is the default, or its recipient. An address without a domain,
-    /// such as the null sender, is not asked about.
+    /// The dialogue goes as far as RCPT; no message is sent. `recipient_field` decides which address to
+    /// verify: the sender of the message, which is the default, or its recipient. An address without a
+    /// domain, such as the null sender, is not verified.
     ///
-    /// Three things are a permanent failure: a reply to RCPT with a code of 5xx, a reply to MAIL that
-    /// refuses the size of the message, and a domain that takes no mail because it does not exist, has no
-    /// mail server, has mail servers without a usable address (the loopback, `0.0.0.0`, multicast,
-    /// broadcast), or says so (RFC 7505). Everything else is a temporary failure: servers that are
-    /// unreachable, do not answer in time or refuse us altogether (in the greeting, at EHLO or at MAIL), and
-    /// replies to RCPT that are about us rather than the address. The latter are those with the enhanced
-    /// code 5.1.7, 5.1.8, 5.3.2, 5.3.3, 5.3.5, 5.4.x, 5.5.x or 5.7.x, and the codes 500 to 504, 530, 534,
-    /// 535 and 538 without one. So are an address in a form that no server can be asked about, and a
-    /// question that can't be asked because of `max_per_minute` or because too many others are being asked.
-    /// Without an action for it, a failure does nothing.
+    /// Three cases are a permanent failure: the server answers RCPT with a code of 5xx; it refuses the size
+    /// of the message in its reply to MAIL; or the domain accepts no mail at all, because it does not exist,
+    /// has no mail server, has only mail servers without a usable address (the loopback, `0.0.0.0`,
+    /// multicast, broadcast), or declares it by a null MX record (RFC 7505). Everything else is a temporary
+    /// failure: a server that is unreachable, does not answer in time or refuses every question of ours (in
+    /// its greeting, at EHLO or at MAIL); a reply to RCPT that objects to us rather than to the address,
+    /// which is one with the enhanced code 5.1.7, 5.1.8, 5.3.2, 5.3.3, 5.3.5, 5.4.x, 5.5.x or 5.7.x, or one
+    /// without enhanced code and with the code 500 to 504, 530, 534, 535 or 538; an address in a form that
+    /// no server can be asked about; and a question that is not sent because of `max_per_minute` or because
+    /// too many others are in progress. A failure has no effect unless there is an action or a score for it.
     ///
-    /// At most half of the time that the request has left is spent on waiting; then it is a temporary
-    /// failure, and the plugins that follow have the other half.
+    /// The plugin waits for at most half of the time that is left for the request, so that the plugins after
+    /// it have the other half. An answer that has not come by then is a temporary failure.
     ///
-    /// Senders choose the servers that are asked, so servers with a public unicast address are asked only, as
-    /// the IANA registries of special addresses have it. A domain whose servers have private, link-local or
-    /// other special addresses is a temporary failure; `allow_private` has them asked. A server that `host`
-    /// names is asked whatever its address is.
+    /// Senders choose which servers are asked, by the domain that they write. Therefore only servers with a
+    /// public unicast address are asked (the IANA registries of special-purpose addresses decide). A domain
+    /// whose servers have private, link-local or other special addresses is a temporary failure, unless
+    /// `allow_private` is `on`. The server that `host` names is asked whatever its address is.
     ///
-    /// Answers are remembered: that an address is accepted, for all senders and messages that are not larger;
-    /// that it is not, for all senders where the server says by its enhanced code that there is no such
-    /// mailbox (5.1.1 and others), otherwise for this sender. A question goes on in the background, so that
-    /// its answer is there when the message comes again. A reload keeps the answers, unless it changes which
-    /// servers are asked, how, or how long answers are remembered.
+    /// Answers are remembered. An address that was accepted counts as accepted for every sender, for
+    /// messages that are not larger than the one asked about. An address that was refused counts as refused
+    /// for every sender if the enhanced code says that the mailbox does not exist (5.1.1 and similar),
+    /// otherwise for the same sender only. A dialogue that takes longer than the request goes on in the
+    /// background, so that its answer is known when the message is sent again. A reload keeps the answers,
+    /// unless it changes which servers are asked, how they are asked, or how long answers are remembered.
     ///
-    /// Some questions are not asked and count neither as success nor as failure: those about a domain whose
-    /// mail this machine takes, or that is an address; those of a server that is itself being asked about the
-    /// same address at the moment; and our own question if it comes back to us.
+    /// Some addresses are not verified, and this counts neither as a success nor as a failure: addresses in
+    /// a domain whose mail server is this machine; addresses whose domain is an address literal
+    /// (`user@[192.0.2.1]`); and, so that two servers which verify each other's senders don't do so
+    /// endlessly, an address that the client asks us to accept while we are asking that client about the
+    /// same address, or one in a question of our own that has come back to us.
     ///
-    /// TLS is used where a server offers it, whatever its certificate is. If it does not work with a server,
-    /// or the server hangs up on it, that server is asked without TLS for an hour. With `check_tlsa` a
-    /// server with TLSA records has to encrypt, with a certificate that they name (RFC 7672); otherwise the
-    /// next server is asked.
+    /// TLS is used if the server offers it; its certificate is not verified. If TLS fails with a server, or
+    /// the server closes the connection during STARTTLS, that server is asked without TLS for an hour. With
+    /// `check_tlsa` a server that has TLSA records must offer TLS with a certificate that matches them (RFC
+    /// 7672); otherwise the next server of the domain is asked.
     ///
-    /// In the details of the score, characters of an address that have a meaning there are replaced: `,` by
-    /// `%2C`, `=` by `%3D`, and so on.
+    /// In `%SCORE_DETAIL%`, which contains the address, characters with a special meaning there are escaped:
+    /// `,` becomes `%2C`, `=` becomes `%3D`, and so on.
     ///
     /// ```conf
     /// <Plugin recipient-check>
@@ -81,99 +85,104 @@ options! {
     /// </Plugin>
     /// ```
     pub struct SmtpVerifyOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
-        /// The server to ask, a name or an address, instead of those of the address's domain. The name is
-        /// looked up as the system does it, in `/etc/hosts` too.
+        /// The server to ask, a name or an address, instead of the servers of the address's domain. The name
+        /// is looked up by the system, including `/etc/hosts`.
         host: Option<String>,
-        /// The port to ask on.
+        /// The port to connect to.
         port: Limit = Limit(25),
-        /// Whether to look up if the server has TLSA records. They count if DNSSEC proves them, and the
-        /// way to the server: a validating name server is needed that is believed (see `trust_ad` of the
-        /// `<Dns>` block). A domain without MX records has none.
+        /// Whether to look up TLSA records of the server. They count only if DNSSEC has validated them and
+        /// the MX and address records that lead to the server. This needs a validating name server that the
+        /// daemon trusts (see `trust_ad` of the `<Dns>` block). A domain without MX records counts as having
+        /// no TLSA records.
         check_tlsa: Switch = Switch::Off,
-        /// Whether to look up if the address has an OPENPGPKEY record that DNSSEC proves (RFC 7929), for
-        /// which the same is needed.
+        /// Whether to look up an OPENPGPKEY record of the address (RFC 7929). It counts only if DNSSEC has
+        /// validated it, which needs the same name server as `check_tlsa`.
         check_openpgp: Switch = Switch::Off,
-        /// The attribute with the address that MAIL FROM names. If it is empty, that is the null sender.
+        /// The attribute with the address for MAIL FROM. If it is empty, the null sender is used.
         sender_field: String = "recipient",
-        /// An address for MAIL FROM instead of that of an attribute.
+        /// A fixed address for MAIL FROM instead of an attribute.
         sender: Option<String>,
-        /// The attribute with the address that is asked about.
+        /// The attribute with the address to verify.
         recipient_field: String = "sender",
-        /// The attribute with the size of the mail, which is named to servers that want to know it.
+        /// The attribute with the size of the message. It is passed on to servers that support the SIZE
+        /// extension.
         size_field: String = "size",
-        /// The answer to Postfix after a permanent failure. `%MSG%` is the reason: the words of the server if
-        /// `host` names it or if it is on this machine; otherwise a text of ours with the server's enhanced
-        /// code, and the words of the server are in the log.
+        /// The answer to Postfix after a permanent failure. `%MSG%` is the reason: the server's own text if
+        /// `host` names the server or if it is on this machine; otherwise a fixed text with the server's
+        /// enhanced code, and the server's own text is only logged.
         perm_fail_action: Option<Template>,
         /// The answer to Postfix after a temporary failure; `%MSG%` as above.
         temp_fail_action: Option<Template>,
-        /// The answer to Postfix if the server does not offer to encrypt.
+        /// The answer to Postfix if the server does not offer STARTTLS.
         no_starttls_action: Option<String>,
-        /// Added to the score after a permanent failure, once for each address of a mail, as are all scores.
+        /// Added to the score after a permanent failure. This and the following scores are added once for
+        /// each address of a message.
         perm_fail_score: Option<Score>,
         /// Added to the score after a temporary failure.
         temp_fail_score: Option<Score>,
-        /// Added to the score if the server offers to encrypt.
+        /// Added to the score if the server offers STARTTLS.
         has_starttls_score: Option<Score>,
         /// Added to the score if it does not.
         no_starttls_score: Option<Score>,
-        /// Added to the score if there are TLSA records, with `check_tlsa`. What can't be looked up has
-        /// neither this score nor the next.
+        /// Added to the score if the server has TLSA records; needs `check_tlsa`. If the lookup fails,
+        /// neither this score nor `no_tlsa_score` is added.
         has_tlsa_score: Option<Score>,
         /// Added to the score if there are none.
         no_tlsa_score: Option<Score>,
-        /// Added to the score if there is an OPENPGPKEY record, with `check_openpgp`; here too what can't be
-        /// looked up has neither.
+        /// Added to the score if the address has an OPENPGPKEY record; needs `check_openpgp`. If the lookup
+        /// fails, neither this score nor `no_openpgp_score` is added.
         has_openpgp_score: Option<Score>,
         /// Added to the score if there is none.
         no_openpgp_score: Option<Score>,
         /// The name of the score, for configurations that keep several.
         score_field: String = SCORE_FIELD,
-        /// The name to greet servers with. Without it the name of this machine; many servers want a full one.
+        /// The name for EHLO. The default is the name of this machine; many servers insist on a fully
+        /// qualified one.
         helo_name: Option<String>,
-        /// Whether connections are encrypted where the server can. Without it TLSA records ask for nothing.
+        /// Whether to use TLS if the server offers it. With `off`, TLSA records do not make it mandatory
+        /// either.
         starttls: Switch = Switch::On,
-        /// How long a message waits for the answer; then it is a temporary failure. It never waits for more
-        /// than half of what is left of the request's time.
+        /// How long a request waits for the answer; then the result is a temporary failure. It never waits
+        /// for more than half of the time that the request has left.
         timeout: Span = Span(Seconds(10)),
-        /// How long it is remembered that a server takes mail for an address; that a mailbox is gone or full
-        /// may be noticed so much later.
+        /// How long it is remembered that a server accepts an address. A mailbox that was deleted or is full
+        /// may go unnoticed for that long.
         positive_expire: Span = Span(Seconds(7 * 86_400)),
-        /// How long a permanent failure is remembered.
+        /// How long to cache a permanent failure.
         negative_expire: Span = Span(Seconds(3 * 3_600)),
-        /// How long a temporary failure is remembered. It should be shorter than the pause after which a mail
-        /// comes again, which is five minutes for Postfix.
+        /// How long a temporary failure is remembered. It should be shorter than the time after which
+        /// senders retry, which is five minutes for Postfix.
         temporary_expire: Span = Span(Seconds(120)),
-        /// How many answers are remembered at most.
+        /// Maximum number of cached answers.
         cache_size: Limit = Limit(100_000),
-        /// Maximum amount of memory for the answers that are remembered; beyond it those unused for longest
-        /// are evicted.
+        /// Maximum amount of memory for cached answers; beyond it the least recently used are evicted.
         cache_memory: Size = Size::mebibytes(32),
-        /// The name of a `<Connection>` of any module but Ldap that keeps the answers too, for other daemons
-        /// and for after a restart.
+        /// The name of a `<Connection>` (of any module but Ldap) in which answers are stored as well, so
+        /// that several daemons share them and they survive a restart.
         store: Option<String>,
-        /// How many questions a server is asked at once; others wait.
+        /// Maximum number of addresses that one server is asked about at the same time; further ones wait.
         max_concurrent: Limit = Limit(5),
-        /// How many questions a server is asked in a minute; 0 is without limit. Without it 60, and without
-        /// limit where `host` is given.
+        /// Maximum number of addresses that one server is asked about per minute; 0 means no limit. The
+        /// default is 60, or no limit if `host` is set.
         max_per_minute: Option<Count>,
-        /// Whether servers are asked that have an address of this machine, or of the loopback. They may ask
-        /// back about every address, without an end; `host` is asked in any case. While the system does not
-        /// tell the addresses of this machine, no server of a domain is asked: all are temporary failures.
+        /// Whether to ask mail servers of a domain that have an address of this machine or of the loopback.
+        /// Such a server may in turn ask this daemon about the address, and so on endlessly. The server that
+        /// `host` names is asked in any case. If the daemon can't find out the addresses of this machine, it
+        /// asks no mail server of a domain: every address is a temporary failure.
         own_addresses: Switch = Switch::Off,
-        /// Whether servers of a domain are asked that have private, link-local or other addresses that are
-        /// not public. Anybody who sends a message can then have any server inside the network asked on
-        /// `port`.
+        /// Whether to ask mail servers of a domain that have private, link-local or other non-public
+        /// addresses. With `on`, anybody who sends a message can make the daemon connect to `port` of any
+        /// machine in your network.
         allow_private: Switch = Switch::Off,
     }
 }
 
-/// How many questions a server that strangers choose is asked in a minute.
+/// Maximum number of queries per minute to a server that strangers choose.
 const MAX_PER_MINUTE: u64 = 60;
 
-/// How many characters of an address that can't be asked about are noted.
+/// How many characters of an address that can't be verified to log.
 const MAX_SHOWN: usize = 320;
 
 /// See the options.
@@ -186,7 +195,7 @@ pub struct SmtpVerify {
     verifier: Arc<Verifier>,
 }
 
-/// Who is named in MAIL.
+/// The sender for MAIL FROM.
 enum Sender {
     /// Always the same; none is the null sender.
     Fixed(Option<Mailbox>),
@@ -206,14 +215,14 @@ impl Plugin for SmtpVerify {
             Some(text) => {
                 let sender = Mailbox::parse(text.as_bytes());
                 if sender.is_none() {
-                    refuse(setup, "sender", &format!("`{text}` is no address"));
+                    refuse(setup, "sender", &format!("`{text}` is not an address"));
                 }
                 sender.map(|sender| Sender::Fixed(Some(sender)))
             }
         };
         let port = u16::try_from(options.port.0).ok();
         if port.is_none() {
-            refuse(setup, "port", &format!("{} is no port", options.port));
+            refuse(setup, "port", &format!("{} is not a port", options.port));
         }
         let helo = helo_name(&options, setup);
         let store = options.store.as_ref().map(|name| setup.store("store", name, Module::Redis));
@@ -225,11 +234,11 @@ impl Plugin for SmtpVerify {
         if let Some(store) = &store {
             setup.expire_hourly(store);
         }
-        let manner = manner(&options, port?, helo?);
+        let probing = probing(&options, port?, helo?);
         let openpgp = options.check_openpgp == Switch::On;
         let (name, notes, complaints) = (setup.name.to_owned(), setup.notes(), Complaints::of(setup.name));
-        let answers = Answers::new(setup, &options, &manner, store);
-        let verifier = Arc::new(Verifier { manner, openpgp, answers, flights: Flights::default() });
+        let answers = Answers::new(setup, &options, &probing, store);
+        let verifier = Arc::new(Verifier { probing, openpgp, answers, in_flight: InFlight::default() });
         Some(SmtpVerify { name, notes, complaints, options, sender: sender?, verifier })
     }
 
@@ -247,7 +256,7 @@ impl Plugin for SmtpVerify {
             // Postfix completes it, so its server is this machine.
             None if !cx.request.get(&self.options.recipient_field).is_some_and(|raw| raw.contains(&b'@')) => {
                 let (field, address) = (&self.options.recipient_field, String::from_utf8_lossy(address));
-                self.notes.note(format_args!("{field} `{address}` has no domain to ask about"));
+                self.notes.note(findings::no_domain(field, address));
                 return Ok(Verdict::Next);
             }
             None => {
@@ -256,14 +265,14 @@ impl Plugin for SmtpVerify {
             }
         };
         match &known.findings.judgement {
-            Judgement::Accepted => self.notes.note(format_args!("{address} is taken")),
+            Judgement::Accepted => self.notes.note(findings::address_accepted(&address)),
             Judgement::Refused(refusal) => {
                 let how = if refusal.is_permanent { "permanent" } else { "temporary" };
                 let said = refusal.said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default();
-                self.notes.note(format_args!("{address}: {how} failure: {}{said}", refusal.message));
+                self.notes.note(findings::address_refused(&address, how, &refusal.message, said));
             }
-            Judgement::NotAsked(why) => self.notes.note(format_args!("{address}: temporary failure: {why}")),
-            Judgement::Unknown(why) => self.notes.note(format_args!("{address} is not verified: {why}")),
+            Judgement::NotAsked(why) => self.notes.note(findings::address_not_asked(&address, why)),
+            Judgement::Unknown(why) => self.notes.note(findings::address_unknown(&address, why)),
         }
         self.add_scores(&address, &known, cx);
         Ok(self.action(&known).map_or(Verdict::Next, Verdict::Stop))
@@ -273,14 +282,14 @@ impl Plugin for SmtpVerify {
 impl SmtpVerify {
     /// What is known of an address, or found out in time.
     async fn ask_about(&self, recipient: Mailbox, cx: &Cx<'_>) -> Known {
-        if (self.verifier.manner.tlsa || self.verifier.openpgp) && !cx.world.dns.can_prove() {
+        if (self.verifier.probing.tlsa || self.verifier.openpgp) && !cx.world.dns.can_prove() {
             let why = "check_tlsa and check_openpgp need name servers that are believed, see trust_ad";
             self.complaints.complain(why);
         }
         let helo = cx.request.get("helo_name").unwrap_or_default();
         let client = Client {
             address: cx.request.get("client_address").and_then(address_of),
-            has_our_name: helo.eq_ignore_ascii_case(self.verifier.manner.helo.as_bytes()),
+            has_our_name: helo.eq_ignore_ascii_case(self.verifier.probing.helo.as_bytes()),
         };
         let now = Instant::now();
         let until = cx.deadline.for_strangers(now).min(now + self.options.timeout.0.duration());
@@ -298,7 +307,7 @@ impl SmtpVerify {
         Message { sender, recipient, size: size.filter(|size| *size > 0) }
     }
 
-    /// Adds the scores, unless this mail has them for the address.
+    /// Adds the scores, unless this message has them for the address.
     fn add_scores(&self, address: &str, known: &Known, cx: &mut Cx<'_>) {
         let options = &self.options;
         let scores_of = |found: Option<bool>, has: &Option<Score>, no: &Option<Score>| {
@@ -340,7 +349,7 @@ impl SmtpVerify {
     }
 }
 
-fn manner(options: &SmtpVerifyOptions, port: u16, helo: String) -> Manner {
+fn probing(options: &SmtpVerifyOptions, port: u16, helo: String) -> ProbeSettings {
     let rules = Rules {
         own_addresses: options.own_addresses == Switch::On,
         allow_private: options.allow_private == Switch::On,
@@ -352,7 +361,7 @@ fn manner(options: &SmtpVerifyOptions, port: u16, helo: String) -> Manner {
         Some(Count(0)) => None,
         Some(Count(count)) => Some(count),
     };
-    Manner {
+    ProbeSettings {
         route: host.map_or(Route::Exchanges(rules), |host| Route::Host(host.into())),
         port,
         helo: helo.into(),
@@ -370,7 +379,7 @@ fn helo_name(options: &SmtpVerifyOptions, setup: &Setup<'_, '_>) -> Option<Strin
     };
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_name {
-        refuse(setup, "helo_name", &format!("`{name}` is no name to greet with"));
+        refuse(setup, "helo_name", &format!("`{name}` is not a name to greet with"));
     }
     is_name.then(|| name.clone())
 }

@@ -7,6 +7,7 @@ mod header;
 mod tests;
 
 use crate::fields::{SCORE_FIELD, Template};
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Header, Notes, Plugin, Setup, Verdict};
 use crate::sender_policy::{
@@ -25,19 +26,19 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 options! {
-    /// Checks the sender and the HELO name of a mail by SPF (Sender Policy Framework, RFC 7208).
+    /// Checks the sender and the HELO name of a message with SPF (Sender Policy Framework, RFC 7208).
     ///
-    /// The HELO name comes first: a client that may not use it is treated like one that may not use its
-    /// sender; one that may gains nothing by that. Then the sender is checked. A mail without a sender has
-    /// its HELO name only, for which `pass_mode` and `pass_score` count then; without either nothing is
-    /// checked. Clients on this machine are not checked.
+    /// The HELO name is checked first. If the client may not use it, this has the same consequences as if it
+    /// may not use its sender; if it may, this has none. Then the sender is checked. For a message without a
+    /// sender only the HELO name is checked, and then `pass_mode` and `pass_score` apply to it. Without
+    /// either, nothing is checked. Clients on this machine are not checked.
     ///
-    /// The results `none` and `neutral` have no consequences. A plugin's score counts once a mail, whichever
-    /// result has it first. The results hold for all recipients of a mail.
+    /// The results `none` and `neutral` have no consequences. The plugin adds a score only once per message,
+    /// for the first result that has one. The results hold for all recipients of a message.
     ///
-    /// The lookups of a domain's record are made at the same time, and those of the records that it includes
-    /// as soon as they are there; they count against the limits in the order of the record. `lookahead = off`
-    /// makes them one by one.
+    /// The lookups of a domain's record are made in parallel, and those of an included record as soon as it
+    /// has arrived; they count against the limits in the order of the record. With `lookahead = off` they are
+    /// made one by one.
     ///
     /// ```conf
     /// <Plugin spf>
@@ -60,29 +61,30 @@ options! {
     /// </Plugin>
     /// ```
     pub struct SpfOptions {
-        /// Whether the checks are made.
+        /// Whether to make the checks.
         enabled: UserConfig<Switch> = Switch::On,
-        /// What to do if the client may send for the sender (`pass`): `passive` adds the score, `accept` and
-        /// `dunno` also end the chain with `dunno`.
+        /// What to do if the client is authorized to send for the sender (`pass`): `passive` adds the score,
+        /// `accept` and `dunno` also end the chain with `dunno`.
         pass_mode: UserConfig<PassMode> = PassMode::Passive,
-        /// Added to the score if the client may send for the sender; mostly less than 0.
+        /// Added to the score if the client is authorized to send for the sender; usually negative.
         pass_score: Option<Score>,
-        /// What to do if the client probably may not (`softfail`): `passive`, `accept` and `dunno` as above,
-        /// `reject` rejects the mail.
+        /// What to do if the client is probably not authorized (`softfail`): `passive`, `accept` and `dunno`
+        /// as above, `reject` rejects the message.
         softfail_mode: UserConfig<SoftFailMode> = SoftFailMode::Passive,
-        /// Added to the score if it probably may not.
+        /// Added to the score for `softfail`.
         softfail_score: Option<Score>,
-        /// What to do if the client may not (`fail`): `reject` the mail, or only add the score (`passive`).
+        /// What to do if the client is not authorized (`fail`): `reject` the message, or only add the score
+        /// (`passive`).
         fail_mode: UserConfig<FailMode> = FailMode::Reject,
-        /// Added to the score if it may not.
+        /// Added to the score for `fail`.
         fail_score: Option<Score>,
-        /// What to do if the name service does not answer, or not in time: `passive` adds the score, `dunno`
-        /// also ends the chain, `defer` and `reject` answer so.
+        /// What to do if the name service does not answer in time (`temperror`): `passive` adds the score,
+        /// `dunno` also ends the chain, `defer` and `reject` answer accordingly.
         temperror_mode: ErrorMode = ErrorMode::Defer,
         /// Added to the score if the name service does not answer.
         temperror_score: Option<Score>,
-        /// What to do if what the domain publishes can't be evaluated: mistakes, two records, limits. The
-        /// words are those of `temperror_mode`.
+        /// What to do if the records of the domain can't be evaluated (`permerror`): syntax errors, two
+        /// records, exceeded limits. The values are those of `temperror_mode`.
         permerror_mode: ErrorMode = ErrorMode::Reject,
         /// Added to the score if the domain's records can't be evaluated.
         permerror_score: Option<Score>,
@@ -90,53 +92,54 @@ options! {
         score_field: String = SCORE_FIELD.to_owned(),
         /// The text of a rejection for `fail` and `softfail`. `%LOCAL_EXPL%` is the reason in our words;
         /// `%AUTH_EXPL%` is what the domain says about a `fail` (its `exp=`), which is looked up only where
-        /// it is used, or else `default_authority_explanation`. Of each, the first is filled in. What a
-        /// domain says is one line of ASCII, cut after 400 characters.
+        /// it is used, or else `default_authority_explanation`. Only the first occurrence of each
+        /// placeholder is replaced. The text of a domain is reduced to one line of ASCII and cut after 400
+        /// characters.
         reject_message: Template = "SPF validation failed: %LOCAL_EXPL%",
-        /// The explanation for a domain that has none, with the macros of RFC 7208, section 7.
+        /// The explanation to use for a domain without one, with the macros of RFC 7208, section 7.
         default_authority_explanation: String = "See http://www.%{d}/why/id=%{S};ip=%{I};r=%{R}".to_owned(),
-        /// The name of this host, for the macro `%{r}` in explanations and for `header`. Without it the macro
-        /// is `unknown`.
+        /// The name of this host, for the macro `%{r}` in explanations and for `header`. Without it, the
+        /// macro is `unknown`.
         hostname: String = String::new(),
         /// Clients that are not checked: addresses and networks (`192.0.2.0/24`, `2001:db8::/32`), separated
-        /// by commas or blanks.
+        /// by commas or spaces.
         whitelist: Networks = Networks::default(),
-        /// HELO names of hosts whose failures and errors have no consequences, separated by commas or blanks:
-        /// `mail.example.org` is that name alone, `.example.org` the domain and all names below it. Anybody
-        /// can say such a name, so it counts only for a client that may use it by SPF or, where the name has
-        /// no SPF record, for one of its addresses. Where the name service does not say so, the result is
-        /// `temperror` instead of a failure.
+        /// HELO names of hosts for which failures and errors have no consequences, separated by commas or
+        /// spaces: `mail.example.org` is that name alone, `.example.org` the domain and all names below it.
+        /// Anybody can use such a name, so it counts only for a client that SPF authorizes for it or, if the
+        /// name has no SPF record, for one of its addresses. If the name service does not answer, the result
+        /// is `temperror` instead of a failure.
         whitelist_helo: HeloNames = HeloNames::default(),
-        /// Domains whose mail hosts, by the SPF records of those domains, may send for everybody: forwarders
-        /// that keep the sender. For such a client failures and errors have no consequences. Separated by
-        /// commas or blanks. They are looked up only after a failure or an error; where that can't be done
-        /// now, the result is `temperror` instead.
+        /// Domains whose mail hosts, according to the SPF records of those domains, may send for everybody:
+        /// forwarders that keep the sender. For such a client, failures and errors have no consequences.
+        /// Separated by commas or spaces. The records are looked up only after a failure or an error; if that
+        /// is not possible now, the result is `temperror` instead.
         whitelist_spf_of: Domains = Domains::default(),
-        /// Whether the HELO name is checked. Without it a mail without a sender is not checked.
+        /// Whether to check the HELO name. Without it, a message without a sender is not checked.
         check_helo: Switch = Switch::On,
-        /// A header with the result for the mail, `Received-SPF` (RFC 7208) or `Authentication-Results`
-        /// (RFC 8601); needs `hostname`.
+        /// A header with the result to add to the message, `Received-SPF` (RFC 7208) or
+        /// `Authentication-Results` (RFC 8601); needs `hostname`.
         ///
-        /// An answer to Postfix is one action, so the header waits for the end of the chain: the mail gets it
-        /// if no plugin has decided anything, `dunno` included, and Postfix goes on as after `dunno`. If the
-        /// chain answers otherwise, the header is left to the next recipient of the mail, if there is one.
-        /// With AddScoreHeader in the same chain only one of the two can be added at a time; a `VirtualHost`
-        /// of its own, and a `check_policy_service` of its own, for one of them gives both. A mail gets it
-        /// once where there is a `SessionCache`, else once for each recipient. `Received-SPF` is about the
-        /// sender, or about HELO where there is none; `Authentication-Results` has both. What was not checked
-        /// has no header.
+        /// An answer to Postfix is one action, so the header waits for the end of the chain: the message gets
+        /// it if no plugin has decided anything, including `dunno`, and Postfix goes on as after `dunno`. If
+        /// the chain answers otherwise, the next recipient of the message gets it, if there is one. With
+        /// AddScoreHeader in the same chain, only one of the two headers can be added at a time; to get both,
+        /// put one into a `VirtualHost` and a `check_policy_service` of its own. A message gets the header
+        /// once if there is a `SessionCache`, otherwise once for each recipient. `Received-SPF` is about the
+        /// sender, or about HELO if there is none; `Authentication-Results` has both. Without a check there
+        /// is no header.
         header: Option<HeaderKind>,
-        /// How many terms of a domain's records may ask the name service, those that it includes taken
-        /// together. One more is a `permerror`, as for the next two.
+        /// Maximum number of terms that need a DNS lookup, in the record of a domain and all records that it
+        /// includes. If it is exceeded, the result is `permerror`; the same is true of the next two options.
         max_dns_interactive_terms: Count = Count(10),
-        /// How many hosts a domain's MX records may name. Of the names of a client, those beyond are left out
-        /// instead.
+        /// Maximum number of hosts in the MX records of a term `mx`. For `ptr` and `%{p}`, further names of
+        /// the client are ignored instead.
         max_name_lookups_per_term: Count = Count(10),
-        /// How many terms may find nothing in the name service.
+        /// Maximum number of terms whose DNS lookup finds nothing.
         max_void_dns_lookups: Count = Count(2),
-        /// How long the checks of a message may take; after that the result is `temperror`. The name servers
-        /// are those of the sender, so the checks never take more than half of the time that the request has
-        /// left: the plugins behind this one run in any case.
+        /// Maximum duration of the checks of a message; after that the result is `temperror`. Since the name
+        /// servers are the sender's, the checks never take more than half of the time that the request has
+        /// left: the plugins after this one run in any case.
         time_limit: Span = DEFAULT_TIME_LIMIT,
     }
 }
@@ -162,7 +165,7 @@ words! {
         Accept = "accept",
         /// End the chain.
         Dunno = "dunno",
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
     } else Passive
 }
@@ -170,7 +173,7 @@ words! {
 words! {
     /// What to do with one that may not.
     pub enum FailMode {
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
         /// Add the score.
         Passive = "passive",
@@ -186,7 +189,7 @@ words! {
         Dunno = "dunno",
         /// Have the client try again.
         Defer = "defer",
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
     }
 }
@@ -208,7 +211,7 @@ impl Plugin for Spf {
     type Options = SpfOptions;
 
     fn new(options: SpfOptions, setup: &mut Setup<'_, '_>) -> Option<Spf> {
-        let mut checks = Checks::new(setup.surroundings.lookahead);
+        let mut checks = Checks::new(setup.env.lookahead);
         checks.limit(
             options.max_dns_interactive_terms,
             options.max_name_lookups_per_term,
@@ -249,7 +252,7 @@ impl Plugin for Spf {
             return Ok(Verdict::Next);
         }
         if self.client(cx.request).is_none() {
-            self.notes.note("the client is local, on the whitelist, or has no address: it is not checked");
+            self.notes.note(findings::spf_exempt());
             return Ok(Verdict::Next);
         }
         let requests = self.requests(cx.request);
@@ -257,14 +260,14 @@ impl Plugin for Spf {
         let findings = self.findings(&requests, cx, deadline).await;
         let (mut verdict, mut exempt) = (Verdict::Next, None);
         for (n, (request, finding)) in requests.iter().zip(&findings).enumerate() {
-            self.notes.note(format_args!("SPF {}: {}, {}", scope(request), finding.verdict, finding.text));
+            self.notes.note(findings::spf_verdict(scope(request), finding.verdict, &finding.text));
             let is_last = n + 1 == findings.len();
             if is_blamed(finding.verdict) && exempt.is_none() {
                 exempt = Some(self.is_exempt(&requests, &findings, cx, deadline).await);
             }
             verdict = match exempt {
                 Some(Exemption::Yes) => {
-                    self.notes.note("the client is on a whitelist by its name or as a forwarder");
+                    self.notes.note(findings::spf_forwarder());
                     break;
                 }
                 // It may be one of those that nothing is held against.

@@ -1,21 +1,22 @@
 //! `SqlList`: is a value on a list in a database?
 
 use crate::fields::Scoring;
-use crate::lookups::Query;
+use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::sql_query::Query;
 use crate::value::Switch;
 use backends::sql::{Dialect, Sql};
 use std::sync::Arc;
 
 options! {
-    /// Adds to the score or answers when a query of a database finds a row for a value, or finds none.
+    /// Adds to the score or answers, depending on whether a database query finds a row for a value.
     ///
     /// The score counts once per message, or once per recipient if `field` is the recipient.
     ///
-    /// The query is asked for each request. One that fails, as it does without its table, fails the plugin
-    /// (`on_error`). A value that the database can't compare with what it holds is not listed, such as an
-    /// address with an umlaut in a table of ASCII or a word where the column holds network addresses.
+    /// The query is made for each request. If it fails, for instance because its table is missing, the
+    /// plugin fails (`on_error`). A value that the database can't compare with its column is not listed, such
+    /// as an address with an umlaut in an ASCII table or a word where the column holds network addresses.
     ///
     /// ```conf
     /// <Connection db>
@@ -29,20 +30,20 @@ options! {
     /// </Plugin>
     /// ```
     pub struct SqlListOptions {
-        /// Whether the check is made.
+        /// Whether to make the check.
         enabled: UserConfig<Switch> = Switch::On,
         /// The database, a `<Connection>` of module Sql.
         db: String = "db",
-        /// The query; `?` stands for the value. Any row is a match, whatever is in it. The default is for
-        /// MariaDB and MySQL, with addresses of IPv4 only.
+        /// The query; `?` is replaced by the value. Any row is a match, whatever it contains. The default is
+        /// for MariaDB and MySQL, and for IPv4 addresses only.
         sql_query: Query = default_query(),
-        /// The attribute whose value is looked up. Without it nothing happens. A sender or recipient that is
-        /// not listed as it is written is looked up as Postfix will understand it (`ceo@victim.example` for
-        /// `victim.example!ceo`), if that is another address.
+        /// The attribute whose value is looked up. If the request does not have it, nothing happens. A
+        /// sender or recipient that is not listed as written is looked up as Postfix will understand it
+        /// (`ceo@victim.example` for `victim.example!ceo`), if that is a different address.
         field: String = "client_address",
         /// The answer to Postfix if there is a row.
         match_action: Option<String>,
-        /// The answer to Postfix if there is none.
+        /// The answer to Postfix otherwise.
         not_match_action: Option<String>,
         /// Added to the score if there is a row.
         score: Scoring,
@@ -90,7 +91,7 @@ impl Plugin for SqlList {
         let field = &options.field;
         cx.session.depend_on(field);
         let Some(value) = cx.request.get(field) else {
-            self.notes.note(format_args!("the request has no attribute `{field}`"));
+            self.notes.note(findings::no_attribute(field));
             return Ok(Verdict::Next);
         };
         let mut listed = false;
@@ -101,9 +102,11 @@ impl Plugin for SqlList {
             }
         }
         let value = String::from_utf8_lossy(value);
-        self.notes.note(format_args!("{field} {value} is{} listed", if listed { "" } else { " not" }));
         if listed {
+            self.notes.note(findings::sql_listed(field, value));
             options.score.add_once(cx.session, &self.name, &self.scored);
+        } else {
+            self.notes.note(findings::sql_not_listed(field, value));
         }
         let action = if listed { &options.match_action } else { &options.not_match_action };
         Ok(action.clone().map_or(Verdict::Next, Verdict::Stop))

@@ -1,9 +1,10 @@
 //! `SqlUserConfig`: the settings of a user from a database.
 
 use crate::facts::json::{read_object, scalar_text};
-use crate::lookups::{Complaints, Query, user_names};
+use crate::log::messages::findings;
 use crate::options::options;
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::sql_query::{Complaints, Query, user_names};
 use backends::sql::Sql;
 use std::sync::Arc;
 
@@ -12,14 +13,13 @@ options! {
     /// `session:NAME` in a Condition.
     ///
     /// The first column of the first row that the query finds is a JSON object. Its strings, numbers and
-    /// truth values (`1`, `0`) become settings; `null` sets nothing; what is nested is left out. Nothing a
-    /// user has set takes the place of a score or of what a plugin has found. The settings replace those of
-    /// the user who was looked up before, also if there are none; those of a recipient hold for that
-    /// recipient only.
+    /// booleans (`1`, `0`) become settings; `null` sets nothing; nested values are ignored. A user's setting
+    /// can't replace a score or a plugin's result. The settings replace those of the user looked up before,
+    /// even if there are none; those of a recipient apply to that recipient only.
     ///
-    /// A query that the database refuses, a missing row and text that is no JSON object are logged, and the
-    /// mail goes on without settings. A user whose name the database can't hold has none. When the database
-    /// can't be asked, `on_error` decides.
+    /// If the database refuses the query, the row is missing or its text is not a JSON object, this is
+    /// logged and the request goes on without settings. A user whose name the database can't represent has
+    /// none. If the database can't be asked, `on_error` decides.
     ///
     /// ```conf
     /// <Connection db>
@@ -42,17 +42,16 @@ options! {
     pub struct SqlUserConfigOptions {
         /// The database, a `<Connection>` of module Sql.
         db: String = "db",
-        /// The query; `?` stands for the user.
+        /// The query; `?` is replaced by the user.
         sql_query: Query = Query::from("SELECT config FROM user_config WHERE address=?"),
-        /// The attribute that names the user. Where it is missing or blank, nothing is looked up. A
-        /// recipient or sender is looked up as Postfix will understand it (`bob@example.org` for
-        /// `example.org!bob`); if there is no row, in small letters, as it is written, and without its
-        /// extension. Any other value is looked up as it is written, then in small letters. Where these are
-        /// the same, the query is asked once.
+        /// The attribute that names the user. If it is missing or blank, nothing is looked up. A recipient
+        /// or sender is looked up as Postfix will understand it (`bob@example.org` for `example.org!bob`); if
+        /// there is no row, then in lower case, as written, and without its extension. Any other value is
+        /// looked up as written, then in lower case. Identical queries are made once.
         field: String = "recipient",
         /// What separates an extension from a user, as in Postfix: `bob+any@example.org` has the settings of
-        /// `bob@example.org` unless it has some of its own. Of several characters each does by itself;
-        /// without any, addresses have no extension.
+        /// `bob@example.org` unless it has some of its own. Each of several characters is a delimiter by
+        /// itself; without any, addresses have no extension.
         recipient_delimiter: String = "+",
     }
 }
@@ -88,7 +87,7 @@ impl Plugin for SqlUserConfig {
         cx.session.load_settings(&self.name, []);
         let names = user_names(cx.request, field, &self.options.recipient_delimiter);
         let Some(user) = names.first().map(|user| String::from_utf8_lossy(user)) else {
-            self.notes.note(format_args!("the request has no `{field}`, so no settings"));
+            self.notes.note(findings::no_user(field));
             return Ok(Verdict::Next);
         };
         let mut json = None;
@@ -101,7 +100,7 @@ impl Plugin for SqlUserConfig {
             }
         }
         let Some(json) = json else {
-            self.notes.note(format_args!("{user} has no settings"));
+            self.notes.note(findings::no_settings(user));
             return Ok(Verdict::Next);
         };
         let settings = match read_object(json.as_bytes(), MAX_JSON_BYTES) {
@@ -116,7 +115,7 @@ impl Plugin for SqlUserConfig {
             match scalar_text(value) {
                 Some(text) => usable.push((name.as_str(), text)),
                 None if value.is_null() => {}
-                None => self.notes.note(format_args!("settings of {user}: `{name}` is nested; left out")),
+                None => self.notes.note(findings::setting_nested(&user, name)),
             }
         }
         cx.session.load_settings(&self.name, usable.iter().map(|(name, text)| (*name, text.as_str())));

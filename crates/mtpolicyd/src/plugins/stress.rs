@@ -5,7 +5,7 @@ use crate::options::{OptionalUserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 
 options! {
-    /// Answers with an action, or runs the plugins in it, while Postfix is under stress (see its
+    /// Answers with an action, or runs the plugins in its block, while Postfix is under stress (see its
     /// STRESS_README).
     ///
     /// ```conf
@@ -15,7 +15,7 @@ options! {
     /// </Plugin>
     /// ```
     pub struct StressOptions {
-        /// The answer; without one the plugins in this block are run.
+        /// The answer; without one, the plugins in this block run.
         action: OptionalUserConfig<String>,
     }
 }

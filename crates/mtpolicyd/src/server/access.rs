@@ -53,7 +53,7 @@ fn trouble(named: &NamedPath) -> Option<String> {
         }
         _ if !folder.is_dir() => Some(match can(folder, AccessFlags::F_OK) {
             Err(error) => format!("{}: {}", folder.display(), error.desc()),
-            Ok(()) => format!("{} is no folder", folder.display()),
+            Ok(()) => format!("{} is not a folder", folder.display()),
         }),
         Access::Make if can(path, AccessFlags::F_OK).is_err() => {
             let made = can(folder, AccessFlags::W_OK | AccessFlags::X_OK).err();

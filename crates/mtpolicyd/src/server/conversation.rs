@@ -6,6 +6,7 @@ use super::Shared;
 use super::places::Place;
 use super::service::Answer;
 use super::stream::Stream;
+use crate::log::messages::daemon;
 use bytes::BytesMut;
 use postfix_policy::{Decoder, ProtocolError, Request};
 use std::io;
@@ -29,7 +30,7 @@ enum End {
     Quiet,
     /// The client went away in the middle of a request, or was too slow.
     Cut(&'static str),
-    /// What the client sends is no policy protocol.
+    /// What the client sends is not a policy protocol.
     Broken(ProtocolError),
     /// Another connection needs the place, or the memory.
     Evicted,
@@ -43,11 +44,11 @@ impl Conversation {
         let (buffer, decoder) = (BytesMut::new(), Decoder::default());
         let mut conversation = Conversation { stream, buffer, decoder, place };
         match conversation.answer_all(key, shared).await {
-            End::Quiet => tracing::debug!("[{key}]: the connection is closed"),
-            End::Cut(why) => tracing::info!("[{key}]: {why}; the connection is closed"),
-            End::Evicted => tracing::info!("[{key}]: the connection is closed to make room for others"),
-            End::Broken(error) => tracing::error!("[{key}]: {error}; the connection is closed"),
-            End::Failed(error) => tracing::info!("[{key}]: the connection failed: {error}"),
+            End::Quiet => daemon::connection_closed(key),
+            End::Cut(why) => daemon::connection_cut(key, why),
+            End::Evicted => daemon::connection_evicted(key),
+            End::Broken(error) => daemon::protocol_error(key, error),
+            End::Failed(error) => daemon::connection_failed(key, error),
         }
     }
 
@@ -145,7 +146,7 @@ impl Conversation {
 
 /// How long the client may take.
 struct Timeouts {
-    /// To begin a request; `None` is for ever.
+    /// To begin a request; `None` means forever.
     idle: Option<Duration>,
     /// To end one that has begun: `request_timeout`, or `keepalive_timeout` where it is shorter, as in the
     /// original.

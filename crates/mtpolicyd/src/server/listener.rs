@@ -6,6 +6,7 @@ use super::Shared;
 use super::conversation::Conversation;
 use super::places::Place;
 use super::sockets::Listener;
+use crate::log::messages::daemon;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,7 +43,7 @@ async fn accept_all(listener: &Listener, key: &Arc<str>, shared: &Arc<Shared>) {
             }
             Err(error) => {
                 if complaints.is_due() {
-                    tracing::error!("[{key}]: can't accept a connection: {error}");
+                    daemon::accept_failed(key, error);
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -56,10 +57,7 @@ async fn free_place(shared: &Shared, complaints: &Complaints) -> Option<Place> {
         return Some(place);
     }
     if complaints.is_due() {
-        tracing::error!(
-            "all {} connections are in use (max_connections); for a new one the longest idle one is closed",
-            shared.places.most()
-        );
+        daemon::connections_full(shared.places.most());
     }
     shared.places.take().await
 }

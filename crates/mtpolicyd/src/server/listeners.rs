@@ -6,6 +6,7 @@ use super::Shared;
 use super::listener::listen;
 use super::sockets::{BoundSocket, Listener};
 use crate::address::ListenAddress;
+use crate::log::messages::daemon;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -76,7 +77,7 @@ impl Listeners {
             let stays = wanted.contains(address);
             if !stays {
                 port.stop.cancel();
-                tracing::info!("no longer listening on {address}");
+                daemon::port_closed(address);
             }
             stays
         });

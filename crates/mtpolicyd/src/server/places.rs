@@ -52,13 +52,13 @@ pub struct Place {
 }
 
 impl Places {
-    /// So many places.
+    /// Creates this many places.
     pub fn new(most: usize) -> Arc<Places> {
         let (free, state) = (Arc::new(Semaphore::new(most)), Mutex::default());
         Arc::new(Places { free, most, state })
     }
 
-    /// How many there are.
+    /// The number.
     pub fn most(&self) -> usize {
         self.most
     }

@@ -1,4 +1,4 @@
-//! Whom the daemon runs as: `user`, `group` and `chroot`, and the one-way step to it.
+//! The user that the daemon runs as: `user`, `group` and `chroot`, and the one-way step to it.
 //!
 //! Knows: the system's users and groups, this process. Must not know: sockets, settings.
 
@@ -7,7 +7,8 @@ use nix::unistd::{self, Gid, Group, Uid, User};
 use safe_files::Folder;
 use std::path::{Path, PathBuf};
 
-/// Whom to become, with every name looked up. Two are equal when a restart would change nothing.
+/// The user and groups to change to, with every name looked up. Two are equal when a restart would change
+/// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The user; none keeps the one that started the daemon.

@@ -9,6 +9,7 @@ use super::service::Service;
 use super::sockets::{self, UnixSocketOptions};
 use super::{Daemon, StartError, identity, log_messages, socket_options};
 use crate::address::ListenAddress;
+use crate::log::messages::daemon as daemon_messages;
 use crate::settings::{Globals, Messages, Settings};
 use crate::value::Switch;
 use std::io;
@@ -40,7 +41,7 @@ impl Reload {
         daemon.log.reopen();
         self.again = self.reading.is_some();
         if self.again {
-            tracing::warn!("the configuration is still being read; it will be read once more after that");
+            daemon_messages::reload_queued();
             return;
         }
         let (path, earlier) = (daemon.options.config.clone(), daemon.shared.service.load_full());
@@ -62,12 +63,12 @@ impl Reload {
             Err(error) => Err(error),
         };
         match used {
-            Ok(()) => tracing::info!("reloaded {}", daemon.options.config.display()),
+            Ok(()) => daemon_messages::reloaded(daemon.options.config.display()),
             Err(StartError::Configuration(messages)) => {
                 log_messages(&messages);
-                tracing::error!("not reloaded: the old configuration stays in use");
+                daemon_messages::not_reloaded();
             }
-            Err(error) => tracing::error!("not reloaded: {error}; the old configuration stays in use"),
+            Err(error) => daemon_messages::reload_failed(error),
         }
         if std::mem::take(&mut self.again) {
             self.request(daemon);
@@ -163,6 +164,6 @@ fn warn_of_what_stays(old: &Settings, new: &Settings) {
         ("socket_mode", old.socket_mode != new.socket_mode),
     ];
     for (option, _) in changes.into_iter().filter(|(_, changed)| *changed) {
-        tracing::warn!("the changed {option} takes effect at the next restart");
+        daemon_messages::needs_restart(option);
     }
 }

@@ -4,6 +4,7 @@
 
 use super::service::Service;
 use super::{Shared, StartError, identity};
+use crate::log::messages::daemon;
 use crate::log::{self, Destination, LogSettings};
 use crate::settings::Settings;
 use crate::tasks::{Period, When};
@@ -34,11 +35,12 @@ pub async fn prepare(service: Arc<Service>) {
         );
     });
     if tokio::time::timeout(START_LIMIT, tasks).await.is_err() {
-        tracing::warn!("a connection is slow or down: the ports open without it");
+        daemon::starting_without();
     }
 }
 
-/// Does the tasks of some periods and ends, as whoever the daemon would run as: how many failed.
+/// Does the tasks of some periods and ends, as the user that the daemon would run as. Returns how many
+/// failed.
 pub fn run_tasks(path: &Path, periods: &[Period], level: u8) -> Result<usize, StartError> {
     let (settings, _) = Settings::load(path, None).map_err(StartError::Configuration)?;
     let format = log::Format::Text;

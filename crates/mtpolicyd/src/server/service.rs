@@ -5,6 +5,7 @@
 use crate::chain::{DEFERRED, Outcome};
 use crate::counters::Reservations;
 use crate::facts::World;
+use crate::log::messages::{daemon, lookups};
 use crate::log::{self, Envelope, RequestRecord};
 use crate::matching::Matching;
 use crate::plugin::{Cx, Deadline, Error, OnError, Turn, Undecided};
@@ -83,7 +84,7 @@ impl Service {
     /// Logs what whoever runs the daemon should know of the world outside.
     pub fn log_notes(&self) {
         if let Some(note) = self.world.dns.note() {
-            tracing::warn!("{note}");
+            lookups::name_servers(note);
         }
     }
 
@@ -104,7 +105,7 @@ impl Service {
                 log::within(&host.name, instance, self.decide(host, request, instance, begun)).await
             }
             None => {
-                tracing::error!("no VirtualHost answers on port {key} any more; the connection is closed");
+                daemon::no_host(key);
                 Decision::by_nobody(None)
             }
         };
@@ -256,7 +257,7 @@ impl Decision {
     fn answer(self, host: &str) -> Answer {
         let Some(reply) = self.reply else { return Answer::Close };
         if let Some(warning) = reply.warning() {
-            tracing::warn!("{host}: plugin {}: {warning}", self.plugin.as_deref().unwrap_or_default());
+            daemon::action_changed(host, self.plugin.as_deref().unwrap_or_default(), warning);
         }
         Answer::Reply(reply)
     }
@@ -303,7 +304,7 @@ impl Failure {
 
 fn report_failure(host: &VirtualHost, instance: &[u8], failure: &impl std::fmt::Display) {
     let instance = String::from_utf8_lossy(instance);
-    tracing::error!("{}: instance={instance}, error while processing request: {failure}", host.name);
+    daemon::request_failed(&host.name, instance, failure);
 }
 
 #[cfg(test)]

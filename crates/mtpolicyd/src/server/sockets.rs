@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// The kernel cuts it to `net.core.somaxconn` (4096 by default).
 const BACKLOG: i32 = 4096;
 
-/// Who may connect to a UNIX socket.
+/// Owner, group and mode of a UNIX socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnixSocketOptions {
     /// Owner of the file; the process itself if not given.
@@ -174,7 +174,7 @@ fn remove_stale(folder: &Folder, name: &OsStr, path: &Path) -> io::Result<()> {
         found => found?,
     };
     if found.st_mode & nix::libc::S_IFMT != nix::libc::S_IFSOCK {
-        let message = "a file that is no socket is in the way; remove it or choose another path";
+        let message = "a file that is not a socket is in the way; remove it or choose another path";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -274,7 +274,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("p.sock");
         std::fs::write(&path, "precious").unwrap();
-        assert!(unix(&path).unwrap_err().to_string().contains("no socket is in the way"));
+        assert!(unix(&path).unwrap_err().to_string().contains("not a socket is in the way"));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();

@@ -1,4 +1,4 @@
-//! Where sessions wait for the next request of the same mail.
+//! Where sessions wait for the next request of the same message.
 //!
 //! Knows: sessions. Must not know: what is in them, plugins, the server.
 
@@ -40,7 +40,7 @@ pub enum Lease {
 }
 
 impl Lease {
-    /// What is remembered of the mail.
+    /// What is remembered of the message.
     pub fn session(&mut self) -> &mut Session {
         match self {
             Lease::Private(session) => session,
@@ -55,7 +55,7 @@ impl Lease {
 pub enum OpenError {
     /// It stayed locked until the deadline, or longer than the cache waits. A private one in its place would
     /// count scores twice.
-    #[error("the session is locked by another request of the same mail")]
+    #[error("the session is locked by another request of the same message")]
     Locked,
     /// Where it is kept does not answer, and the cache shall not do without.
     #[error("session cache: {0}")]
@@ -68,8 +68,8 @@ impl SessionCache {
         SessionCache::Memory(Arc::new(MemorySessions::new(options)))
     }
 
-    /// The session of a mail, as soon as no other request uses it. Without an instance it is a private one:
-    /// Postfix sends none before MAIL FROM, and clients must not meet in a session.
+    /// The session of a message, as soon as no other request uses it. Without an instance it is a private
+    /// one: Postfix sends none before MAIL FROM, and clients must not meet in a session.
     pub async fn open(&self, instance: &[u8], deadline: Instant) -> Result<Lease, OpenError> {
         if instance.is_empty() || instance.len() > MAX_INSTANCE_BYTES {
             return Ok(Lease::Private(Session::default()));

@@ -54,7 +54,7 @@ impl Clone for Dependence {
 }
 
 impl PartialEq for Dependence {
-    /// What the plugin whose turn it was has looked at is no part of what is remembered.
+    /// What the plugin whose turn it was has looked at is not part of what is remembered.
     fn eq(&self, other: &Dependence) -> bool {
         self.ever() == other.ever()
     }

@@ -2,8 +2,8 @@
 //!
 //! The original writes Perl's Storable there; what can't be read counts as absent, and so does the form of
 //! earlier versions, which did not tell recipients apart. The form is a line that names it, then for each
-//! entry a letter and two texts, each with its length in bytes before it: `f1:k3:abc`. Small letters are of
-//! the message, capital ones of the recipient.
+//! entry a letter and two texts, each with its length in bytes before it: `f1:k3:abc`. Those of the message
+//! have a lower case letter, those of the recipient an upper case one.
 //!
 //! Knows: what a session holds. Must not know: stores.
 

@@ -5,7 +5,7 @@
 use crate::address::{AddressError, AddressOption, ListenAddress};
 use crate::log::{LogAddresses, MAX_LEVEL};
 use crate::options::{Options, Section, options};
-use crate::plugin::{OnBadRequest, OnError, Surroundings};
+use crate::plugin::{OnBadRequest, OnError, PluginEnv};
 use crate::value::{Count, Limit, Seconds, Span, Switch, Truth, Value, words};
 use backends::dns::{DEFAULT_CACHE_SIZE, DnsSettings};
 use config_general::Entry;
@@ -17,59 +17,63 @@ options! {
         /// Where to listen: ports, separated by commas. A port is `12345` or `127.0.0.1:12345` or
         /// `[::1]:12345` for TCP, or `/path/to/socket|unix` for a UNIX socket.
         port: String = "127.0.0.1:12345",
-        /// The address of those ports that have none.
+        /// Address to listen on for ports that are written without one.
         host: Option<String>,
-        /// The user to run as, once the sockets are open. Without it the user stays as it is.
+        /// The user to run as, once the sockets are open. Without it the daemon keeps the user that started
+        /// it.
         user: Option<String>,
-        /// The group to run as; more groups after a blank are supplementary groups.
+        /// The group to run as; further groups, separated by spaces, are supplementary groups.
         group: Option<String>,
-        /// The folder to confine the daemon to, with chroot(2).
+        /// The directory to confine the daemon to with chroot(2).
         chroot: Option<String>,
         /// Where to write the process id.
         pid_file: Option<String>,
-        /// How much is logged: 0 errors, 1 warnings and a line for each request, 2 notices, 3 information, 4
-        /// what the plugins find, and how long each of them took.
+        /// How much to log: 0 for errors, 1 for warnings and a line for each request, 2 for notices, 3 for
+        /// information, 4 for what the plugins find and how long each of them took. `docs/log.md` has every
+        /// message.
         log_level: LogLevel = LogLevel(2),
-        /// Where to log, instead of the system log (facility `mail`) in the background, or the standard
-        /// output in the foreground. SIGHUP opens it again.
+        /// The log file. Without it the daemon logs to the system log (facility `mail`) in the background
+        /// and to the standard output in the foreground. SIGHUP reopens the file.
         log_file: Option<String>,
         /// How much the line of each request shows of sender, recipient and login: `full`, `domain` (what is
-        /// behind the `@`), or `off`. What plugins note at higher levels is not changed by it.
+        /// behind the `@`), or `off`. It does not affect what plugins log at higher levels.
         log_addresses: LogAddresses = LogAddresses::Full,
-        /// At level 4, whether the libraries for name service, TLS and others are logged too. It is much, and
-        /// may show what they were given: names in full, with the keys of customers in them.
+        /// Whether to log the libraries for DNS, TLS and others too, at level 4. They log a great deal, and
+        /// may show what they were given, such as full names with customer keys in them.
         log_internals: Switch = Switch::Off,
-        /// How a line of the log is written.
+        /// The format of log lines.
         log_format: LogFormat = LogFormat::Text,
-        /// How long a request may take, from its first byte to the answer; 0 is 100 seconds, when Postfix
-        /// itself gives up. Keep it below the `timeout` in main.cf, so that Postfix gets an answer.
+        /// How long a request may take, from its first byte to the answer. Keep it below the `timeout` in
+        /// main.cf, so that Postfix gets an answer. 0 means 100 seconds, after which Postfix gives up by
+        /// default.
         request_timeout: Seconds = Seconds(20),
-        /// How long an idle connection is kept; 0 is for ever. A request that has begun to arrive has no more
-        /// time than this either.
+        /// How long an idle connection is kept open; 0 means forever. A request whose first bytes have
+        /// arrived must be complete within this time, too.
         keepalive_timeout: Seconds = Seconds(60),
-        /// How many requests a connection may ask; 0 is without limit.
+        /// Maximum number of requests per connection; 0 means no limit.
         max_keepalive: Count = Count(0),
-        /// How many connections may be open at once. Without it as many as the limit of open files allows.
+        /// Maximum number of open client connections. Without it, as many as the limit of open files allows.
         max_connections: Option<Limit>,
-        /// Whether the policy context of a request selects the virtual host by its name.
+        /// Whether the attribute `policy_context` of a request selects the virtual host by its name.
         vhost_by_policy_context: Truth = Truth(false),
-        /// The user that owns the UNIX sockets. Without it the user that the daemon starts as.
+        /// The user that owns the UNIX sockets. Without it, the user that starts the daemon.
         socket_owner: Option<String>,
-        /// The group that owns the UNIX sockets. Without it the group that the daemon starts as.
+        /// The group that owns the UNIX sockets. Without it, the group that starts the daemon.
         socket_group: Option<String>,
         /// The access mode of the UNIX sockets. Postfix runs as another user, so by default everybody may
-        /// connect; the folder of the socket can be narrower.
+        /// connect; restrict the directory of the socket instead.
         socket_mode: Mode = Mode(0o666),
-        /// What an outage does to the request: see the options of every plugin.
+        /// What happens to a request when something that a plugin needs does not work; described under the
+        /// options of every plugin.
         on_error: OnError = OnError::Close,
-        /// What happens to a message that a plugin can't judge because of the request itself: see the options
-        /// of every plugin.
+        /// What to do with a message that a plugin can't judge because of the request itself: see the
+        /// options of every plugin.
         on_bad_request: OnBadRequest = OnBadRequest::Defer,
-        /// Whether the daemon does the hourly, daily, weekly and monthly tasks of the plugins itself, as
-        /// `mtpolicyd --cron` does them. Without it, it does unless the crontab /etc/cron.d/mtpolicyd runs
-        /// this program.
+        /// Whether the daemon itself runs the hourly, daily, weekly and monthly tasks of the plugins, which
+        /// `mtpolicyd --cron` runs otherwise. By default it does, unless the file /etc/cron.d/mtpolicyd has
+        /// a line that runs this program.
         cron: Option<Switch>,
-        /// Whether lookups may start before their plugin's turn, so that many lists cost one round trip.
+        /// Whether to start lookups before it is their plugin's turn, so that many lists cost one round trip.
         lookahead: Switch = Switch::On,
     }
 }
@@ -77,26 +81,26 @@ options! {
 options! {
     /// Options of the `<Dns>` block.
     pub struct DnsOptions {
-        /// Addresses of name servers, separated by commas, with ports where they are not 53: `127.0.0.1,
-        /// [::1]:5353`. Without it those of /etc/resolv.conf.
+        /// Addresses of name servers, separated by commas, with a port if it is not 53: `127.0.0.1,
+        /// [::1]:5353`. Without it, those of /etc/resolv.conf.
         servers: Option<Servers>,
-        /// How long to wait for one server before the next is asked. Without it as /etc/resolv.conf says, or
-        /// 5 s. A server that did not answer is asked last until it is back, so this time is lost once.
+        /// How long to wait for one server before asking the next. Without it, as /etc/resolv.conf says, or
+        /// 5 s. A server that did not answer is asked last until it answers again, so this time is lost once.
         timeout: Option<Span>,
-        /// How often each server is asked that does not answer. Without it as /etc/resolv.conf says, or 2.
+        /// How often to ask each server that does not answer. Without it, as /etc/resolv.conf says, or 2.
         attempts: Option<Limit>,
-        /// How many KiB of memory the cached answers may take. Most answers need less than half a KiB.
+        /// Maximum memory for cached answers, in KiB. Most answers need less than half a KiB.
         cache_size: Count = Count(DEFAULT_CACHE_SIZE),
-        /// Whether the servers are believed when they say (by the flag AD) that they have validated an answer
-        /// by DNSSEC, on which TLSA and OPENPGPKEY records depend. Without it they are if all have addresses
-        /// of the loopback, for on the way from others anybody can set the flag, or if /etc/resolv.conf says
-        /// `options trust-ad`.
+        /// Whether to trust the servers when they say (by the AD flag) that they have validated an answer
+        /// with DNSSEC; TLSA and OPENPGPKEY records depend on it. Without it, they are trusted if all have
+        /// loopback addresses, since on the way from other servers anybody can set the flag, or if
+        /// /etc/resolv.conf says `options trust-ad`.
         trust_ad: Option<Switch>,
     }
 }
 
 words! {
-    /// How a line of the log is written.
+    /// The format of log lines.
     pub enum LogFormat {
         /// As the original writes it.
         Text = "text",
@@ -119,7 +123,7 @@ impl Value for LogLevel {
     fn parse(text: &str) -> Result<Self, String> {
         // There is no more to say than at 4, so a higher level says it, as in the original.
         let level = text.parse().map(|level: u8| LogLevel(level.min(MAX_LEVEL)));
-        level.map_err(|_| format!("`{text}` is no level from 0 to 4"))
+        level.map_err(|_| format!("`{text}` is not a level from 0 to 4"))
     }
 }
 
@@ -136,7 +140,7 @@ impl Value for Mode {
     const FORM: &'static str = "octal access mode";
     fn parse(text: &str) -> Result<Self, String> {
         let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-        mode.map(Mode).ok_or_else(|| format!("`{text}` is no access mode such as 0660"))
+        mode.map(Mode).ok_or_else(|| format!("`{text}` is not an access mode such as 0660"))
     }
 }
 
@@ -160,7 +164,7 @@ impl Value for Servers {
             text.parse()
                 .ok()
                 .or_else(with_port)
-                .ok_or_else(|| format!("`{text}` is no address of a name server"))
+                .ok_or_else(|| format!("`{text}` is not the address of a name server"))
         };
         text.split(',').map(|text| server(text.trim())).collect::<Result<_, _>>().map(Servers)
     }
@@ -205,10 +209,10 @@ impl Globals {
     }
 
     /// What the plugins take from here, beside what is there without this file.
-    pub(super) fn surroundings<'a>(&self, around: Surroundings<'a>) -> Surroundings<'a> {
+    pub(super) fn env<'a>(&self, around: PluginEnv<'a>) -> PluginEnv<'a> {
         let lookahead = self.lookahead == Switch::On;
         let on_bad_request = self.on_bad_request;
-        Surroundings { on_error: Some(self.on_error), on_bad_request, lookahead, ..around }
+        PluginEnv { on_error: Some(self.on_error), on_bad_request, lookahead, ..around }
     }
 }
 

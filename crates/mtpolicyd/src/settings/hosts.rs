@@ -6,7 +6,7 @@ use super::Globals;
 use crate::address::ListenAddress;
 use crate::chain::Chain;
 use crate::options::{Options, Report, Section, options};
-use crate::plugin::{OnBadRequest, OnError, Surroundings};
+use crate::plugin::{OnBadRequest, OnError, PluginEnv};
 use crate::value::Switch;
 use config_general::Block;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,32 +29,29 @@ options! {
         /// The name in the log; with `vhost_by_policy_context` also the policy context that selects this
         /// host.
         name: String,
-        /// What an outage does to the request. If it is not set, the global setting applies.
+        /// What to do with a request when a backend fails. If it is not set, the global setting applies.
         on_error: Option<OnError>,
-        /// What happens to a message that a plugin can't judge because of the request itself. If it is not
+        /// What to do with a message that a plugin can't judge because of the request itself. If it is not
         /// set, the global setting applies.
         on_bad_request: Option<OnBadRequest>,
-        /// Whether lookups may start before their plugin's turn; without it the global setting holds.
+        /// Whether to start lookups before it is their plugin's turn. If it is not set, the global setting
+        /// applies.
         lookahead: Option<Switch>,
     }
 }
 
 /// The hosts of a file, or `None` after the mistakes were reported.
-pub(super) fn read(
-    blocks: &[&Block],
-    surroundings: Surroundings<'_>,
-    section: &Section<'_>,
-) -> Option<Vec<VirtualHost>> {
+pub(super) fn read(blocks: &[&Block], env: PluginEnv<'_>, section: &Section<'_>) -> Option<Vec<VirtualHost>> {
     if blocks.is_empty() {
         let help = "add a block `<VirtualHost 12345>` with a name and its plugins".to_owned();
         section.refuse("no VirtualHost is configured", Some(help));
         return None;
     }
-    let hosts: Vec<_> = blocks.iter().map(|block| read_host(block, section.report(), surroundings)).collect();
+    let hosts: Vec<_> = blocks.iter().map(|block| read_host(block, section.report(), env)).collect();
     hosts.into_iter().collect()
 }
 
-fn read_host(block: &Block, report: &Report, surroundings: Surroundings<'_>) -> Option<VirtualHost> {
+fn read_host(block: &Block, report: &Report, env: PluginEnv<'_>) -> Option<VirtualHost> {
     let mut section = Section::new(block, report);
     let key = section.name().to_owned();
     if key.is_empty() {
@@ -62,13 +59,13 @@ fn read_host(block: &Block, report: &Report, surroundings: Surroundings<'_>) -> 
         section.refuse("a VirtualHost has no port", Some(help));
     }
     let options = HostOptions::read(&mut section);
-    let on_error = options.as_ref().and_then(|o| o.on_error).or(surroundings.on_error);
+    let on_error = options.as_ref().and_then(|o| o.on_error).or(env.on_error);
     let on_bad_request = options.as_ref().and_then(|o| o.on_bad_request);
-    let on_bad_request = on_bad_request.unwrap_or(surroundings.on_bad_request);
+    let on_bad_request = on_bad_request.unwrap_or(env.on_bad_request);
     let lookahead = options.as_ref().and_then(|o| o.lookahead);
-    let lookahead = lookahead.map_or(surroundings.lookahead, |switch| switch == Switch::On);
-    surroundings.tasks.next_chain();
-    let inside = Surroundings { on_error, on_bad_request, lookahead, ..surroundings };
+    let lookahead = lookahead.map_or(env.lookahead, |switch| switch == Switch::On);
+    env.tasks.next_chain();
+    let inside = PluginEnv { on_error, on_bad_request, lookahead, ..env };
     let chain = Chain::from_section(&mut section, inside);
     if chain.as_ref().is_some_and(Chain::is_empty) {
         let help = "add at least one <Plugin NAME> block".to_owned();

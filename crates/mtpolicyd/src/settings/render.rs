@@ -9,7 +9,8 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snip
 use config_general::{Diagnostic, Sources, Span};
 use std::borrow::Cow;
 
-/// Everything that was said about a file, in file order.
+/// Everything that was said about a file: the mistakes last, so that they are what a terminal and
+/// `systemctl status`, which shows ten lines, end with; each severity in file order.
 #[derive(Debug)]
 pub struct Messages {
     sources: Sources,
@@ -19,7 +20,12 @@ pub struct Messages {
 
 impl Messages {
     pub(super) fn new(sources: Sources, mut diagnostics: Vec<Diagnostic>, secrecy: &Secrecy<'_>) -> Messages {
-        diagnostics.sort_by_key(|diagnostic| diagnostic.span);
+        let rank = |severity| match severity {
+            Severity::Notice => 0,
+            Severity::Warning => 1,
+            Severity::Error => 2,
+        };
+        diagnostics.sort_by_key(|diagnostic| (rank(diagnostic.severity), diagnostic.span));
         let shown = |diagnostic: &Diagnostic| {
             diagnostic.span.map_or(Shown::Nothing, |span| secrecy.shown(span, &sources))
         };
@@ -34,6 +40,11 @@ impl Messages {
     /// Whether anything of it is a mistake.
     pub fn has_errors(&self) -> bool {
         self.has(Severity::Error)
+    }
+
+    /// How many mistakes there are.
+    pub fn errors(&self) -> usize {
+        self.diagnostics.iter().filter(|(diagnostic, _)| diagnostic.severity == Severity::Error).count()
     }
 
     /// Whether anything of it is a surprise.

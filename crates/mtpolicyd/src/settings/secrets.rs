@@ -64,7 +64,7 @@ pub(super) struct Secrecy<'a> {
     pub(super) root: Option<&'a Block>,
     /// Where secrets stand, or may stand.
     pub(super) hidden: Vec<Span>,
-    /// Options that were understood, and are no secrets.
+    /// Options that were understood, and are not secrets.
     pub(super) plain: Vec<Span>,
 }
 

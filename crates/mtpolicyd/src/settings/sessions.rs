@@ -15,12 +15,12 @@ options! {
     pub struct SessionOptions {
         /// Where sessions are kept: `None`, `Memory` of this process, or a store that several daemons share.
         ///
-        /// A session is what the requests of one message have found out. What depends on the client or the
-        /// sender is found once and holds for all recipients. What was found by looking at the recipient
-        /// holds for that recipient only: scores, results, fields and settings of users, also those of
-        /// plugins in the block of a Condition on the recipient, and of plugins that use a `uc_` option or a
-        /// field of the session after a plugin that has looked at the recipient. When the next request names
-        /// another recipient, or none, as at DATA for a message with several, it is dropped.
+        /// A session holds the results of the requests of one message. Results that depend on the client or
+        /// the sender only are determined once and apply to all recipients. Results that depend on the
+        /// recipient (scores, fields, user settings) apply to that recipient only, and are dropped when the
+        /// next request names another recipient, or none, as at DATA for a message with several. A result
+        /// also depends on the recipient if the plugin is in the block of a Condition on the recipient, or
+        /// uses a field or `uc_` setting that a plugin has derived from the recipient.
         module: SessionModule = SessionModule::None,
     }
 }
@@ -44,12 +44,12 @@ words! {
 options! {
     /// Options of module Memory.
     struct MemorySessionOptions {
-        /// How long after its last request a message is remembered.
+        /// How long to keep a session after its last request.
         expire: Span = Span(Seconds(300)),
-        /// Maximum number of messages that are remembered; beyond it those unused for longest are evicted.
+        /// Maximum number of sessions; beyond it the least recently used are evicted.
         max_sessions: Limit = Limit(100_000),
         /// Maximum amount of memory for the sessions, including what the cache itself needs for them; beyond
-        /// it those unused for longest are evicted, which is logged at most once per minute. A session with a
+        /// it the least recently used are evicted, which is logged at most once per minute. A session with a
         /// score and the results of a few lists takes about 2 KB.
         max_size: Size = Size::mebibytes(64),
     }
@@ -64,20 +64,20 @@ options! {
         redis: String = "redis",
         /// The name of the connection, for module Sql.
         db: String = "db",
-        /// How long after its last request a mail is remembered.
+        /// How long to keep a session after its last request.
         expire: Span = Span(Seconds(300)),
-        /// How long to wait, in milliseconds, for a session that another request of the mail has locked. The
-        /// first wait is as long as this, the second twice, the third three times.
+        /// How long to wait, in milliseconds, for a session that another request of the message has locked.
+        /// The first wait is this long, the second twice as long, the third three times.
         lock_wait: Milliseconds = Milliseconds(50),
-        /// How often to wait before the connection is closed without an answer. The request's deadline ends
-        /// the waiting too.
+        /// How often to wait before the connection is closed without an answer. The deadline of the request
+        /// ends the wait too.
         lock_max_retry: Count = Count(50),
-        /// After what time the lock of a daemon that died expires. It has to be longer than
-        /// `request_timeout`: what a request finds out is discarded if it takes longer than this. Without it,
-        /// it is `request_timeout` and ten seconds more, in which the session is saved.
+        /// How long until the lock of a crashed daemon expires. It must be longer than `request_timeout`:
+        /// what a request finds is discarded if the request takes longer than this. Without it, ten seconds
+        /// more than `request_timeout`, which is time to save the session.
         lock_timeout: Option<Span>,
-        /// What becomes of a request while the store is away: `continue` goes on with a session that nobody
-        /// else sees; `close` ends the connection, `defer` defers the mail, `dunno` gives no opinion.
+        /// What to do with a request while the store is unreachable: `continue` goes on with a private
+        /// session; `close` ends the connection; `defer` defers the message; `dunno` gives no opinion.
         on_error: OnError = OnError::Continue,
     }
 }
@@ -94,7 +94,7 @@ impl std::fmt::Display for Milliseconds {
 impl Value for Milliseconds {
     const FORM: &'static str = "whole number of milliseconds";
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map(Milliseconds).map_err(|_| format!("`{text}` is no number of milliseconds"))
+        text.parse().map(Milliseconds).map_err(|_| format!("`{text}` is not a number of milliseconds"))
     }
 }
 

@@ -14,7 +14,7 @@ enum Record {
 
 /// A binary tree over the bits of addresses.
 struct Tree {
-    /// How many bits an address has.
+    /// The number of bits of an address.
     bits: u32,
     nodes: Vec<[Record; 2]>,
 }
@@ -63,7 +63,7 @@ impl Tree {
     }
 }
 
-/// The first record of a country that is no node.
+/// The first record of a country that is not a node.
 const COUNTRIES_BEGIN: usize = 16_776_960;
 
 /// The numbers of the legacy editions.

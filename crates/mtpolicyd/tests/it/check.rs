@@ -25,6 +25,22 @@ fn a_mistake_is_not_followed_by_others_that_are_none() {
 }
 
 #[test]
+fn mistakes_come_last_whatever_else_is_said() {
+    let warning = |name| format!("<Plugin {name}>\nmodule = Action\naction = OK\nnone_such = 1\n</Plugin>\n");
+    let warnings: String = ["a", "b", "c", "d"].map(warning).concat();
+    let text = OK.replace("module = \"Action\"", "module = \"Actoin\"");
+    let site =
+        Site::with(&format!("min_servers = 4\n{}", text.replace("</Virt", &format!("{warnings}</Virt"))));
+    let (code, said) = check(&site, &[]);
+    assert_eq!(code, Some(1));
+    // `systemctl status` shows ten lines.
+    let lines: Vec<_> = said.lines().collect();
+    let end = lines[lines.len().saturating_sub(10)..].join("\n");
+    assert!(end.contains("Actoin") && !end.contains("none_such"), "{said}");
+    assert!(end.ends_with("the configuration can't be used: 1 error"), "{said}");
+}
+
+#[test]
 fn options_of_the_original_that_do_nothing_or_something_now_are_notices() {
     let greylist = "<Plugin grey>\nmodule = Greylist\nmin_retry_wait = 60\nuse_autowl = 1\n<Ticket>\n\
                     module = Memory\n</Ticket>\n<AWL>\nmodule = Memory\n</AWL>\n</Plugin>\n";

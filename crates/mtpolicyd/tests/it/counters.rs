@@ -1,5 +1,5 @@
-//! Accounting and Quota on what several daemons share: every mail is counted, and no more pass than a quota
-//! allows, however they race.
+//! Accounting and Quota on what several daemons share: every message is counted, and no more pass than a
+//! quota allows, however they race.
 //!
 //! Knows: configurations, servers, the tables of the counters. Must not know: how counters are kept.
 
@@ -83,7 +83,7 @@ fn counts_are_exact(connection: &str, database: &Database) {
 fn exactly_so_many_pass(connection: &str) -> [Daemon; 2] {
     let chain = format!("{QUOTA}{ACCOUNTING}");
     let daemons = [daemon(connection, &chain), daemon(connection, &chain)];
-    // Mails that are rejected later take no place for good.
+    // Messages that are rejected later release their reservation.
     let of_carol = "sasl_username=carol\nsender=carol@example.org\n";
     let rejected = race(&daemons, 20, |_| format!("{of_carol}recipient=bad@example.net"));
     assert!(rejected.iter().all(|answer| answer != "dunno"), "{connection} {rejected:?}");

@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Clients that ask at the same time.
 const CLIENTS: usize = 6;
 
-/// Mails that each of them asks about.
+/// Messages that each of them asks about.
 const MAILS: usize = 100;
 
 /// More than the one second that a client has to wait: daemons look at whole seconds.
@@ -86,7 +86,7 @@ impl Cluster {
         self.connect(node, self.recipients).expect("it listens").ask(&question).action()
     }
 
-    /// How many mails of a client the database has counted.
+    /// How many messages of a client the database has counted.
     fn counted(&self, client: &str) -> usize {
         let sql =
             format!("SELECT coalesce(sum(count), 0)::bigint FROM acct_client_address WHERE key = '{client}'");
@@ -108,8 +108,8 @@ impl Cluster {
     }
 }
 
-/// Asks about mails as Postfix does: when a connection breaks, the next daemon gets the same question. Says
-/// how many questions had to be repeated.
+/// Asks about messages as Postfix does: when a connection breaks, the next daemon gets the same question.
+/// Says how many questions had to be repeated.
 fn count_mails(cluster: &Cluster, number: usize, asked: &AtomicUsize) -> usize {
     let mut repeated = 0;
     let mut node = number % 3;
@@ -150,7 +150,7 @@ fn counters_and_tickets_outlive_a_daemon() {
         let asked = &asked;
         let clients: Vec<_> =
             (0..CLIENTS).map(|number| scope.spawn(move || count_mails(cluster, number, asked))).collect();
-        eventually("a third of the mails", || {
+        eventually("a third of the messages", || {
             (asked.load(Ordering::SeqCst) > CLIENTS * MAILS / 3).then_some(())
         });
         // It is killed, not told to end.
@@ -160,7 +160,7 @@ fn counters_and_tickets_outlive_a_daemon() {
     assert!(repeated.iter().sum::<usize>() > 0, "nobody was at the one that died");
     for (number, repeated) in repeated.into_iter().enumerate() {
         let counted = cluster.counted(&format!("192.0.2.{number}"));
-        // The mail that the dead one had in its hands may have been counted without an answer.
+        // The message that the dead one had in its hands may have been counted without an answer.
         assert!(
             (MAILS..=MAILS + repeated.min(1)).contains(&counted),
             "{number}: {counted}, {repeated} repeated"

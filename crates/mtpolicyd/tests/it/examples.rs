@@ -44,13 +44,13 @@ pub fn is_right(configuration: &Path) {
     assert!(checked.status.success(), "{}", errors_of(&checked));
 }
 
-/// A number that no other mail of this run has.
+/// A number that no other message of this run has.
 pub fn instance() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("mail.{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The end of a mail of a user to so many recipients.
+/// The end of a message of a user to this many recipients.
 fn mail_of(user: &str, recipients: u32) -> String {
     format!(
         "protocol_state=END-OF-MESSAGE\ninstance={}\nsasl_username={user}\nrecipient_count={recipients}\n\
@@ -95,7 +95,7 @@ fn quota_per_user() {
     };
     assert_eq!(counted("somebody@example.org"), 100);
     assert_eq!(counted("trainee@example.org"), 5);
-    // A new limit holds from the next mail on.
+    // A new limit holds from the next message on.
     let raise = example("quota-per-user/README.md", &[]);
     let raise = raise.lines().find_map(|line| line.trim().strip_prefix('"')).expect("it says how");
     tables.execute(&raise.trim_end_matches('"').replace("\\\"", "\""), []).unwrap();

@@ -97,7 +97,7 @@ fn a_database_may_come_late_and_be_replaced() {
     becomes("AT");
     // Half of a file: the one before stays in use.
     replace(&file("CH")[..100]);
-    let noticed = || daemon.log().contains("what was read before is used on").then_some(());
+    let noticed = || daemon.log().contains("the previous file stays in use").then_some(());
     eventually("the daemon says so", || {
         assert_eq!(ask(&daemon), "AT");
         noticed()

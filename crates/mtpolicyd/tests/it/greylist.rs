@@ -54,7 +54,7 @@ impl Place {
         }
         assert_eq!(ask(&daemon, "192.0.2.10", "carol@example.net"), PASSED, "it is known");
         assert_eq!(ask(&daemon, "192.0.2.11", bob), "defer greylisting is active");
-        // Blanks and length are no matter for a key.
+        // Blanks and length do not matter for a key.
         let odd = format!("\"odd one\"{}@example.net", "x".repeat(300));
         assert_eq!(ask(&daemon, "192.0.2.11", &odd), "defer greylisting is active");
         assert!(ask(&daemon, "192.0.2.11", &odd).starts_with("defer greylisting is active ("));
@@ -107,7 +107,7 @@ fn works_in_database(dsn: &str) {
     counts_exactly(&place, dsn);
 }
 
-/// Every mail that passes counts one, whoever else counts at the same time.
+/// Every message that passes counts one, whoever else counts at the same time.
 fn counts_exactly(place: &Place, dsn: &str) {
     const CONNECTIONS: usize = 20;
     const MAILS: usize = 10;

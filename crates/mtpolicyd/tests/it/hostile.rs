@@ -380,7 +380,7 @@ fn lie(query: &Query, seed: u64) -> Reply {
     let random = &mut Random::of((seed, &query.name, query.record_type));
     let ttl = random.one_of(&[&0, &1, &60, &u32::MAX]).to_owned();
     let small = |random: &mut Random| Reply::Addresses(vec![[127, 0, 0, random.next() as u8].into()], ttl);
-    // What is no answer costs a second, so it is rare.
+    // What is not an answer costs a second, so it is rare.
     match random.below(1000) {
         0 => return Reply::Silence,
         1 => return Reply::Garbage(random.bytes(600)),

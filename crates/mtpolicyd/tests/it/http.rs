@@ -274,7 +274,7 @@ fn a_silent_service_costs_few_requests_their_time() {
         assert_eq!(daemon.ask(&format!("instance=2\nsender={number}")).action(), "dunno");
     }
     // One request in five seconds is let through, which a slow machine may come to.
-    assert!(server.asked().len() <= asked + 2, "nobody asks a service that is known to be dead");
+    assert!(server.asked().len() <= asked + 2, "nobody asks a service that is known to be down");
 }
 
 #[test]
@@ -293,12 +293,12 @@ fn no_secret_reaches_the_log() {
             assert_eq!(daemon.ask(&format!("instance=1\nsender={sender}")).action(), expected);
         }
         daemon.logged("the answer has status 500");
-        let warning = daemon.logged("which means nothing here");
+        let warning = daemon.logged("which is unknown and ignored");
         assert!(warning.contains("`acton`"), "{warning}");
         assert!(daemon.terminate().success());
         let log = daemon.log();
         assert!(!log.contains("s3cr3t"), "{log}");
-        assert_eq!(log.matches("which means nothing here").count(), 1, "{log}");
+        assert_eq!(log.matches("which is unknown and ignored").count(), 1, "{log}");
     }
     let wrong = "url = \"http//user:s3cr3t-word@host/\"\ntoken = s3cr3t-token\ntoken = s3cr3t-token\nkey = x";
     let site = Site::with(&configuration(wrong));

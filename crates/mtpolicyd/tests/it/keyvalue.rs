@@ -230,10 +230,10 @@ async fn calls_end_when_memcached_is_frozen_and_no_late_reply_is_seen() {
     for call in calls.collect::<Vec<_>>() {
         assert!(call.await.unwrap());
     }
-    // It is known to be dead once it did not answer a try either; from then on calls fail at once.
+    // It is known to be down once it did not answer a try either; from then on calls fail at once.
     let begun = Instant::now();
     while !matches!(store.get(b"early", soon()).await.unwrap_err().failure, Failure::Down(_)) {
-        assert!(begun.elapsed() < Duration::from_secs(10), "it is not known to be dead");
+        assert!(begun.elapsed() < Duration::from_secs(10), "it is not known to be down");
     }
     let begun = Instant::now();
     let error = store.get(b"early", soon()).await.unwrap_err();

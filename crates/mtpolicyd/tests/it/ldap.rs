@@ -1,4 +1,5 @@
-//! Searches in a real directory: who may look, over which connection, and what happens when it is away.
+//! Searches in a real directory: who may look, over which connection, and what happens when it is
+//! unreachable.
 //!
 //! Knows: `backends::ldap`. Must not know: plugins.
 
@@ -78,7 +79,7 @@ async fn an_answer_that_is_no_is_told_and_the_connection_stays() {
     let ldap = Ldap::new("ldap", settings(&server)).unwrap();
     let nowhere = ldap.search("dc=elsewhere", "(cn=a)", &[], 1, soon()).await;
     assert!(refusal(nowhere).starts_with("search below `dc=elsewhere` for (cn=a): "), "it says where");
-    assert!(refusal(find(&ldap, "(cn=a").await).contains("this is no filter"));
+    assert!(refusal(find(&ldap, "(cn=a").await).contains("this is not a filter"));
     assert_eq!(find(&ldap, "(cn=alice)").await.unwrap().len(), 1);
 }
 

@@ -52,7 +52,7 @@ fn a_list_that_does_not_answer_costs_one_request_and_comes_back() {
     let mut waited_for: Vec<_> = waited_for.collect();
     waited_for.dedup();
     assert_eq!(waited_for, ["4.2.0.192.dead.test"], "nobody waits for it again");
-    daemon.logged("DNS list dead.test gives no usable answer, so it lists nobody: no answer in time");
+    daemon.logged("DNS list dead.test gave no usable answer, so nothing is listed: no answer in time");
 
     // It is tried at once, and after that from time to time.
     eventually("the list is tried again", || {

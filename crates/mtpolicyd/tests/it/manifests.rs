@@ -10,15 +10,25 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("config-general", &[]),
     ("dns-stub", &[]),
+    ("log-messages", &[]),
     ("perl-regex", &[]),
     ("postfix-maps", &[]),
     ("postfix-policy", &[]),
     ("safe-files", &[]),
     ("spf", &[]),
-    ("backends", &["dns-stub", "safe-files"]),
+    ("backends", &["dns-stub", "log-messages", "safe-files"]),
     (
         "mtpolicyd",
-        &["backends", "config-general", "perl-regex", "postfix-maps", "postfix-policy", "safe-files", "spf"],
+        &[
+            "backends",
+            "config-general",
+            "log-messages",
+            "perl-regex",
+            "postfix-maps",
+            "postfix-policy",
+            "safe-files",
+            "spf",
+        ],
     ),
 ];
 

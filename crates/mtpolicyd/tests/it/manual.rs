@@ -4,7 +4,8 @@
 //!
 //! `UPDATE=1 cargo test` writes the pages anew, and removes those that no module has any more.
 
-use mtpolicyd::manual::{Format, Page, index, pages};
+use mtpolicyd::log::messages::GROUPS;
+use mtpolicyd::manual::{Format, Page, index, log_page, pages};
 use mtpolicyd::plugins::KINDS;
 use mtpolicyd::settings::Settings;
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ fn wanted() -> BTreeMap<PathBuf, String> {
     }
     wanted.insert(docs.join("man/mtpolicyd.8"), mtpolicyd::cli::man_page());
     wanted.insert(docs.join("plugins/README.md"), index());
+    wanted.insert(docs.join("log.md"), log_page());
     wanted
 }
 
@@ -122,6 +124,15 @@ fn every_option_is_explained() {
 /// One line for apropos(1).
 fn has_a_summary(page: &Page) -> bool {
     page.summary.len() > 30 && page.summary.len() < 160 && !page.summary.contains('\n')
+}
+
+#[test]
+fn every_message_of_the_log_is_explained() {
+    for message in GROUPS.iter().flat_map(|group| group.messages) {
+        let doc = message.doc.trim();
+        assert!(doc.len() > 20 && doc.ends_with('.'), "{}: {doc}", message.text);
+        assert!(!message.text.contains('\n') && !message.text.contains("  "), "{}", message.text);
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Mails of the run in which the daemon is restarted.
+/// Messages of the run in which the daemon is restarted.
 const MAILS: usize = 100;
 
 /// Clients that send them at the same time.
@@ -24,7 +24,7 @@ fn host(plugins: &str) -> String {
     format!("port = 127.0.0.1:$PORT\n<VirtualHost $PORT>\n name = inbound\n{plugins}\n</VirtualHost>\n")
 }
 
-/// One virtual host that does `action` about the mails to `user`.
+/// One virtual host that does `action` about the messages to `user`.
 fn by_user(actions: &[(&str, &str)]) -> String {
     let plugin = |(user, action): &(&str, &str)| {
         format!(
@@ -54,7 +54,7 @@ fn daemon_and_postfix(config: &str) -> (Daemon, Postfix) {
 
 #[track_caller]
 fn refusal(client: &mut Smtp, user: &str) -> Refusal {
-    client.send(user, "refused").expect_err("the mail is refused")
+    client.send(user, "refused").expect_err("the message is refused")
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn a_client_on_a_dns_list_is_refused_with_what_the_list_says() {
     postfix.delivered("from elsewhere");
 }
 
-/// Sends mails until all are sent, each until it is accepted. Says how often one was put off.
+/// Sends messages until all are sent, each until it is accepted. Says how often one was put off.
 fn send_share(postfix: &Postfix, next: &AtomicUsize, accepted: &AtomicUsize) -> usize {
     let mut put_off = 0;
     let mut client = postfix.connect().expect("postfix listens");
@@ -288,7 +288,7 @@ fn a_restart_loses_no_mail() {
     let (put_off, second) = thread::scope(|scope| {
         let share = || send_share(&postfix, &next, &accepted);
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(share)).collect();
-        eventually("a part of the mails", || (accepted.load(Ordering::SeqCst) >= MAILS / 4).then_some(()));
+        eventually("a part of the messages", || (accepted.load(Ordering::SeqCst) >= MAILS / 4).then_some(()));
         assert!(daemon.terminate().success(), "{}", daemon.log());
         let mut site = Site::new();
         site.port = daemon.site.port;
@@ -299,7 +299,7 @@ fn a_restart_loses_no_mail() {
     });
 
     let all = || Some(postfix.mailbox()).filter(|mails| mails.len() >= MAILS);
-    let mails = eventually("all mails are delivered", all);
+    let mails = eventually("all messages are delivered", all);
     assert_eq!((accepted.load(Ordering::SeqCst), mails.len()), (MAILS, MAILS));
     for number in 0..MAILS {
         postfix.delivered(&format!("mail {number}"));

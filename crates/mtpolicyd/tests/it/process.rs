@@ -42,7 +42,7 @@ fn at_the_end_it_answers_what_is_in_flight() {
     assert!(BufReader::new(&peer).lines().map_while(Result::ok).any(|line| line == "instance=a.1"));
 
     daemon.signal("TERM");
-    daemon.logged("answering what is in flight");
+    daemon.logged("finishing requests in flight");
     idle.expect_closed();
     eventually("nobody can connect", || Client::tcp(daemon.address()).is_err().then_some(()));
     peer.write_all(b"action=OK in time\n\n").unwrap();
@@ -87,7 +87,7 @@ fn in_the_background_the_parent_ends_when_the_daemon_answers() {
     assert!(read_lossy(&site.path("d.log")).contains("mtpolicyd ends"));
 }
 
-/// A process that is no child of ours, and still has to go.
+/// A process that is not a child of ours, and still has to go.
 struct KilledById(u32);
 
 impl Drop for KilledById {
@@ -120,7 +120,7 @@ fn a_unix_socket_has_its_mode_and_goes_at_the_end() {
          action = \"reject\"\n </Plugin>\n</VirtualHost>\n"
     ));
     let path = site.path("policy.sock");
-    // A file that a daemon before left behind is no obstacle.
+    // A file that a daemon before left behind is not an obstacle.
     drop(UnixListener::bind(&path).unwrap());
     let mut daemon = site.start();
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);

@@ -282,11 +282,11 @@ async fn a_frozen_server_gives_nobody_the_reply_of_another() {
             assert_eq!(redis.get(&[b'k', number], soon()).await.unwrap(), Some(vec![number]));
         }
     }
-    // While it is known to be dead, nobody waits.
+    // While it is known to be down, nobody waits.
     server.freeze();
     let start = Instant::now();
     while !matches!(redis.ping(soon()).await.unwrap_err().failure, Failure::Down(_)) {
-        assert!(start.elapsed() < Duration::from_secs(10), "it is not known to be dead");
+        assert!(start.elapsed() < Duration::from_secs(10), "it is not known to be down");
     }
     let start = Instant::now();
     is_down(&redis.ping(soon()).await.unwrap_err());
@@ -304,7 +304,7 @@ async fn sentinels_lead_to_the_master_and_to_its_successor() {
     let mut master = redis::start();
     let replica = redis::start_replica(&master);
     let sentinel = redis::start_sentinel("mail", &master, 1);
-    // One that is gone is no hindrance.
+    // One that is gone is not a hindrance.
     let sentinels = vec![at(free_port()), at(sentinel.port)];
     let redis = open(settings(sentinels_of(sentinels, "mail")));
     does_what_a_store_does(&redis).await.unwrap();

@@ -140,7 +140,7 @@ fn a_changed_user_needs_a_restart() {
     assert_eq!(daemon.ask("a=b").action(), "first");
 }
 
-/// A daemon that knows a mail that it was asked about before.
+/// A daemon that knows a message that it was asked about before.
 const REMEMBERING: &str = "\
 port = \"127.0.0.1:$PORT\"
 <SessionCache>

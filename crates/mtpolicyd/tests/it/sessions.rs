@@ -1,4 +1,5 @@
-//! Sessions that daemons share: the requests of one mail see one another's results, wherever they are asked.
+//! Sessions that daemons share: the requests of one message see one another's results, wherever they are
+//! asked.
 //!
 //! Knows: configurations, servers, the keys of the original. Must not know: how a session is kept.
 
@@ -7,7 +8,7 @@ use crate::support::daemon::{Daemon, Site};
 use crate::support::servers::{memcached, postgres, redis};
 use std::thread;
 
-/// A chain that shows the score, which each request of a mail raises by one.
+/// A chain that shows the score, which each request of a message raises by one.
 const CHAIN: &str = "\
   <Plugin c>
     module = Condition
@@ -35,7 +36,7 @@ fn request(instance: &str) -> String {
     format!("instance={instance}\nsender=a@example.org")
 }
 
-/// Many requests of one mail at once, at two daemons: each is counted, none twice.
+/// Many requests of one message at once, at two daemons: each is counted, none twice.
 fn no_result_is_lost(connection: &str, cache: &str) {
     const CLIENTS: usize = 8;
     const EACH: usize = 5;

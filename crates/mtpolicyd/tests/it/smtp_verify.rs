@@ -121,7 +121,7 @@ fn what_is_no_answer_about_the_recipient_is_temporary() {
         });
         let timeout = if expected.ends_with("in time") { "timeout = 1\n" } else { "" };
         let said = answer(&mut bench(&server, timeout), "a@x.test");
-        // What a long line is depends on where it was cut; it is no reply either way.
+        // What a long line is depends on where it was cut; it is not a reply either way.
         let expected = if what == "a long line" && said.ends_with("too long") {
             "127.0.0.1: its reply is too long"
         } else {
@@ -422,10 +422,10 @@ fn so_does_our_own_question_that_comes_back_by_another_address() {
 fn mistakes_are_found_when_the_file_is_read() {
     let of = |options: &str| format!("<Plugin v>\nmodule = SMTPVerify\n{options}\n</Plugin>");
     for (option, expected) in [
-        ("sender = nobody", "3:10 sender: `nobody` is no address"),
-        ("port = 65536", "3:8 port: 65536 is no port"),
-        ("helo_name = \"a b\"", "3:13 helo_name: `a b` is no name to greet with"),
-        ("negative_expire = 0", "3:19 negative_expire: `0` is no time at all"),
+        ("sender = nobody", "3:10 sender: `nobody` is not an address"),
+        ("port = 65536", "3:8 port: 65536 is not a port"),
+        ("helo_name = \"a b\"", "3:13 helo_name: `a b` is not a name to greet with"),
+        ("negative_expire = 0", "3:19 negative_expire: `0` is not a valid time"),
     ] {
         assert_eq!(Bench::mistakes(&of(option)), [expected]);
     }

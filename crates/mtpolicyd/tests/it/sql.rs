@@ -314,7 +314,7 @@ async fn a_call_that_is_given_up_takes_its_connection_with_it() {
         assert_eq!(impatient().await, Failure::TimedOut);
         let frozen = Instant::now();
         while !matches!(impatient().await, Failure::Down(_)) {
-            assert!(frozen.elapsed() < Duration::from_secs(10), "it is not known to be dead");
+            assert!(frozen.elapsed() < Duration::from_secs(10), "it is not known to be down");
         }
         server.thaw();
         let returned = Instant::now();

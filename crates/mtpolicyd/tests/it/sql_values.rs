@@ -53,7 +53,7 @@ fn an_address_that_a_table_of_mariadb_cannot_hold_is_not_in_it() {
             assert_eq!(by(PATTERN, &format!("{odd}@pattern.example")), "listed", "{set}: {odd}");
         }
     }
-    // A query that is wrong by itself is no matter of the value, however odd that is or is not.
+    // A query that is wrong by itself does not depend on the value, however odd that is or is not.
     database.run("CREATE TABLE m (b VARCHAR(255)) CHARSET utf8mb4 COLLATE utf8mb4_bin", vec![]);
     database.run("CREATE TABLE n (c VARCHAR(255)) CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci", vec![]);
     let wrong = "SELECT 1 FROM m JOIN n ON CONCAT(b, '') = c COLLATE utf8mb4_bin AND nosuch = ?";
@@ -132,7 +132,7 @@ fn a_database_of_postgres_in_latin1_can_be_asked_and_counts() {
     for sender in ["\u{416}@x.example", "\u{e9}@x.example", "a@x.example"] {
         assert_eq!(bench.attribute_again("sender", sender).run_fresh(), None, "{sender}");
     }
-    // The key is in small letters.
+    // The key is in lower case.
     assert_eq!(database.numbers("acct_sender", "\\u{436}@x.example"), "1 1 1 0 0");
 }
 

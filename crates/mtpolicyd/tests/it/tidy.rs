@@ -12,10 +12,10 @@ const LAYERS: &[&[&str]] = &[
     &["address", "facts", "log", "matching", "network", "value"],
     &["session"],
     &["options", "fields"],
-    &["connections", "kept", "tasks"],
+    &["connections", "carry_over", "tasks"],
     &["counters", "limits"],
     &["plugin"],
-    &["awl", "listing", "lookups", "sender_policy"],
+    &["awl", "dnsbl", "sender_policy", "sql_query"],
     &["chain"],
     &["plugins"],
     &["settings"],
@@ -55,6 +55,7 @@ const RULES: &[Rule] = &[
     plugins_stand_alone,
     nothing_is_unwrapped,
     todo_has_an_issue,
+    lines_of_the_log_are_declared,
 ];
 
 #[test]
@@ -123,7 +124,7 @@ fn every_rule_can_fail() {
     let file = |path: &str, text: &str| File { path: path.to_owned(), text: text.to_owned() };
     let in_daemon = |text: &str| file("crates/mtpolicyd/src/chain.rs", text);
     let long_function = format!("fn f() {{\n{}}}\n", "    x();\n".repeat(MAX_FUNCTION_LINES));
-    let bad: [(Rule, File); 12] = [
+    let bad: [(Rule, File); 14] = [
         (file_is_short, in_daemon(&"x\n".repeat(MAX_FILE_LINES + 1))),
         (functions_are_short, in_daemon(&long_function)),
         (
@@ -139,6 +140,8 @@ fn every_rule_can_fail() {
         (plugins_stand_alone, file("crates/mtpolicyd/src/plugins/rbl.rs", "use super::dbl::Dbl;\n")),
         (nothing_is_unwrapped, in_daemon("fn f() { x().unwrap(); }\n")),
         (todo_has_an_issue, in_daemon(concat!("// TO", "DO: later\n"))),
+        (lines_of_the_log_are_declared, in_daemon("fn f() { tracing::warn!(\"x\"); }\n")),
+        (lines_of_the_log_are_declared, in_daemon("use tracing::{info, warn};\n")),
     ];
     for (number, (rule, file)) in bad.iter().enumerate() {
         assert_eq!(rule(file).len(), 1, "the bad file {number} is not noticed, or too much");
@@ -338,6 +341,17 @@ fn nothing_is_unwrapped(file: &File) -> Complaints {
     let code = file.code().filter(|(_, line)| !line.trim_start().starts_with("//"));
     let unwraps = code.filter(|(_, line)| line.contains(".unwrap()"));
     unwraps.map(|(line, _)| file.complain(line, "say what should be there, or return the error")).collect()
+}
+
+/// A line is logged by the function of its declaration with `messages!`, so that `docs/log.md` has it.
+fn lines_of_the_log_are_declared(file: &File) -> Complaints {
+    let is_log = file.module() == Some("log") || file.path.starts_with("crates/log-messages/");
+    if file.is_test() || is_log {
+        return Complaints::new();
+    }
+    let code = file.code().filter(|(_, line)| !line.trim_start().starts_with("//"));
+    let logged = code.filter(|(_, line)| line.contains("tracing::"));
+    logged.map(|(line, _)| file.complain(line, "declare the message with `messages!`")).collect()
 }
 
 fn todo_has_an_issue(file: &File) -> Complaints {

@@ -25,7 +25,7 @@ fn a_bad_file_stops_start_and_reload_before_the_daemon_sees_it() {
     let (_, file) = start.split_once(" -f -c ").expect("it stays in the foreground");
     let check = format!("{} check {file}", start.split(' ').next().unwrap());
     assert_eq!(values("ExecStartPre"), [check.as_str()]);
-    assert_eq!(values("ExecReload"), [check.as_str(), "/bin/kill -HUP $MAINPID"], "in this order");
+    assert_eq!(values("ExecReload"), [check.as_str(), "/bin/sh -c 'kill -HUP $MAINPID'"], "in this order");
     // The command fails for a bad file, and for none other.
     let site = Site::with(OK);
     for (text, succeeds) in [(OK.to_owned(), true), (OK.replace("module =", "modul ="), false)] {

@@ -32,7 +32,7 @@ struct Case {
 /// The setting that all cases look in. A person in the directory has an attribute of this name.
 const SETTING: &str = "description";
 
-/// The header of a mail that no plugin said anything about, and of those with a score from plugin `p`.
+/// The header of a message that no plugin said anything about, and of those with a score from plugin `p`.
 const QUIET: &str = "PREPEND X-MtScore: NO score=0";
 const SCORE_3: &str = "PREPEND X-MtScore: NO score=3 [c=3]";
 const SPAM_3: &str = "PREPEND X-MtScore: YES score=3 [c=3]";
@@ -178,7 +178,7 @@ impl Case {
         }
     }
 
-    /// The answer to the second mail of a user.
+    /// The answer to the second message of a user.
     fn second_answer(&self, daemon: &Daemon, user: &str) -> String {
         let mut client = daemon.connect();
         let mut answer = |number: u8| {

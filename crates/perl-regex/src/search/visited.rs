@@ -36,7 +36,7 @@ pub(super) enum Visited {
 pub(super) struct Reached(HashSet<u64, BuildHasherDefault<Mixer>>);
 
 impl Visited {
-    /// For so many choices in a value of that length.
+    /// Creates one for this many choices in a value of that length.
     pub(super) fn new(choices: usize, length: usize) -> Visited {
         let (words, width) = size(choices, length);
         if words > TABLE_MAX_WORDS { Visited::few() } else { Visited::Table { bits: vec![0; words], width } }
@@ -109,7 +109,7 @@ fn set_bit(bits: &mut [u64], place: usize) -> bool {
 pub(super) struct Captured(HashMap<Box<[Slot]>, u32, BuildHasherDefault<Mixer>>);
 
 impl Captured {
-    /// How many there are.
+    /// The number.
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }

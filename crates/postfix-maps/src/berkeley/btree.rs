@@ -5,7 +5,7 @@ use crate::limits::TREE_MAX_DEPTH;
 use crate::{Error, ReadAt};
 use std::borrow::Cow;
 
-/// Flags of databases that are no tables.
+/// Flags of databases that are not tables.
 mod flag {
     pub const RECORD_NUMBERS: u32 = 0x02;
     pub const SEVERAL_DATABASES: u32 = 0x20;
@@ -88,7 +88,7 @@ impl Btree {
                 break;
             }
         }
-        Err(Error::Corrupt("the leaves of the tree are no chain"))
+        Err(Error::Corrupt("the leaves of the tree are not a chain"))
     }
 
     /// The leaf that one gets to by choosing a page at each step.

@@ -94,7 +94,7 @@ impl Hash {
     }
 }
 
-/// How many keys a page has.
+/// The number of keys of a page.
 fn pairs(page: &Page) -> Result<usize, Error> {
     match page.kind() {
         kind::UNUSED => Ok(0),

@@ -65,7 +65,7 @@ impl<'a, S: ReadAt + ?Sized> Pages<'a, S> {
         Ok(Pages { source, size: size as usize, count, header, order })
     }
 
-    /// How many pages there are.
+    /// The number of pages.
     pub fn count(&self) -> u32 {
         self.count
     }
@@ -131,7 +131,7 @@ impl Page {
         self.bytes[25]
     }
 
-    /// How many items it has; of an overflow page something else.
+    /// The number of items; something else on an overflow page.
     pub fn entries(&self) -> usize {
         self.u16_at(20).unwrap_or_default()
     }

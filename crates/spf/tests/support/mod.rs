@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
-/// How many aliases are followed.
+/// The number of aliases followed.
 const MAX_ALIASES: usize = 10;
 
 /// Records by name, in lower case, and type.

@@ -17,7 +17,7 @@ const DEFAULT_PORT: u16 = 11211;
 const MAX_WEIGHT: usize = 1000;
 
 /// When the kernel begins to ask an idle connection whether its other end is still there, so that one that a
-/// firewall has forgotten is noticed.
+/// firewall has dropped is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Where a server is.

@@ -2,12 +2,12 @@
 //! chooses.
 //!
 //! A key is hashed without the namespace; the hash picks a server from a list in which each stands as often
-//! as it weighs. While that one is dead the hash of the key and the number of the try are added, and so on.
-//! Daemons that do not agree which servers are dead look for a key in different places, as ever.
+//! as it weighs. While that one is down the hash of the key and the number of the try are added, and so on.
+//! Daemons that do not agree which servers are down look for a key in different places, as always.
 //!
 //! Knows: that hash. Must not know: how to talk to a server.
 
-/// How many places are tried.
+/// The number of places tried.
 const MAX_TRIES: u32 = 20;
 
 /// The servers by number, each as often as it weighs.

@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// How many requests may be without replies: as many as policy connections are busy at once. More wait.
+/// Maximum number of requests without a reply: as many as policy connections are busy at once. More wait.
 const MAX_SENT: usize = 256;
 
 /// What the buffers begin with, and are given back to once a large value has gone through.
@@ -48,7 +48,7 @@ pub(super) enum Ended {
     TimedOut,
     /// It broke.
     Lost(String),
-    /// Something came that is no reply.
+    /// Something came that is not a reply.
     OutOfStep(&'static str),
 }
 

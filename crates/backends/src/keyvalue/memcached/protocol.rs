@@ -25,7 +25,7 @@ const MAX_RELATIVE_SECONDS: u64 = 30 * 86400;
 /// Commands that are sent together, and answered in this order.
 pub(super) struct Request {
     bytes: Vec<u8>,
-    /// How many replies there will be.
+    /// The number of replies to expect.
     replies: usize,
     /// Where the key is that a value in a reply must have.
     read: Range<usize>,
@@ -64,7 +64,7 @@ pub(super) enum Reply {
 /// What the bytes are that have come.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// A reply, and how many bytes it has.
+    /// A reply, and its length in bytes.
     Reply(Reply, usize),
     /// The beginning of one.
     Incomplete,
@@ -134,7 +134,7 @@ impl Request {
         &self.bytes
     }
 
-    /// How many replies there will be.
+    /// The number of replies to expect.
     pub(super) fn replies(&self) -> usize {
         self.replies
     }
@@ -228,7 +228,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// A lifetime as memcached wants it: whole seconds, and beyond 30 days the time since the epoch, which ends
-/// in 2038 there. A part of a second counts as one, since 0 would be for ever.
+/// in 2038 there. A part of a second counts as one, since 0 would be forever.
 fn expiry(lifetime: Duration) -> String {
     if lifetime.is_zero() {
         return "-1".to_owned();

@@ -10,6 +10,7 @@
 use super::address::{Address, Stream};
 use super::line::{Ended, Line};
 use super::protocol::{Parsed, Replies, Reply, Request};
+use crate::messages;
 use crate::{BackendError, Breaker, Failure, Probe};
 use std::collections::VecDeque;
 use std::io;
@@ -19,7 +20,7 @@ use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How many requests wait for the task before callers do.
+/// Length of the task's queue; beyond it callers wait.
 const QUEUE: usize = 256;
 
 /// How often a request that was not sent is given another connection.
@@ -41,7 +42,7 @@ struct Endpoint {
 
 /// Why a request has no replies.
 pub(super) enum Fault {
-    /// It was not sent, since the server is dead; another one may take it.
+    /// It was not sent, since the server is down; another one may take it.
     Unsent(Request, BackendError),
     /// It may have been done.
     Lost(BackendError),
@@ -52,7 +53,7 @@ pub(super) struct Job {
     pub(super) request: Request,
     pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Result<Replies, Fault>>,
-    /// On how many connections it has been waiting.
+    /// The number of connections on which it has waited.
     connections: u8,
 }
 
@@ -214,8 +215,8 @@ impl Runner {
             Ended::Lost(cause) => Failure::Down(cause.into()),
             Ended::OutOfStep(reply) => {
                 let name = self.endpoint.breaker.connection();
-                tracing::error!("connection {name}: not the protocol of memcached: {reply}");
-                Failure::Refused(format!("not the protocol of memcached: {reply}"))
+                messages::not_memcached(name, &reply);
+                Failure::Refused(format!("not the memcached protocol: {reply}"))
             }
         };
         for job in sent {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-/// How many slots there are (Redis Cluster Specification, "Key distribution model").
+/// The number of slots (Redis Cluster Specification, "Key distribution model").
 const SLOTS: u16 = 16384;
 
 /// How old the map has to be before a dead server is a reason to ask for it again.
@@ -102,7 +102,7 @@ impl Cluster {
         if !self.outdated.load(Ordering::Relaxed) {
             return Ok(());
         }
-        // Who has waited for somebody to find the cluster dead does not try again.
+        // A caller that waited while another one found the cluster down does not try again.
         self.breaker.check().map_err(Trouble::Known)?;
         match self.ask_all().await {
             Ok(ranges) => {
@@ -127,7 +127,7 @@ impl Cluster {
             tries.spawn(async move {
                 let in_use = node.use_link().await?;
                 let link = in_use.link.clone();
-                // Who is slower than another is not a server that does not answer.
+                // A server that is slower than another one still answers.
                 in_use.answered();
                 slots_of(&access, &link, &address).await
             });
@@ -148,7 +148,7 @@ impl Cluster {
         })
     }
 
-    /// The map is this from now on. Servers that have no slots are forgotten with their connections.
+    /// The map is this from now on. Servers that have no slots are dropped with their connections.
     fn take(&self, ranges: Vec<Range>) {
         let ranges: Vec<_> = ranges
             .into_iter()

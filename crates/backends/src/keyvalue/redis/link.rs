@@ -17,10 +17,11 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 /// When the kernel begins to ask an idle connection whether its other end is still there, so that one that a
-/// firewall has forgotten is noticed.
+/// firewall has dropped is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How many commands wait for the socket before callers do: as many as policy connections are busy at once.
+/// Length of the queue of commands for the socket; beyond it callers wait: as many as policy connections are
+/// busy at once.
 const QUEUE: usize = 256;
 
 /// Where a server listens.
@@ -33,7 +34,7 @@ pub(super) enum Address {
 impl Address {
     /// Reads `HOST:PORT`, `[::1]:PORT` or a host alone.
     pub(super) fn parse(text: &str, default_port: u16) -> Result<Address, String> {
-        let wrong = || format!("`{text}` is no server; write HOST:PORT");
+        let wrong = || format!("`{text}` is not a server; write HOST:PORT");
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host, None),
             Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or_else(wrong)?)),
@@ -128,7 +129,7 @@ impl Access {
         let link = self.connect(address).await?;
         match self.ask(&link, address, "ROLE", &[]).await? {
             Value::Array(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => Ok(link),
-            _ => Err(Trouble::Down(format!("{address} is no master any more, or not yet"))),
+            _ => Err(Trouble::Down(format!("{address} is not a master any more, or not yet"))),
         }
     }
 

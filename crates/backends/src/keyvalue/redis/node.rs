@@ -1,5 +1,5 @@
 //! One server of Redis as the callers see it: a connection that is opened when it is needed, shared, dropped
-//! when it fails, and not tried while the server is known to be dead.
+//! when it fails, and not tried while the server is known to be down.
 //!
 //! Knows: how to open a connection, when to. Must not know: what is sent over it.
 
@@ -43,7 +43,7 @@ impl Node {
         }
     }
 
-    /// The connection for a call. A server that can't be reached is dead from then on.
+    /// The connection for a call. A server that can't be reached is down from then on.
     pub(super) async fn use_link(self: &Arc<Self>) -> Result<InUse, Trouble> {
         let in_use = |link| InUse { node: self.clone(), link, answered: false };
         self.breaker.check().map_err(Trouble::Known)?;
@@ -63,7 +63,7 @@ impl Node {
         }
     }
 
-    /// The server is dead, and is tried until it is back.
+    /// The server is down, and is tried until it is back.
     pub(super) fn failed(self: &Arc<Self>, cause: &str) -> BackendError {
         *self.lock() = None;
         self.breaker.failed(cause, self.probe())

@@ -14,7 +14,7 @@ pub(super) enum Trouble {
     Lost(String),
     /// The server answered with an error.
     Refused(String),
-    /// Its server is known to be dead, so that nothing was executed.
+    /// Its server is known to be down, so that nothing was executed.
     Known(BackendError),
     /// The call was given up, so that the command may have been executed.
     Late(BackendError),

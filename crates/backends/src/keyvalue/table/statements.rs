@@ -21,7 +21,7 @@ pub(super) struct Statements {
     pub(super) add_nows: usize,
     /// Name, now.
     pub(super) delete: Arc<str>,
-    /// Name, end, and now as often as `increment_nows` says. Leaves what is no number.
+    /// Name, end, and now as often as `increment_nows` says. Leaves what is not a number.
     pub(super) increment: Arc<str>,
     pub(super) increment_nows: usize,
     /// Name, value, now.
@@ -31,7 +31,7 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    /// The statements of a dialect, which remove so many expired rows at once.
+    /// The statements of a dialect. `expired_at_once` is the number of expired rows that one of them removes.
     pub(super) fn new(dialect: Dialect, expired_at_once: u64) -> Statements {
         let insert = format!("INSERT INTO {TABLE} (name, value, expires) VALUES");
         let (set, add, increment, nows) = match dialect {

@@ -168,7 +168,7 @@ fn ssl_mode(word: &str) -> Result<Tls, String> {
         "verify-full" => Ok(Tls::VerifyFull),
         _ => {
             let known = "disable, allow, prefer, require, verify-ca, verify-full";
-            Err(format!("`sslmode={word}` in the data source is none of {known}"))
+            Err(format!("`sslmode={word}` in the data source is not one of {known}"))
         }
     }
 }
@@ -180,7 +180,7 @@ fn session(word: &str) -> Result<Session, String> {
         "read-only" | "standby" => Ok(Session::ReadOnly),
         _ => {
             let known = "any, read-write, primary, read-only, standby";
-            Err(format!("`target_session_attrs={word}` in the data source is none of {known}"))
+            Err(format!("`target_session_attrs={word}` in the data source is not one of {known}"))
         }
     }
 }

@@ -6,6 +6,7 @@
 //! So whoever uses a connection asks for its [`Standing`] before, and again before it acknowledges a commit.
 
 use crate::Failure;
+use crate::messages;
 use crate::sql::dsn::SqliteSource;
 use rusqlite::{Connection, ErrorCode, FileControl, MAIN_DB, OpenFlags, ffi};
 use std::ffi::OsString;
@@ -105,7 +106,7 @@ pub(super) enum Standing {
 pub(super) enum Trouble {
     /// Another process has locked the database: try again.
     Locked,
-    /// The connection or the file is no good: open it again.
+    /// The connection or the file is unusable: open it again.
     Broken(String),
     /// The statement is wrong, or was interrupted.
     Statement(Failure),
@@ -146,7 +147,7 @@ impl Place {
         }
         let (connection, has_log, access) = opened.map_err(|error| cannot_open(path, &error))?;
         if access != Access::Change && !self.told_of_reading.swap(true, Ordering::Relaxed) {
-            tracing::info!("connection {}: {} may only be read", self.name, path.display());
+            messages::read_only(&self.name, path.display());
         }
         let log = if has_log { identity(&beside(path, "-wal")) } else { None };
         let file = identity(path);
@@ -206,10 +207,7 @@ impl Place {
         connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
         let has_log = mode.eq_ignore_ascii_case("wal");
         if !has_log && !self.told_of_no_log.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "connection {}: the file system allows no write-ahead log; commits take longer with {mode}",
-                self.name
-            );
+            messages::no_write_ahead_log(&self.name, mode);
         }
         Ok(has_log)
     }
@@ -245,7 +243,7 @@ impl Place {
         }
         for file in [log, beside(path, "-shm")] {
             if let Err(error) = fs::remove_file(&file) {
-                tracing::warn!("connection {}: can't remove {}: {error}", self.name, file.display());
+                messages::left_behind(&self.name, file.display(), error);
             }
         }
     }

@@ -68,7 +68,7 @@ async fn run(sql: &Sql, text: &str, patience: Duration) -> Result<u64, Failure> 
     outputs.map(|outputs| outputs[0].affected).map_err(|error| error.failure)
 }
 
-/// How many the file at the path says, read by another connection.
+/// The number in the file at the path, read by another connection.
 fn counted(path: &Path) -> i64 {
     let other = Connection::open(path).unwrap();
     other.query_row("SELECT n FROM counter", [], |row| row.get(0)).unwrap()

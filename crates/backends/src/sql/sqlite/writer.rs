@@ -5,6 +5,7 @@
 use super::file::{Opened, Place, Standing, Trouble};
 use super::statement;
 use crate::Failure;
+use crate::messages;
 use crate::sql::queue::{Queue, Taken};
 use crate::sql::{Durability, Output, Work};
 use std::sync::Arc;
@@ -106,11 +107,10 @@ impl Writer {
                 }
                 Tried::Moved if !has_moved => {
                     has_moved = true;
-                    let name = self.place.name();
-                    tracing::warn!("connection {name}: the file was removed or replaced, opening it again");
+                    messages::file_replaced(self.place.name());
                     self.close();
                 }
-                Tried::Moved => return self.fail(jobs, "the file is removed again and again"),
+                Tried::Moved => return self.fail(jobs, "the file keeps being removed"),
                 Tried::Denied(cause) => {
                     // Next time its rights may be others.
                     self.close();
@@ -165,7 +165,7 @@ impl Writer {
         };
         let opened = self.opened.insert(opened);
         if opened.is_read_only() {
-            let cause = "the file or its folder may only be read".to_owned();
+            let cause = "the file or its folder is read-only".to_owned();
             return Err(Trouble::Statement(Failure::Denied(cause)));
         }
         let syncs = self.durability == Durability::Full && jobs.iter().any(|job| job.work.durable);
@@ -224,8 +224,7 @@ impl Writer {
 
     /// Moves what is in a removed write-ahead log to the file, and leaves the connection.
     fn rescue_log(&mut self) -> bool {
-        let name = self.place.name();
-        tracing::warn!("connection {name}: the write-ahead log was removed, opening the file again");
+        messages::log_removed(self.place.name());
         let rescued = self.opened.as_ref().is_some_and(Opened::rescue_log);
         self.close();
         rescued
@@ -235,7 +234,7 @@ impl Writer {
     fn fail(&mut self, jobs: Vec<Job>, cause: &str) {
         self.close();
         if !std::mem::replace(&mut self.is_down, true) {
-            tracing::error!("connection {} is down: {cause}", self.place.name());
+            messages::down(self.place.name(), cause);
         }
         for job in jobs {
             let _ = job.reply.send(Err(Failure::Down(cause.into())));
@@ -244,7 +243,7 @@ impl Writer {
 
     fn is_up(&mut self) {
         if std::mem::replace(&mut self.is_down, false) {
-            tracing::warn!("connection {} is back", self.place.name());
+            messages::back(self.place.name());
         }
     }
 

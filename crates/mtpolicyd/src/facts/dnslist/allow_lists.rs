@@ -5,14 +5,14 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-/// A list of those who may be let in.
+/// An allow list.
 #[derive(Debug, PartialEq, Eq)]
 pub struct AllowList {
     /// The domain of the list; its zones are at it and below.
     pub domain: &'static str,
     /// The answers that are listings, as `return_codes` takes them.
     pub listings: &'static str,
-    /// The answers that say that whoever asks may not, from the first to the last of each range.
+    /// The answers that say that we may not ask, from the first to the last of each range.
     refusals: [RangeInclusive<Ipv4Addr>; 2],
     /// Where that is written.
     pub source: &'static str,
@@ -20,7 +20,7 @@ pub struct AllowList {
     pub as_of: &'static str,
 }
 
-/// What dnswl.org answers to whoever asks too often: the first to one who is blocked, and the others, which
+/// What dnswl.org answers to resolvers that ask too often: the first to a blocked one, and the others, which
 /// list everybody, to one who did not notice.
 const REFUSALS: [RangeInclusive<Ipv4Addr>; 2] = [
     Ipv4Addr::new(127, 0, 0, 255)..=Ipv4Addr::new(127, 0, 0, 255),
@@ -32,8 +32,8 @@ const ALLOW_LISTS: [AllowList; 1] = [AllowList {
     domain: "dnswl.org",
     listings: "127.0.2.0-127.0.9.3, 127.0.11.0-127.0.255.3",
     refusals: REFUSALS,
-    // By its page 127.0.10.y are "some special cases"; who asks too often gets 127.0.10.3 for everybody, and
-    // 127.0.0.255 if he is blocked (also https://github.com/rspamd/rspamd/pull/4627).
+    // By its page 127.0.10.y are "some special cases"; a resolver that asks too often gets 127.0.10.3 for
+    // every client, and 127.0.0.255 if he is blocked (also https://github.com/rspamd/rspamd/pull/4627).
     source: "https://www.dnswl.org/?page_id=15 and https://www.dnswl.org/?p=120",
     as_of: "October 2023",
 }];
@@ -47,14 +47,14 @@ impl AllowList {
         })
     }
 
-    /// Whether the list says with this answer that whoever asks may not.
+    /// Whether the list says with this answer that we may not ask.
     pub fn is_refusal(&self, address: Ipv4Addr) -> bool {
         self.refusals.iter().any(|range| range.contains(&address))
     }
 }
 
-/// Whether an answer is one of those that dnswl.org gives to whoever asks too often; others may have taken
-/// them over.
+/// Whether an answer is one of those that dnswl.org gives to resolvers that ask too often; others may have
+/// taken them over.
 pub fn is_usual_refusal(address: Ipv4Addr) -> bool {
     REFUSALS.iter().any(|range| range.contains(&address))
 }

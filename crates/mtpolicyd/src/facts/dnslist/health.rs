@@ -59,7 +59,7 @@ impl Health {
         troubles.entry(zone.into()).or_default().silence.get_or_insert(silence);
     }
 
-    /// Whether a list is known not to answer, and whether it is time to try it, which is said once.
+    /// Whether a list is known not to answer, and whether it is time to try it, which one caller is told.
     pub(super) fn is_silent(&self, zone: &str, now: Instant) -> (bool, bool) {
         let mut troubles = self.troubles();
         let Some(silence) = troubles.get_mut(zone).and_then(|trouble| trouble.silence.as_mut()) else {

@@ -13,20 +13,22 @@ pub struct ReturnCodes {
     ranges: Vec<RangeInclusive<Ipv4Addr>>,
 }
 
-/// Why a text is no set of return codes; says what to write.
+/// Why a text is not a set of return codes; says what to write.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ReturnCodesError {
     /// Nothing stands there.
     #[error("no return code; write addresses, ranges or networks such as 127.0.0.2-11, 127.0.1.0/24")]
     Empty,
     /// A part that is neither address nor range nor network.
-    #[error("{0:?} is no return code; write 127.0.0.2, 127.0.0.2-11, 127.0.0.2-127.0.0.11 or 127.0.1.0/24")]
+    #[error(
+        "{0:?} is not a return code; write 127.0.0.2, 127.0.0.2-11, 127.0.0.2-127.0.0.11 or 127.0.1.0/24"
+    )]
     Unreadable(String),
     /// A range that ends before it begins.
     #[error("the range {0} is empty: its end comes before its start")]
     Backwards(String),
     /// Host bits are set, so that it is not clear what was meant.
-    #[error("{0} is no network; its first address is {1}, so write {1}/{2}")]
+    #[error("{0} is not a network; its first address is {1}, so write {1}/{2}")]
     NoNetwork(String, Ipv4Addr, u8),
     /// Addresses that no list uses for listings.
     #[error("{0} lies outside 127.0.0.0/8, where no answer is a listing")]
@@ -135,14 +137,14 @@ mod tests {
             ["x", "127.0.0", "127.0.0.2-", "-11", "127.0.0.2-300", "127.0.0.0/33", "127.0.0.0/", "1e2"]
         {
             assert!(
-                error(unreadable).starts_with(&format!("{unreadable:?} is no return code")),
+                error(unreadable).starts_with(&format!("{unreadable:?} is not a return code")),
                 "{unreadable}"
             );
         }
         assert_eq!(error("127.0.0.11-2"), "the range 127.0.0.11-2 is empty: its end comes before its start");
         assert_eq!(
             error("127.0.1.5/24"),
-            "127.0.1.5/24 is no network; its first address is 127.0.1.0, so write 127.0.1.0/24"
+            "127.0.1.5/24 is not a network; its first address is 127.0.1.0, so write 127.0.1.0/24"
         );
         for outside in ["126.0.0.2", "127.0.0.2-128.0.0.1", "0.0.0.0/0", "126.0.0.0/7"] {
             assert_eq!(

@@ -56,7 +56,7 @@ const BY_NUMBER: &str = "\
     UMOC USNA UYSA UZAS VAEU VCNA VESA VGNA VINA VNAS VUOC WFOC WSOC YEAS YTAF RSEU \
     ZAAF ZMAF MEEU ZWAF A1-- A2-- O1-- AXEU GGEU IMEU JEEU BLNA MFNA BQNA SSAF O1--";
 
-/// How many bytes of the list a country has.
+/// The number of bytes of a country in the list.
 const ENTRY_BYTES: usize = 5;
 
 /// Codes that are not in legacy files: Kosovo, and two that newer ones gave to others.

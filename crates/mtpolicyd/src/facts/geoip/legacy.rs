@@ -20,7 +20,7 @@ const MAX_TRAILER_BYTES: usize = 20;
 /// What the numbers of editions were raised by in the first years.
 const OLD_EDITIONS: u8 = 105;
 
-/// In editions of countries the first record that is no node, whose country is number 0.
+/// In editions of countries the first record that is not a node, whose country is number 0.
 const COUNTRIES_BEGIN: usize = 16_776_960;
 
 /// The same in the editions for large files.
@@ -33,7 +33,7 @@ const MAX_TEXT_BYTES: usize = 300;
 pub struct Legacy {
     bytes: Vec<u8>,
     edition: Edition,
-    /// The first record that is no node.
+    /// The first record that is not a node.
     leaves: usize,
 }
 
@@ -71,7 +71,7 @@ impl Legacy {
         let marker = last.windows(MARKER.len()).rposition(|window| window == MARKER);
         let structure = marker.and_then(|at| last.get(at + MARKER.len()..));
         let Some((&number, rest)) = structure.and_then(|structure| structure.split_first()) else {
-            return Err("this is no database of GeoIP, or only a part of one".to_owned());
+            return Err("this is not a GeoIP database, or only a part of one".to_owned());
         };
         let number = if number > OLD_EDITIONS { number - OLD_EDITIONS } else { number };
         let edition = Edition::of(number)?;
@@ -116,7 +116,7 @@ impl Legacy {
         }
     }
 
-    /// The end of the way through the tree that an address of so many bits goes, counted from 0.
+    /// The end of the path of an address with this many bits through the tree, counted from 0.
     fn leaf(&self, address: u128, bits: u32) -> Result<usize, String> {
         let mut node = 0;
         for bit in (0..bits).rev() {

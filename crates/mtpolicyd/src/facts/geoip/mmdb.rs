@@ -103,7 +103,7 @@ fn asn_of(value: &Json) -> Option<u32> {
 }
 
 /// What stands at the first of several places that can be read. Providers put values of other forms there, or
-/// of other types where others have theirs: such a value says nothing, and is no failure.
+/// of other types where others have theirs: such a value says nothing, and is not a failure.
 fn first<V>(
     places: &[Place],
     at: impl Fn(Place) -> Result<Option<V>, MaxMindDbError>,

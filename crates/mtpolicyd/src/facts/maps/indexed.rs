@@ -27,7 +27,7 @@ const WAIT: Duration = Duration::from_millis(20);
 /// How often a file without a lock is read that makes no sense: who writes without one takes milliseconds.
 const TRIES: usize = 10;
 
-/// How long ago the last write was by somebody who may still write.
+/// How long ago the last write was by a process that may still write.
 const RECENT: Duration = Duration::from_secs(1);
 
 /// What kind of file it is.
@@ -97,7 +97,7 @@ impl Indexed {
     }
 
     /// The value of each key. That there is none is looked at twice if the file was written to a moment ago,
-    /// perhaps by somebody who takes no lock and is just moving the key from one page to another.
+    /// perhaps by a process that takes no lock and is just moving the key from one page to another.
     pub async fn values(
         &self,
         keys: Vec<Vec<u8>>,

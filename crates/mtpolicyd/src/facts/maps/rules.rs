@@ -155,7 +155,7 @@ impl Rules {
         Ok(None)
     }
 
-    /// About how many steps it takes to look up a key of that length.
+    /// The approximate number of steps to look up a key of that length.
     pub fn work(&self, length: usize) -> u64 {
         self.patterns.pass_steps(length).saturating_add(self.steps.len() as u64)
     }
@@ -171,7 +171,7 @@ impl Test {
         budget: &mut Budget,
     ) -> Result<Option<Groups>, MatchError> {
         let holds = match self {
-            // What is no address is in no network, and outside of none.
+            // What is not an address is in no network, and outside of none.
             Test::Network { negated, network } => address.is_some_and(|ip| network.contains(ip) != *negated),
             Test::Pattern { negated, place } => candidates.is_match(*place, budget)? != *negated,
             Test::Groups { place, capturing } => {

@@ -1,12 +1,13 @@
 //! Tables that people write: `texthash:`, `cidr:`, `regexp:`, `pcre:`. They are read whole.
 //!
-//! What Postfix passes over with a warning (a line without a value, a network with host bits) is passed over
+//! What Postfix skips with a warning (a line without a value, a network with host bits) is skipped
 //! here too. What Postfix can read and we can't, such as a pattern with recursion, fails the table: without
 //! that line it would answer otherwise.
 //!
 //! Knows: the syntax of each type. Must not know: what is looked up.
 
 use super::rules::{Answer, Builder, Condition, Rule, Rules};
+use crate::log::messages::foreign_files;
 use crate::network::Network;
 use perl_regex::{Budget, CapturingPattern, MatchError, Pattern};
 use postfix_maps::text::{Line, is_blank, key_and_value, logical_lines};
@@ -18,7 +19,7 @@ use std::path::Path;
 /// The largest table that is read: some million lines. Larger ones are what indexed files are for.
 const TABLE_MAX_BYTES: u64 = 64 << 20;
 
-/// How many lines that are passed over the log shows.
+/// Maximum number of skipped lines to log.
 const WARNINGS_MAX: usize = 10;
 
 /// The types.
@@ -46,15 +47,15 @@ impl Table {
     /// Reads a file.
     pub fn read(path: &Path, kind: TextKind) -> Result<Table, String> {
         let bytes = read(path)?;
-        let (path, mut passed_over) = (path.display(), 0_usize);
+        let (path, mut skipped) = (path.display(), 0_usize);
         let table = Table::parse(&bytes, kind, &mut |line, what| {
-            passed_over += 1;
-            if passed_over <= WARNINGS_MAX {
-                tracing::warn!("{path}, line {line}: {what}; the line is passed over");
+            skipped += 1;
+            if skipped <= WARNINGS_MAX {
+                foreign_files::line_skipped(&path, line, what);
             }
         });
-        if passed_over > WARNINGS_MAX {
-            tracing::warn!("{path}: {passed_over} lines in all are passed over");
+        if skipped > WARNINGS_MAX {
+            foreign_files::lines_skipped(&path, skipped);
         }
         table
     }
@@ -64,7 +65,7 @@ impl Table {
         Table::parse(&read(path)?, kind, &mut |_, _| {}).map(drop)
     }
 
-    /// Reads a text; `warn` gets the lines that are passed over. A comment may be in any encoding.
+    /// Reads a text; `warn` gets the lines that are skipped. A comment may be in any encoding.
     pub fn parse(bytes: &[u8], kind: TextKind, warn: Warn<'_>) -> Result<Table, String> {
         let text = String::from_utf8_lossy(bytes);
         let mut lines = logical_lines(&text);
@@ -90,7 +91,7 @@ impl Table {
         Ok(Table::Rules(rules.finish()))
     }
 
-    /// About how many steps it takes to look up a key of that length.
+    /// The approximate number of steps to look up a key of that length.
     pub fn work(&self, length: usize) -> u64 {
         match self {
             Table::Hash(_) => 1,
@@ -135,10 +136,10 @@ enum Flaw {
     Fatal(String),
 }
 
-/// The lines of a text that is not all in UTF-8, without those that are not. Postfix passes over them too
+/// The lines of a text that is not all in UTF-8, without those that are not. Postfix skips them too
 /// where they are keys and networks, and reads patterns as bytes.
 fn lines_in_utf8(lines: Vec<Line>, kind: TextKind, warn: Warn<'_>) -> Result<Vec<Line>, String> {
-    const WHAT: &str = "this is no text in UTF-8";
+    const WHAT: &str = "this is not UTF-8";
     let (other, lines): (Vec<_>, Vec<_>) =
         lines.into_iter().partition(|line| line.text.contains(char::REPLACEMENT_CHARACTER));
     match (other.first(), kind) {
@@ -150,7 +151,7 @@ fn lines_in_utf8(lines: Vec<Line>, kind: TextKind, warn: Warn<'_>) -> Result<Vec
     }
 }
 
-fn passed_over(what: impl Into<String>) -> Flaw {
+fn skipped(what: impl Into<String>) -> Flaw {
     Flaw::PassedOver(what.into())
 }
 
@@ -188,7 +189,7 @@ fn parse_rule(text: &str, kind: TextKind) -> Result<Rule, Flaw> {
     let (pattern, value) = parse_pattern(text, kind)?;
     if kind == TextKind::Cidr {
         if value.is_empty() {
-            return Err(passed_over("the network has no value"));
+            return Err(skipped("the network has no value"));
         }
         return Ok(Rule { condition: pattern.condition()?, answer: Answer::Text(value.as_bytes().into()) });
     }
@@ -198,11 +199,11 @@ fn parse_rule(text: &str, kind: TextKind) -> Result<Rule, Flaw> {
         return Ok(Rule { condition: pattern.condition()?, answer });
     }
     let Parsed::Pattern { negated: false, pattern } = pattern else {
-        return Err(passed_over("a pattern that must not match has no groups to fill in"));
+        return Err(skipped("a pattern that must not match has no groups to fill in"));
     };
     let capturing = CapturingPattern::new(&pattern).map_err(|error| Flaw::Fatal(error.to_string()))?;
     if highest > capturing.groups() {
-        return Err(passed_over(format!("the pattern has no group {highest}")));
+        return Err(skipped(format!("the pattern has no group {highest}")));
     }
     let condition = Condition::Groups(Box::new(compile(&pattern)?), Box::new(capturing));
     Ok(Rule { condition, answer })
@@ -247,20 +248,20 @@ fn parse_pattern(text: &str, kind: TextKind) -> Result<(Parsed, &str), Flaw> {
 fn network(text: &str) -> Result<Network, Flaw> {
     let bare: String = match text.strip_prefix('[') {
         Some(rest) if rest.matches(']').count() == 1 => rest.replace(']', ""),
-        Some(_) => return Err(passed_over(format!("`{text}` is no network"))),
+        Some(_) => return Err(skipped(format!("`{text}` is not a network"))),
         None => text.to_owned(),
     };
     let (address, prefix) = match bare.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (&*bare, None),
     };
-    let none = || passed_over(format!("`{text}` is no network"));
+    let none = || skipped(format!("`{text}` is not a network"));
     let address: std::net::IpAddr = address.parse().map_err(|_| none())?;
     let network = Network::parse(&bare).ok_or_else(none)?;
     let alone = Network::around(address, 128);
     let prefix = prefix.and_then(|prefix| prefix.parse().ok()).unwrap_or(128);
     if Network::around(address, prefix).first() != alone.first() {
-        return Err(passed_over(format!("`{text}` has host bits; {network} has none")));
+        return Err(skipped(format!("`{text}` has host bits; {network} has none")));
     }
     Ok(network)
 }
@@ -268,7 +269,7 @@ fn network(text: &str) -> Result<Network, Flaw> {
 /// `/pattern/flags` with any character for the slash: the pattern as Perl reads it, and what follows.
 fn expression(text: &str, kind: TextKind) -> Result<(String, &str), Flaw> {
     let delimiter = text.chars().next().filter(|c| !c.is_alphanumeric() && !is_blank(*c) && *c != '\\');
-    let delimiter = delimiter.ok_or_else(|| passed_over("a line begins with a pattern, such as /x/"))?;
+    let delimiter = delimiter.ok_or_else(|| skipped("a line begins with a pattern, such as /x/"))?;
     let body = &text[delimiter.len_utf8()..];
     let mut escaped = false;
     let end = body.find(|c| {
@@ -276,7 +277,7 @@ fn expression(text: &str, kind: TextKind) -> Result<(String, &str), Flaw> {
         escaped = c == '\\' && !escaped;
         ends
     });
-    let end = end.ok_or_else(|| passed_over(format!("the pattern has no `{delimiter}` at its end")))?;
+    let end = end.ok_or_else(|| skipped(format!("the pattern has no `{delimiter}` at its end")))?;
     let (pattern, rest) = (&body[..end], &body[end + delimiter.len_utf8()..]);
     let flags_end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
     let (flags, rest) = rest.split_at(flags_end);
@@ -297,7 +298,7 @@ fn perl(pattern: &str, flags: &str) -> Result<String, Flaw> {
             // There are no line breaks in what is looked up, of which `$` could make something.
             'E' => {}
             'U' => return Err(Flaw::Fatal("the flag U is not supported: write *? for *".to_owned())),
-            other => return Err(passed_over(format!("there is no flag `{other}`"))),
+            other => return Err(skipped(format!("there is no flag `{other}`"))),
         }
     }
     let on = [('i', !is('i')), ('s', !is('s')), ('m', is('m')), ('x', is('x'))];
@@ -312,7 +313,7 @@ fn perl(pattern: &str, flags: &str) -> Result<String, Flaw> {
 fn posix(pattern: &str, flags: &str) -> Result<String, Flaw> {
     let is = |flag| flags.matches(flag).count() % 2 == 1;
     if let Some(other) = flags.chars().find(|flag| !matches!(flag, 'i' | 'm' | 'x')) {
-        return Err(passed_over(format!("there is no flag `{other}`")));
+        return Err(skipped(format!("there is no flag `{other}`")));
     }
     if is('x') {
         let what = "the flag x, which asks for basic regular expressions, is not supported";

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-/// How many searches of one table run at once. A file that does not answer, on a dead network file system,
-/// holds so many threads and no more: they are shared by all tables and files.
+/// Maximum number of searches of one table at once. A file that does not answer, on a dead network file
+/// system, holds no more threads than this: they are shared by all tables and files.
 const MAX_AT_ONCE: usize = 16;
 
 /// The threads of one table.

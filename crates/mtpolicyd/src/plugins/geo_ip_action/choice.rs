@@ -139,7 +139,7 @@ impl Choosable for Asn {
         let digits = &word[prefix.map_or(0, str::len)..];
         // Rust would take a plus sign.
         let number = digits.parse().ok().filter(|_| digits.starts_with(|c: char| c.is_ascii_digit()));
-        let odd = || format!("`{word}` is no number of an autonomous system");
+        let odd = || format!("`{word}` is not the number of an autonomous system");
         (number.map(Asn), number.is_none().then(odd))
     }
 }

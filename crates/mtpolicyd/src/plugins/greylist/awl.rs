@@ -1,6 +1,6 @@
 //! The auto-whitelist: how often a client has passed for a sender's domain.
 //!
-//! Knows: stores, databases. Must not know: tickets, what becomes of the mail.
+//! Knows: stores, databases. Must not know: tickets, what becomes of the message.
 
 use super::awl_table::AwlTable;
 use super::place::Place;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 options! {
     /// Where greylisting keeps its auto-whitelist.
     pub struct AwlOptions {
-        /// The kind of store. Of the options that name a connection only that of this kind counts.
+        /// The kind of store. Of the options that name a connection, only the one for this kind is used.
         module: Place = Place::Sql,
         /// The name of the connection, for module Sql.
         db: String = "db",
@@ -26,11 +26,11 @@ options! {
         memcached: String = "memcached",
         /// The name of the connection, for module Memory.
         memory: String = "memory",
-        /// What every key begins with, followed by a comma; not for module Sql.
+        /// Prefix of every key, followed by a comma; not for module Sql.
         prefix: String = "awl-",
-        /// The name of the table, for module Sql. Without it the option of the plugin holds.
+        /// The name of the table, for module Sql. Without it, the option of the plugin applies.
         autowl_table: Option<String>,
-        /// The days after which an entry expires. Without it the option of the plugin holds.
+        /// After how many days an entry expires. Without it, the option of the plugin applies.
         autowl_expire_days: Option<Limit>,
     }
 }
@@ -44,9 +44,9 @@ pub enum Awl {
     Store {
         /// Where.
         store: Store,
-        /// What every key begins with.
+        /// Prefix of every key.
         prefix: String,
-        /// How long an entry lives after the last mail.
+        /// How long an entry lives after the last message.
         lifetime: Duration,
     },
 }

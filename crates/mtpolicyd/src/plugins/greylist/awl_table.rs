@@ -2,6 +2,7 @@
 //!
 //! Knows: SQL. Must not know: when something is counted.
 
+use crate::log::messages::plugins;
 use backends::BackendError;
 use backends::sql::{Dialect, Needs, Param, Right, Sql, Statement, Work};
 use std::fmt::Write;
@@ -15,7 +16,7 @@ pub struct AwlTable {
     sql: Arc<Sql>,
     /// Its name as the configuration has it.
     name: String,
-    /// Seconds after the last mail for which an entry counts.
+    /// Seconds after the last message for which an entry counts.
     lifetime: i64,
     texts: Texts,
     /// Whether the table is known to be there with its unique index.
@@ -102,7 +103,7 @@ impl AwlTable {
         self.change(Statement { sql: self.texts.add_one.clone(), params }, deadline).await.map(|_| ())
     }
 
-    /// Removes the entries that have expired: how many.
+    /// Removes the entries that have expired. Returns their number.
     pub async fn expire(&self, now: i64, deadline: Instant) -> Result<u64, BackendError> {
         let params = vec![Param::Integer(self.oldest(now))];
         self.change(Statement { sql: self.texts.expire.clone(), params }, deadline).await
@@ -113,7 +114,7 @@ impl AwlTable {
         now.saturating_sub(self.lifetime)
     }
 
-    /// Makes a change: how many rows it has changed.
+    /// Makes a change. Returns how many rows it has changed.
     async fn change(&self, statement: Statement, deadline: Instant) -> Result<u64, BackendError> {
         // Without its unique index the table would take a second row of the same entry.
         if !self.prepared.load(Ordering::Relaxed) {
@@ -249,12 +250,7 @@ impl AwlTable {
         let changed = self.run(statements, deadline).await.map_err(|error| error.advise(&what, &add))?;
         let removed = changed.get(1).copied().unwrap_or(0);
         if removed > 0 {
-            let (merged, table) = (changed[0], &self.name);
-            tracing::warn!(
-                "table {table} of connection {}: {removed} rows that repeated one of {merged} others were \
-                 added to it, so that the table could get a unique index",
-                self.sql.name()
-            );
+            plugins::whitelist_merged(&self.name, self.sql.name(), removed, changed[0]);
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ words! {
     }
 }
 
-/// How many bits of an address say in which network it is.
+/// The prefix length of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix<const LONGEST: u8>(pub u8);
 
@@ -37,7 +37,7 @@ impl<const LONGEST: u8> Value for Prefix<LONGEST> {
     const FORM: &'static str = "length of a prefix in bits";
     fn parse(text: &str) -> Result<Self, String> {
         let prefix = text.parse().ok().filter(|prefix| (1..=LONGEST).contains(prefix));
-        prefix.map(Prefix).ok_or_else(|| format!("`{text}` is no length of a prefix from 1 to {LONGEST}"))
+        prefix.map(Prefix).ok_or_else(|| format!("`{text}` is not a prefix length from 1 to {LONGEST}"))
     }
 }
 
@@ -63,7 +63,7 @@ impl Clients {
     /// known to send for it.
     pub fn key_of<'a>(&self, request: &'a Request, sending_for: Option<&str>) -> Cow<'a, [u8]> {
         let address = request.get("client_address").unwrap_or_default();
-        // What is no address stands for itself.
+        // What is not an address stands for itself.
         let Some(ip) = address_of(address) else { return address.into() };
         let address = plain_address(address);
         match self.key {
@@ -138,7 +138,7 @@ const CUSTOMER_WORDS: [&str; 34] = [
     "xdsl",
 ];
 
-/// The part of a verified name that the hosts of a site share; `None` if it is no name.
+/// The part of a verified name that the hosts of a site share; `None` if it is not a name.
 fn reduce(name: &str, ip: IpAddr) -> Option<Reduced> {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let labels: Vec<_> = name.split('.').collect();

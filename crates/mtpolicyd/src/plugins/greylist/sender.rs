@@ -7,7 +7,7 @@ use std::borrow::Cow;
 /// How long a token of letters and digits is at least that nobody is called by.
 const MIN_TOKEN: usize = 12;
 
-/// How many digits such a token has at least.
+/// Minimum number of digits of such a token.
 const MIN_TOKEN_DIGITS: usize = 2;
 
 /// Returns a sender without tags in its local part: what is left is the same for each attempt.

@@ -5,6 +5,7 @@
 
 use super::awl::Awl;
 use super::ticket::Tickets;
+use crate::log::messages::tasks as messages;
 use crate::plugin::{Setup, TASK_LIMIT};
 use crate::tasks::{Period, TaskResult, When};
 use backends::BackendError;
@@ -16,7 +17,7 @@ pub fn leave_tasks(setup: &Setup<'_, '_>, tickets: &Tickets, awl: Option<&Awl>) 
         let made = table.clone();
         setup.task(When::Start, move |_| {
             let table = made.clone();
-            async move { told("the auto-whitelist is there", table.prepare(task_deadline()).await) }
+            async move { told(messages::whitelist_ready(), table.prepare(task_deadline()).await) }
         });
         setup.look_at_rights(table.sql(), table.needs());
         let expired = table.clone();
@@ -24,9 +25,7 @@ pub fn leave_tasks(setup: &Setup<'_, '_>, tickets: &Tickets, awl: Option<&Awl>) 
             let table = expired.clone();
             async move {
                 let removed = table.expire(world.clock.now(), task_deadline()).await;
-                removed
-                    .map(|removed| format!("{removed} entries of the auto-whitelist have expired"))
-                    .map_err(|error| error.to_string())
+                removed.map(messages::whitelist_expired).map_err(|error| error.to_string())
             }
         });
     }
@@ -37,6 +36,6 @@ fn task_deadline() -> Instant {
     Instant::now() + TASK_LIMIT
 }
 
-fn told(done: &str, result: Result<(), BackendError>) -> TaskResult {
-    result.map(|()| done.to_owned()).map_err(|error| error.to_string())
+fn told(done: String, result: Result<(), BackendError>) -> TaskResult {
+    result.map(|()| done).map_err(|error| error.to_string())
 }

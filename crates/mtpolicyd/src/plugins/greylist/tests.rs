@@ -38,7 +38,7 @@ fn with_mail(bench: Bench) -> Bench {
         .attribute("recipient", "bob@example.net")
 }
 
-/// The answer to another mail like it.
+/// The answer to another message like it.
 fn ask(bench: &mut Bench) -> String {
     bench.run_fresh().unwrap_or_default()
 }
@@ -206,7 +206,7 @@ fn an_entry_counts_every_mail_and_expires() {
     let mut bench = in_sqlite(file.path(), "autowl_threshold = 2\nautowl_expire_days = 10");
     pass(&mut bench, 2);
     assert_eq!(ask(&mut bench), "passed");
-    assert_eq!(bench.run().as_deref(), Some("passed"), "the same mail");
+    assert_eq!(bench.run().as_deref(), Some("passed"), "the same message");
     assert_eq!(rows(file.path()), [entry("example.org", "192.0.2.10", 3, bench.now())]);
     wait(&mut bench, 10 * 86_400);
     assert_eq!(ask(&mut bench), "passed", "the last second");
@@ -221,7 +221,7 @@ fn the_hourly_task_removes_what_has_expired() {
     let mut bench = in_sqlite(file.path(), "");
     let made = bench.run_tasks(When::Start);
     // It is made, and its rights are looked at.
-    assert_eq!(made, [Ok("the auto-whitelist is there".to_owned()), Ok(String::new())]);
+    assert_eq!(made, [Ok("the auto-whitelist is ready".to_owned()), Ok(String::new())]);
     pass(&mut bench, 1);
     wait(&mut bench, 30 * 86_400);
     bench.attribute_again("client_address", "192.0.2.20");
@@ -292,7 +292,7 @@ fn mistakes_in_blocks_are_reported() {
     assert!(none[0].contains("Plugin g: there is no <Connection memcached>"), "{none:?}");
     let block = mistakes("<Ticket>\nmodule = Redis\nredis = r\n</Ticket>\n<AWL>\nmodule = Disk\n</AWL>\n");
     assert!(block[0].starts_with("5:9 Ticket: there is no <Connection r>"), "{block:?}");
-    assert!(block[1].starts_with("8:10 module: `Disk` is none of"), "{block:?}");
+    assert!(block[1].starts_with("8:10 module: `Disk` is not one of"), "{block:?}");
     let waits = mistakes("use_autowl = 0\nmin_retry_wait = 3h\n<Ticket>\nmodule = Memory\n</Ticket>\n");
     assert!(waits[0].contains("expire after 7200 seconds"), "{waits:?}");
     let other = mistakes("use_autowl = 0\n<Ticket>\nmodule = Redis\nredis = memory\n</Ticket>\n");
@@ -382,7 +382,7 @@ fn by_spf_any_host_of_the_domain_may_come_back() {
         assert_eq!(ask(&mut bench), DEFERRED);
         wait(&mut bench, 301);
         bench.attribute_again("client_address", "198.51.100.1");
-        assert_eq!(ask(&mut bench), DEFERRED, "it is no host of the domain");
+        assert_eq!(ask(&mut bench), DEFERRED, "it is not a host of the domain");
         bench.attribute_again("client_address", "192.0.2.77");
         assert_eq!(ask(&mut bench), "passed");
         assert_eq!(ask(&mut bench), DEFERRED, "the ticket is used up");

@@ -1,6 +1,6 @@
-//! Tickets: who has come when, and when a retry is let through.
+//! Tickets: which clients have come when, and when a retry passes.
 //!
-//! Knows: stores. Must not know: the auto-whitelist, what becomes of the mail.
+//! Knows: stores. Must not know: the auto-whitelist, what becomes of the message.
 
 use super::place::Place;
 use super::triplet::Triplet;
@@ -15,23 +15,23 @@ use tokio::time::Instant;
 options! {
     /// Where greylisting keeps its tickets.
     pub struct TicketOptions {
-        /// The kind of store. Of the options that name a connection only that of this kind counts.
+        /// The kind of store. Of the options that name a connection, only the one for this kind is used.
         module: Place = Place::Memcached,
         /// The name of the connection, for module Memcached.
         memcached: String = "memcached",
         /// The name of the connection, for module Redis.
         redis: String = "redis",
-        /// The name of the connection, for module Sql. A ticket is in the database before the mail is
+        /// The name of the connection, for module Sql. A ticket is in the database before the message is
         /// deferred.
         db: String = "db",
-        /// The name of the connection, for module Memory. Tickets there are lost when the daemon ends, and
+        /// The name of the connection, for module Memory. Tickets there are lost when the daemon stops, and
         /// other daemons do not see them.
         memory: String = "memory",
-        /// What every key begins with, followed by a comma; for greylists that share a store but no tickets.
+        /// Prefix of every key, followed by a comma; for greylists that share a store but not their tickets.
         prefix: String = "",
-        /// How long a client has to wait. Without it the option of the plugin holds.
+        /// How long a client must wait before it may retry. Without it, the option of the plugin applies.
         min_retry_wait: Option<Seconds>,
-        /// When a ticket expires. Without it the option of the plugin holds.
+        /// When a ticket expires. Without it, the option of the plugin applies.
         max_retry_wait: Option<Span>,
     }
 }

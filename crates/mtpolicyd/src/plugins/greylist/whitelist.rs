@@ -98,7 +98,7 @@ impl Domains {
         let name = text.strip_prefix('.').unwrap_or(text);
         let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.') || !b.is_ascii();
         if name.is_empty() || !name.bytes().all(is_name) {
-            return Err(format!("`{text}` is no domain, address, network or /expression/"));
+            return Err(format!("`{text}` is not a domain, address, network or /expression/"));
         }
         self.0.insert(name.to_owned());
         Ok(())
@@ -126,7 +126,9 @@ impl Entries for ClientList {
                 self.read.push(network);
                 Ok(())
             }
-            None if entry.contains(['/', ':']) => Err(format!("`{entry}` is no address and no network")),
+            None if entry.contains(['/', ':']) => {
+                Err(format!("`{entry}` is neither an address nor a network"))
+            }
             None => self.domains.add(entry),
         }
     }

@@ -112,7 +112,7 @@ impl Attributes {
         }
     }
 
-    /// The attributes of a request as a JSON object. Bytes that are no UTF-8 become U+FFFD.
+    /// The attributes of a request as a JSON object. Bytes that are not UTF-8 become U+FFFD.
     pub fn to_json(&self, request: &Request) -> Vec<u8> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let members = self.of(request).into_iter().map(|(name, value)| (text(name), text(value).into()));

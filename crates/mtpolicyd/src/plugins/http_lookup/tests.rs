@@ -205,7 +205,7 @@ fn mistakes_are_found_when_the_file_is_read() {
         ("url = \"ftp://u:pw@host/\"".to_owned(), "3:7 url: a URL begins with http:// or https://"),
         (format!("{good}attributes = \",\""), "4:14 attributes: there is no name"),
         (format!("{good}token = \"\""), "4:9 token: it is empty"),
-        (format!("{good}timeout = 0"), "4:11 timeout: `0` is no time at all"),
+        (format!("{good}timeout = 0"), "4:11 timeout: `0` is not a valid time"),
         (
             "url = \"http://u:pw@localhost/\"\ntoken = x".to_owned(),
             "4:9 token: there is a user in the URL already",

@@ -113,7 +113,7 @@ fn plain_keys(value: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
         return Ok(cut(value, b'.'));
     }
     if value.is_empty() || !is_ipv6() {
-        return Err("the client_address is no address, or not in lower case");
+        return Err("the client_address is not an address, or not in lower case");
     }
     let mut keys = vec![value.to_vec()];
     let mut rest = value;
@@ -146,10 +146,10 @@ fn address_keys(value: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn name_keys(value: &[u8], parents: Parents) -> Vec<Vec<u8>> {
-    // The dot of the root is no part of the name.
+    // The dot of the root is not part of the name.
     let name = value.strip_suffix(b".").unwrap_or(value);
     let mut keys = vec![name.to_vec()];
-    // The parts of an address are no names.
+    // The parts of an address are not names.
     let bare = name.strip_prefix(b"[").and_then(|name| name.strip_suffix(b"]")).unwrap_or(name);
     if std::str::from_utf8(bare).is_ok_and(|name| name.parse::<IpAddr>().is_ok()) {
         return keys;

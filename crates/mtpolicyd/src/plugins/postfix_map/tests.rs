@@ -121,7 +121,7 @@ fn a_table_that_can_not_be_read_is_reported_at_the_start() {
         (path("none.db"), "no such file"),
         (format!("hash:{}", path("new")), "new.lmdb, which is `lmdb:`"),
         (path("new.db"), "new.lmdb, which is `lmdb:`"),
-        (format!("hash:{}", path("text")), "this is no file of"),
+        (format!("hash:{}", path("text")), "this is not a"),
         (format!("pcre:{}", path("bad")), "line 1: recursion is not supported"),
         (format!("cidr:{}", folder.path().display()), "this is not a regular file"),
     ] {
@@ -171,7 +171,7 @@ fn what_is_no_table_is_not_searched() {
         let _ = std::os::unix::fs::symlink(file.path(), &link);
         let mut bench = bench(&map, "").attribute("client_address", "10.0.0.1");
         let said = bench.try_run().unwrap_err();
-        assert!(said.contains("this is no file of"), "{said}");
+        assert!(said.contains("this is not a"), "{said}");
         let _ = std::fs::remove_file(link);
     }
 }
@@ -186,7 +186,7 @@ fn mistakes_are_found_at_the_start() {
     let untyped = mistakes("/etc/postfix/map.db", " field = sender");
     assert_eq!(untyped, ["4:10 field: a file without a type is for client_address only"]);
     let unknown = mistakes("mysql:/etc/postfix/map", "");
-    assert!(unknown[0].contains("`mysql` is none of the types hash"), "{unknown:?}");
+    assert!(unknown[0].contains("`mysql` is not one of the types hash"), "{unknown:?}");
     let missing = Bench::mistakes("<Plugin m>\n module = PostfixMap\n</Plugin>");
     assert_eq!(missing, ["1:1 Plugin m needs the option `db_file`"]);
 }
@@ -260,7 +260,7 @@ fn a_silent_service_is_found_dead() {
     let mut bench = bench(&map, "timeout = 1").attribute("client_address", "10.0.0.1");
     let said = bench.try_run().unwrap_err();
     assert!(said.ends_with("no answer in time"), "{said}");
-    assert!(fails_at_last(&mut bench, "down: no answer in time"), "requests don't wait for it for ever");
+    assert!(fails_at_last(&mut bench, "down: no answer in time"), "requests don't wait for it forever");
 }
 
 #[test]

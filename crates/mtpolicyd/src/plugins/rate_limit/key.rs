@@ -1,4 +1,4 @@
-//! Who is limited: the values that a key names, and what of them counts.
+//! The key of a limit: the values that it names, and which part of them counts.
 
 use crate::fields::FieldRef;
 use crate::network::{Network, address_of, plain_address};
@@ -8,7 +8,7 @@ use backends::keyvalue::stand_in;
 use postfix_policy::Request;
 use std::fmt::{Display, Write};
 
-/// Values that together say who is limited.
+/// Values that together are the key of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(Vec<Part>);
 
@@ -44,7 +44,7 @@ const DOMAIN: &str = "@domain";
 const MAX_KEY: usize = 133;
 
 impl Key {
-    /// Who this request is limited as, in small letters and without blanks; `None` if one of the values is
+    /// The key of this request, in lower case and without spaces; `None` if one of the values is
     /// empty or not there.
     pub fn of(&self, request: &Request, session: &Session) -> Option<String> {
         let mut key = String::new();
@@ -72,7 +72,7 @@ fn push_escaped(key: &mut String, value: &str) {
 }
 
 impl Part {
-    /// The value in small letters. An address of the envelope is the one that Postfix will understand.
+    /// The value in lower case. An address of the envelope is the one that Postfix will understand.
     fn value(&self, request: &Request, session: &Session) -> Option<String> {
         let mailbox = match &self.field {
             FieldRef::Request(name) => request.mailbox(name),
@@ -145,7 +145,7 @@ fn parse_part(text: &str) -> Result<Part, String> {
 
 fn parse_prefix(text: &str, longest: u8) -> Result<u8, String> {
     let prefix = text.parse().ok().filter(|prefix| *prefix <= longest);
-    prefix.ok_or_else(|| format!("`{text}` is no length of a prefix from 0 to {longest}"))
+    prefix.ok_or_else(|| format!("`{text}` is not a prefix length from 0 to {longest}"))
 }
 
 #[cfg(test)]
@@ -212,8 +212,8 @@ mod tests {
             ("@domain", "`@domain` names no value"),
             ("sender@", "`sender@` names no value"),
             ("sasl_username sender", "`sasl_username sender` names no value"),
-            ("client_address/33", "`33` is no length of a prefix from 0 to 32"),
-            ("client_address/24/", "`` is no length of a prefix from 0 to 128"),
+            ("client_address/33", "`33` is not a prefix length from 0 to 32"),
+            ("client_address/24/", "`` is not a prefix length from 0 to 128"),
             ("sesion:x", "`sesion` is not a scope; did you mean `session:`?"),
         ] {
             assert_eq!(Key::parse(text), Err(why.to_owned()), "{text}");

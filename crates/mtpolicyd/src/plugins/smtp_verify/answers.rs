@@ -3,13 +3,13 @@
 //! Knows: for which messages an answer holds, and how long. Must not know: how servers are asked.
 
 use super::SmtpVerifyOptions;
-use crate::lookups::Complaints;
 use crate::plugin::Setup;
+use crate::sql_query::Complaints;
 use crate::value::Switch;
 use backends::BackendError;
 use backends::clock::Clock;
 use backends::keyvalue::Store;
-use backends::smtp::{Findings, Judgement, Manner, Message, Refusal};
+use backends::smtp::{Findings, Judgement, Message, ProbeSettings, Refusal};
 use moka::Expiry;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
@@ -48,7 +48,7 @@ impl Known {
     }
 
     /// Whether the answer, which was one to `asked`, is one to this message too. That an address is taken
-    /// does not depend on who sends; that it is not, may.
+    /// does not depend on the sender; that it is not, may.
     pub fn holds_for(&self, message: &Message, asked: &Message) -> bool {
         let is_of_sender = matches!(&self.findings.judgement,
             Judgement::Refused(refusal) if !refusal.for_all_senders);
@@ -84,7 +84,7 @@ pub struct Answers {
     complaints: Complaints,
 }
 
-/// An address, and who sends to it, where that matters.
+/// An address, and the sender if that matters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     recipient: Box<str>,
@@ -102,7 +102,7 @@ impl Answers {
     pub fn new(
         setup: &Setup<'_, '_>,
         options: &SmtpVerifyOptions,
-        manner: &Manner,
+        probing: &ProbeSettings,
         store: Option<Store>,
     ) -> Answers {
         let lifetimes = Lifetimes {
@@ -112,8 +112,8 @@ impl Answers {
         };
         let openpgp = options.check_openpgp == Switch::On;
         let (bytes, count) = (options.cache_memory.0, options.cache_size.0);
-        let settings = (manner.clone(), openpgp, lifetimes, bytes, count);
-        let known = setup.kept(settings, |_| {
+        let settings = (probing.clone(), openpgp, lifetimes, bytes, count);
+        let known = setup.carried_over(settings, |_| {
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
             // With its share of the memory as the least weight of each, no more than the count are there.
             let share = u32::try_from(bytes / count).unwrap_or(u32::MAX);
@@ -122,7 +122,7 @@ impl Answers {
             // The default policy would refuse what is new once it is full.
             known.eviction_policy(EvictionPolicy::lru()).build()
         });
-        let question = digest(manner, openpgp);
+        let question = digest(probing, openpgp);
         let prefix = format!("smtpverify,{},{question}", setup.name);
         let complaints = Complaints::of(setup.name);
         Answers { known, lifetimes, store, prefix, complaints }
@@ -211,10 +211,11 @@ impl Answers {
     }
 }
 
-/// What stands for whom and what is asked: answers of other servers, and those that leave out what is wanted
-/// now, are none. The name that is said is left out, since daemons that share answers have different ones.
-fn digest(manner: &Manner, openpgp: bool) -> String {
-    let Manner { route, port, helo: _, encrypts, tlsa, limits: _ } = manner;
+/// A digest of which servers are asked, and how: answers of other servers, and those that leave out what is
+/// wanted now, are none. The name that is said is left out, since daemons that share answers have different
+/// ones.
+fn digest(probing: &ProbeSettings, openpgp: bool) -> String {
+    let ProbeSettings { route, port, helo: _, encrypts, tlsa, limits: _ } = probing;
     let question = format!("{route:?} {port} {encrypts} {tlsa} {openpgp}");
     let mut digest = String::new();
     for byte in &Sha256::digest(question)[..DIGEST_BYTES] {

@@ -80,7 +80,7 @@ fn domain(entry: &str) -> Result<String, String> {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     let is_domain = domain.contains('.') && domain.split('.').all(is_label);
-    if is_domain { Ok(domain) } else { Err(format!("`{entry}` is no domain")) }
+    if is_domain { Ok(domain) } else { Err(format!("`{entry}` is not a domain")) }
 }
 
 /// Names that hosts use in HELO; with a dot in front, all below.

@@ -1,4 +1,4 @@
-//! What came of a check, as the session keeps it for the other recipients of a mail.
+//! What came of a check, as the session keeps it for the other recipients of a message.
 //!
 //! Knows: outcomes. Must not know: what comes of them.
 

@@ -1,6 +1,6 @@
 //! The header that tells filters behind Postfix what SPF says (RFC 7208, 9; RFC 8601).
 //!
-//! Knows: findings, the syntax of headers. Must not know: how a header comes into the mail.
+//! Knows: findings, the syntax of headers. Must not know: how a header comes into the message.
 
 use super::finding::Finding;
 use crate::value::words;
@@ -17,7 +17,7 @@ words! {
     }
 }
 
-/// The longest value of a key. A line of a mail has up to 998 bytes, and there are five values.
+/// The longest value of a key. A line of a message has up to 998 bytes, and there are five values.
 const MAX_VALUE_BYTES: usize = 130;
 
 /// Whether this can stand for a host in a header.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 const END: &str = "<Plugin z>\n module = Action\n action = end\n</Plugin>";
 
-/// The plugin with a mail from joe@d.test, the domain's record, and a HELO name without one.
+/// The plugin with a message from joe@d.test, the domain's record, and a HELO name without one.
 fn bench(options: &str, record: &str) -> Bench {
     bench_in_chain(&format!("<Plugin spf>\n module = SPF\n {options}\n</Plugin>\n{END}"), record)
 }
@@ -72,7 +72,7 @@ fn a_result_holds_for_all_recipients() {
     let asked = bench.questions().len();
     assert_eq!((bench.run(), bench.questions().len()), (first, asked));
     bench.attribute_again("sender", "joe@e.test");
-    assert_eq!(bench.run().as_deref(), Some("end"), "another sender is another mail");
+    assert_eq!(bench.run().as_deref(), Some("end"), "another sender is another message");
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn the_header_waits_for_the_end_of_the_chain() {
             _ if chain.contains("accept") => Some("dunno"),
             _ => None,
         };
-        assert_eq!(second.as_deref(), expected, "the mail has it once");
+        assert_eq!(second.as_deref(), expected, "the message has it once");
     }
     let mut bench = bench_in_chain(&spf("fail_mode = reject"), "v=spf1 -all");
     assert!(bench.run().is_some_and(|answer| answer.starts_with("reject ")));
@@ -272,13 +272,13 @@ fn mistakes_are_found_at_the_start() {
         |options: &str| Bench::mistakes(&format!("<Plugin spf>\n module = SPF\n {options}\n</Plugin>"));
     for (option, mistake) in [
         ("whitelist = \"192.0.2.0/33\"", "`192.0.2.0/33` is neither an address nor a network"),
-        ("whitelist_helo = \"a_b\"", "`a_b` is no domain"),
-        ("whitelist_spf_of = \"f..test\"", "`f..test` is no domain"),
+        ("whitelist_helo = \"a_b\"", "`a_b` is not a domain"),
+        ("whitelist_spf_of = \"f..test\"", "`f..test` is not a domain"),
         ("default_authority_explanation = \"100%\"", "this can't stand here: `%`"),
         ("header = \"Received-SPF\"", "it names this host, so hostname has to be given"),
-        ("header = \"X-SPF\"", "`X-SPF` is none of Received-SPF, Authentication-Results"),
-        ("temperror_mode = accept", "`accept` is none of passive, dunno, defer, reject"),
-        ("time_limit = 0", "`0` is no time at all"),
+        ("header = \"X-SPF\"", "`X-SPF` is not one of Received-SPF, Authentication-Results"),
+        ("temperror_mode = accept", "`accept` is not one of passive, dunno, defer, reject"),
+        ("time_limit = 0", "`0` is not a valid time"),
     ] {
         let found = mistakes(option);
         assert!(found.len() == 1 && found[0].contains(mistake), "{option}: {found:?}");

@@ -7,6 +7,7 @@
 //! Knows: sessions, how much memory they hold. Must not know: what is in a session, plugins, the server.
 
 use super::{Lease, OpenError};
+use crate::log::messages::sessions;
 use crate::session::Session;
 use crate::value::Size;
 use backends::Throttle;
@@ -21,9 +22,9 @@ use tokio::time::{Instant, timeout_at};
 /// How sessions in memory are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryOptions {
-    /// How long after its last request a message is remembered.
+    /// How long to keep a session after its last request.
     pub expire: Duration,
-    /// How many sessions are kept at most.
+    /// Maximum number of sessions kept.
     pub max_sessions: u64,
     /// How much memory they may take, with what the cache itself needs for them.
     pub max_size: Size,
@@ -72,16 +73,16 @@ struct Slot {
     bytes: usize,
 }
 
-/// Into how many parts the sessions are divided at most, so that requests seldom wait for one another.
+/// Maximum number of parts of the cache, so that requests seldom wait for one another.
 const MAX_PARTS: usize = 16;
 
-/// A part has room for so many sessions and bytes at least.
+/// Minimum number of sessions and bytes that a part has room for.
 const MIN_PART: (usize, usize) = (1024, 2 << 20);
 
 /// What the tables need for a session besides its fields, about.
 const SLOT_BYTES: usize = 320;
 
-/// How many places of the queue that lead nowhere are left alone, besides as many as there are sessions.
+/// Maximum number of stale queue entries left alone, besides as many as there are sessions.
 const SPARE_PLACES: usize = 64;
 
 impl MemorySessions {
@@ -151,10 +152,7 @@ impl MemorySessions {
 
     fn make_room(&self, part: &mut Part) {
         if part.shrink(self.bounds) && self.full.is_due() {
-            tracing::warn!(
-                "SessionCache: it is full; sessions unused for longest are evicted (see max_sessions and \
-                 max_size)"
-            );
+            sessions::cache_full();
         }
     }
 

@@ -3,6 +3,7 @@
 //! Knows: sessions, stores. Must not know: what is in a session, plugins, the server.
 
 use super::{Lease, OpenError};
+use crate::log::messages::sessions as messages;
 use crate::session::Session;
 use backends::keyvalue::{Lock, Locked, Store, Version};
 use backends::{BackendError, Failure};
@@ -18,15 +19,15 @@ use tokio_util::task::TaskTracker;
 /// How sessions in a store are kept and locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedOptions {
-    /// How long after its last request a mail is remembered.
+    /// How long to keep a session after its last request.
     pub expire: Duration,
     /// The first wait for a session that another request has locked; each further one is longer by as much.
     pub lock_wait: Duration,
-    /// How many waits there are.
+    /// The number of waits.
     pub lock_max_retry: u64,
     /// After what time a lock is nobody's any more: that of a daemon that died.
     pub lock_timeout: Duration,
-    /// Whether a request goes on with a private session while the store is away.
+    /// Whether a request goes on with a private session while the store is unreachable.
     pub go_on_without: bool,
 }
 
@@ -62,7 +63,7 @@ struct Kept {
     until: Instant,
     /// What was there when it was locked.
     version: Version,
-    /// The next request of the mail in this daemon waits for it.
+    /// The next request of the message in this daemon waits for it.
     _turn: Turn,
 }
 
@@ -81,9 +82,11 @@ impl SharedSessions {
         Arc::new(SharedSessions { store, options, queues: Queues::default(), owner, locks, without, saves })
     }
 
-    /// The session of a mail, as soon as no other request uses it: one round trip to the store if none does.
+    /// The session of a message, as soon as no other request uses it: one round trip to the store if none
+    /// does.
     pub async fn open(self: &Arc<Self>, instance: &[u8], deadline: Instant) -> Result<Lease, OpenError> {
-        // Requests of one mail in this daemon wake one another; only those of others have to be polled for.
+        // Requests of one message in this daemon wake one another; only those of others have to be polled
+        // for.
         let turn = self.queues.enter(instance);
         let turn = timeout_at(deadline, turn).await.map_err(|_| OpenError::Locked)?;
         let owner = format!("{}-{}", self.owner, self.locks.fetch_add(1, Ordering::Relaxed));
@@ -144,14 +147,14 @@ impl SharedSessions {
     fn note_back(&self) {
         let without = self.without.swap(0, Ordering::Relaxed);
         if without > 0 {
-            tracing::warn!("the session cache is back; {without} requests had a private session meanwhile");
+            messages::cache_back(without);
         }
     }
 
     async fn save(&self, session: &Session, kept: &Kept) {
         if Instant::now() >= kept.until {
             // It may be in use by another request now, whose results would be lost.
-            tracing::warn!("session discarded: its request took longer than lock_timeout");
+            messages::outlived_lock();
             return self.unlock(&kept.instance, &kept.owner).await;
         }
         let (bytes, key) = (session.to_bytes(), lock_name(&kept.instance));
@@ -160,11 +163,9 @@ impl SharedSessions {
         let saved = self.store.set_and_unlock(&kept.instance, &bytes, expire, lock, kept.until).await;
         match saved {
             Ok(true) => {}
-            Ok(false) => tracing::warn!(
-                "session discarded: the store has lost its lock, and what another request has saved stays"
-            ),
+            Ok(false) => messages::lock_lost(),
             Err(error) => {
-                tracing::warn!("session discarded: {error}");
+                messages::not_saved(error);
                 self.unlock(&kept.instance, &kept.owner).await;
             }
         }
@@ -174,13 +175,13 @@ impl SharedSessions {
     async fn unlock(&self, instance: &[u8], owner: &str) {
         let deadline = Instant::now() + self.options.lock_timeout;
         if let Err(error) = self.store.unlock(&lock_name(instance), owner.as_bytes(), deadline).await {
-            tracing::info!("the lock of a session is left to expire: {error}");
+            messages::not_unlocked(error);
         }
     }
 }
 
 impl SharedLease {
-    /// What is remembered of the mail.
+    /// What is remembered of the message.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
     }
@@ -205,7 +206,7 @@ fn lock_name(instance: &[u8]) -> Vec<u8> {
 #[derive(Default)]
 struct Queues(Arc<Mutex<HashMap<Vec<u8>, Queue>>>);
 
-/// A queue, and how many stand in it: the last to leave removes it.
+/// A queue and its length; the last to leave removes it.
 #[derive(Default)]
 struct Queue {
     members: usize,

@@ -52,7 +52,7 @@ pub enum Reply {
     Records(Vec<(u16, Vec<u8>)>, u32),
     /// The name is another name, which has this address.
     Alias(&'static str, Ipv4Addr, u32),
-    /// No such name; with an SOA record that lets it hold so many seconds, or without one.
+    /// No such name; with an SOA record that makes it valid for this many seconds, or without one.
     NoSuchName(Option<u32>),
     /// The name exists, but has no such records.
     NoData(Option<u32>),

@@ -127,7 +127,7 @@ impl FakeHttp {
         asked.iter().filter(|asked| asked.method == "POST").cloned().collect()
     }
 
-    /// How many connections there were so far.
+    /// Number of connections so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }

@@ -8,6 +8,7 @@ pub mod database;
 pub mod fake_dns;
 pub mod fake_http;
 pub mod fake_smtp;
+pub mod machine;
 pub mod postfix;
 pub mod servers;
 

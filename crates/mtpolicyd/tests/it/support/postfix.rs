@@ -142,14 +142,14 @@ impl Postfix {
         String::from_utf8_lossy(&fs::read(self.path("maillog")).unwrap_or_default()).into_owned()
     }
 
-    /// The mails that have been delivered, in no order.
+    /// The messages that have been delivered, in no order.
     pub fn mailbox(&self) -> Vec<String> {
         let Ok(files) = fs::read_dir(self.path("mail/inbox/new")) else { return Vec::new() };
         let read = |file: io::Result<fs::DirEntry>| fs::read(file.expect("it is readable").path());
         files.map(|file| String::from_utf8_lossy(&read(file).expect("it is readable")).into_owned()).collect()
     }
 
-    /// The one mail of this subject, once it has been delivered.
+    /// The one message of this subject, once it has been delivered.
     pub fn delivered(&self, subject: &str) -> String {
         let line = format!("\nSubject: {subject}\n");
         eventually(&format!("`{subject}` is delivered"), || {
@@ -233,19 +233,20 @@ impl Smtp {
         self.command("EHLO client.test").map(drop)
     }
 
-    /// Sends a mail to a user of [`DOMAIN`]; after a refusal the next one may follow on the same connection.
+    /// Sends a message to a user of [`DOMAIN`]; after a refusal the next one may follow on the same
+    /// connection.
     pub fn send(&mut self, user: &str, subject: &str) -> Result<(), Refusal> {
         self.send_from("sender@example.test", &[user], subject)
     }
 
-    /// Sends a mail of this sender to users of [`DOMAIN`].
+    /// Sends a message of this sender to users of [`DOMAIN`].
     pub fn send_from(&mut self, sender: &str, users: &[&str], subject: &str) -> Result<(), Refusal> {
         self.command(&format!("MAIL FROM:<{sender}>"))?;
         let mut recipients = users.iter().map(|user| format!("RCPT TO:<{user}@{DOMAIN}>"));
         let accepted = recipients.try_for_each(|recipient| self.command(&recipient).map(drop));
         let accepted = accepted.and_then(|()| self.command("DATA"));
         if let Err(refusal) = accepted {
-            // Whether the connection still works shows with the next mail.
+            // Whether the connection still works shows with the next message.
             let _ = self.command("RSET");
             return Err(refusal);
         }

@@ -97,7 +97,7 @@ fn only_lines_in_other_encodings_are_lost() {
     assert_eq!(table.get(b"c@b", &mut plenty()), Ok(Some(b"OK".to_vec())));
     let pattern = b"# \xfc\n/a/ 1\n/\xfc/ 2\n";
     let failed = Table::parse(pattern, TextKind::Pcre, &mut |_, _| panic!("it fails the table")).err();
-    assert_eq!(failed.as_deref(), Some("line 3: this is no text in UTF-8"));
+    assert_eq!(failed.as_deref(), Some("line 3: this is not UTF-8"));
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub fn start_replica(of: &Server) -> Server {
     server
 }
 
-/// Starts a sentinel that watches the master under that name, alone decides that it is dead after half a
+/// Starts a sentinel that watches the master under that name, alone decides that it is down after half a
 /// second, and has a replica of it take over. It returns once it knows of `replicas` replicas.
 pub fn start_sentinel(name: &str, master: &Server, replicas: usize) -> Server {
     let port = free_port();

@@ -1,4 +1,5 @@
-//! A DNS list's answer about a mail: asked once, kept in the session, its text fetched only when it is used.
+//! A DNS list's answer about a message: asked once, kept in the session, its text fetched only when it is
+//! used.
 //!
 //! Knows: DNS lists, sessions, what a plugin gets. Must not know: any plugin, the chain.
 
@@ -90,7 +91,7 @@ pub fn recall(session: &Session, field: &str) -> Option<Option<Listed>> {
 crate::value::words! {
     /// What to do with a client that is listed.
     pub enum Mode {
-        /// Reject the mail.
+        /// Reject the message.
         Reject = "reject",
         /// End the chain without an opinion.
         Accept = "accept",

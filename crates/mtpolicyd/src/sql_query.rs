@@ -3,6 +3,7 @@
 //!
 //! Knows: queries with one parameter, the log. Must not know: what is looked up.
 
+use crate::log::messages::{lookups, plugins};
 use crate::plugin::Setup;
 use crate::value::Value;
 use backends::sql::{self, Param, Row, Sql, Statement};
@@ -76,7 +77,7 @@ pub async fn ask(
     }
     match outcome {
         Err(error @ BackendError { failure: Failure::BadValue(_), .. }) => {
-            tracing::info!("{error}; a value that can't be looked up counts as not found");
+            lookups::value_not_found(error);
             Ok(Vec::new())
         }
         outcome => outcome,
@@ -85,8 +86,8 @@ pub async fn ask(
 
 /// The names under which the settings of a user are looked for, one after the other until there are some. A
 /// sender or recipient is found as Postfix finds an entry of a table: the address that Postfix will
-/// understand, the same in small letters, as it is written, without its extension. Any other value is looked
-/// for as it is written and in small letters. Mostly they are all the same, and then it is one name.
+/// understand, the same in lower case, as written, without its extension. Any other value is looked
+/// for as written and in lower case. Mostly they are all the same, and then it is one name.
 pub fn user_names(request: &Request, field: &str, delimiters: &str) -> Vec<Vec<u8>> {
     let Some(written) = request.get(field).filter(|user| !user.trim_ascii().is_empty()) else {
         return Vec::new();
@@ -115,7 +116,7 @@ pub fn user_names(request: &Request, field: &str, delimiters: &str) -> Vec<Vec<u
     names
 }
 
-/// How often a lookup that does not work is complained about: it fails at each mail, and one line says it.
+/// How often a lookup that does not work is complained about: it fails at each message, and one line says it.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Complains in the log, once a minute.
@@ -149,7 +150,7 @@ impl Complaints {
     /// Logs what is wrong, unless it did so a moment ago.
     pub fn complain(&self, what: impl std::fmt::Display) {
         if self.is_due(Instant::now()) {
-            tracing::error!("{}: {what} (said once a minute at most)", self.plugin);
+            plugins::lookup_failed(&self.plugin, what);
         }
     }
 

@@ -27,7 +27,7 @@ const REPLY_LIMIT: Duration = Duration::from_secs(40);
 /// How long a good-bye may take; nobody waits for it.
 const QUIT_LIMIT: Duration = Duration::from_secs(2);
 
-/// After how many bytes without an end of line it is looked whether the line is too long.
+/// After this many bytes without an end of line, the length of the line is checked.
 const MAX_UNREAD: usize = 4_096;
 
 /// A connection that can't be used any more, and why, in words for a log line or a reply.
@@ -43,7 +43,7 @@ impl Lost {
 }
 
 /// A connection.
-pub struct Link {
+pub struct Connection {
     stream: Stream,
     received: BytesMut,
 }
@@ -53,14 +53,14 @@ enum Stream {
     Encrypted(Box<TlsStream<TcpStream>>),
 }
 
-impl Link {
+impl Connection {
     /// Connects.
-    pub async fn connect(address: SocketAddr) -> Result<Link, Lost> {
+    pub async fn connect(address: SocketAddr) -> Result<Connection, Lost> {
         match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Each command waits for its reply, so nothing is gained by waiting for more to send.
                 let _ = stream.set_nodelay(true);
-                Ok(Link { stream: Stream::Plain(stream), received: BytesMut::new() })
+                Ok(Connection { stream: Stream::Plain(stream), received: BytesMut::new() })
             }
             Ok(Err(error)) => Err(Lost(format!("can't connect: {error}"))),
             Err(_) => Err(Lost("can't connect in time".to_owned())),
@@ -102,7 +102,7 @@ impl Link {
 
     /// Says a command, and what the server replies.
     pub async fn command(&mut self, command: &str) -> Result<Reply, Lost> {
-        // What came before the question is no answer to it.
+        // What came before the question is not an answer to it.
         if !self.received.is_empty() {
             return Err(Lost("it does not speak SMTP".to_owned()));
         }
@@ -125,7 +125,11 @@ impl Link {
     }
 
     /// The same connection, encrypted from now on.
-    pub async fn encrypt(self, config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Link, Lost> {
+    pub async fn encrypt(
+        self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Connection, Lost> {
         let Stream::Plain(stream) = self.stream else { return Ok(self) };
         // Somebody on the way could have put it there before the encryption began.
         if !self.received.is_empty() {
@@ -133,7 +137,7 @@ impl Link {
         }
         match timeout(HANDSHAKE_LIMIT, TlsConnector::from(config).connect(name, stream)).await {
             Ok(Ok(stream)) => {
-                Ok(Link { stream: Stream::Encrypted(Box::new(stream)), received: BytesMut::new() })
+                Ok(Connection { stream: Stream::Encrypted(Box::new(stream)), received: BytesMut::new() })
             }
             Ok(Err(error)) => Err(Lost(format!("TLS: {error}"))),
             Err(_) => Err(Lost("TLS: no answer in time".to_owned())),

@@ -1,5 +1,5 @@
 //! Questions on their way: one about an address at a time, in a task of its own, so that its answer is there
-//! for the next mail even where this one could not wait.
+//! for the next message even where this one could not wait.
 //!
 //! Knows: who waits for what. Must not know: what an answer leads to.
 
@@ -8,7 +8,7 @@ use crate::facts::World;
 use backends::dns::{Answer, Dns, Question, RecordType};
 use backends::scope::{Scope, scope};
 use backends::smtp::{
-    Findings, Judgement, Mailbox, Manner, Message, OwnAddresses, Peers, Probe, Refusal, Route,
+    ActiveServers, Findings, Judgement, Mailbox, Message, OwnAddresses, Probe, ProbeSettings, Refusal, Route,
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -25,8 +25,8 @@ const PROBE_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to store an answer; nobody waits for it.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
 
-/// How many questions may be on their way, those that wait for a server included.
-const MAX_FLIGHTS: usize = 1_000;
+/// Maximum number of questions in verification, those that wait for a server included.
+const MAX_IN_FLIGHT: usize = 1_000;
 
 /// How much of the digest of a local part is the name of its key (RFC 7929 section 3).
 const KEY_NAME_BYTES: usize = 28;
@@ -34,42 +34,42 @@ const KEY_NAME_BYTES: usize = 28;
 /// Asks, and remembers.
 pub struct Verifier {
     /// How servers are asked.
-    pub manner: Manner,
+    pub probing: ProbeSettings,
     /// Whether OpenPGP keys are looked for.
     pub openpgp: bool,
     /// What is known.
     pub answers: Answers,
     /// What is on its way.
-    pub flights: Flights,
+    pub in_flight: InFlight,
 }
 
 /// The questions on their way, by address.
 #[derive(Default)]
-pub struct Flights(Mutex<BTreeMap<String, Flight>>);
+pub struct InFlight(Mutex<BTreeMap<String, Verification>>);
 
 #[derive(Clone)]
-struct Flight {
+struct Verification {
     asked: Arc<Message>,
-    peers: Arc<Peers>,
+    active: Arc<ActiveServers>,
     answer: watch::Receiver<Option<Known>>,
 }
 
 /// Takes a question off the list when it has ended, however it did.
-struct Landing(Arc<Verifier>, String);
+struct RemoveWhenDone(Arc<Verifier>, String);
 
-impl Drop for Landing {
+impl Drop for RemoveWhenDone {
     fn drop(&mut self) {
-        self.0.flights.lock().remove(&self.1);
+        self.0.in_flight.lock().remove(&self.1);
     }
 }
 
-impl Flights {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Flight>> {
+impl InFlight {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Verification>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Who sends the mail that is verified.
+/// The client of the message that is verified.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// The address.
@@ -103,23 +103,23 @@ impl Verifier {
             return known;
         }
         loop {
-            let Some((mut flight, is_new)) = self.join(&message, world) else {
+            let Some((mut verification, is_new)) = self.join(&message, world) else {
                 return not_asked("too many addresses are being verified");
             };
             // Its server wants to know whether we would take mail, before it says whether it would.
-            if client.address.is_some_and(|address| flight.peers.has(address)) {
+            if client.address.is_some_and(|address| verification.active.has(address)) {
                 return unknown("its server asks us about this address at the moment");
             }
             if client.may_be_us() && !is_new {
                 return unknown("this is a question of our own, which is on its way");
             }
-            let landed = match timeout_at(deadline, flight.answer.wait_for(Option::is_some)).await {
+            let ended = match timeout_at(deadline, verification.answer.wait_for(Option::is_some)).await {
                 Ok(Ok(known)) => known.clone(),
                 // The daemon is ending.
                 Ok(Err(_)) => return not_asked("the verification was stopped"),
-                Err(_) => return too_late(&flight.peers),
+                Err(_) => return too_late(&verification.active),
             };
-            if let Some(known) = landed.filter(|known| known.holds_for(&message, &flight.asked)) {
+            if let Some(known) = ended.filter(|known| known.holds_for(&message, &verification.asked)) {
                 return known;
             }
         }
@@ -127,47 +127,47 @@ impl Verifier {
 
     /// The question about an address that is on its way, or else this one, which is new; `None` if too many
     /// are.
-    fn join(self: &Arc<Self>, message: &Arc<Message>, world: &World) -> Option<(Flight, bool)> {
+    fn join(self: &Arc<Self>, message: &Arc<Message>, world: &World) -> Option<(Verification, bool)> {
         let address = message.recipient.to_string();
-        let mut flights = self.flights.lock();
-        if let Some(flight) = flights.get(&address) {
-            return Some((flight.clone(), false));
+        let mut in_flight = self.in_flight.lock();
+        if let Some(verification) = in_flight.get(&address) {
+            return Some((verification.clone(), false));
         }
-        if flights.len() >= MAX_FLIGHTS {
+        if in_flight.len() >= MAX_IN_FLIGHT {
             return None;
         }
-        let (landed, answer) = watch::channel(None);
-        let flight = Flight { asked: message.clone(), peers: Arc::default(), answer };
-        flights.insert(address.clone(), flight.clone());
-        drop(flights);
-        let landing = Landing(self.clone(), address);
-        let (world, message, peers) = (world.clone(), message.clone(), flight.peers.clone());
+        let (ended, answer) = watch::channel(None);
+        let verification = Verification { asked: message.clone(), active: Arc::default(), answer };
+        in_flight.insert(address.clone(), verification.clone());
+        drop(in_flight);
+        let guard = RemoveWhenDone(self.clone(), address);
+        let (world, message, active) = (world.clone(), message.clone(), verification.active.clone());
         tokio::spawn(async move {
-            let verifier = &landing.0;
-            let known = verifier.find_out(&message, &peers, &world).await;
+            let verifier = &guard.0;
+            let known = verifier.find_out(&message, &active, &world).await;
             verifier.answers.remember(&message, &known).await;
             let verifier = verifier.clone();
             // The next one finds it remembered, so it must be off the list before the others go on.
-            drop(landing);
-            let _ = landed.send(Some(known.clone()));
+            drop(guard);
+            let _ = ended.send(Some(known.clone()));
             let until = Instant::now() + STORE_LIMIT;
             verifier.answers.share(&message, &known, &world.clock, until).await;
         });
-        Some((flight, true))
+        Some((verification, true))
     }
 
-    async fn find_out(&self, message: &Message, peers: &Peers, world: &World) -> Known {
+    async fn find_out(&self, message: &Message, active: &ActiveServers, world: &World) -> Known {
         let (dns, destinations) = (&*world.dns, &*world.smtp);
-        let own = match self.manner.route {
+        let own = match self.probing.route {
             Route::Host(_) => Ok(OwnAddresses::default()),
             Route::Exchanges(_) => OwnAddresses::now(),
         };
         if let Err(why) = &own {
             self.answers.complain(why);
         }
-        let probe = Probe { dns, destinations, manner: &self.manner, message, peers, own: &own };
+        let probe = Probe { dns, destinations, probing: &self.probing, message, active, own: &own };
         let probed =
-            async { timeout(PROBE_LIMIT, probe.run()).await.unwrap_or_else(|_| too_late(peers).findings) };
+            async { timeout(PROBE_LIMIT, probe.run()).await.unwrap_or_else(|_| too_late(active).findings) };
         let key = async { if self.openpgp { has_key(dns, &message.recipient).await } else { None } };
         let (findings, openpgp) = tokio::join!(probed, key);
         Known { findings, openpgp, size: message.size }
@@ -214,8 +214,8 @@ fn unknown(why: &str) -> Known {
     known(Judgement::Unknown(why.to_owned()))
 }
 
-fn too_late(peers: &Peers) -> Known {
-    if peers.are_waited_for() {
+fn too_late(active: &ActiveServers) -> Known {
+    if active.are_waited_for() {
         return not_asked("too many servers are being asked");
     }
     let message = "the mail server does not answer in time".to_owned();

@@ -1,0 +1,26 @@
+//! Messages about lookups: DNS lists, name servers, queries of the administrator.
+//!
+//! Knows: texts and levels. Must not know: where a message is logged and why.
+
+log_messages::messages! {
+    "Lookups",
+    "DNS lists, name servers, and what a server answered to a query.";
+
+    /// The server answers, but refuses us: wrong password, missing permission, unknown database. Correct the
+    /// `<Connection>` block or the server.
+    error refused(error) = "{error}";
+    /// A request held a value that the database has no representation for, so it can't be in the table.
+    /// Nothing to do.
+    notice value_not_found(error) = "{error}; a value that can't be looked up counts as not found";
+    /// The list of name servers has a problem: `resolv.conf` can't be read, or names no server. The previous
+    /// one stays in use.
+    warning name_servers(problem) = "{problem}";
+    /// The DNS list does not answer, or answers with a code that says that it refuses us. Clients pass it
+    /// unlisted. A list often refuses public or busy resolvers: use a resolver of your own, or get an
+    /// account. Logged at most once per hour and list.
+    warning list_unusable(list, cause, failures) =
+        "DNS list {list} gave no usable answer, so nothing is listed: {cause} (failures since the last such \
+         line, logged at most once per hour: {failures})";
+    /// The DNS list had not answered for this time. Nothing to do.
+    warning list_back(list, seconds) = "DNS list {list} answers again, after {seconds} s";
+}
