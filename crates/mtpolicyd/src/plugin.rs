@@ -116,7 +116,7 @@ impl Setup<'_, '_> {
         }
         // Certificates are read again, so the client is new; what is known of the service is not forgotten.
         let place = (settings.url.origin(), settings.socket_path.clone());
-        let breaker = self.kept(place, |(origin, _)| Breaker::new(origin));
+        let breaker = self.carried_over(place, |(origin, _)| Breaker::new(origin));
         match HttpService::with_breaker(settings, breaker) {
             Ok(service) => Some(service),
             Err(why) => {

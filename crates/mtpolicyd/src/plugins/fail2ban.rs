@@ -63,7 +63,7 @@ impl Plugin for Fail2Ban {
         }
         let settings = (options.socket.clone(), options.timeout.0.duration());
         let server =
-            setup.kept(settings, |(socket, limit)| Arc::new(fail2ban::Fail2Ban::new(socket, *limit)));
+            setup.carried_over(settings, |(socket, limit)| Arc::new(fail2ban::Fail2Ban::new(socket, *limit)));
         let mark = format!("{}-fail2ban", setup.name);
         Some(Fail2Ban { options, notes: setup.notes(), mark, server })
     }

@@ -113,7 +113,7 @@ impl Plugin for Proxy {
                 return None;
             }
         };
-        let peer = setup.kept(endpoint, |endpoint| Arc::new(Peer::new(endpoint.clone())));
+        let peer = setup.carried_over(endpoint, |endpoint| Arc::new(Peer::new(endpoint.clone())));
         Some(Proxy { options, peer })
     }
 
