@@ -20,6 +20,10 @@ const PATTERN_STEPS: u64 = 5_000_000;
 /// What all patterns together may take for one request, in steps: some tenths of a second at most.
 const REQUEST_STEPS: u64 = 3 * PATTERN_STEPS;
 
+/// What all patterns together may do at once for one request, in steps: as many requests as there are connections
+/// may do it at the same time, on the threads that serve them all.
+const REQUEST_AT_ONCE_STEPS: u64 = 10 * AT_ONCE_STEPS;
+
 /// Searches that take long: half of the processors are left for everything else.
 static LONG_SEARCHES: LazyLock<Semaphore> = LazyLock::new(|| {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -41,11 +45,16 @@ pub enum SearchError {
 #[derive(Debug)]
 pub struct Matching {
     budget: Budget,
+    /// What may still be done at once, in steps.
+    at_once: u64,
+    /// When the searches on threads end, all together; set by the first of them.
+    until: Option<Instant>,
 }
 
 impl Default for Matching {
     fn default() -> Matching {
-        Matching { budget: Budget::new(REQUEST_STEPS, PATTERN_STEPS) }
+        let budget = Budget::new(REQUEST_STEPS, PATTERN_STEPS);
+        Matching { budget, at_once: REQUEST_AT_ONCE_STEPS, until: None }
     }
 }
 
@@ -74,29 +83,53 @@ impl Matching {
         search: impl Fn(&[u8], &mut Budget) -> Result<T, MatchError> + Send + 'static,
     ) -> Result<T, SearchError> {
         if steps <= AT_ONCE_STEPS {
-            let mut part = self.budget.part(AT_ONCE_STEPS);
+            let mut part = self.budget.part(AT_ONCE_STEPS.min(self.at_once));
             let before = part.left();
             let found = search(value, &mut part);
-            self.budget.spend(before - part.left());
+            let spent = before - part.left();
+            self.budget.spend(spent);
+            self.at_once = self.at_once.saturating_sub(spent);
             if found.is_ok() || self.budget.left() == 0 {
                 return Ok(found?);
             }
         }
-        let late = || SearchError::Late(value.len());
-        let (value, mut budget) = (value.to_vec(), self.budget);
+        let until = self.end_of_searches(deadline);
+        if Instant::now() >= until {
+            return Err(self.give_up(value).await);
+        }
+        let (held, mut budget) = (value.to_vec(), self.budget);
         let on_a_thread = async move {
             let permit = LONG_SEARCHES.acquire().await.ok()?;
             let searched = tokio::task::spawn_blocking(move || {
-                let found = search(&value, &mut budget);
+                let found = search(&held, &mut budget);
                 drop(permit);
                 (found, budget)
             });
             searched.await.ok()
         };
-        let searched = timeout_at(deadline, on_a_thread).await.ok().flatten();
-        let (found, budget) = searched.ok_or_else(late)?;
+        let Some((found, budget)) = timeout_at(until, on_a_thread).await.ok().flatten() else {
+            return Err(self.give_up(value).await);
+        };
         self.budget = budget;
         Ok(found?)
+    }
+
+    /// All searches that take long have half of the time that is left at the first of them: whoever sends what
+    /// takes long shall not take it from the plugins behind.
+    fn end_of_searches(&mut self, deadline: Instant) -> Instant {
+        let half = || {
+            let now = Instant::now();
+            now + deadline.saturating_duration_since(now) / 2
+        };
+        (*self.until.get_or_insert_with(half)).min(deadline)
+    }
+
+    /// What was begun goes on without anybody who waits, so it counts. Whoever asks next is not served at once, so
+    /// that the deadline of the request is looked at.
+    async fn give_up(&mut self, value: &[u8]) -> SearchError {
+        self.budget.spend(PATTERN_STEPS.min(self.budget.left()));
+        tokio::task::yield_now().await;
+        SearchError::Late(value.len())
     }
 }
 
@@ -104,6 +137,7 @@ impl Matching {
 mod tests {
     use super::*;
     use perl_regex::Pattern;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
     fn later() -> Instant {
@@ -144,6 +178,45 @@ mod tests {
         }
         assert_eq!(matching.budget.left(), 0);
         assert!(matching.find(&heavy, value.as_bytes(), later()).await.is_err());
+        let cheap = matching.find(&list(&["x", "!$"]), value.as_bytes(), later()).await;
+        assert_eq!(cheap, Ok(Some(1)), "what takes no steps is found in any case");
+    }
+
+    #[tokio::test]
+    async fn searches_that_wait_leave_half_of_the_time() {
+        let all = u32::try_from(LONG_SEARCHES.available_permits()).unwrap();
+        let held = LONG_SEARCHES.acquire_many(all).await.unwrap();
+        let value = "a".repeat(2_001) + "!";
+        let (begun, mut matching) = (Instant::now(), Matching::default());
+        let deadline = begun + Duration::from_millis(400);
+        for _ in 0..3 {
+            let found = matching.find(&list(&[HEAVY]), value.as_bytes(), deadline).await;
+            assert!(found.is_err(), "{found:?}");
+        }
+        drop(held);
+        let until = matching.until.unwrap();
+        assert!(until > begun && until < deadline, "there is time for the plugins behind");
+    }
+
+    #[tokio::test]
+    async fn little_is_done_at_once_for_one_request() {
+        let at_once = Arc::new(AtomicU64::new(0));
+        let (value, counter) = ("a".repeat(31) + "!", at_once.clone());
+        let search = move |value: &[u8], budget: &mut Budget| {
+            let before = budget.left();
+            let found = Pattern::new(HEAVY).unwrap().is_match(value, budget);
+            if before <= AT_ONCE_STEPS {
+                counter.fetch_add(before - budget.left(), Ordering::Relaxed);
+            }
+            found
+        };
+        let mut matching = Matching::default();
+        for _ in 0..200 {
+            assert_eq!(matching.search(value.as_bytes(), 1, later(), search.clone()).await, Ok(false));
+        }
+        let spent = REQUEST_STEPS - matching.budget.left();
+        assert!(spent > 2 * REQUEST_AT_ONCE_STEPS, "the work is too little to show anything: {spent}");
+        assert_eq!(at_once.load(Ordering::Relaxed), REQUEST_AT_ONCE_STEPS);
         let cheap = matching.find(&list(&["x", "!$"]), value.as_bytes(), later()).await;
         assert_eq!(cheap, Ok(Some(1)), "what takes no steps is found in any case");
     }

@@ -25,7 +25,9 @@ options! {
     /// so that messages which arrive at the same moment can't exceed the threshold together, however many
     /// daemons share the database. The reservation of a message that is not accepted in the end is released.
     ///
-    /// Once Accounting has counted a message for one of its recipients, its other recipients pass.
+    /// Once Accounting has counted a message for one of its recipients, its other recipients pass if the same
+    /// threshold and metric hold for them; under another threshold, what was counted before the message is
+    /// compared with it.
     ///
     /// ```conf
     /// <Connection db>
@@ -126,8 +128,19 @@ impl Plugin for Quota {
         let passes = if is_configured && self.counted_later.load(Ordering::Relaxed) {
             let has_been_counted = cx.session.result(&counted_mark(&table)) == Some(counter.key.as_str());
             let (amounts, clock) = (Amounts::of(cx.request), &cx.world.clock);
-            has_been_counted
-                || counter.reserve(metric, threshold, &amounts, cx.reservations, clock, deadline).await?
+            let (mark, judged) = (format!("{}-passed", self.name), format!("{metric} below {threshold}"));
+            let passes = if !has_been_counted {
+                counter.reserve(metric, threshold, &amounts, cx.reservations, clock, deadline).await?
+            } else if cx.session.result(&mark) == Some(&judged) {
+                true
+            } else {
+                let with_it = counter.read(metric, deadline).await?;
+                with_it - (amounts.of_metric(metric) as f64) < threshold as f64
+            };
+            if passes {
+                cx.session.set_for_message(&mark, &judged);
+            }
+            passes
         } else {
             counter.read(metric, deadline).await? < threshold as f64
         };

@@ -293,9 +293,10 @@ impl Failure {
         Failure { plugin, on_error, text }
     }
 
-    /// The message does not pass by this failure if an earlier check could not find out.
+    /// The message does not pass by this failure if an earlier check could not find out: not by Postfix's
+    /// default action either, which it runs after a connection that was closed.
     fn despite(mut self, undecided: Option<&Undecided>) -> Failure {
-        if undecided.is_some() && matches!(self.on_error, OnError::Dunno | OnError::Continue) {
+        if undecided.is_some() {
             self.on_error = OnError::Defer;
         }
         self
@@ -321,7 +322,8 @@ mod tests {
         for (on_error, despite) in [
             (OnError::Dunno, OnError::Defer),
             (OnError::Continue, OnError::Defer),
-            (OnError::Close, OnError::Close),
+            (OnError::Close, OnError::Defer),
+            (OnError::Defer, OnError::Defer),
         ] {
             assert_eq!(failure(on_error).despite(Some(&undecided)).on_error, despite);
             assert_eq!(failure(on_error).despite(None).on_error, on_error);

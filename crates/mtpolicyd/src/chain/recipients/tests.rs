@@ -3,6 +3,7 @@
 //! Knows: configurations, the bench. Must not know: how a session tells recipients apart.
 
 use crate::session::Session;
+use crate::tasks::When;
 use crate::testing::Bench;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -241,4 +242,51 @@ fn a_plugin_that_reads_the_recipient_says_so() {
         .collect();
     assert!(readers.iter().any(|(name, _)| *name == "greylist"), "{readers:?}");
     assert!(readers.iter().all(|(_, says_so)| *says_so), "{readers:?}");
+}
+
+/// A setting of one recipient alone.
+fn only_for_open(setting: &str, value: &str) -> String {
+    let inside = plugin("f", "SetField", &format!("key = {setting}\n value = \"{value}\""));
+    plugin("c", "Condition", &format!("key = recipient\n match = open@x\n {inside}"))
+}
+
+const OF_TWO_KINDS: [&str; 3] = ["open@x", "victim@x", "other@x"];
+
+#[test]
+fn a_limit_that_one_recipient_has_lets_nobody_else_through() {
+    let memory = "<Connection m>\n module = Memory\n</Connection>\n";
+    let limit = |options: &str| {
+        let options =
+            format!("store = m\n key = client_address\n limit = 0/1h\n action = \"reject x\"\n {options}");
+        plugin("r", "RateLimit", &options)
+    };
+    for (setting, value, option) in [
+        ("lim", "999/1h", "uc_limit = lim"),
+        ("m", "passive", "uc_mode = m"),
+        ("en", "off", "uc_enabled = en"),
+    ] {
+        let text = format!("{memory}{}{}", only_for_open(setting, value), limit(option));
+        let [open, victim, other] = in_every_order(&mut bench(&text), OF_TWO_KINDS);
+        assert_ne!(open, "reject x", "{option}");
+        assert_eq!((&*victim, &*other), ("reject x", "reject x"), "{option}");
+    }
+}
+
+#[test]
+fn a_quota_that_one_recipient_has_lets_nobody_else_through() {
+    for (setting, value, option) in [("thr", "1000", "uc_threshold = thr"), ("en", "off", "uc_enabled = en")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let options =
+            format!("field = sender\n metric = count\n threshold = 0\n action = \"reject x\"\n {option}");
+        let chain = database(&folder.path().join("db.sqlite"))
+            + &only_for_open(setting, value)
+            + &plugin("q", "Quota", &options)
+            + &plugin("acct", "Accounting", "fields = sender");
+        let mut bench = bench(&chain);
+        bench.run_tasks(When::Start);
+        let [open, victim, other] = in_every_order(&mut bench, OF_TWO_KINDS);
+        assert_ne!(open, "reject x", "{option}");
+        assert_eq!((&*victim, &*other), ("reject x", "reject x"), "{option}");
+    }
 }
