@@ -20,8 +20,8 @@ const PATTERN_STEPS: u64 = 5_000_000;
 /// What all patterns together may take for one request, in steps: some tenths of a second at most.
 const REQUEST_STEPS: u64 = 3 * PATTERN_STEPS;
 
-/// What all patterns together may do at once for one request, in steps: as many requests as there are connections
-/// may do it at the same time, on the threads that serve them all.
+/// What all patterns together may do at once for one request, in steps: it is done on the threads that serve
+/// all connections.
 const REQUEST_AT_ONCE_STEPS: u64 = 10 * AT_ONCE_STEPS;
 
 /// Searches that take long: half of the processors are left for everything else.
@@ -114,8 +114,8 @@ impl Matching {
         Ok(found?)
     }
 
-    /// All searches that take long have half of the time that is left at the first of them: whoever sends what
-    /// takes long shall not take it from the plugins behind.
+    /// All searches that take long have half of the time that is left at the first of them, so that the plugins
+    /// behind have the other half.
     fn end_of_searches(&mut self, deadline: Instant) -> Instant {
         let half = || {
             let now = Instant::now();
@@ -124,8 +124,8 @@ impl Matching {
         (*self.until.get_or_insert_with(half)).min(deadline)
     }
 
-    /// What was begun goes on without anybody who waits, so it counts. Whoever asks next is not served at once, so
-    /// that the deadline of the request is looked at.
+    /// What was begun goes on though nobody waits for it, so it counts. The task yields, so that the deadline of
+    /// the request is looked at.
     async fn give_up(&mut self, value: &[u8]) -> SearchError {
         self.budget.spend(PATTERN_STEPS.min(self.budget.left()));
         tokio::task::yield_now().await;
