@@ -49,7 +49,7 @@ pub struct Limits {
     pub a_minute: Option<u64>,
 }
 
-/// On which reuse_key a connection was opened: only on the same ones is it used again.
+/// The conditions under which a connection was opened; it is reused only under the same ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReuseKey {
     /// The name of the server.
@@ -62,7 +62,7 @@ pub struct ReuseKey {
     pub associations: Vec<Association>,
 }
 
-/// A connection that nobody uses.
+/// An idle connection.
 struct IdleConnection {
     conversation: Conversation,
     reuse_key: ReuseKey,
@@ -187,7 +187,7 @@ impl Destination {
         self.lock().tls_failed = Some(Instant::now());
     }
 
-    /// A connection that was kept, opened on the same reuse_key.
+    /// An idle connection that was opened under the same conditions.
     pub fn take(&self, reuse_key: &ReuseKey) -> Option<Conversation> {
         let mut state = self.lock();
         let at = state.kept.iter().position(|kept| kept.reuse_key == *reuse_key)?;

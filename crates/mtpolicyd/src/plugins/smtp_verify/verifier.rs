@@ -25,7 +25,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to store an answer; nobody waits for it.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Maximum number of questions in verification, those that wait for a server included.
+/// Maximum number of addresses being verified, including those that wait for a server.
 const MAX_IN_FLIGHT: usize = 1_000;
 
 /// How much of the digest of a local part is the name of its key (RFC 7929 section 3).
