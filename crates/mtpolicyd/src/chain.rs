@@ -6,7 +6,8 @@ use crate::log::Stopwatch;
 use crate::log::messages::daemon;
 use crate::options::{Options, Report, Section, options};
 use crate::plugin::{
-    BadRequest, Cx, Error, Kind, Link, OnBadRequest, OnError, PluginEnv, Setup, Turn, Undecided, Verdict,
+    BadRequest, Cx, DynPlugin, Error, Kind, OnBadRequest, OnError, PluginEnv, Progress, Setup, Undecided,
+    Verdict,
 };
 use crate::session::RECIPIENT;
 use crate::value::{Integer, Switch, nearest};
@@ -54,7 +55,7 @@ struct Step {
     on_error: Option<OnError>,
     on_bad_request: OnBadRequest,
     lookahead: bool,
-    plugin: Box<dyn Link>,
+    plugin: Box<dyn DynPlugin>,
 }
 
 /// The action that defers a message because a check failed.
@@ -124,22 +125,22 @@ impl Chain {
         let depends = cx.session.depends();
         self.start_lookups(cx);
         cx.session.set_depends(depends);
-        let outside = cx.turn.enter();
+        let outside = cx.progress.enter();
         let outcome = self.run_steps(cx, outside).await;
-        cx.turn = outside;
+        cx.progress = outside;
         outcome
     }
 
-    async fn run_steps(&self, cx: &mut Cx<'_>, outside: Turn) -> Result<Option<Outcome>, Error> {
-        let (around, is_nested) = (cx.session.depends(), cx.turn.is_nested());
+    async fn run_steps(&self, cx: &mut Cx<'_>, outside: Progress) -> Result<Option<Outcome>, Error> {
+        let (around, is_nested) = (cx.session.depends(), cx.progress.is_nested());
         let mut seen = around;
         for (n, step) in self.steps.iter().enumerate() {
-            cx.turn.take(n, step.on_error, outside);
+            cx.progress.take(n, step.on_error, outside);
             // A plugin of the file has its turn at every recipient for which the chain gets that far. One in
             // a block may have it only for what those before it have seen, and what the block comes to
             // depends on all of them.
             cx.session.set_depends(if is_nested { seen } else { around });
-            let stopwatch = Stopwatch::start(&step.name, cx.turn.depth().saturating_sub(1));
+            let stopwatch = Stopwatch::start(&step.name, cx.progress.depth().saturating_sub(1));
             let verdict = step.plugin.run(cx).await;
             stopwatch.stop();
             seen = seen.max(cx.session.depends());

@@ -280,8 +280,8 @@ pub struct Cx<'a> {
     pub reservations: &'a mut Reservations,
     /// When the request must have been answered.
     pub deadline: Deadline,
-    /// Whose turn it is.
-    pub turn: Turn,
+    /// Which step of which chain is running.
+    pub progress: Progress,
     /// What the patterns may still take.
     pub matching: Matching,
     /// A header that the message gets if the chain ends without another decision.
@@ -305,22 +305,22 @@ pub struct Header {
 
 /// How far the chain has come, for when it is cut off at the deadline.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Turn {
+pub struct Progress {
     depth: usize,
     step: usize,
     on_error: Option<OnError>,
 }
 
-impl Turn {
+impl Progress {
     /// A chain begins, perhaps inside a plugin of another: how it stands outside.
-    pub fn enter(&mut self) -> Turn {
+    pub fn enter(&mut self) -> Progress {
         let outside = *self;
         self.depth += 1;
         outside
     }
 
     /// It is the turn of a step of the innermost chain; what it does not say of failing holds as outside.
-    pub fn take(&mut self, step: usize, on_error: Option<OnError>, outside: Turn) {
+    pub fn take(&mut self, step: usize, on_error: Option<OnError>, outside: Progress) {
         if self.depth == 1 {
             self.step = step;
         }
@@ -411,7 +411,7 @@ impl Verdict {
 }
 
 /// A plugin as the chain holds it. Written once, so that plugins can use plain `async fn`.
-pub trait Link: Send + Sync {
+pub trait DynPlugin: Send + Sync {
     /// See [`Plugin::foresee`].
     fn foresee(&self, request: &Request, session: &Session) -> Vec<Question>;
     /// See [`Plugin::run`].
@@ -421,7 +421,7 @@ pub trait Link: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<Verdict, Error>> + Send + 'a>>;
 }
 
-impl<P: Plugin> Link for P {
+impl<P: Plugin> DynPlugin for P {
     fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
         Plugin::foresee(self, request, session)
     }
@@ -445,7 +445,7 @@ pub struct Kind {
     /// The blocks inside its own, each with a heading and its options.
     pub blocks: fn() -> Vec<(&'static str, Vec<OptionSpec>)>,
     /// Makes one from its block.
-    pub make: fn(&mut Section<'_>, PluginEnv<'_>) -> Option<Box<dyn Link>>,
+    pub make: fn(&mut Section<'_>, PluginEnv<'_>) -> Option<Box<dyn DynPlugin>>,
 }
 
 impl Kind {
@@ -461,7 +461,7 @@ impl Kind {
     }
 }
 
-fn make<P: Plugin>(section: &mut Section<'_>, env: PluginEnv<'_>) -> Option<Box<dyn Link>> {
+fn make<P: Plugin>(section: &mut Section<'_>, env: PluginEnv<'_>) -> Option<Box<dyn DynPlugin>> {
     let options = P::Options::read(section)?;
     let name = section.name();
     let mut setup = Setup { name, section, env };
@@ -474,13 +474,13 @@ mod tests {
 
     #[test]
     fn a_step_that_says_nothing_of_failing_has_it_from_outside() {
-        let mut turn = Turn::default();
-        let outermost = turn.enter();
-        turn.take(3, Some(OnError::Continue), outermost);
-        let around = turn.enter();
-        turn.take(0, Some(OnError::Defer), around);
-        assert_eq!((turn.step(), turn.on_error()), (3, Some(OnError::Defer)));
-        turn.take(1, None, around);
-        assert_eq!((turn.step(), turn.on_error()), (3, Some(OnError::Continue)));
+        let mut progress = Progress::default();
+        let outermost = progress.enter();
+        progress.take(3, Some(OnError::Continue), outermost);
+        let around = progress.enter();
+        progress.take(0, Some(OnError::Defer), around);
+        assert_eq!((progress.step(), progress.on_error()), (3, Some(OnError::Defer)));
+        progress.take(1, None, around);
+        assert_eq!((progress.step(), progress.on_error()), (3, Some(OnError::Continue)));
     }
 }

@@ -11,7 +11,7 @@ use crate::counters::Reservations;
 use crate::facts::World;
 use crate::matching::Matching;
 use crate::options::{Report, Section};
-use crate::plugin::{Cx, Deadline, Kind, OnBadRequest, OnError, PluginEnv, Turn};
+use crate::plugin::{Cx, Deadline, Kind, OnBadRequest, OnError, PluginEnv, Progress};
 use crate::plugins::KINDS;
 use crate::session::Session;
 use crate::tasks::{Task, TaskResult, Tasks, When};
@@ -203,7 +203,7 @@ impl Bench {
                 ahead: &mut Ahead::default(),
                 reservations: &mut Reservations::default(),
                 deadline: Deadline { request: until, backends: until },
-                turn: Turn::default(),
+                progress: Progress::default(),
                 matching: Matching::default(),
                 header: None,
                 undecided: None,

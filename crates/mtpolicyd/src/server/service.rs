@@ -8,7 +8,7 @@ use crate::facts::World;
 use crate::log::messages::{daemon, lookups};
 use crate::log::{self, Envelope, RequestRecord};
 use crate::matching::Matching;
-use crate::plugin::{Cx, Deadline, Error, OnError, Turn, Undecided};
+use crate::plugin::{Cx, Deadline, Error, OnError, Progress, Undecided};
 use crate::session::cache::{Lease, OpenError, SessionCache, SharedSessions};
 use crate::settings::{SessionSettings, Settings, VirtualHost};
 use backends::clock::Clock;
@@ -183,7 +183,7 @@ impl Service {
             ahead: &mut Ahead::default(),
             reservations: &mut Reservations::new(self.background.clone()),
             deadline,
-            turn: Turn::default(),
+            progress: Progress::default(),
             matching: Matching::default(),
             header: None,
             undecided: None,
@@ -191,7 +191,7 @@ impl Service {
         let outcome = match timeout_at(deadline.request, host.chain.answer(&mut cx)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => return Err(Failure::of_plugin(error, host).despite(cx.undecided.as_ref())),
-            Err(_) => return Err(Failure::too_late(cx.turn, host).despite(cx.undecided.as_ref())),
+            Err(_) => return Err(Failure::too_late(cx.progress, host).despite(cx.undecided.as_ref())),
         };
         Ok(match outcome {
             Some(Outcome { action, plugin }) => {
@@ -281,12 +281,12 @@ impl Failure {
         }
     }
 
-    fn too_late(turn: Turn, host: &VirtualHost) -> Failure {
-        let plugin = host.chain.name(turn.step()).cloned().unwrap_or_default();
+    fn too_late(progress: Progress, host: &VirtualHost) -> Failure {
+        let plugin = host.chain.name(progress.step()).cloned().unwrap_or_default();
         let text = format!("plugin {plugin}: the request took longer than request_timeout");
         // Each backend has ended before, by an outage of its own; what takes longer than all of them may be
         // the request's own doing. So Postfix gets an answer rather than its default action.
-        let on_error = match turn.on_error().unwrap_or(host.on_error) {
+        let on_error = match progress.on_error().unwrap_or(host.on_error) {
             OnError::Close => OnError::Defer,
             other => other,
         };
