@@ -6,12 +6,12 @@ mod access;
 mod conversation;
 mod listener;
 mod listeners;
-mod places;
 pub mod privileges;
 pub mod process;
 mod reload;
 mod scheduler;
 mod service;
+mod slots;
 pub mod sockets;
 mod stream;
 
@@ -26,11 +26,11 @@ pub use scheduler::{look, run_tasks};
 use arc_swap::ArcSwap;
 use listeners::Listeners;
 use nix::unistd::Uid;
-use places::Places;
 use privileges::Identity;
 use process::{Background, PidFile, ProcessError};
 use reload::Reload;
 use service::Service;
+use slots::Slots;
 use sockets::{BoundSocket, UnixSocketOptions};
 use std::fs::File;
 use std::io::Write;
@@ -87,7 +87,7 @@ pub(crate) struct Shared {
     /// The conversations that go on.
     conversations: TaskTracker,
     /// Room for connections.
-    places: Arc<Places>,
+    slots: Arc<Slots>,
 }
 
 /// Descriptors that are not for connections where there are enough: a question to a name server may have a
@@ -95,7 +95,7 @@ pub(crate) struct Shared {
 const RESERVED_FILES: u64 = MAX_IN_FLIGHT as u64 + 100;
 
 /// Fewer connections than this would be no service, however low the limit of open files is.
-const LEAST_PLACES: u64 = 16;
+const LEAST_SLOTS: u64 = 16;
 
 /// Runs the daemon until it is told to end.
 ///
@@ -209,7 +209,7 @@ fn log_settings(globals: &Globals, options: &ServeOptions, destination: Destinat
 }
 
 /// Opens the log file while the process may still be root. Where another user could have put something else
-/// in its place, it is opened with the rights of the daemon's user.
+/// in its slot, it is opened with the rights of the daemon's user.
 fn open_log_file(path: &Path, identity: &Identity) -> std::io::Result<File> {
     let (user, group) = (identity.user, identity.groups.first().copied());
     if !Uid::effective().is_root() || user.is_none() {
@@ -237,18 +237,18 @@ impl Started<'_> {
         std::panic::set_hook(Box::new(|panic| daemon::bug(panic)));
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let reserved = RESERVED_FILES.min(self.open_files / 4);
-        let most = self.open_files.saturating_sub(reserved).max(LEAST_PLACES);
+        let most = self.open_files.saturating_sub(reserved).max(LEAST_SLOTS);
         let wanted = service.settings.globals.max_connections.map_or(most, |wanted| wanted.0);
-        let places = wanted.min(most);
-        if places < wanted {
-            daemon::too_few_files(wanted, places);
+        let slots = wanted.min(most);
+        if slots < wanted {
+            daemon::too_few_files(wanted, slots);
         }
-        let places = usize::try_from(places).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let slots = usize::try_from(slots).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             service: ArcSwap::from_pointee(service),
             closing: CancellationToken::new(),
             conversations: TaskTracker::new(),
-            places: Places::new(places),
+            slots: Slots::new(slots),
         });
         let daemon = Daemon { options: self.options, identity: self.identity, log: self.log, shared };
         runtime.block_on(daemon.run(self.sockets, self.background))?;

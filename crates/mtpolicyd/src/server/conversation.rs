@@ -3,8 +3,8 @@
 //! Knows: the protocol, the service. Must not know: how a listener accepts, plugins.
 
 use super::Shared;
-use super::places::Place;
 use super::service::Answer;
+use super::slots::Slot;
 use super::stream::Stream;
 use crate::log::messages::daemon;
 use bytes::BytesMut;
@@ -21,7 +21,7 @@ pub struct Conversation {
     stream: Stream,
     buffer: BytesMut,
     decoder: Decoder,
-    place: Place,
+    slot: Slot,
 }
 
 /// Why no more requests come.
@@ -32,7 +32,7 @@ enum End {
     Cut(&'static str),
     /// What the client sends is not a policy protocol.
     Broken(ProtocolError),
-    /// Another connection needs the place, or the memory.
+    /// Another connection needs the slot, or the memory.
     Evicted,
     /// The socket failed.
     Failed(io::Error),
@@ -40,9 +40,9 @@ enum End {
 
 impl Conversation {
     /// Answers the requests of one connection, which arrived on the port with that key.
-    pub async fn run(stream: Stream, place: Place, key: &str, shared: &Shared) {
+    pub async fn run(stream: Stream, slot: Slot, key: &str, shared: &Shared) {
         let (buffer, decoder) = (BytesMut::new(), Decoder::default());
-        let mut conversation = Conversation { stream, buffer, decoder, place };
+        let mut conversation = Conversation { stream, buffer, decoder, slot };
         match conversation.answer_all(key, shared).await {
             End::Quiet => daemon::connection_closed(key),
             End::Cut(why) => daemon::connection_cut(key, why),
@@ -55,12 +55,12 @@ impl Conversation {
     async fn answer_all(&mut self, key: &str, shared: &Shared) -> End {
         let mut answered = 0;
         loop {
-            self.place.begin_to_wait();
+            self.slot.begin_to_wait();
             let (request, begun) = match self.next_request(shared).await {
                 Ok(next) => next,
                 Err(end) => return end,
             };
-            self.place.end_waiting();
+            self.slot.end_waiting();
             // Each request gets the newest settings: a reload drops no connection.
             let service = shared.service.load_full();
             // Boxed, so that an idle connection does not hold the memory that answering takes.
@@ -71,7 +71,7 @@ impl Conversation {
             let until = Instant::now() + service.request_timeout();
             let written = timeout_at(until, self.stream.write_all(&line)).await;
             drop(request);
-            self.place.holds(self.buffer.capacity());
+            self.slot.holds(self.buffer.capacity());
             match written {
                 Ok(Ok(())) => answered += 1,
                 Ok(Err(error)) => return End::Failed(error),
@@ -111,7 +111,7 @@ impl Conversation {
                 Ok(Ok(read)) => Ok(read),
                 Err(late) => Err(late),
             };
-            if !self.place.holds(self.buffer.capacity()) {
+            if !self.slot.holds(self.buffer.capacity()) {
                 return Err(End::Evicted);
             }
             match read {
@@ -129,7 +129,7 @@ impl Conversation {
     /// Reads what is there; 0 at the end, which shutting down is too unless something has arrived.
     async fn read(&mut self, shared: &Shared) -> Result<usize, End> {
         let idle = self.buffer.is_empty();
-        let (stream, buffer, place) = (&mut self.stream, &mut self.buffer, &self.place);
+        let (stream, buffer, slot) = (&mut self.stream, &mut self.buffer, &self.slot);
         let arrived = async {
             stream.readable().await?;
             buffer.reserve(READ_BYTES);
@@ -137,7 +137,7 @@ impl Conversation {
         };
         tokio::select! {
             biased;
-            () = place.evicted() => Err(End::Evicted),
+            () = slot.evicted() => Err(End::Evicted),
             read = arrived => read.map_err(End::Failed),
             () = shared.closing.cancelled(), if idle => Ok(0),
         }

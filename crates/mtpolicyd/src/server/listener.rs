@@ -4,7 +4,7 @@
 
 use super::Shared;
 use super::conversation::Conversation;
-use super::places::Place;
+use super::slots::Slot;
 use super::sockets::Listener;
 use crate::log::messages::daemon;
 use std::sync::Arc;
@@ -33,12 +33,12 @@ async fn accept_all(listener: &Listener, key: &Arc<str>, shared: &Arc<Shared>) {
     let complaints = Complaints::default();
     loop {
         match listener.accept().await {
-            // A listener that waits for a client holds no place: another port may need it.
+            // A listener that waits for a client holds no slot: another port may need it.
             Ok(stream) => {
-                let Some(place) = free_place(shared, &complaints).await else { return };
+                let Some(slot) = free_slot(shared, &complaints).await else { return };
                 let (key, shared) = (key.clone(), shared.clone());
                 shared.clone().conversations.spawn(async move {
-                    Conversation::run(stream, place, &key, &shared).await;
+                    Conversation::run(stream, slot, &key, &shared).await;
                 });
             }
             Err(error) => {
@@ -51,15 +51,15 @@ async fn accept_all(listener: &Listener, key: &Arc<str>, shared: &Arc<Shared>) {
     }
 }
 
-/// A place for one more connection, when there is one; `None` once the daemon ends.
-async fn free_place(shared: &Shared, complaints: &Complaints) -> Option<Place> {
-    if let Some(place) = shared.places.try_take() {
-        return Some(place);
+/// A slot for one more connection, when there is one; `None` once the daemon ends.
+async fn free_slot(shared: &Shared, complaints: &Complaints) -> Option<Slot> {
+    if let Some(slot) = shared.slots.try_take() {
+        return Some(slot);
     }
     if complaints.is_due() {
-        daemon::connections_full(shared.places.most());
+        daemon::connections_full(shared.slots.most());
     }
-    shared.places.take().await
+    shared.slots.take().await
 }
 
 /// When trouble was last complained about.

@@ -1,4 +1,4 @@
-//! The places for connections, and the bytes that all of them hold: where there is no more, the one that has
+//! The slots for connections, and the bytes that all of them hold: where there is no more, the one that has
 //! waited longest goes.
 //!
 //! Knows: numbers of connections and of bytes. Must not know: sockets, the protocol.
@@ -14,8 +14,8 @@ const MAX_BUFFERED_BYTES: usize = 64 << 20;
 /// A buffer up to this size is not counted: a request of Postfix has about 800 bytes.
 const SMALL_BUFFER: usize = 16 << 10;
 
-/// The places of a daemon.
-pub struct Places {
+/// The slots of a daemon.
+pub struct Slots {
     free: Arc<Semaphore>,
     most: usize,
     state: Mutex<State>,
@@ -26,7 +26,7 @@ struct State {
     next: u64,
     /// Connections that wait for a whole request, the longest first.
     waiting: BTreeMap<u64, Arc<Seat>>,
-    /// Connections that wait for a place.
+    /// Connections that wait for a slot.
     wanted: usize,
     /// Connections that were told to go and are not gone yet.
     leaving: usize,
@@ -43,19 +43,19 @@ struct Seat {
     bytes: AtomicUsize,
 }
 
-/// The place of one connection, free again when this is dropped.
-pub struct Place {
-    places: Arc<Places>,
+/// The slot of one connection, free again when this is dropped.
+pub struct Slot {
+    slots: Arc<Slots>,
     seat: Arc<Seat>,
     waits: Option<u64>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Places {
-    /// Creates this many places.
-    pub fn new(most: usize) -> Arc<Places> {
+impl Slots {
+    /// Creates this many slots.
+    pub fn new(most: usize) -> Arc<Slots> {
         let (free, state) = (Arc::new(Semaphore::new(most)), Mutex::default());
-        Arc::new(Places { free, most, state })
+        Arc::new(Slots { free, most, state })
     }
 
     /// The number.
@@ -63,21 +63,21 @@ impl Places {
         self.most
     }
 
-    /// A place if one is free.
-    pub fn try_take(self: &Arc<Self>) -> Option<Place> {
-        self.free.clone().try_acquire_owned().ok().map(|permit| self.place(permit))
+    /// A slot if one is free.
+    pub fn try_take(self: &Arc<Self>) -> Option<Slot> {
+        self.free.clone().try_acquire_owned().ok().map(|permit| self.slot(permit))
     }
 
-    /// A place as soon as there is one. The connection that has waited longest for its next request is closed
+    /// A slot as soon as there is one. The connection that has waited longest for its next request is closed
     /// for it; one whose request is being answered is not.
-    pub async fn take(self: &Arc<Self>) -> Option<Place> {
+    pub async fn take(self: &Arc<Self>) -> Option<Slot> {
         let _wanted = Wanted::new(self);
         let permit = self.free.clone().acquire_owned().await;
-        permit.ok().map(|permit| self.place(permit))
+        permit.ok().map(|permit| self.slot(permit))
     }
 
-    fn place(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
-        Place { places: self.clone(), seat: Arc::default(), waits: None, _permit: permit }
+    fn slot(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Slot {
+        Slot { slots: self.clone(), seat: Arc::default(), waits: None, _permit: permit }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -85,15 +85,15 @@ impl Places {
     }
 }
 
-/// One that waits for a place.
-struct Wanted<'a>(&'a Places);
+/// One that waits for a slot.
+struct Wanted<'a>(&'a Slots);
 
 impl<'a> Wanted<'a> {
-    fn new(places: &'a Places) -> Wanted<'a> {
-        let mut state = places.lock();
+    fn new(slots: &'a Slots) -> Wanted<'a> {
+        let mut state = slots.lock();
         state.wanted += 1;
         state.make_room();
-        Wanted(places)
+        Wanted(slots)
     }
 }
 
@@ -104,7 +104,7 @@ impl Drop for Wanted<'_> {
 }
 
 impl State {
-    /// Has as many leave as there are places wanted, the longest waiting first.
+    /// Has as many leave as there are slots wanted, the longest waiting first.
     fn make_room(&mut self) {
         while self.wanted > self.leaving
             && let Some((_, seat)) = self.waiting.pop_first()
@@ -125,10 +125,10 @@ impl State {
     }
 }
 
-impl Place {
+impl Slot {
     /// From now on the connection waits for a whole request.
     pub fn begin_to_wait(&mut self) {
-        let mut state = self.places.lock();
+        let mut state = self.slots.lock();
         let turn = state.next;
         state.next += 1;
         state.waiting.insert(turn, self.seat.clone());
@@ -139,7 +139,7 @@ impl Place {
     /// The request is there.
     pub fn end_waiting(&mut self) {
         if let Some(turn) = self.waits.take() {
-            self.places.lock().waiting.remove(&turn);
+            self.slots.lock().waiting.remove(&turn);
         }
     }
 
@@ -155,7 +155,7 @@ impl Place {
         if counted == self.seat.bytes.load(Ordering::Relaxed) {
             return true;
         }
-        let mut state = self.places.lock();
+        let mut state = self.slots.lock();
         let state = &mut *state;
         state.count(&self.seat, counted);
         while state.bytes > MAX_BUFFERED_BYTES {
@@ -174,9 +174,9 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut state = self.places.lock();
+        let mut state = self.slots.lock();
         state.count(&self.seat, 0);
         state.leaving -= usize::from(self.seat.is_leaving.load(Ordering::Relaxed));
         if let Some(turn) = self.waits {
@@ -190,22 +190,22 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    fn is_evicted(place: &Place) -> bool {
-        place.evicted().now_or_never().is_some()
+    fn is_evicted(slot: &Slot) -> bool {
+        slot.evicted().now_or_never().is_some()
     }
 
     #[tokio::test]
     async fn the_one_that_has_waited_longest_goes() {
-        let places = Places::new(3);
-        let mut taken: Vec<_> = (0..3).map(|_| places.try_take().unwrap()).collect();
-        assert!(places.try_take().is_none());
-        taken.iter_mut().for_each(Place::begin_to_wait);
+        let slots = Slots::new(3);
+        let mut taken: Vec<_> = (0..3).map(|_| slots.try_take().unwrap()).collect();
+        assert!(slots.try_take().is_none());
+        taken.iter_mut().for_each(Slot::begin_to_wait);
         // It has asked again since.
         taken[0].end_waiting();
         taken[0].begin_to_wait();
         let another = tokio::spawn({
-            let places = places.clone();
-            async move { places.take().await.is_some() }
+            let slots = slots.clone();
+            async move { slots.take().await.is_some() }
         });
         taken[1].evicted().await;
         assert!(!is_evicted(&taken[0]) && !is_evicted(&taken[2]));
@@ -215,17 +215,17 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_being_answered_does_not() {
-        let places = Places::new(1);
-        let mut only = places.try_take().unwrap();
+        let slots = Slots::new(1);
+        let mut only = slots.try_take().unwrap();
         let mut another = tokio::spawn({
-            let places = places.clone();
-            async move { places.take().await.is_some() }
+            let slots = slots.clone();
+            async move { slots.take().await.is_some() }
         });
         // It may run as far as it can.
         tokio::task::yield_now().await;
         assert!((&mut another).now_or_never().is_none());
         assert!(!is_evicted(&only));
-        // Now it waits for a request: the place is wanted.
+        // Now it waits for a request: the slot is wanted.
         only.begin_to_wait();
         only.evicted().await;
         drop(only);
@@ -234,29 +234,29 @@ mod tests {
 
     #[test]
     fn all_buffers_together_have_a_bound() {
-        let places = Places::new(1000);
+        let slots = Slots::new(1000);
         let request = MAX_BUFFERED_BYTES / 64;
-        let mut held: Vec<_> = (0..64).map(|_| places.try_take().unwrap()).collect();
-        for place in &mut held {
-            place.begin_to_wait();
-            assert!(place.holds(request));
+        let mut held: Vec<_> = (0..64).map(|_| slots.try_take().unwrap()).collect();
+        for slot in &mut held {
+            slot.begin_to_wait();
+            assert!(slot.holds(request));
         }
-        let mut small = places.try_take().unwrap();
+        let mut small = slots.try_take().unwrap();
         small.begin_to_wait();
         assert!(small.holds(SMALL_BUFFER), "an ordinary request is never in the way");
-        assert!(held.iter().all(|place| !is_evicted(place)));
+        assert!(held.iter().all(|slot| !is_evicted(slot)));
         // The first is being answered, so the second goes for one more.
         held[0].end_waiting();
-        let mut more = places.try_take().unwrap();
+        let mut more = slots.try_take().unwrap();
         more.begin_to_wait();
         assert!(more.holds(request));
         assert!(is_evicted(&held[1]) && !is_evicted(&held[0]) && !is_evicted(&held[2]));
-        assert_eq!(places.lock().bytes, MAX_BUFFERED_BYTES);
+        assert_eq!(slots.lock().bytes, MAX_BUFFERED_BYTES);
         held.remove(1);
-        assert_eq!(places.lock().bytes, MAX_BUFFERED_BYTES);
-        held.iter_mut().for_each(Place::end_waiting);
+        assert_eq!(slots.lock().bytes, MAX_BUFFERED_BYTES);
+        held.iter_mut().for_each(Slot::end_waiting);
         assert!(!more.holds(2 * request), "nobody else waits");
         drop((held, more, small));
-        assert_eq!(places.lock().bytes, 0);
+        assert_eq!(slots.lock().bytes, 0);
     }
 }
