@@ -82,7 +82,7 @@ pub struct GeoIpAction {
 }
 
 /// What the lookup has found, each `None` where it knows nothing.
-struct Place {
+struct Location {
     country: Option<Country>,
     continent: Option<Continent>,
     asn: Option<Asn>,
@@ -118,8 +118,8 @@ impl Plugin for GeoIpAction {
         if self.options.enabled.get(cx.session) == Switch::Off {
             return Ok(Verdict::Next);
         }
-        let Some(place) = self.place(cx.session) else { return Ok(Verdict::Next) };
-        let country = shown(place.country);
+        let Some(location) = self.location(cx.session) else { return Ok(Verdict::Next) };
+        let country = shown(location.country);
         self.notes.note(findings::country_matched(&country));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         match self.options.mode.get(cx.session) {
@@ -128,7 +128,7 @@ impl Plugin for GeoIpAction {
             Mode::Passive => return Ok(Verdict::Next),
         }
         let ip = printable(cx.request, "client_address").unwrap_or_default();
-        let (continent, asn) = (shown(place.continent), shown(place.asn));
+        let (continent, asn) = (shown(location.continent), shown(location.asn));
         let values = [("%IP%", &*ip), ("%CC%", &country), ("%CONTINENT%", &continent), ("%ASN%", &asn)];
         Ok(Verdict::Stop(format!("reject {}", self.options.reject_message.fill(&values))))
     }
@@ -136,7 +136,7 @@ impl Plugin for GeoIpAction {
 
 impl GeoIpAction {
     /// Where the client is, if that matches all lists.
-    fn place(&self, session: &Session) -> Option<Place> {
+    fn location(&self, session: &Session) -> Option<Location> {
         let country = session.result(&self.country).map(|code| code.parse().ok().map(Country));
         let continent = session.result(&self.continent).map(|code| code.parse().ok().map(Continent));
         let asn = session.result(&self.asn).map(|number| number.parse().ok().map(Asn));
@@ -145,8 +145,9 @@ impl GeoIpAction {
             && self.is_chosen(self.options.continents.as_ref(), continent, "continent")
             && self.is_chosen(self.options.asns.as_ref(), asn, "network");
         let something = codes.is_some() || self.options.continents.is_some() || self.options.asns.is_some();
-        let place = Place { country: country.flatten(), continent: continent.flatten(), asn: asn.flatten() };
-        (all && something).then_some(place)
+        let location =
+            Location { country: country.flatten(), continent: continent.flatten(), asn: asn.flatten() };
+        (all && something).then_some(location)
     }
 
     /// Whether a list is not there or matches; `None` where it was not looked up.

@@ -21,9 +21,9 @@ pub struct Mmdb {
 }
 
 /// Where a value stands in what is known of a network.
-type Place = &'static [PathElement<'static>];
+type RecordPath = &'static [PathElement<'static>];
 
-const COUNTRY: [Place; 4] = [
+const COUNTRY: [RecordPath; 4] = [
     &[PathElement::Key("country"), PathElement::Key("iso_code")],
     // Of some networks only that is known, and the legacy files were made so.
     &[PathElement::Key("registered_country"), PathElement::Key("iso_code")],
@@ -31,14 +31,14 @@ const COUNTRY: [Place; 4] = [
     &[PathElement::Key("country")],
 ];
 
-const CONTINENT: [Place; 3] = [
+const CONTINENT: [RecordPath; 3] = [
     &[PathElement::Key("continent"), PathElement::Key("code")],
     &[PathElement::Key("continent_code")],
     &[PathElement::Key("continent")],
 ];
 
 /// As a number, or as a text: `AS15169`.
-const ASN: [Place; 3] = [
+const ASN: [RecordPath; 3] = [
     &[PathElement::Key("autonomous_system_number")],
     &[PathElement::Key("traits"), PathElement::Key("autonomous_system_number")],
     &[PathElement::Key("asn")],
@@ -105,8 +105,8 @@ fn asn_of(value: &Json) -> Option<u32> {
 /// What stands at the first of several places that can be read. Providers put values of other forms there, or
 /// of other types where others have theirs: such a value says nothing, and is not a failure.
 fn first<V>(
-    places: &[Place],
-    at: impl Fn(Place) -> Result<Option<V>, MaxMindDbError>,
+    places: &[RecordPath],
+    at: impl Fn(RecordPath) -> Result<Option<V>, MaxMindDbError>,
 ) -> Result<Option<V>, MaxMindDbError> {
     for place in places {
         match at(place) {

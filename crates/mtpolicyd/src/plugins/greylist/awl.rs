@@ -3,7 +3,7 @@
 //! Knows: stores, databases. Must not know: tickets, what becomes of the message.
 
 use super::awl_table::AwlTable;
-use super::place::Place;
+use super::store_kind::StoreKind;
 use crate::connections::Connections;
 use crate::options::{Options, Section, options};
 use crate::value::Limit;
@@ -17,7 +17,7 @@ options! {
     /// Where greylisting keeps its auto-whitelist.
     pub struct AwlOptions {
         /// The kind of store. Of the options that name a connection, only the one for this kind is used.
-        module: Place = Place::Sql,
+        module: StoreKind = StoreKind::Sql,
         /// The name of the connection, for module Sql.
         db: String = "db",
         /// The name of the connection, for module Redis.
@@ -68,14 +68,14 @@ impl Awl {
         let days = options.autowl_expire_days.unwrap_or(expire_days).0.min(LONGEST);
         let lifetime = Duration::from_secs(days * DAY);
         let name = match options.module {
-            Place::Sql => {
-                let sql = connections.sql(&options.db, Place::Sql.option(), section)?;
+            StoreKind::Sql => {
+                let sql = connections.sql(&options.db, StoreKind::Sql.option(), section)?;
                 let table = options.autowl_table.as_deref().unwrap_or(table);
                 return Some(Awl::Table(Arc::new(AwlTable::new(sql, table, lifetime))));
             }
-            Place::Redis => &options.redis,
-            Place::Memcached => &options.memcached,
-            Place::Memory => &options.memory,
+            StoreKind::Redis => &options.redis,
+            StoreKind::Memcached => &options.memcached,
+            StoreKind::Memory => &options.memory,
         };
         let store = options.module.store(name, connections, section)?;
         Some(Awl::Store { store, prefix: options.prefix, lifetime })

@@ -2,7 +2,7 @@
 //!
 //! Knows: stores. Must not know: the auto-whitelist, what becomes of the message.
 
-use super::place::Place;
+use super::store_kind::StoreKind;
 use super::triplet::Triplet;
 use crate::connections::Connections;
 use crate::options::{Options, Section, options};
@@ -16,7 +16,7 @@ options! {
     /// Where greylisting keeps its tickets.
     pub struct TicketOptions {
         /// The kind of store. Of the options that name a connection, only the one for this kind is used.
-        module: Place = Place::Memcached,
+        module: StoreKind = StoreKind::Memcached,
         /// The name of the connection, for module Memcached.
         memcached: String = "memcached",
         /// The name of the connection, for module Redis.
@@ -67,10 +67,10 @@ impl Tickets {
     ) -> Option<Tickets> {
         let options = TicketOptions::read(section)?;
         let name = match options.module {
-            Place::Memcached => &options.memcached,
-            Place::Redis => &options.redis,
-            Place::Sql => &options.db,
-            Place::Memory => &options.memory,
+            StoreKind::Memcached => &options.memcached,
+            StoreKind::Redis => &options.redis,
+            StoreKind::Sql => &options.db,
+            StoreKind::Memory => &options.memory,
         };
         let store = options.module.store(name, connections, section)?;
         let wait = options.min_retry_wait.unwrap_or(min_retry_wait);

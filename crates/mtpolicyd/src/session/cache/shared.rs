@@ -64,7 +64,7 @@ struct Kept {
     /// What was there when it was locked.
     version: Version,
     /// The next request of the message in this daemon waits for it.
-    _turn: Turn,
+    _ticket: QueueTicket,
 }
 
 impl std::fmt::Debug for SharedLease {
@@ -87,14 +87,14 @@ impl SharedSessions {
     pub async fn open(self: &Arc<Self>, instance: &[u8], deadline: Instant) -> Result<Lease, OpenError> {
         // Requests of one message in this daemon wake one another; only those of others have to be polled
         // for.
-        let turn = self.queues.enter(instance);
-        let turn = timeout_at(deadline, turn).await.map_err(|_| OpenError::Locked)?;
+        let ticket = self.queues.enter(instance);
+        let ticket = timeout_at(deadline, ticket).await.map_err(|_| OpenError::Locked)?;
         let owner = format!("{}-{}", self.owner, self.locks.fetch_add(1, Ordering::Relaxed));
         match self.lock(instance, &owner, deadline).await {
             Ok(Some((session, version, until))) => {
                 self.note_back();
                 let (sessions, instance) = (self.clone(), instance.to_owned());
-                let kept = Some(Kept { sessions, instance, owner, until, version, _turn: turn });
+                let kept = Some(Kept { sessions, instance, owner, until, version, _ticket: ticket });
                 Ok(Lease::Shared(SharedLease { session, kept }))
             }
             Ok(None) => Err(OpenError::Locked),
@@ -213,33 +213,33 @@ struct Queue {
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// A place in a queue, whether its turn has come or not.
-struct Place {
+/// A slot in a queue, whether it is first or not.
+struct QueueSlot {
     queues: Arc<Mutex<HashMap<Vec<u8>, Queue>>>,
     instance: Vec<u8>,
 }
 
-/// The turn of one request.
-struct Turn {
+/// The right of one request to use the session.
+struct QueueTicket {
     _guard: OwnedMutexGuard<()>,
     // After the guard, so that the queue is there until its turn is over.
-    _place: Place,
+    _slot: QueueSlot,
 }
 
 impl Queues {
-    async fn enter(&self, instance: &[u8]) -> Turn {
+    async fn enter(&self, instance: &[u8]) -> QueueTicket {
         let turn = {
             let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let queue = queues.entry(instance.to_owned()).or_default();
             queue.members += 1;
             queue.turn.clone()
         };
-        let place = Place { queues: self.0.clone(), instance: instance.to_owned() };
-        Turn { _guard: turn.lock_owned().await, _place: place }
+        let slot = QueueSlot { queues: self.0.clone(), instance: instance.to_owned() };
+        QueueTicket { _guard: turn.lock_owned().await, _slot: slot }
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueSlot {
     fn drop(&mut self) {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = queues.get_mut(&self.instance) {

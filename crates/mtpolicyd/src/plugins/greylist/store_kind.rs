@@ -10,7 +10,7 @@ use config_general::Block;
 
 words! {
     /// The kinds of stores.
-    pub enum Place {
+    pub enum StoreKind {
         /// Servers of memcached.
         Memcached = "Memcached",
         /// Redis.
@@ -22,24 +22,24 @@ words! {
     }
 }
 
-impl Place {
+impl StoreKind {
     /// The kind of connection.
     pub fn module(self) -> Module {
         match self {
-            Place::Memcached => Module::Memcached,
-            Place::Redis => Module::Redis,
-            Place::Sql => Module::Sql,
-            Place::Memory => Module::Memory,
+            StoreKind::Memcached => Module::Memcached,
+            StoreKind::Redis => Module::Redis,
+            StoreKind::Sql => Module::Sql,
+            StoreKind::Memory => Module::Memory,
         }
     }
 
     /// The option that names the connection.
     pub fn option(self) -> &'static str {
         match self {
-            Place::Memcached => "memcached",
-            Place::Redis => "redis",
-            Place::Sql => "db",
-            Place::Memory => "memory",
+            StoreKind::Memcached => "memcached",
+            StoreKind::Redis => "redis",
+            StoreKind::Sql => "db",
+            StoreKind::Memory => "memory",
         }
     }
 
@@ -47,10 +47,10 @@ impl Place {
     pub fn store(self, name: &str, connections: &Connections, section: &Section<'_>) -> Option<Store> {
         let store = connections.store(name, self.option(), self.module(), section)?;
         let found = match store {
-            Store::Memory(_) => Place::Memory,
-            Store::Memcached(_) => Place::Memcached,
-            Store::Redis(_) => Place::Redis,
-            Store::Sql(_) => Place::Sql,
+            Store::Memory(_) => StoreKind::Memory,
+            Store::Memcached(_) => StoreKind::Memcached,
+            Store::Redis(_) => StoreKind::Redis,
+            Store::Sql(_) => StoreKind::Sql,
         };
         if found != self {
             let message = format!("connection {name} is of module {found}, not {self}");
