@@ -209,7 +209,7 @@ fn log_settings(globals: &Globals, options: &ServeOptions, destination: Destinat
 }
 
 /// Opens the log file while the process may still be root. Where another user could have put something else
-/// in its slot, it is opened with the rights of the daemon's user.
+/// in its place, it is opened with the rights of the daemon's user.
 fn open_log_file(path: &Path, identity: &Identity) -> std::io::Result<File> {
     let (user, group) = (identity.user, identity.groups.first().copied());
     if !Uid::effective().is_root() || user.is_none() {

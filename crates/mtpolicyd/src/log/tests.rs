@@ -210,6 +210,12 @@ fn what_libraries_tell_is_for_debugging() {
 }
 
 #[test]
+fn what_the_clients_of_servers_tell_is_for_everybody() {
+    let down = |_: &LogHandle| backends::messages::down("db", "refused");
+    assert_eq!(logged(0, Format::Text, down), "error: connection db is down: refused\n");
+}
+
+#[test]
 fn the_file_is_opened_again_after_logrotate() {
     let directory = tempfile::tempdir().unwrap();
     let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
