@@ -21,7 +21,7 @@ fn in_the_foreground_it_logs_to_the_standard_output() {
     assert!(line.starts_with("incoming: instance=a.1, type=smtpd_access_policy, t="), "{line}");
     assert!(line.ends_with(end) && line.trim_end_matches(end).ends_with("ms"), "{line}");
     assert!(daemon.terminate().success());
-    daemon.logged("mtpolicyd ends");
+    daemon.logged("mtpolicyd shutting down");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn in_the_background_the_parent_ends_when_the_daemon_answers() {
     signal(background, "TERM");
     eventually("the pid file is removed", || (!pid_file.exists()).then_some(()));
     eventually("it ends", || Client::tcp(loopback(site.port)).is_err().then_some(()));
-    assert!(read_lossy(&site.path("d.log")).contains("mtpolicyd ends"));
+    assert!(read_lossy(&site.path("d.log")).contains("mtpolicyd shutting down"));
 }
 
 /// A process that is not a child of ours, and still has to go.
