@@ -69,8 +69,12 @@ impl Matching {
         if list.is_empty() {
             return Ok(None);
         }
-        let (steps, list) = (list.pass_steps(value.len()), list.clone());
-        self.search(value, steps, deadline, move |value, budget| list.find(value, budget)).await
+        let steps = list.pass_steps(value.len());
+        if let Some(found) = self.search_at_once(value, steps, |value, budget| list.find(value, budget)) {
+            return Ok(found?);
+        }
+        let list = list.clone();
+        self.search_on_a_thread(value, deadline, move |value, budget| list.find(value, budget)).await
     }
 
     /// Searches: at once, if the estimated number of steps is small and turns out to be enough, else on a
@@ -82,17 +86,37 @@ impl Matching {
         deadline: Instant,
         search: impl Fn(&[u8], &mut Budget) -> Result<T, MatchError> + Send + 'static,
     ) -> Result<T, SearchError> {
-        if steps <= AT_ONCE_STEPS {
-            let mut part = self.budget.part(AT_ONCE_STEPS.min(self.at_once));
-            let before = part.left();
-            let found = search(value, &mut part);
-            let spent = before - part.left();
-            self.budget.spend(spent);
-            self.at_once = self.at_once.saturating_sub(spent);
-            if found.is_ok() || self.budget.left() == 0 {
-                return Ok(found?);
-            }
+        match self.search_at_once(value, steps, &search) {
+            Some(found) => Ok(found?),
+            None => self.search_on_a_thread(value, deadline, search).await,
         }
+    }
+
+    /// What is found with few steps; `None` if they are not enough.
+    fn search_at_once<T>(
+        &mut self,
+        value: &[u8],
+        steps: u64,
+        search: impl Fn(&[u8], &mut Budget) -> Result<T, MatchError>,
+    ) -> Option<Result<T, MatchError>> {
+        if steps > AT_ONCE_STEPS {
+            return None;
+        }
+        let mut part = self.budget.part(AT_ONCE_STEPS.min(self.at_once));
+        let before = part.left();
+        let found = search(value, &mut part);
+        let spent = before - part.left();
+        self.budget.spend(spent);
+        self.at_once = self.at_once.saturating_sub(spent);
+        (found.is_ok() || self.budget.left() == 0).then_some(found)
+    }
+
+    async fn search_on_a_thread<T: Send + 'static>(
+        &mut self,
+        value: &[u8],
+        deadline: Instant,
+        search: impl Fn(&[u8], &mut Budget) -> Result<T, MatchError> + Send + 'static,
+    ) -> Result<T, SearchError> {
         let until = self.end_of_searches(deadline);
         if Instant::now() >= until {
             return Err(self.give_up(value).await);

@@ -188,8 +188,10 @@ impl Session {
         });
         self.change(&detail_field(field), |before| {
             let mut detail = before.unwrap_or_default();
+            detail.text.reserve(who.len() + 16);
             let comma = if detail.text.is_empty() { "" } else { ", " };
-            let _ = write!(detail.text, "{comma}{who}={score}");
+            [comma, who, "="].iter().for_each(|part| detail.text.push_str(part));
+            let _ = write!(detail.text, "{score}");
             Some(detail)
         });
     }
@@ -238,17 +240,30 @@ impl Session {
             }
             return;
         }
-        let key = message.remove_entry(name);
-        let (name, before) = key.map_or_else(|| (name.into(), None), |(name, field)| (name, field));
-        let after = change(before);
-        if let Some(own) = recipient.get_mut(&name) {
+        let own = recipient.get_mut(name).map(|own| {
             *own = change(own.take());
-            if *own == after {
-                recipient.remove(&name);
+            &*own
+        });
+        let is_same = match message.get_mut(name) {
+            Some(field) => {
+                *field = change(field.take());
+                let is_same = own.is_some_and(|own| own == field);
+                if field.is_none() {
+                    message.remove(name);
+                }
+                is_same
             }
-        }
-        if after.is_some() {
-            message.insert(name, after);
+            None => {
+                let field = change(None);
+                let is_same = own.is_some_and(|own| *own == field);
+                if field.is_some() {
+                    message.insert(name.into(), field);
+                }
+                is_same
+            }
+        };
+        if is_same {
+            recipient.remove(name);
         }
     }
 
@@ -291,7 +306,7 @@ pub fn part_of_name(text: &str) -> impl Display {
 }
 
 fn detail_field(field: &str) -> String {
-    format!("{field}_detail")
+    [field, "_detail"].concat()
 }
 
 #[cfg(test)]

@@ -356,9 +356,17 @@ pub fn perl_number(number: f64) -> String {
     }
     if number.fract() == 0.0 && INTEGERS.contains(&number) {
         // The sum has no negative zero.
-        return (number + 0.0).to_string();
+        let is_short = number.abs() < 1e15;
+        return if is_short { (number as i64).to_string() } else { (number + 0.0).to_string() };
     }
     // Rust prints the fewest digits that read back as the same number: those, unless they are too many.
+    if (1e-4..1e15).contains(&number.abs()) {
+        let text = number.to_string();
+        // With the point, and perhaps a sign and a zero before it, which are no digits of the number.
+        if text.len() <= DIGITS + 1 {
+            return text;
+        }
+    }
     let mut scientific = format!("{number:e}");
     let digits = scientific.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
     let mut rounded = number;

@@ -2,8 +2,6 @@
 //!
 //! Knows: byte values. Must not know: the rest of a regular expression.
 
-use std::fmt::Write;
-
 /// A set of byte values, the meaning of everything that matches exactly one byte.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct ByteSet([u64; 4]);
@@ -32,7 +30,23 @@ impl ByteSet {
 
     /// The lowest byte in it.
     pub(super) fn first(&self) -> Option<u8> {
-        (0..=u8::MAX).find(|&byte| self.contains(byte))
+        u8::try_from(self.next(0, true)).ok()
+    }
+
+    /// The first byte from a place on that is in it, or that is not; 256 if there is none.
+    fn next(&self, from: u16, is_in: bool) -> u16 {
+        for word in from / 64..4 {
+            let bits = self.0[usize::from(word)];
+            let mut wanted = if is_in { bits } else { !bits };
+            if word == from / 64 {
+                wanted &= u64::MAX << (from % 64);
+            }
+            if wanted != 0 {
+                // Less than 64.
+                return word * 64 + wanted.trailing_zeros() as u16;
+            }
+        }
+        256
     }
 
     /// Whether all bytes of another are in it.
@@ -49,39 +63,45 @@ impl ByteSet {
     }
 
     /// The same bytes without regard to the case of ASCII letters, the only case that byte values have.
-    pub(super) fn folded(self) -> ByteSet {
-        ByteSet::of(|byte| {
-            self.contains(byte.to_ascii_lowercase()) || self.contains(byte.to_ascii_uppercase())
-        })
+    pub(super) fn folded(mut self) -> ByteSet {
+        /// `A` to `Z` in the second word; the others are 32 bits higher.
+        const CAPITALS: u64 = 0x07FF_FFFE;
+        let letters = (self.0[1] | self.0[1] >> 32) & CAPITALS;
+        self.0[1] |= letters | letters << 32;
+        self
     }
 
-    /// Writes the set as a class of hexadecimal ranges, and returns how many ranges it took.
+    /// Writes the set as a class of ranges, and returns how many ranges it took.
     pub(super) fn write(&self, out: &mut String) -> usize {
         if *self == ByteSet::default() {
             out.push_str(NEVER);
             return 1;
         }
         out.push('[');
-        let (mut ranges, mut byte) = (0, 0_u16);
-        while byte < 256 {
-            let start = byte;
-            while byte < 256 && self.contains(byte as u8) {
-                byte += 1;
-            }
-            if start == byte {
-                byte += 1;
-                continue;
-            }
+        let (mut ranges, mut end) = (0, 0);
+        while let Ok(low) = u8::try_from(self.next(end, true)) {
+            end = self.next(low.into(), false);
             ranges += 1;
-            // Writing into a string does not fail.
-            let _ = match byte - start {
-                1 => write!(out, "\\x{start:02X}"),
-                _ => write!(out, "\\x{start:02X}-\\x{:02X}", byte - 1),
-            };
+            push_byte(out, low);
+            if let Some(high) = u8::try_from(end - 1).ok().filter(|high| *high > low) {
+                out.push('-');
+                push_byte(out, high);
+            }
         }
         out.push(']');
         ranges
     }
+}
+
+/// Writes a byte as it stands in a class or outside of one: a letter or digit, or `\x2E`.
+pub(super) fn push_byte(out: &mut String, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    if byte.is_ascii_alphanumeric() {
+        return out.push(char::from(byte));
+    }
+    out.push_str("\\x");
+    out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+    out.push(char::from(DIGITS[usize::from(byte & 15)]));
 }
 
 /// What matches no byte at all.
@@ -161,9 +181,22 @@ mod tests {
     fn a_set_is_written_as_ranges() {
         let mut out = String::new();
         assert_eq!(escape(b'w').map(|set| set.write(&mut out)), Some(4));
-        assert_eq!(out, r"[\x30-\x39\x41-\x5A\x5F\x61-\x7A]");
+        assert_eq!(out, r"[0-9A-Z\x5Fa-z]");
         out.clear();
         ByteSet::default().negated().write(&mut out);
         assert_eq!(out, r"[\x00-\xFF]");
+        out.clear();
+        assert_eq!(ByteSet::of(|byte| byte % 64 > 62 || byte == 64).write(&mut out), 4);
+        assert_eq!(out, r"[\x3F-\x40\x7F\xBF\xFF]");
+    }
+
+    #[test]
+    fn a_folded_set_has_both_cases() {
+        for byte in 0..=u8::MAX {
+            let both = [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()];
+            let folded = ByteSet::of(|other| other == byte).folded();
+            assert_eq!(folded, ByteSet::of(|other| both.contains(&other)), "{byte}");
+            assert_eq!((folded.first(), folded.only().is_some()), (Some(both[1]), both[0] == both[1]));
+        }
     }
 }

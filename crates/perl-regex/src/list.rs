@@ -11,10 +11,12 @@
 //!
 //! Knows: patterns. Must not know: where they come from.
 
-use crate::{Budget, MatchError, Pattern, literals};
+use crate::literals::{self, Requirement};
+use crate::{Budget, MatchError, Pattern};
 use aho_corasick::AhoCorasick;
 use regex::bytes::{RegexSet, RegexSetBuilder};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::panic::resume_unwind;
 
 /// The most patterns of a set.
 const SET_MAX_PATTERNS: usize = 500;
@@ -35,7 +37,7 @@ const SET_PATTERNS_A_STEP: usize = 32;
 const SHORT_LIST: usize = 300;
 
 /// A text that more patterns than this require does not tell them apart.
-const TEXT_MAX_PATTERNS: usize = 8;
+const TEXT_MAX_PATTERNS: usize = 16;
 
 /// The patterns of a list, in their order.
 #[derive(Debug)]
@@ -87,25 +89,36 @@ impl PatternList {
 
     /// Takes the patterns that can be looked up by a text; answers the places of the others.
     fn look_up_by_texts(&mut self) -> Vec<usize> {
-        let mut by_text: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
-        let mut texts_of = Vec::with_capacity(self.patterns.len());
-        for (place, pattern) in self.patterns.iter().enumerate() {
-            let required = pattern.tree().and_then(|tree| literals::required(&tree)).unwrap_or_default();
-            for text in &required {
-                by_text.entry(text.clone()).or_default().push(place);
-            }
-            texts_of.push(required);
+        let required = |pattern: &Pattern| pattern.tree().map(|tree| literals::required(&tree));
+        let mut requirements: Vec<Vec<Requirement>> =
+            self.patterns.iter().map(|pattern| required(pattern).unwrap_or_default()).collect();
+        let mut counts: HashMap<&[u8], usize> = HashMap::new();
+        for text in requirements.iter().flatten().flatten() {
+            *counts.entry(text).or_default() += 1;
         }
-        let is_rare =
-            |text: &Vec<u8>| by_text.get(text).is_none_or(|places| places.len() <= TEXT_MAX_PATTERNS);
-        let has_texts: Vec<bool> =
-            texts_of.iter().map(|texts| !texts.is_empty() && texts.iter().all(is_rare)).collect();
-        by_text.values_mut().for_each(|places| places.retain(|place| has_texts[*place]));
-        by_text.retain(|_, places| !places.is_empty());
+        // Of what a pattern requires, that counts which the fewest share.
+        let shared = |requirement: &Requirement| {
+            requirement.iter().map(|text| counts.get(&**text).copied().unwrap_or(0)).max().unwrap_or(0)
+        };
+        let rarest = |of_one: &Vec<Requirement>| {
+            let place = (0..of_one.len()).min_by_key(|place| shared(&of_one[*place]))?;
+            (shared(&of_one[place]) <= TEXT_MAX_PATTERNS).then_some(place)
+        };
+        let chosen: Vec<Option<usize>> = requirements.iter().map(rarest).collect();
+        let (mut by_text, mut rest) = (BTreeMap::<Vec<u8>, Vec<usize>>::new(), Vec::new());
+        for (place, chosen) in chosen.into_iter().enumerate() {
+            let Some(chosen) = chosen else {
+                rest.push(place);
+                continue;
+            };
+            for text in requirements[place].swap_remove(chosen) {
+                by_text.entry(text).or_default().push(place);
+            }
+        }
         let searcher = AhoCorasick::builder().ascii_case_insensitive(true).build(by_text.keys());
         let Ok(searcher) = searcher else { return (0..self.patterns.len()).collect() };
         self.texts = Some(Texts { searcher, places: by_text.into_values().collect() });
-        (0..self.patterns.len()).filter(|place| !has_texts[*place]).collect()
+        rest
     }
 
     fn build_sets(&mut self, places: &[usize]) {
@@ -114,16 +127,25 @@ impl PatternList {
             self.singles.extend(places);
             return;
         }
-        let mut waiting: Vec<&[usize]> = places.chunks(SET_MAX_PATTERNS).rev().collect();
-        while let Some(places) = waiting.pop() {
-            match build_set(&self.patterns, places) {
-                Ok(regex) => self.sets.push(Set { regex, places: places.to_vec() }),
-                Err(_) if places.len() == 1 => self.singles.extend(places),
-                Err(_) => {
-                    let (front, back) = places.split_at(places.len() / 2);
-                    waiting.extend([back, front]);
-                }
-            }
+        let chunks: Vec<&[usize]> = places.chunks(SET_MAX_PATTERNS).collect();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let patterns = &self.patterns;
+        // Few sets are not worth a thread each.
+        let built: Vec<_> = match chunks.len().div_ceil(threads) {
+            0 | 1 => chunks.iter().map(|chunk| sets_of(patterns, chunk)).collect(),
+            share => std::thread::scope(|scope| {
+                let part = |part: &'_ [&[usize]]| -> Vec<_> {
+                    part.iter().map(|chunk| sets_of(patterns, chunk)).collect()
+                };
+                let parts: Vec<_> =
+                    chunks.chunks(share).map(|chunks| scope.spawn(move || part(chunks))).collect();
+                let joined = parts.into_iter().map(|part| part.join());
+                joined.flat_map(|part| part.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+            }),
+        };
+        for (sets, singles) in built {
+            self.sets.extend(sets);
+            self.singles.extend(singles);
         }
     }
 
@@ -133,6 +155,9 @@ impl PatternList {
     /// If no pattern matches for certain and one was given up. A pattern given up counts as no match as long
     /// as another one matches.
     pub fn find(&self, value: &[u8], budget: &mut Budget) -> Result<Option<usize>, MatchError> {
+        if let [only] = &*self.patterns {
+            return only.is_match(value, budget).map(|is_match| is_match.then_some(0));
+        }
         let candidates = self.candidates(value, budget);
         let mut given_up = None;
         for &(place, is_certain) in &candidates.places {
@@ -202,6 +227,12 @@ impl Candidates<'_, '_> {
         }
     }
 
+    /// The places from `first` on, in order, of the patterns that can match, up to `end`.
+    pub fn within(&self, first: usize, end: usize) -> impl Iterator<Item = usize> {
+        let from = self.places.partition_point(|(place, _)| *place < first);
+        self.places[from..].iter().map(|(place, _)| *place).take_while(move |place| *place < end)
+    }
+
     fn try_one(&self, place: usize, is_certain: bool, budget: &mut Budget) -> Result<bool, MatchError> {
         if is_certain {
             return Ok(true);
@@ -213,6 +244,23 @@ impl Candidates<'_, '_> {
             Err(_) => pattern.is_match_here(self.value, 0, budget),
         }
     }
+}
+
+/// The sets of these patterns, which are several where one would be too large, and those that fit into none.
+fn sets_of(patterns: &[Pattern], places: &[usize]) -> (Vec<Set>, Vec<usize>) {
+    let (mut sets, mut singles) = (Vec::new(), Vec::new());
+    let mut waiting = vec![places];
+    while let Some(places) = waiting.pop() {
+        match build_set(patterns, places) {
+            Ok(regex) => sets.push(Set { regex, places: places.to_vec() }),
+            Err(_) if places.len() == 1 => singles.extend(places),
+            Err(_) => {
+                let (front, back) = places.split_at(places.len() / 2);
+                waiting.extend([back, front]);
+            }
+        }
+    }
+    (sets, singles)
 }
 
 fn build_set(patterns: &[Pattern], places: &[usize]) -> Result<RegexSet, regex::Error> {

@@ -8,59 +8,74 @@ use crate::tree::Node;
 /// Shorter ones are in too many values.
 const SHORTEST: usize = 3;
 
-/// Longer ones are cut: the beginning tells values apart.
+/// Longer ones are cut into pieces of this length.
 const LONGEST: usize = 24;
 
 /// The most of which one has to be there.
 const MOST: usize = 8;
 
-/// Texts in lower case of which a value that the pattern matches contains one, in any case; `None` if none
-/// are known.
-pub(crate) fn required(tree: &Node) -> Option<Vec<Vec<u8>>> {
+/// The most requirements that are looked at, of which the longest are kept: one of them has to tell the
+/// pattern apart.
+const MOST_REQUIREMENTS: usize = 6;
+
+/// Texts in lower case of which a value that the pattern matches contains one, in any case.
+pub(crate) type Requirement = Vec<Vec<u8>>;
+
+/// What is known of the values that the pattern matches: each holds for all of them, the strictest first.
+pub(crate) fn required(tree: &Node) -> Vec<Requirement> {
     match tree {
         Node::Concat(items) => of_sequence(items),
-        Node::Set(_) => None,
         Node::Capture(_, node) | Node::Atomic(node) => required(node),
         Node::Repeat { node, min, .. } if *min > 0 => required(node),
-        Node::Alternatives(branches) => {
-            let mut all = Vec::new();
-            for branch in branches {
-                all.extend(required(branch)?);
-                if all.len() > MOST {
-                    return None;
-                }
-            }
-            Some(all)
-        }
-        _ => None,
+        Node::Alternatives(branches) => of_branches(branches).into_iter().collect(),
+        _ => Vec::new(),
     }
 }
 
-/// The best of a sequence: that of one of its parts, or bytes that stand side by side.
-fn of_sequence(items: &[Node]) -> Option<Vec<Vec<u8>>> {
-    let mut best: Option<Vec<Vec<u8>>> = None;
+/// What one or the other branch requires.
+fn of_branches(branches: &[Node]) -> Option<Requirement> {
+    let mut all = Vec::new();
+    for branch in branches {
+        let branch = match exact(branch) {
+            Some(text) => pieces(&text).next().map(|piece| vec![piece.to_vec()]),
+            None => required(branch).into_iter().next(),
+        };
+        all.extend(branch?);
+        if all.len() > MOST {
+            return None;
+        }
+    }
+    Some(all)
+}
+
+/// What the parts of a sequence require, and bytes that stand side by side.
+fn of_sequence(items: &[Node]) -> Vec<Requirement> {
+    let mut all = Vec::new();
     let mut run = Vec::new();
     for item in items {
-        let whole = exact(item);
-        if let Some(text) = &whole {
-            run.extend_from_slice(text);
-            continue;
+        match exact(item) {
+            Some(text) => run.extend_from_slice(&text),
+            None => {
+                all.extend(pieces(&run).map(|piece| vec![piece.to_vec()]));
+                run.clear();
+                all.extend(required(item));
+            }
         }
-        better(&mut best, Some(vec![std::mem::take(&mut run)]));
-        better(&mut best, required(item));
     }
-    better(&mut best, Some(vec![run]));
-    best
+    all.extend(pieces(&run).map(|piece| vec![piece.to_vec()]));
+    let shortest = |requirement: &Requirement| requirement.iter().map(Vec::len).min().unwrap_or(0);
+    all.sort_by_key(|requirement| std::cmp::Reverse(shortest(requirement)));
+    all.truncate(MOST_REQUIREMENTS);
+    all
 }
 
-fn better(best: &mut Option<Vec<Vec<u8>>>, mut other: Option<Vec<Vec<u8>>>) {
-    other.iter_mut().flatten().for_each(|text| text.truncate(LONGEST));
-    let worth = |texts: &Option<Vec<Vec<u8>>>| {
-        texts.as_ref().map_or(0, |texts| texts.iter().map(Vec::len).min().unwrap_or(0))
-    };
-    if worth(&other) >= SHORTEST && worth(&other) > worth(best) {
-        *best = other;
-    }
+/// The pieces of a text that are long enough; the last one reaches to its end.
+fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let count = if text.len() < SHORTEST { 0 } else { text.len().div_ceil(LONGEST) };
+    (0..count).map(|n| {
+        let begin = (n * LONGEST).min(text.len().saturating_sub(LONGEST));
+        &text[begin..(begin + LONGEST).min(text.len())]
+    })
 }
 
 /// The only text that the node matches, in lower case.
@@ -91,21 +106,38 @@ mod tests {
     use crate::tree;
 
     #[test]
-    fn the_best_text_is_found() {
-        for (pattern, texts) in [
-            (r"^(ppp|dial|pool)[-.]?\d+\.isp7\.net$", vec![".isp7.net"]),
-            (r"^(ppp|dial|pool)[-.]?\d+\.", vec!["ppp", "dial", "pool"]),
-            (r"(?i)MAIL(?=x)(ing)+\d", vec!["mail"]),
-            (r"a(bc)d.*xy", vec!["abcd"]),
+    fn what_a_pattern_requires_is_found() {
+        for (pattern, requirements) in [
+            (r"^(ppp|dial|pool)[-.]?\d+\.isp7\.net$", vec![vec![".isp7.net"], vec!["ppp", "dial", "pool"]]),
+            (r"^(ppp|dial|pool)[-.]?\d+\.", vec![vec!["ppp", "dial", "pool"]]),
+            (r"(?i)MAIL(?=x)(ing)+\d", vec![vec!["mail"], vec!["ing"]]),
+            (r"a(bc)d.*xy", vec![vec!["abcd"]]),
             (r"(abc)?x.y", vec![]),
             (r"(abc|de)\d", vec![]),
             (r"\d+", vec![]),
-            (r"(foo|bar)+\.(a|b)", vec!["foo", "bar"]),
+            (r"(foo|bar)+\.(a|b)", vec![vec!["foo", "bar"]]),
+            (
+                r"\.a-provider\.customers\.isp7\.example$",
+                vec![vec![".a-provider.customers.is"], vec!["r.customers.isp7.example"]],
+            ),
         ] {
             let tree = tree::parse(&translate(pattern).unwrap().source).unwrap();
-            let found = required(&tree).unwrap_or_default();
-            let wanted: Vec<_> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
-            assert_eq!(found, wanted, "{pattern}");
+            let wanted: Vec<Requirement> = requirements
+                .iter()
+                .map(|texts| texts.iter().map(|text| text.as_bytes().to_vec()).collect())
+                .collect();
+            assert_eq!(required(&tree), wanted, "{pattern}");
         }
+    }
+
+    #[test]
+    fn no_byte_of_a_long_text_is_left_out() {
+        for length in SHORTEST..100 {
+            let text: Vec<u8> = (0..100).take(length).collect();
+            let found: Vec<u8> = pieces(&text).flatten().copied().collect();
+            assert!(text.iter().all(|byte| found.contains(byte)), "{length}");
+            assert!(pieces(&text).all(|piece| (SHORTEST..=LONGEST).contains(&piece.len())));
+        }
+        assert_eq!((pieces(b"").count(), pieces(b"ab").count()), (0, 0));
     }
 }

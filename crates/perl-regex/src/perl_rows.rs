@@ -490,4 +490,10 @@ pub(super) const PERL: &[(&str, &[u8], Verdict)] = &[
     (r"\Gab", b"ab", Yes),
     (r"\K", b"a", Yes),
     (r"(?=a)\Kab", b"ab", Yes),
+    (r"(){0}\1a", b"a", No),
+    (r"(){0}+\1a?a", b"a", No),
+    (r"(?:(){0}|b)\1a", b"a", No),
+    (r"(\b){0}\1x", b"x", No),
+    (r"(a\1|){0,2}+a", b"aca", Yes),
+    (r"^(a\1|){0,2}a$", b"aa", No),
 ];

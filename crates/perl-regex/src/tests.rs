@@ -49,6 +49,14 @@ const DIFFERENT: &[(&str, &[u8], Verdict, &str)] = &[
     (r"(?m)^$", b"a\n", Verdict::Yes, "Perl sees no line after the last newline; values have no newlines"),
     (r"(?m)^\z", b"a\n", Verdict::Yes, "the same"),
     (r"(?<=a*)b", b"b", Verdict::Yes, "Perl bounds what it looks behind at"),
+    (
+        r"(a\1|){0,2}+a",
+        b"aca",
+        Verdict::No,
+        "in Perl a turn that matched nothing ends the loop, references or not",
+    ),
+    (r"^(a\1|){0,2}a$", b"aa", Verdict::Yes, "the same"),
+    (r"(?!(a)c){2,}\1", b"aab", Verdict::No, "Perl keeps what a repeated negative look-ahead has captured"),
 ];
 
 #[test]
@@ -296,6 +304,24 @@ fn a_long_list_finds_what_a_short_one_finds() {
             let found = candidates.is_match(place, &mut budget).unwrap();
             assert_eq!(found, is_match(pattern, value.as_bytes()), "{value} {pattern}");
         }
+    }
+}
+
+#[test]
+fn of_what_patterns_require_that_counts_which_tells_them_apart() {
+    for (pattern, value) in [
+        (r"^n{}x-\d+.*\.customers\.dynamic\.provider\.example$", "n{}x-1.customers.dynamic.provider.example"),
+        (r"\.a\.long\.name\.of\.one\.provider\.n{}\.example$", "1.a.long.name.of.one.provider.n{}.example"),
+        (r"^(\w+|customer)[-.]of[-.]host{}[-.]", "customer.of.host{}.example"),
+    ] {
+        let number = |text: &str, n: usize| text.replace("{}", &n.to_string());
+        let patterns = (0..1_000).map(|n| Pattern::new(&number(pattern, n)).unwrap()).collect();
+        let long = PatternList::new(patterns);
+        assert!(long.texts.is_some() && long.sets.is_empty(), "{pattern}");
+        for n in [0, 7, 77, 999] {
+            assert_eq!(long.first(number(value, n).as_bytes()), Ok(Some(n)), "{pattern}");
+        }
+        assert_eq!(long.first(number(value, 1_000).as_bytes()), Ok(None));
     }
 }
 

@@ -13,7 +13,7 @@
 mod groups;
 
 use super::PatternError;
-use super::class::{ByteSet, NEVER};
+use super::class::{ByteSet, NEVER, push_byte};
 use super::scan::{self, Cursor, Single};
 use groups::{Flags, Group, Reference};
 
@@ -172,14 +172,12 @@ impl<'p> Translator<'p> {
 
     fn literal(&mut self, byte: u8) -> Atom {
         if self.flags.fold && byte.is_ascii_alphabetic() {
-            return self.set(ByteSet::of(|other| other.eq_ignore_ascii_case(&byte)));
+            let mut both = ByteSet::default();
+            both.insert(byte);
+            return self.set(both.folded());
         }
         let start = self.out.len();
-        if byte.is_ascii_alphanumeric() {
-            self.out.push(char::from(byte));
-        } else {
-            self.out.push_str(&format!("\\x{byte:02X}"));
-        }
+        push_byte(&mut self.out, byte);
         Atom { start, zero_width: false, size: 1, ends_in_dollar: false }
     }
 
@@ -311,6 +309,10 @@ impl<'p> Translator<'p> {
             self.out.insert_str(atom.start, &format!("(?:{NEVER}"));
             self.out.push(')');
         } else if atom.zero_width {
+            if max == Some(0) {
+                // Its groups have never captured anything.
+                self.out.push_str(NEVER);
+            }
             if min == 0 {
                 self.out.insert_str(atom.start, "(?:");
                 self.out.push_str("|)");

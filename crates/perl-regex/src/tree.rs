@@ -231,15 +231,19 @@ impl Parser<'_> {
         Node::Reference { group: self.number(), fold: self.fold }
     }
 
-    /// `\x41`
+    /// `\x2E`, or a letter or digit.
     fn byte(&mut self) -> u8 {
+        if let Some(byte) = self.peek().filter(|byte| *byte != b'\\') {
+            self.at += 1;
+            return byte;
+        }
         let digits = self.bytes.get(self.at + 2..self.at + 4).unwrap_or_default();
         self.at += 4;
         let text = std::str::from_utf8(digits).unwrap_or_default();
         u8::from_str_radix(text, 16).unwrap_or_default()
     }
 
-    /// `[\x30-\x39\x41]`, perhaps with a `^`.
+    /// `[0-9\x2D]`, perhaps with a `^`.
     fn class(&mut self) -> ByteSet {
         self.at += 1;
         let inverted = self.eat("^");

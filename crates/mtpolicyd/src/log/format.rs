@@ -180,7 +180,8 @@ impl Visit for RequestText<'_> {
         }
     }
     fn record_f64(&mut self, _: &Field, milliseconds: f64) {
-        let _ = write!(self.line, "{}t={}ms", self.separator, milliseconds.floor());
+        // Whole milliseconds of a time, which is no negative number.
+        let _ = write!(self.line, "{}t={}ms", self.separator, milliseconds as u64);
         self.separator = ", ";
     }
 }

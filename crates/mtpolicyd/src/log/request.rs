@@ -7,6 +7,7 @@ use super::messages::daemon;
 use crate::value::words;
 use std::cell::RefCell;
 use std::fmt::{self, Write};
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tracing::Level;
 
@@ -109,7 +110,8 @@ fn milliseconds(elapsed: Duration) -> f64 {
 
 /// The request that a task is about.
 struct Current {
-    label: String,
+    host: Box<str>,
+    instance: Box<[u8]>,
     times: RefCell<Vec<Time>>,
 }
 
@@ -125,24 +127,28 @@ tokio::task_local! {
 }
 
 /// Does the work of a request: what is noted meanwhile names it, and at level 4 the times of its plugins are
-/// logged at the end.
-pub async fn within<T>(host: &str, instance: &[u8], work: impl Future<Output = T>) -> T {
-    let label = format!("{host}: instance={}", super::escape(instance));
+/// logged at the end. The work is pinned elsewhere, since it is large and would be moved here several times.
+pub async fn within<T>(host: &str, instance: &[u8], work: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> T {
+    let current = Current { host: host.into(), instance: instance.into(), times: RefCell::default() };
     let begun = Instant::now();
     let timed = async {
         let done = work.await;
         CURRENT.with(|current| current.log_times(begun.elapsed()));
         done
     };
-    CURRENT.scope(Current { label, times: RefCell::default() }, timed).await
+    CURRENT.scope(current, timed).await
 }
 
 /// Writes which request the task is about, if any, for the beginning of a line.
 pub fn write_label(out: &mut impl Write) -> fmt::Result {
-    CURRENT.try_with(|current| write!(out, "{}, ", current.label)).unwrap_or(Ok(()))
+    CURRENT.try_with(|current| write!(out, "{}, ", current.label())).unwrap_or(Ok(()))
 }
 
 impl Current {
+    fn label(&self) -> String {
+        format!("{}: instance={}", self.host, super::escape(&self.instance))
+    }
+
     fn log_times(&self, whole: Duration) {
         let times = self.times.borrow();
         if times.is_empty() {
@@ -160,7 +166,7 @@ impl Current {
                 None => write!(line, "{path} not finished, "),
             };
         }
-        daemon::times(&self.label, line, milliseconds(whole));
+        daemon::times(&self.label(), line, milliseconds(whole));
     }
 }
 

@@ -5,6 +5,7 @@
 use super::*;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 fn settings(path: &Path, level: u8, format: Format) -> LogSettings {
@@ -92,17 +93,21 @@ fn notes_name_their_request_and_plugins_have_their_time() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let work = |level| {
         logged(level, Format::Text, |_| {
-            runtime.block_on(within("test", b"a.1", async {
-                let outer = Stopwatch::start("outer", 0);
-                let inner = Stopwatch::start("inner", 1);
-                let mut label = String::new();
-                write_label(&mut label).unwrap();
-                tracing::info!("{label}inner: found");
-                inner.stop();
-                outer.stop();
-                // It is cut off.
-                Stopwatch::start("last", 0);
-            }));
+            runtime.block_on(within(
+                "test",
+                b"a.1",
+                pin!(async {
+                    let outer = Stopwatch::start("outer", 0);
+                    let inner = Stopwatch::start("inner", 1);
+                    let mut label = String::new();
+                    write_label(&mut label).unwrap();
+                    tracing::info!("{label}inner: found");
+                    inner.stop();
+                    outer.stop();
+                    // It is cut off.
+                    Stopwatch::start("last", 0);
+                }),
+            ));
         })
     };
     assert_eq!(work(3), "test: instance=a.1, inner: found\n");

@@ -79,12 +79,15 @@ impl Plugin for Condition {
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let key = &self.options.key;
-        let forms: Vec<_> = key.forms(cx.request, cx.session).map(<[u8]>::to_vec).collect();
-        let Some(value) = forms.first() else { return Ok(Verdict::Next) };
-        let number = key.number(cx.request, cx.session);
-        let mut is_fulfilled = forms.iter().any(|form| self.is_fulfilled(form, number));
-        for form in &forms {
-            is_fulfilled = is_fulfilled || cx.find(&self.patterns, form).await?.is_some();
+        let (request, session) = (cx.request, &*cx.session);
+        let Some(value) = key.get(request, session) else { return Ok(Verdict::Next) };
+        let mut is_fulfilled = self.fits_a_number(|| key.number(request, session))
+            || key.forms(request, session).any(|form| self.is_the_text(form));
+        if !is_fulfilled && !self.patterns.is_empty() {
+            for form in key.forms(request, session) {
+                let found = cx.matching.find(&self.patterns, form, cx.deadline.backends).await?;
+                is_fulfilled = is_fulfilled || found.is_some();
+            }
         }
         if is_fulfilled == self.options.invert.0 {
             return Ok(Verdict::Next);
@@ -97,12 +100,15 @@ impl Plugin for Condition {
 }
 
 impl Condition {
-    /// Whether one of the criteria is fulfilled that are not patterns.
-    fn is_fulfilled(&self, value: &[u8], number: f64) -> bool {
-        let options = &self.options;
-        options.r#match.as_ref().is_some_and(|text| text.as_bytes() == value)
-            || options.lt_match.as_ref().is_some_and(|limit| number < limit.points())
-            || options.gt_match.as_ref().is_some_and(|limit| number > limit.points())
+    fn is_the_text(&self, value: &[u8]) -> bool {
+        self.options.r#match.as_ref().is_some_and(|text| text.as_bytes() == value)
+    }
+
+    /// Whether the number fulfils one of the criteria for numbers; without one it is not asked for.
+    fn fits_a_number(&self, number: impl Fn() -> f64) -> bool {
+        let ConditionOptions { lt_match, gt_match, .. } = &self.options;
+        lt_match.as_ref().is_some_and(|limit| number() < limit.points())
+            || gt_match.as_ref().is_some_and(|limit| number() > limit.points())
     }
 }
 

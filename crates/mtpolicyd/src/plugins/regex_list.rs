@@ -91,21 +91,19 @@ impl Plugin for RegexList {
         if self.options.enabled.get(cx.session) == Switch::Off {
             return Ok(Verdict::Next);
         }
-        let forms = self.options.key.forms(cx.request, cx.session);
-        let forms: Vec<_> = forms.map(<[u8]>::to_vec).collect();
-        let Some(value) = forms.first() else { return Ok(Verdict::Next) };
+        let (key, request, session) = (&self.options.key, cx.request, &*cx.session);
+        let Some(value) = key.get(request, session) else { return Ok(Verdict::Next) };
         let mut found = None;
-        for form in &forms {
+        for form in key.forms(request, session) {
             if found.is_none() {
-                found = cx.find(&self.patterns, form).await?;
+                found = cx.matching.find(&self.patterns, form, cx.deadline.backends).await?;
             }
         }
         if found.is_some() == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
         let pattern = found.and_then(|place| self.patterns.get(place)).map_or("nothing", Pattern::as_str);
-        let (key, value) = (&self.options.key, String::from_utf8_lossy(value));
-        self.notes.note(findings::pattern_matched(key, pattern, value));
+        self.notes.note(findings::pattern_matched(key, pattern, String::from_utf8_lossy(value)));
         self.options.score.add_once(cx.session, &self.name, &self.scored);
         let action = self.options.action.get(cx.session);
         self.nested.act(action.as_deref(), cx).await

@@ -14,6 +14,7 @@ use crate::settings::{SessionSettings, Settings, VirtualHost};
 use backends::clock::Clock;
 use backends::dns::{Ahead, Dns};
 use postfix_policy::{Reply, Request};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -102,7 +103,8 @@ impl Service {
         let host = self.settings.host(key, request.get("policy_context"));
         let decision = match host {
             Some(host) => {
-                log::within(&host.name, instance, self.decide(host, request, instance, begun)).await
+                let decision = pin!(self.decide(host, request, instance, begun));
+                log::within(&host.name, instance, decision).await
             }
             None => {
                 daemon::no_host(key);

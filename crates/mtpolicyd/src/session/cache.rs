@@ -77,7 +77,8 @@ impl SessionCache {
         match self {
             SessionCache::None => Ok(Lease::Private(Session::default())),
             SessionCache::Memory(memory) => memory.open(instance, deadline).await,
-            SessionCache::Shared(shared) => shared.open(instance, deadline).await,
+            // Boxed, so that requests with another session do not carry what asking a store takes.
+            SessionCache::Shared(shared) => Box::pin(shared.open(instance, deadline)).await,
         }
     }
 }
@@ -95,6 +96,13 @@ mod tests {
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_millis(50)
+    }
+
+    #[test]
+    fn opening_a_session_is_a_small_future_whatever_the_cache() {
+        let cache = memory();
+        let size = size_of_val(&cache.open(b"a", soon()));
+        assert!(size < 4096, "{size} bytes are moved several times for each request");
     }
 
     async fn set(cache: &SessionCache, instance: &[u8], field: &str) {

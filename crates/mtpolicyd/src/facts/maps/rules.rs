@@ -22,18 +22,32 @@ pub(super) struct Builder {
     open: Vec<usize>,
     /// The networks that were read since the last line of another kind.
     networks: Vec<(Network, Answer)>,
+    /// The same of patterns that have to match.
+    lines: Vec<PatternLine>,
 }
 
 enum Step {
     Rule(Test, Answer),
     /// Lines of networks that follow one another, with their values.
     Networks(NetworkTable, Vec<Answer>),
+    /// Lines of patterns that follow one another, and the place of the first. Of a hundred thousand, only
+    /// those that can match are tried.
+    Patterns {
+        first: usize,
+        lines: Vec<PatternLine>,
+    },
     /// What is inside is tried only if the test holds.
     If {
         test: Test,
         /// The step behind the `endif`; without one, none.
         end: usize,
     },
+}
+
+/// A line whose pattern has to match; its groups, if the value wants them.
+struct PatternLine {
+    capturing: Option<Box<CapturingPattern>>,
+    answer: Answer,
 }
 
 /// A line: what the key is like, and the value it then has.
@@ -56,21 +70,29 @@ pub(super) enum Condition {
 enum Test {
     Network { negated: bool, network: Network },
     Pattern { negated: bool, place: usize },
-    Groups { place: usize, capturing: Box<CapturingPattern> },
 }
 
-/// What has matched: groups where the value wants them.
-type Groups = Vec<Vec<u8>>;
-
 impl Builder {
-    pub fn add(&mut self, rule: Rule) {
-        if let Condition::Network { negated: false, network } = rule.condition {
-            self.networks.push((network, rule.answer));
-            return;
+    pub fn add(&mut self, Rule { condition, answer }: Rule) {
+        match condition {
+            Condition::Network { negated: false, network } => {
+                self.flush_patterns();
+                self.networks.push((network, answer));
+            }
+            Condition::Pattern { negated: false, pattern } => self.add_line(*pattern, None, answer),
+            Condition::Groups(pattern, capturing) => self.add_line(*pattern, Some(capturing), answer),
+            other => {
+                self.flush();
+                let test = self.test(other);
+                self.steps.push(Step::Rule(test, answer));
+            }
         }
-        self.flush();
-        let test = self.test(rule.condition);
-        self.steps.push(Step::Rule(test, rule.answer));
+    }
+
+    fn add_line(&mut self, pattern: Pattern, capturing: Option<Box<CapturingPattern>>, answer: Answer) {
+        self.flush_networks();
+        self.patterns.push(pattern);
+        self.lines.push(PatternLine { capturing, answer });
     }
 
     /// An `if`.
@@ -101,6 +123,18 @@ impl Builder {
     }
 
     fn flush(&mut self) {
+        self.flush_networks();
+        self.flush_patterns();
+    }
+
+    fn flush_patterns(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        if !lines.is_empty() {
+            self.steps.push(Step::Patterns { first: self.patterns.len() - lines.len(), lines });
+        }
+    }
+
+    fn flush_networks(&mut self) {
         if self.networks.is_empty() {
             return;
         }
@@ -116,9 +150,9 @@ impl Builder {
                 self.patterns.push(*pattern);
                 Test::Pattern { negated, place }
             }
-            Condition::Groups(pattern, capturing) => {
+            Condition::Groups(pattern, _) => {
                 self.patterns.push(*pattern);
-                Test::Groups { place, capturing }
+                Test::Pattern { negated: false, place }
             }
         }
     }
@@ -134,8 +168,8 @@ impl Rules {
             at += 1;
             match step {
                 Step::Rule(test, answer) => {
-                    if let Some(groups) = test.groups(key, address, &candidates, budget)? {
-                        return Ok(Some(answer.fill(&groups)));
+                    if test.holds(address, &candidates, budget)? {
+                        return Ok(Some(answer.fill(&[])));
                     }
                 }
                 Step::Networks(table, answers) => {
@@ -145,8 +179,13 @@ impl Rules {
                         return Ok(Some(answer.fill(&[])));
                     }
                 }
+                Step::Patterns { first, lines } => {
+                    if let Some(value) = first_of(lines, *first, key, &candidates, budget)? {
+                        return Ok(Some(value));
+                    }
+                }
                 Step::If { test, end } => {
-                    if test.groups(key, address, &candidates, budget)?.is_none() {
+                    if !test.holds(address, &candidates, budget)? {
                         at = *end;
                     }
                 }
@@ -161,27 +200,43 @@ impl Rules {
     }
 }
 
+/// The value of the first line whose pattern matches; `first` is the place of the first pattern.
+fn first_of(
+    lines: &[PatternLine],
+    first: usize,
+    key: &[u8],
+    candidates: &Candidates<'_, '_>,
+    budget: &mut Budget,
+) -> Result<Option<Vec<u8>>, MatchError> {
+    for place in candidates.within(first, first + lines.len()) {
+        if !candidates.is_match(place, budget)? {
+            continue;
+        }
+        let PatternLine { capturing, answer } = &lines[place - first];
+        let groups = match capturing {
+            Some(capturing) => capturing.captures(key, budget)?,
+            None => Some(Vec::new()),
+        };
+        if let Some(groups) = groups {
+            return Ok(Some(answer.fill(&groups)));
+        }
+    }
+    Ok(None)
+}
+
 impl Test {
-    /// Whether the key is like that, with what the groups have matched where the value wants them.
-    fn groups(
+    /// Whether the key is like that.
+    fn holds(
         &self,
-        key: &[u8],
         address: Option<IpAddr>,
         candidates: &Candidates<'_, '_>,
         budget: &mut Budget,
-    ) -> Result<Option<Groups>, MatchError> {
-        let holds = match self {
+    ) -> Result<bool, MatchError> {
+        Ok(match self {
             // What is not an address is in no network, and outside of none.
             Test::Network { negated, network } => address.is_some_and(|ip| network.contains(ip) != *negated),
             Test::Pattern { negated, place } => candidates.is_match(*place, budget)? != *negated,
-            Test::Groups { place, capturing } => {
-                if candidates.is_match(*place, budget)? {
-                    return capturing.captures(key, budget);
-                }
-                false
-            }
-        };
-        Ok(holds.then(Vec::new))
+        })
     }
 }
 

@@ -62,33 +62,15 @@ impl Table {
 
     /// Says what keeps a file from being read as a table, if anything does.
     pub fn check(path: &Path, kind: TextKind) -> Result<(), String> {
-        Table::parse(&read(path)?, kind, &mut |_, _| {}).map(drop)
+        Lines::parse(&read(path)?, kind, &mut |_, _| {}).map(drop)
     }
 
     /// Reads a text; `warn` gets the lines that are skipped. A comment may be in any encoding.
     pub fn parse(bytes: &[u8], kind: TextKind, warn: Warn<'_>) -> Result<Table, String> {
-        let text = String::from_utf8_lossy(bytes);
-        let mut lines = logical_lines(&text);
-        if matches!(text, Cow::Owned(_)) {
-            lines = lines_in_utf8(lines, kind, warn)?;
-        }
-        if kind == TextKind::Hash {
-            return Ok(Table::Hash(hash(&lines, warn)));
-        }
-        let mut rules = Builder::default();
-        for line in &lines {
-            let outcome = match control(&line.text) {
-                Some(("endif", _)) => rules.end().map_err(Flaw::PassedOver),
-                Some((_, test)) => parse_test(test, kind).map(|(test, _)| rules.begin(test)),
-                None => parse_rule(&line.text, kind).map(|rule| rules.add(rule)),
-            };
-            match outcome {
-                Ok(()) => {}
-                Err(Flaw::PassedOver(what)) => warn(line.number, &what),
-                Err(Flaw::Fatal(what)) => return Err(format!("line {}: {what}", line.number)),
-            }
-        }
-        Ok(Table::Rules(rules.finish()))
+        Ok(match Lines::parse(bytes, kind, warn)? {
+            Lines::Hash(entries) => Table::Hash(entries),
+            Lines::Rules(rules) => Table::Rules(rules.finish()),
+        })
     }
 
     /// The approximate number of steps to look up a key of that length.
@@ -109,6 +91,40 @@ impl Table {
             }
             Table::Rules(rules) => rules.get(key, budget),
         }
+    }
+}
+
+/// The lines of a table, each checked. Compiling them together takes longer, and is done only where keys are
+/// looked up.
+enum Lines {
+    Hash(HashMap<Box<str>, Box<str>>),
+    Rules(Builder),
+}
+
+impl Lines {
+    fn parse(bytes: &[u8], kind: TextKind, warn: Warn<'_>) -> Result<Lines, String> {
+        let text = String::from_utf8_lossy(bytes);
+        let mut lines = logical_lines(&text);
+        if matches!(text, Cow::Owned(_)) {
+            lines = lines_in_utf8(lines, kind, warn)?;
+        }
+        if kind == TextKind::Hash {
+            return Ok(Lines::Hash(hash(&lines, warn)));
+        }
+        let mut rules = Builder::default();
+        for line in &lines {
+            let outcome = match control(&line.text) {
+                Some(("endif", _)) => rules.end().map_err(Flaw::PassedOver),
+                Some((_, test)) => parse_test(test, kind).map(|(test, _)| rules.begin(test)),
+                None => parse_rule(&line.text, kind).map(|rule| rules.add(rule)),
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(Flaw::PassedOver(what)) => warn(line.number, &what),
+                Err(Flaw::Fatal(what)) => return Err(format!("line {}: {what}", line.number)),
+            }
+        }
+        Ok(Lines::Rules(rules))
     }
 }
 

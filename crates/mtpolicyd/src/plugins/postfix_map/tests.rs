@@ -245,7 +245,7 @@ fn a_service_is_asked_over_one_connection() {
     assert_eq!(bench.run().as_deref(), Some("yes"), "the server has closed the connection meanwhile");
     bench.attribute_again("sasl_username", "odd");
     let said = bench.try_run().unwrap_err();
-    assert!(said.contains("none of OK, NOTFOUND"), "{said}");
+    assert!(said.contains("not one of OK, NOTFOUND"), "{said}");
 }
 
 /// What fails next, until it is that.

@@ -62,6 +62,30 @@ fn patterns_have_flags_conditions_and_groups() {
 }
 
 #[test]
+fn of_a_long_table_only_lines_that_can_match_are_looked_at() {
+    let line = |n: usize| match n {
+        1_000 => "!/@/ no at\n".to_owned(),
+        2_000 => "/^(.)x?@host/ ${1}x\n".to_owned(),
+        n => format!("/^(a|.x)@host{n}[.]example$/ line {n}\n"),
+    };
+    let (table, _) = table(TextKind::Pcre, &(0..5_000).map(line).collect::<String>());
+    assert!(table.work(20) < 500, "{}", table.work(20));
+    let cases = [
+        ("a@host7.example", Some("line 7")),
+        ("b@host7.example", Some("bx")),
+        ("a@host4000.example", Some("ax")),
+        ("cx@host4999.example", Some("cx")),
+        ("dx@host1999.example", Some("line 1999")),
+        ("host", Some("no at")),
+        ("abc@host4999.example", None),
+    ];
+    for (key, value) in cases {
+        let found = table.get(key.as_bytes(), &mut plenty()).unwrap();
+        assert_eq!(found.as_deref(), value.map(str::as_bytes), "{key}");
+    }
+}
+
+#[test]
 fn a_pattern_that_we_lack_fails_the_table() {
     for (kind, text) in
         [(TextKind::Pcre, "/a/ x\n/(?R)/ x"), (TextKind::Pcre, "/a/U x"), (TextKind::Regexp, "/a\\(b/x x")]
