@@ -52,6 +52,10 @@ const CONFIGURATION: &str = "\
  in double quotes keeps its spaces; single quotes have no meaning. A backslash at the end of a line continues
  it. `<<include FILE>>` includes another file. Plugins run in the order in which they are written.
 
+ A relative path is looked for beside the file that names it. If there is no such file, it is relative to the
+ folder in which the program was started, as in mtpolicyd 2; since `check` and the service may be started
+ in different folders, this is a warning.
+
  `mtpolicyd check` reads the file and reports every mistake with its line. `docs/concepts.md` explains the
  terms: request, instance, session, chain, score and others.
 
