@@ -70,7 +70,8 @@ fn parts(key: &str, value: &str) -> Vec<(usize, usize)> {
     let whole = |start: usize| Some((start, value.len())).filter(|_| is_relative(&value[start..]));
     match key {
         "dsn" => {
-            in_source(value).into_iter().filter(|(start, end)| is_relative(&value[*start..*end])).collect()
+            let (_, found) = files_of_source(value);
+            found.into_iter().filter(|(start, end)| is_relative(&value[*start..*end])).collect()
         }
         "db_file" => match value.split_once(':') {
             None => whole(0).into_iter().collect(),
@@ -81,12 +82,13 @@ fn parts(key: &str, value: &str) -> Vec<(usize, usize)> {
     }
 }
 
-/// Where in a data source paths stand: `dbi:SQLite:dbname=FILE`, `dbi:mysql:...;mysql_ssl_ca_file=FILE`,
-/// `postgres://...?sslrootcert=FILE`.
-fn in_source(value: &str) -> Vec<(usize, usize)> {
-    let Some((scheme, rest)) = value.split_once(':') else { return Vec::new() };
+/// Where in a data source paths stand, absolute or not, and whether they are databases of SQLite:
+/// `dbi:SQLite:dbname=FILE`, `dbi:mysql:...;mysql_ssl_ca_file=FILE`, `postgres://...?sslrootcert=FILE`.
+pub(super) fn files_of_source(value: &str) -> (bool, Vec<(usize, usize)>) {
+    let nothing = (false, Vec::new());
+    let Some((scheme, rest)) = value.split_once(':') else { return nothing };
     let (is_sqlite, settings, separator) = if scheme.eq_ignore_ascii_case("dbi") {
-        let Some((driver, settings)) = rest.split_once(':') else { return Vec::new() };
+        let Some((driver, settings)) = rest.split_once(':') else { return nothing };
         (driver.eq_ignore_ascii_case("sqlite"), settings, ';')
     } else if scheme.eq_ignore_ascii_case("sqlite") {
         (true, rest.trim_start_matches("//"), '?')
@@ -110,7 +112,7 @@ fn in_source(value: &str) -> Vec<(usize, usize)> {
         }
         start = end + 1;
     }
-    found
+    (is_sqlite, found)
 }
 
 /// The absolute path of a relative one: beside the file that has the line if it is there, else, as in the
