@@ -71,6 +71,12 @@ const CONFIGURATION: &str = "\
  ```
 ";
 
+/// What the page of each module ends its introduction with.
+const WORDS: &str = "
+Session, score, `uc_` and other words are explained in [concepts.md](../concepts.md); the options that every
+plugin has, such as `on_error`, are in [mtpolicyd.conf.md](../mtpolicyd.conf.md).
+";
+
 /// Every page: the configuration file, then the modules.
 pub fn pages() -> Vec<Page> {
     let mut sections = vec![Section { heading: "Options", options: Globals::specs() }];
@@ -137,6 +143,11 @@ impl Page {
 
     fn markdown(&self) -> String {
         let mut page = format!("# {}\n\n{}", self.name, undent(self.about));
+        if self.is_module() {
+            page += WORDS;
+        } else {
+            page = page.replace("`docs/concepts.md`", "[concepts.md](concepts.md)");
+        }
         for section in &self.sections {
             let _ = write!(page, "\n## {}\n", section.heading);
             for option in &section.options {
