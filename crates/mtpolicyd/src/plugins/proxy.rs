@@ -73,8 +73,8 @@ const MAX_IDLE: usize = 32;
 /// `timeout`.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Maximum number of requests in a row to blame for an invalid answer. A sender who knows what the other daemon
-/// stumbles over must not get past it; one that stumbles over everything must not stop all messages.
+/// Maximum number of requests in a row to blame for an invalid answer. A sender who knows what the other
+/// daemon stumbles over must not get past it; one that stumbles over everything must not stop all messages.
 const MAX_BLAMED: u32 = 10;
 
 /// See the options.
