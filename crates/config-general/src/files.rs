@@ -27,14 +27,15 @@ impl<'a> Files<'a> {
         Files { limits, folder, read: HashSet::new(), bytes_left }
     }
 
-    /// Where the file of an include line is: next to the file that has the line, so that it does not matter
-    /// from where the program is started; or, as in the original, in the working folder or next to the main
-    /// file.
-    pub(crate) fn find(&self, name: &str, includer: &Path) -> Result<PathBuf, Refusal> {
+    /// Where the file of an include line is: next to the file that has the line or, as in the original, next
+    /// to the main file, so that it does not matter from where the program is started; or else, as in the
+    /// original, in the working folder, which is worth a warning: `true`.
+    pub(crate) fn find(&self, name: &str, includer: &Path) -> Result<(PathBuf, bool), Refusal> {
         let beside = includer.parent().unwrap_or(Path::new("")).join(name);
-        let candidates = [beside, PathBuf::from(name), self.folder.join(name)];
-        if let Some(found) = candidates.iter().find(|path| path.exists()) {
-            return Ok(found.clone());
+        let candidates = [beside, self.folder.join(name), PathBuf::from(name)];
+        if let Some(at) = candidates.iter().position(|path| path.exists()) {
+            let found = candidates[at].clone();
+            return Ok((found, at == 2));
         }
         if name.starts_with(['"', '\'']) {
             let help = "write the name without quotes, they count as a part of it".to_owned();

@@ -33,8 +33,8 @@
 //! * `#` begins a comment wherever it stands, in quotes too, unless a backslash precedes it. `/* ... */` is
 //!   a comment inside a line, or over several lines if it begins one.
 //! * A single backslash at the very end joins the next line. `key = <<MARK` takes the lines up to `MARK`.
-//! * Included files are looked for next to the file that includes them, then in the working folder and next
-//!   to the main file; each is read once.
+//! * Included files are looked for next to the file that includes them, then next to the main file and, with
+//!   a warning, in the working folder; each is read once.
 //! * A byte that is not part of valid UTF-8 is read as Latin-1. A byte order mark is ignored.
 //!
 //! Where this surprises people, a warning says so. All mistakes of a file come out of one reading, and all

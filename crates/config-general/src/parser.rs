@@ -292,7 +292,16 @@ impl<'a> Parser<'a> {
         };
         let includer = self.sources.get(span.source).path.clone();
         let path = match self.files.find(name, &includer) {
-            Ok(path) => path,
+            Ok((path, false)) => path,
+            Ok((path, true)) => {
+                let shown = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+                let message = format!(
+                    "`{name}` is {} only for a program that is started in the same folder as this one",
+                    shown.display()
+                );
+                self.notes.warning(span, message, "write the full path, or put the file next to this one");
+                path
+            }
             Err(refusal) => {
                 refuse(&mut self.notes, refusal);
                 return Flow::Continue(());

@@ -52,6 +52,10 @@ const CONFIGURATION: &str = "\
  in double quotes keeps its spaces; single quotes have no meaning. A backslash at the end of a line continues
  it. `<<include FILE>>` includes another file. Plugins run in the order in which they are written.
 
+ A relative path is looked for beside the file that names it. If there is no such file, it is relative to the
+ folder in which the program was started, as in mtpolicyd 2; since `check` and the service may be started
+ in different folders, this is a warning.
+
  `mtpolicyd check` reads the file and reports every mistake with its line. `docs/concepts.md` explains the
  terms: request, instance, session, chain, score and others.
 
@@ -65,6 +69,12 @@ const CONFIGURATION: &str = "\
    </Plugin>
  </VirtualHost>
  ```
+";
+
+/// What the page of each module ends its introduction with.
+const WORDS: &str = "
+Session, score, `uc_` and other words are explained in [concepts.md](../concepts.md); the options that every
+plugin has, such as `on_error`, are in [mtpolicyd.conf.md](../mtpolicyd.conf.md).
 ";
 
 /// Every page: the configuration file, then the modules.
@@ -133,6 +143,11 @@ impl Page {
 
     fn markdown(&self) -> String {
         let mut page = format!("# {}\n\n{}", self.name, undent(self.about));
+        if self.is_module() {
+            page += WORDS;
+        } else {
+            page = page.replace("`docs/concepts.md`", "[concepts.md](concepts.md)");
+        }
         for section in &self.sections {
             let _ = write!(page, "\n## {}\n", section.heading);
             for option in &section.options {

@@ -5,6 +5,7 @@
 mod globals;
 mod hosts;
 mod paths;
+mod relative;
 mod render;
 mod secrets;
 mod sessions;
@@ -105,9 +106,10 @@ impl Settings {
         earlier: Option<&Settings>,
         also: impl FnOnce(&Block, &Secrecy<'_>) -> T,
     ) -> Result<(Settings, Messages, T), Messages> {
-        let document = config_general::load(path, &Limits::default())
+        let mut document = config_general::load(path, &Limits::default())
             .map_err(|failure| Messages::new(failure.sources, failure.diagnostics, &Secrecy::default()))?;
         let report = Report::default();
+        relative::resolve(&mut document.root, &document.sources, &report);
         let mut settings = Settings::from_root(&document.root, earlier, &report);
         if let Some(settings) = &mut settings {
             settings.paths = paths::named(&document.root, &settings.addresses, &document.sources);

@@ -21,7 +21,8 @@ pub(super) fn page(page: &Page) -> String {
             text += &paragraphs(&undent(option.doc)).replace(".PP\n", ".IP\n");
         }
     }
-    text
+    let others: &str = if page.is_module() { ".BR mtpolicyd.conf (5),\n" } else { "" };
+    text + ".SH SEE ALSO\n" + others + ".BR mtpolicyd (8)\n"
 }
 
 /// The name under which man(1) finds the page.

@@ -127,7 +127,7 @@ impl std::fmt::Display for PatternFile {
 }
 
 impl Value for PatternFile {
-    const FORM: &'static str = "path of a file, absolute or from the folder in which the daemon is started";
+    const FORM: &'static str = "path of a file";
     fn parse(path: &str) -> Result<Self, String> {
         let bytes = read_list(path).map_err(|why| format!("can't read `{path}`: {why}"))?;
         let (mut patterns, mut skipped) = (Vec::new(), Vec::new());

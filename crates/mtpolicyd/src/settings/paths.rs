@@ -2,6 +2,7 @@
 //!
 //! Knows: which options name files, and what is done with them. Must not know: what is in them, who may.
 
+use super::relative::files_of_source;
 use crate::address::ListenAddress;
 use config_general::{Block, Entry, Sources};
 use std::path::PathBuf;
@@ -48,15 +49,21 @@ pub(super) fn named(root: &Block, addresses: &[ListenAddress], sources: &Sources
 fn collect(block: &Block, sources: &Sources, found: &mut Vec<NamedPath>) {
     for entry in block.entries() {
         let value = entry.value.as_deref().unwrap_or_default();
-        let named: Option<(PathBuf, Access)> = match (block.kind.as_str(), entry.key.as_str()) {
-            ("", "log_file") => Some((value.into(), Access::Make)),
-            ("", "pid_file") => Some((value.into(), Access::Folder)),
-            ("Connection", "dsn") => sqlite(value),
-            ("Plugin", "db_file") => map(value),
-            ("Plugin", "database") if value.starts_with('/') => Some((value.into(), Access::Read)),
-            _ => None,
+        let named: Vec<(PathBuf, Access)> = match (block.kind.as_str(), entry.key.as_str()) {
+            ("", "log_file") => vec![(value.into(), Access::Make)],
+            ("", "pid_file") => vec![(value.into(), Access::Folder)],
+            ("Connection", "dsn") => source(value, Access::Make),
+            // A plugin's own database is one of another program.
+            ("Plugin", "dsn") => source(value, Access::Read),
+            ("Plugin", "db_file") => map(value).into_iter().collect(),
+            ("Plugin", "database" | "database6" | "asn_database" | "asn_database6") => {
+                vec![(value.into(), Access::Read)]
+            }
+            _ => Vec::new(),
         };
-        found.extend(named.map(|(path, access)| NamedPath { place: place(entry, sources), path, access }));
+        let named = named.into_iter().filter(|(path, _)| path.is_absolute());
+        let place = place(entry, sources);
+        found.extend(named.map(|(path, access)| NamedPath { place: place.clone(), path, access }));
     }
     block.blocks().for_each(|inner| collect(inner, sources, found));
 }
@@ -66,15 +73,11 @@ fn place(entry: &Entry, sources: &Sources) -> String {
     format!("{}:{line}: {}", sources.get(entry.key_span.source).path.display(), entry.key)
 }
 
-/// The file of `dbi:SQLite:dbname=FILE`.
-fn sqlite(dsn: &str) -> Option<(PathBuf, Access)> {
-    let rest = dsn.get("dbi:".len()..)?;
-    let (driver, rest) = rest.split_once(':')?;
-    let file = rest
-        .split(';')
-        .find_map(|part| part.strip_prefix("dbname=").or_else(|| part.strip_prefix("database=")));
-    let file = file.filter(|file| driver.eq_ignore_ascii_case("sqlite") && file.starts_with('/'))?;
-    Some((file.into(), Access::Make))
+/// The file of `dbi:SQLite:dbname=FILE`, and what is done with it; certificates of other databases are read.
+fn source(dsn: &str, access: Access) -> Vec<(PathBuf, Access)> {
+    let (is_sqlite, parts) = files_of_source(dsn);
+    let access = if is_sqlite { access } else { Access::Read };
+    parts.into_iter().map(|(start, end)| (dsn[start..end].into(), access)).collect()
 }
 
 /// The file of a table of Postfix: with the ending that its type has.
@@ -102,7 +105,9 @@ mod tests {
         let text = "log_file = /l\nport = \"12345, /s|unix\"\n<Connection db>\n\
                     dsn = \"dbi:SQLite:dbname=/d\"\n</Connection>\n<VirtualHost x>\n<Plugin a>\n\
                     db_file = \"hash:/m\"\n</Plugin>\n<Plugin b>\n\
-                    db_file = \"tcp:localhost:1\"\ndatabase = relative\n</Plugin>\n</VirtualHost>\n";
+                    db_file = \"tcp:localhost:1\"\ndatabase = relative\n</Plugin>\n<Plugin c>\n\
+                    dsn = dbi:SQLite:/e\nasn_database6 = /g\n</Plugin>\n</VirtualHost>\n\
+                    <Connection my>\ndsn = \"dbi:mysql:mail;mysql_ssl_ca_file=/c\"\n</Connection>\n";
         let document = config_general::parse(Path::new("c"), text.as_bytes(), &Limits::default()).unwrap();
         let addresses = ListenAddress::parse_list("12345, /s|unix", None).unwrap();
         let found = named(&document.root, &addresses, &document.sources);
@@ -110,8 +115,15 @@ mod tests {
             .iter()
             .map(|NamedPath { place, path, access }| format!("{place} {} {access:?}", path.display()))
             .collect();
-        let expected =
-            ["c:2: port /s Folder", "c:1: log_file /l Make", "c:4: dsn /d Make", "c:8: db_file /m.db Read"];
+        let expected = [
+            "c:2: port /s Folder",
+            "c:1: log_file /l Make",
+            "c:4: dsn /d Make",
+            "c:8: db_file /m.db Read",
+            "c:15: dsn /e Read",
+            "c:16: asn_database6 /g Read",
+            "c:20: dsn /c Read",
+        ];
         assert_eq!(shown, expected);
     }
 }

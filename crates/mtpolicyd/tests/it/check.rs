@@ -6,6 +6,7 @@ use crate::support::daemon::{OK, PROGRAM, Site, errors_of, output_of, run};
 use crate::support::is_root_or_leaves_out;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 /// The exit code of `check`, and what it said.
@@ -137,4 +138,83 @@ fn tasks_that_there_are_not_are_a_failure() {
         let output = site.run(&["--cron", tasks]);
         assert_eq!(output.status.code(), Some(code), "{tasks}: {}", errors_of(&output));
     }
+}
+
+/// A plugin for each kind of file, all of them in `lists`, and a database.
+const RELATIVE: &str = "\
+<Connection db>
+  module = Sql
+  dsn = \"dbi:SQLite:dbname=lists/db.sqlite\"
+</Connection>
+<VirtualHost $PORT>
+  name = incoming
+  <<include lists/included>>
+  <Plugin map>
+    module = PostfixMap
+    db_file = \"texthash:lists/map\"
+    match_action = reject
+  </Plugin>
+  <Plugin grey>
+    module = Greylist
+    whitelist_clients = lists/clients
+    whitelist_recipients = lists/recipients
+    <Ticket>
+      module = Memory
+    </Ticket>
+    <AWL>
+      module = Sql
+    </AWL>
+  </Plugin>
+  <Plugin quota>
+    module = Quota
+    field = client_address
+    metric = count
+    threshold = 1
+  </Plugin>
+</VirtualHost>
+";
+
+#[test]
+fn a_relative_path_is_the_same_file_for_check_and_for_a_daemon_that_is_started_elsewhere() {
+    let site = Site::with(&format!("port = \"127.0.0.1:$PORT\"\n{RELATIVE}"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let fill = |folder: &Path| {
+        fs::create_dir(folder.join("lists")).unwrap();
+        for name in ["map", "clients", "recipients", "patterns", "db.sqlite"] {
+            let text = if name == "patterns" { "^nobody$\n" } else { "" };
+            fs::write(folder.join("lists").join(name), text).unwrap();
+        }
+        let included =
+            "<Plugin list>\nmodule = RegexList\nkey = sender\nfile = patterns\naction = reject\n</Plugin>\n";
+        fs::write(folder.join("lists/included"), included).unwrap();
+    };
+    // Where it is started there are files of the same names.
+    fill(&site.path(""));
+    fill(elsewhere.path());
+    let mtpolicyd = |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).arg(site.config()).current_dir(elsewhere.path());
+        let output = run(&mut command, b"");
+        (output.status.code(), errors_of(&output) + &output_of(&output))
+    };
+    let (code, said) = mtpolicyd(&["check", "--strict"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, dump) = mtpolicyd(&["-d", "-c"]);
+    assert_eq!(code, Some(0), "{dump}");
+    for name in ["map", "clients", "recipients", "patterns"] {
+        assert!(dump.contains(&site.path("lists").join(name).display().to_string()), "{name}:\n{dump}");
+    }
+    // Without them those of the folder are used, as by the original, which is no accident to rely on.
+    fs::remove_dir_all(site.path("lists")).unwrap();
+    fs::write(elsewhere.path().join("patterns"), "^nobody$\n").unwrap();
+    fs::copy(elsewhere.path().join("lists/included"), elsewhere.path().join("included")).unwrap();
+    let (code, said) = mtpolicyd(&["check"]);
+    assert_eq!(code, Some(0), "{said}");
+    let warnings = said.lines().filter(|line| {
+        line.starts_with("warning") && line.contains("only for a program that is started in the same folder")
+    });
+    let warnings: Vec<_> = warnings.collect();
+    assert_eq!(warnings.len(), 5, "{said}");
+    assert!(warnings.iter().all(|line| line.contains(&elsewhere.path().display().to_string())), "{said}");
+    assert_eq!(mtpolicyd(&["check", "--strict"]).0, Some(1));
 }

@@ -38,7 +38,7 @@ const QUOTA: &str = "\
 fn daemon(connection: &str, chain: &str) -> Daemon {
     let site = Site::new();
     site.configure(&format!(
-        "port = \"127.0.0.1:$PORT\"\n<Connection shared>\n{connection}\n</Connection>\n\
+        "port = \"127.0.0.1:$PORT\"\nrequest_timeout = 90\n<Connection shared>\n{connection}\n</Connection>\n\
          <VirtualHost $PORT>\nname = outgoing\n{}</VirtualHost>\n",
         chain.replace("$STORE", "store = shared")
     ));
@@ -97,7 +97,8 @@ fn exactly_so_many_pass(connection: &str) -> [Daemon; 2] {
 }
 
 fn on_a_database(dsn: &str, name: &str) {
-    let connection = format!("module = Sql\ndsn = \"{dsn}\"\nuser = \"{name}\"\npassword = \"{name}\"");
+    let connection =
+        format!("module = Sql\ndsn = \"{dsn}\"\nuser = \"{name}\"\npassword = \"{name}\"\ntimeout = 60");
     let database = Database::new(dsn, name);
     counts_are_exact(&connection, &database);
     database.run("DELETE FROM acct_sasl_username", Vec::new());

@@ -111,12 +111,14 @@ async fn answers_are_remembered_by_their_ttl() {
     for reply in [Reply::Addresses(vec![[127, 0, 0, 2].into()], 1), Reply::NoSuchName(Some(1))] {
         let server = FakeDns::start(move |_| reply.clone());
         let dns = ask_at(&server);
+        let began = Instant::now();
         let first = dns.lookup(&about("a.test")).await;
         assert_eq!(dns.lookup(&about("A.test.")).await, first);
-        assert_eq!(server.count("a.test"), 1);
+        let asked = server.count("a.test");
+        assert!(asked == 1 || began.elapsed() >= Duration::from_secs(1), "it was not remembered");
         sleep(Duration::from_millis(1_200)).await;
         assert_eq!(dns.lookup(&about("a.test")).await, first);
-        assert_eq!(server.count("a.test"), 2);
+        assert_eq!(server.count("a.test"), asked + 1);
     }
 }
 

@@ -141,7 +141,16 @@ fn counters_and_tickets_outlive_a_daemon() {
     let mut cluster = Cluster::start();
     // A ticket that one daemon gives is known to the others.
     assert_eq!(cluster.ask(0, "alice@example.net"), "defer greylisting is active");
-    assert!(cluster.ask(1, "alice@example.net").starts_with("defer greylisting is active (1s left)"));
+    // Within one second, which a busy machine may not make at once.
+    let mut strangers = 0;
+    eventually("a second daemon is asked early enough", || {
+        strangers += 1;
+        let stranger = format!("stranger{strangers}@example.net");
+        assert_eq!(cluster.ask(0, &stranger), "defer greylisting is active");
+        let again = cluster.ask(1, &stranger);
+        assert!(again == "defer greylisting is active (1s left)" || again == "dunno", "{again}");
+        (again != "dunno").then_some(())
+    });
     assert_eq!(cluster.ask(1, "carol@example.net"), "defer greylisting is active");
     let asked = AtomicUsize::new(0);
     let victim = cluster.nodes[1].take();

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test shares with others is a test too")]
 
+use super::support::PATIENCE;
 use super::support::servers::{Server, mariadb, memcached, postgres};
 use backends::keyvalue::{
     Lock, Locked, Memcached, MemcachedSettings, Memory, MemorySettings, Protected, Store,
@@ -11,6 +12,7 @@ use backends::keyvalue::{
 use backends::sql::{Durability, Sql, SqlSettings};
 use backends::{Failure, Secret};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -162,12 +164,14 @@ async fn only_the_owner_saves(store: &Store) {
 
 async fn values_expire(store: &Store) {
     let short = Duration::from_secs(1);
+    let began = Instant::now();
     store.set(b"short", b"1", short, soon()).await.unwrap();
     assert!(store.add(b"short2", b"1", short, soon()).await.unwrap());
     assert_eq!(store.increment(b"short3", short, soon()).await.unwrap(), 1);
     store.set(b"renewed", b"1", short, soon()).await.unwrap();
     assert_eq!(store.increment(b"renewed", MINUTE, soon()).await.unwrap(), 2);
-    assert!(store.get(b"short2", soon()).await.unwrap().is_some());
+    let is_there = store.get(b"short2", soon()).await.unwrap().is_some();
+    assert!(is_there || began.elapsed() >= short, "it expired early");
     sleep(Duration::from_millis(2100)).await;
     assert_eq!(store.get(b"short", soon()).await.unwrap(), None);
     assert!(!store.delete(b"short", soon()).await.unwrap());
@@ -256,37 +260,43 @@ async fn calls_end_when_memcached_is_frozen_and_no_late_reply_is_seen() {
 async fn a_restart_of_memcached_under_load_is_got_over() {
     let mut server = memcached::start();
     let store = client(&[at(&server)], "");
-    let end = Instant::now() + Duration::from_secs(3);
-    let workers = (0..8).map(|worker| {
-        let store = store.clone();
+    let ends = Arc::new(AtomicBool::new(false));
+    let wins: Arc<[AtomicU32]> = (0..8).map(|_| AtomicU32::new(0)).collect();
+    let workers = (0..wins.len()).map(|worker| {
+        let (store, ends, wins) = (store.clone(), ends.clone(), wins.clone());
         tokio::spawn(async move {
-            let (mut good, mut last_error) = (0_u32, None);
-            while Instant::now() < end {
-                let key = format!("{worker}-{good}");
+            while !ends.load(Ordering::Relaxed) {
+                let key = format!("{worker}-{}", wins[worker].load(Ordering::Relaxed));
                 let set = store.set(key.as_bytes(), key.as_bytes(), MINUTE, soon()).await;
                 match set.and(store.get(key.as_bytes(), soon()).await) {
                     // Gone with the server, if anything.
                     Ok(value) => {
                         assert!(value.is_none_or(|value| value == key.as_bytes()));
-                        good += 1;
+                        wins[worker].fetch_add(1, Ordering::Relaxed);
                     }
-                    Err(_) => {
-                        last_error = Some(Instant::now());
-                        sleep(Duration::from_millis(5)).await;
-                    }
+                    Err(_) => sleep(Duration::from_millis(5)).await,
                 }
             }
-            (good, last_error)
         })
     });
     let workers: Vec<_> = workers.collect();
     sleep(Duration::from_millis(300)).await;
     tokio::task::block_in_place(|| server.restart());
-    let back = Instant::now();
+    // However slow this machine is just now: each of them got over it.
+    eventually_got_over(&wins).await;
+    ends.store(true, Ordering::Relaxed);
     for worker in workers {
-        let (good, last_error) = worker.await.unwrap();
-        assert!(good > 10);
-        assert!(last_error.is_none_or(|at| at < back + Duration::from_millis(1500)));
+        worker.await.unwrap();
+    }
+}
+
+/// Waits until each worker has had more answers.
+async fn eventually_got_over(wins: &[AtomicU32]) {
+    let before: Vec<_> = wins.iter().map(|wins| wins.load(Ordering::Relaxed)).collect();
+    let until = Instant::now() + PATIENCE;
+    while wins.iter().zip(&before).any(|(wins, before)| wins.load(Ordering::Relaxed) < before + 10) {
+        assert!(Instant::now() < until, "somebody never had an answer again");
+        sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -31,7 +31,7 @@ fn start(globals: &str) -> (FakeDns, Daemon, Arc<AtomicBool>) {
          <Plugin spf>\nmodule = SPF\ntemperror_mode = passive\n</Plugin>\n\
          <Plugin dead>\nmodule = RBL\ndomain = dead.test\ntime_limit = 1\nreject_message = dead\n</Plugin>\n\
          <Plugin alive>\nmodule = RBL\ndomain = alive.test\nlookahead = off\nreject_message = alive\n\
-         </Plugin>\n</VirtualHost>\n"
+         time_limit = 15\n</Plugin>\n</VirtualHost>\n"
     ));
     (server, site.start(), is_alive)
 }

@@ -34,7 +34,8 @@ END
 install -d -o openldap /run/slapd
 install -d /run/sendsigs.omit.d
 DEBIAN_FRONTEND=noninteractive /usr/sbin/dpkg-reconfigure slapd
-/etc/init.d/slapd start";
+/etc/init.d/slapd start
+wait_for 389";
 
 /// What the packages of a cluster have running when they are installed, and Postfix without questions.
 const SERVERS: &str = "\

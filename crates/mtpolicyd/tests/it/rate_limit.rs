@@ -134,14 +134,23 @@ fn in_redis_the_room_comes_back_by_its_own_time() {
     let daemon = daemon(&connection, "window", "2/2s");
     let mut client = daemon.connect();
     let mut ask = || client.ask(&of_bob(1)).action();
-    let begin = Instant::now();
-    assert_eq!([ask(), ask()], ["OK", "OK"]);
-    assert!(ask().starts_with("defer 2 of 2/2s, "));
-    thread::sleep(Duration::from_secs(2).saturating_sub(begin.elapsed()) + Duration::from_millis(300));
+    let window = Duration::from_secs(2);
+    // A busy machine may take longer for three questions than the limit looks back.
+    let begin = eventually("three questions within the window", || {
+        let begin = Instant::now();
+        assert_eq!([ask(), ask()], ["OK", "OK"]);
+        let third = ask();
+        let was_quick = begin.elapsed() < window;
+        assert!(third.starts_with("defer 2 of 2/2s, ") || !was_quick, "{third}");
+        if !was_quick {
+            thread::sleep(window);
+        }
+        was_quick.then_some(begin)
+    });
+    thread::sleep(window.saturating_sub(begin.elapsed()) + Duration::from_millis(300));
     assert_eq!(ask(), "OK");
     drop(daemon);
-    thread::sleep(Duration::from_millis(2500));
-    assert_eq!(redis::command(server.port, &["DBSIZE"]).trim(), ":0", "counts expire");
+    eventually("counts expire", || (redis::command(server.port, &["DBSIZE"]).trim() == ":0").then_some(()));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use crate::keyvalue::behaves;
 use crate::support::servers::certificates::Certificates;
 use crate::support::servers::{Server, redis};
-use crate::support::{eventually, free_port};
+use crate::support::{PATIENCE, eventually, free_port};
 use backends::keyvalue::{Redis, RedisServer, RedisSettings, Store};
 use backends::{BackendError, Failure, Secret};
 use std::io::Write;
@@ -159,8 +159,15 @@ async fn a_server_that_only_runs_a_script_is_down() {
     redis.ping(soon()).await.unwrap();
     let mut other = TcpStream::connect(at(server.port)).unwrap();
     other.write_all(b"EVAL 'while true do end' 0\r\n").unwrap();
-    sleep(Duration::from_millis(200)).await;
-    let error = redis.get(b"key", soon()).await.unwrap_err();
+    // Until the script has begun, and has run for long enough, it answers.
+    let until = Instant::now() + PATIENCE;
+    let error = loop {
+        match redis.get(b"key", soon()).await {
+            Err(error) => break error,
+            Ok(_) => assert!(Instant::now() < until, "it is not busy"),
+        }
+        sleep(Duration::from_millis(10)).await;
+    };
     assert!(error.to_string().contains("down: BUSY"), "{error}");
     redis::command(server.port, &["SCRIPT", "KILL"]);
     comes_back(&redis).await;

@@ -49,7 +49,7 @@ impl<L> Display for ListFile<L> {
 }
 
 impl<L: Entries> Value for ListFile<L> {
-    const FORM: &'static str = "path of a file, absolute or from the folder in which the daemon is started";
+    const FORM: &'static str = "path of a file";
     fn parse(path: &str) -> Result<Self, String> {
         let bytes = read_list(path).map_err(|why| format!("can't read `{path}`: {why}"))?;
         let (mut list, patterns, skipped) = parse::<L>(&String::from_utf8_lossy(&bytes));
