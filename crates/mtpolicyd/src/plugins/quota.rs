@@ -142,7 +142,7 @@ impl Plugin for Quota {
             }
             passes
         } else {
-            counter.read(metric, deadline).await? < threshold as f64
+            counter.read_after(cx.reservations, metric, deadline).await? < threshold as f64
         };
         Ok(if passes { Verdict::Next } else { Verdict::Stop(self.options.action.get(cx.session)) })
     }
@@ -315,6 +315,23 @@ mod tests {
         assert_eq!(mails(&mut bench, 1), [false]);
         bench.pass(Duration::from_secs(131));
         assert_eq!(mails(&mut bench, 2), [true, false]);
+    }
+
+    #[test]
+    fn after_accounting_it_compares_what_the_counter_stood_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = ACCOUNTING.to_owned() + &quota("q", "metric = size\n threshold = 250");
+        let mut bench = bench(folder.path(), &chain);
+        assert_eq!(mails(&mut bench, 1), [true]);
+        // Others are counted right after each message, before Quota can ask.
+        let db = Connection::open(folder.path().join("db.sqlite")).unwrap();
+        db.execute_batch(
+            "CREATE TRIGGER later AFTER UPDATE ON acct_sender BEGIN \
+             UPDATE acct_sender SET size = size + 1000 WHERE id = new.id AND new.size < 1000; END",
+        )
+        .unwrap();
+        assert_eq!(mails(&mut bench, 1), [true], "its own count is 200");
+        assert_eq!(mails(&mut bench, 1), [false], "the next one sees 1300");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub struct AwlTable {
 /// The statements, written out once.
 struct Texts {
     count: Arc<str>,
+    count_two: Arc<str>,
     /// What counts where there is an entry, for MySQL: its upsert uses up one of the ids each time it is
     /// tried, and those of the original's tables end at 2,147,483,647.
     add_one_there: Option<Arc<str>>,
@@ -43,13 +44,17 @@ impl AwlTable {
     /// The table of that name; nothing is asked yet.
     pub fn new(sql: Arc<Sql>, name: &str, lifetime: Duration) -> AwlTable {
         let (table, dialect) = (sql.quote(name), sql.dialect());
-        let texts = Texts {
-            count: format!(
+        let count = |is_domain: &str| {
+            let count = sql.quote("count");
+            format!(
                 "SELECT SUM({count}) FROM {table} \
-                 WHERE sender_domain IN (?, ?) AND client_ip = ? AND last_seen >= ?",
-                count = sql.quote("count")
+                 WHERE sender_domain {is_domain} AND client_ip = ? AND last_seen >= ?"
             )
-            .into(),
+            .into()
+        };
+        let texts = Texts {
+            count: count("= ?"),
+            count_two: count("IN (?, ?)"),
             add_one_there: (dialect == Dialect::MySql).then(|| {
                 let (count, counted) = (sql.quote("count"), counted(&table, &sql.quote("count")));
                 format!(
@@ -75,10 +80,15 @@ impl AwlTable {
         deadline: Instant,
     ) -> Result<Option<u64>, BackendError> {
         let Some([domain, client]) = columns(domains[0], client) else { return Ok(None) };
-        let written = column(domains[1], MAX_DOMAIN_BYTES).unwrap_or_else(|| domain.clone());
-        let params = vec![domain, written, client, Param::Integer(self.oldest(now))];
-        let query = Statement { sql: self.texts.count.clone(), params };
-        let rows = self.sql.query_or_make(query, self.prepare(deadline), deadline).await?;
+        let oldest = Param::Integer(self.oldest(now));
+        let written = column(domains[1], MAX_DOMAIN_BYTES).filter(|written| *written != domain);
+        let (sql, params) = match written {
+            None => (&self.texts.count, vec![domain, client, oldest]),
+            // SQLite makes a table of such a list first, which takes longer than all the rest.
+            Some(written) => (&self.texts.count_two, vec![domain, written, client, oldest]),
+        };
+        let query = Statement { sql: sql.clone(), params };
+        let rows = self.sql.query_or_make(query, || self.prepare(deadline), deadline).await?;
         Ok(rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()))
     }
 
@@ -118,10 +128,10 @@ impl AwlTable {
     async fn change(&self, statement: Statement, deadline: Instant) -> Result<u64, BackendError> {
         // Without its unique index the table would take a second row of the same entry.
         if !self.prepared.load(Ordering::Relaxed) {
-            self.prepare(deadline).await?;
+            Box::pin(self.prepare(deadline)).await?;
         }
         let work = Work { statements: vec![statement], lock: None, durable: false };
-        let outputs = self.sql.run_or_make(work, self.prepare(deadline), deadline).await?;
+        let outputs = self.sql.run_or_make(work, || self.prepare(deadline), deadline).await?;
         Ok(outputs.first().map_or(0, |output| output.affected))
     }
 
