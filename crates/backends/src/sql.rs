@@ -12,12 +12,14 @@ mod number;
 mod placeholders;
 mod postgres;
 mod queue;
+mod respell;
 mod rights;
 mod server;
 mod sqlite;
 mod tables;
 
 pub use placeholders::count_parameters;
+pub use respell::Respelling;
 pub use rights::{Needs, Right};
 
 use crate::messages;

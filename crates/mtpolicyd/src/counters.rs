@@ -260,6 +260,22 @@ impl Table {
             Backend::Redis(_) => Ok(Vec::new()),
         }
     }
+
+    /// Adds what the original and earlier versions have counted for a value as it was written to what is
+    /// counted for its key: what was done.
+    pub async fn merge_spellings(
+        &self,
+        field: &str,
+        deadline: Instant,
+    ) -> Result<Option<String>, BackendError> {
+        let Backend::Sql(table) = &self.backend else { return Ok(None) };
+        let spell = |written: &str| {
+            let request = Request::from_pairs([(field, written)]).ok();
+            let key = request.and_then(|request| key_of(&request, field));
+            key.map_or_else(|| written.to_owned(), |(key, _)| key)
+        };
+        table.merge_spellings(spell, deadline).await
+    }
 }
 
 impl Counter {

@@ -5,13 +5,13 @@
 use super::amounts::{Amounts, Metric};
 use super::layout::{self, KeySet, Layout};
 use super::reservations::{LIFETIME, Reservations};
-use super::tables::{RESERVATIONS, Writer, create_reservations, plain, remove_all_expired};
+use super::tables::{NUMBERS, RESERVATIONS, Writer, create_reservations, plain, remove_all_expired};
 use super::texts::{Questions, Texts};
 use super::{Backend, Counter};
 use crate::log::messages::{plugins, tasks};
 use crate::value::numeric_prefix;
 use backends::clock::Clock;
-use backends::sql::{Dialect, Needs, Output, Param, Right, Sql, Statement, Work};
+use backends::sql::{Dialect, Needs, Output, Param, Respelling, Right, Sql, Statement, Work};
 use backends::{BackendError, Failure};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -367,6 +367,29 @@ impl SqlTable {
                 if self.sql.dialect() == Dialect::MySql =>
             {
                 Ok(Some(why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds rows whose key is as it was written in some request to those under the key that is counted: what
+    /// was done, or what follows if it can't be.
+    pub async fn merge_spellings(
+        &self,
+        key_of: impl Fn(&str) -> String + Send + Sync,
+        deadline: Instant,
+    ) -> Result<Option<String>, BackendError> {
+        let layout = self.known().unwrap_or(Layout::of_new(self.sql.dialect()));
+        let numbers = NUMBERS.into_iter().zip(layout.largest).collect::<Vec<_>>();
+        let (key, beside, lock) = ("key", "time", TABLES_LOCK);
+        let table = Respelling { table: &self.name, key, beside, sums: &numbers, latest: &[], lock };
+        let spell = |key: &str| stored(&layout, &key_of(key));
+        let name = &self.name;
+        match self.sql.respell(&table, spell, deadline).await {
+            Ok(0) => Ok(None),
+            Ok(moved) => Ok(Some(tasks::spellings_merged(name, moved))),
+            Err(BackendError { failure: Failure::Denied(why), .. }) => {
+                Ok(Some(tasks::spellings_left(name, why)))
             }
             Err(error) => Err(error),
         }

@@ -4,7 +4,8 @@
 
 use crate::log::messages::plugins;
 use backends::BackendError;
-use backends::sql::{Dialect, Needs, Param, Right, Sql, Statement, Work};
+use backends::sql::{Dialect, Needs, Param, Respelling, Right, Sql, Statement, Work};
+use postfix_policy::canonical_domain;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +40,9 @@ const MAX_DOMAIN_BYTES: usize = 255;
 
 /// The same for what stands for the client.
 const MAX_CLIENT_BYTES: usize = 39;
+
+/// The largest count that the columns hold; beyond the threshold it makes no difference.
+const MAX_COUNT: i64 = 2_147_483_647;
 
 impl AwlTable {
     /// The table of that name; nothing is asked yet.
@@ -153,6 +157,20 @@ impl AwlTable {
         let work = Work { statements, lock: Some(self.lock()), durable: true };
         let outputs = self.sql.run(work, deadline).await?;
         Ok(outputs.iter().map(|output| output.affected).collect())
+    }
+
+    /// Adds entries whose domain is as it was written in some message to those of the domain as it is
+    /// counted: how many.
+    pub async fn merge_spellings(&self, deadline: Instant) -> Result<u64, BackendError> {
+        let (key, beside, sums, lock) = ("sender_domain", "client_ip", [("count", MAX_COUNT)], self.lock());
+        let latest = &["last_seen"];
+        let table = Respelling { table: &self.name, key, beside, sums: &sums, latest, lock: &lock };
+        let spell = |domain: &str| match column(&canonical_domain(domain.as_bytes()), MAX_DOMAIN_BYTES) {
+            // Its control characters are escaped already.
+            Some(Param::Text(spelled)) if !domain.contains('\\') => spelled,
+            _ => domain.to_owned(),
+        };
+        self.sql.respell(&table, spell, deadline).await
     }
 
     /// The database.
