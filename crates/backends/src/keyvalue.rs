@@ -81,14 +81,15 @@ pub struct Lock<'a> {
     pub version: Version,
 }
 
-/// Does the same on whichever store it is.
+/// Does the same on whichever store it is. Calls to some need a lot of memory on their way, and are boxed so
+/// that a request needs it only where it makes one.
 macro_rules! on_each {
     ($store:expr, $name:ident($($argument:expr),*)) => {
         match $store {
             Store::Memory(store) => store.$name($($argument),*).await,
             Store::Memcached(store) => store.$name($($argument),*).await,
-            Store::Redis(store) => store.$name($($argument),*).await,
-            Store::Sql(store) => store.$name($($argument),*).await,
+            Store::Redis(store) => Box::pin(store.$name($($argument),*)).await,
+            Store::Sql(store) => Box::pin(store.$name($($argument),*)).await,
         }
     };
 }
@@ -166,8 +167,8 @@ impl Store {
     ) -> Result<bool, BackendError> {
         match self {
             Store::Memcached(store) => store.set_and_unlock(key, value, lifetime, lock, deadline).await,
-            Store::Redis(store) => store.set_and_unlock(key, value, lifetime, lock, deadline).await,
-            Store::Sql(store) => store.set_and_unlock(key, value, lifetime, lock, deadline).await,
+            Store::Redis(store) => Box::pin(store.set_and_unlock(key, value, lifetime, lock, deadline)).await,
+            Store::Sql(store) => Box::pin(store.set_and_unlock(key, value, lifetime, lock, deadline)).await,
             Store::Memory(store) => {
                 let is_ours = store.get(lock.key, deadline).await?.as_deref() == Some(lock.owner);
                 if is_ours {

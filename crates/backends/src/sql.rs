@@ -12,12 +12,14 @@ mod number;
 mod placeholders;
 mod postgres;
 mod queue;
+mod respell;
 mod rights;
 mod server;
 mod sqlite;
 mod tables;
 
 pub use placeholders::count_parameters;
+pub use respell::Respelling;
 pub use rights::{Needs, Right};
 
 use crate::messages;
@@ -181,47 +183,69 @@ impl Sql {
     /// Does a work in one transaction: the output of each statement. After an error it has not happened,
     /// except that nobody knows after [`Failure::TimedOut`] and [`Failure::Down`].
     pub async fn run(&self, work: Work, deadline: Instant) -> Result<Vec<Output>, BackendError> {
-        self.run_as(Kind::Change, work, deadline).await
+        self.run_as(Kind::Change, Arc::new(work), deadline).await
     }
 
-    async fn run_as(&self, kind: Kind, work: Work, deadline: Instant) -> Result<Vec<Output>, BackendError> {
+    async fn run_as(
+        &self,
+        kind: Kind,
+        work: Arc<Work>,
+        deadline: Instant,
+    ) -> Result<Vec<Output>, BackendError> {
         let deadline = call_deadline(deadline, self.timeout);
         match &self.engine {
             Engine::Sqlite(sqlite) => {
-                sqlite.run(work, deadline).await.map_err(|failure| self.breaker.error(failure))
+                let outputs = sqlite.run_as(kind, work, deadline).await;
+                outputs.map_err(|failure| self.breaker.error(failure))
             }
-            Engine::MySql(server) => server.run(&work, kind, deadline).await,
-            Engine::Postgres(server) => server.run(&work, kind, deadline).await,
+            // Boxed, since a call to a server needs a lot of memory on its way: every request that may use
+            // some database would be as large, and be copied whenever it is moved.
+            Engine::MySql(server) => Box::pin(server.run(&work, kind, deadline)).await,
+            Engine::Postgres(server) => Box::pin(server.run(&work, kind, deadline)).await,
         }
     }
 
     /// The same, where `make` makes the tables if they are missing; then it is done once more.
-    pub async fn run_or_make(
+    pub async fn run_or_make<Make>(
         &self,
         work: Work,
-        make: impl Future<Output = Result<(), BackendError>> + Send,
+        make: impl FnOnce() -> Make + Send,
         deadline: Instant,
-    ) -> Result<Vec<Output>, BackendError> {
-        match self.run(work.clone(), deadline).await {
-            Err(BackendError { failure: Failure::NoTable(_), .. }) => {
-                make.await?;
-                self.run(work, deadline).await
-            }
-            outcome => outcome,
-        }
+    ) -> Result<Vec<Output>, BackendError>
+    where
+        Make: Future<Output = Result<(), BackendError>> + Send,
+    {
+        self.run_as_or_make(Kind::Change, Arc::new(work), make, deadline).await
     }
 
     /// The same for a query.
-    pub async fn query_or_make(
+    pub async fn query_or_make<Make>(
         &self,
         query: Statement,
-        make: impl Future<Output = Result<(), BackendError>> + Send,
+        make: impl FnOnce() -> Make + Send,
         deadline: Instant,
-    ) -> Result<Vec<Row>, BackendError> {
-        match self.query(query.clone(), deadline).await {
+    ) -> Result<Vec<Row>, BackendError>
+    where
+        Make: Future<Output = Result<(), BackendError>> + Send,
+    {
+        let outputs = self.run_as_or_make(Kind::Query, Work::query(query), make, deadline).await?;
+        Ok(outputs.into_iter().next().unwrap_or_default().rows)
+    }
+
+    async fn run_as_or_make<Make>(
+        &self,
+        kind: Kind,
+        work: Arc<Work>,
+        make: impl FnOnce() -> Make + Send,
+        deadline: Instant,
+    ) -> Result<Vec<Output>, BackendError>
+    where
+        Make: Future<Output = Result<(), BackendError>> + Send,
+    {
+        match self.run_as(kind, work.clone(), deadline).await {
             Err(BackendError { failure: Failure::NoTable(_), .. }) => {
-                make.await?;
-                self.query(query, deadline).await
+                Box::pin(make()).await?;
+                self.run_as(kind, work, deadline).await
             }
             outcome => outcome,
         }
@@ -230,12 +254,7 @@ impl Sql {
     /// Asks a query, outside any transaction. It sees whatever was acknowledged before. It may be asked
     /// twice, when a connection that was kept turns out to be dead.
     pub async fn query(&self, query: Statement, deadline: Instant) -> Result<Vec<Row>, BackendError> {
-        if let Engine::Sqlite(sqlite) = &self.engine {
-            let deadline = call_deadline(deadline, self.timeout);
-            return sqlite.query(query, deadline).await.map_err(|failure| self.breaker.error(failure));
-        }
-        let work = Work { statements: vec![query], lock: None, durable: false };
-        let outputs = self.run_as(Kind::Query, work, deadline).await?;
+        let outputs = self.run_as(Kind::Query, Work::query(query), deadline).await?;
         Ok(outputs.into_iter().next().unwrap_or_default().rows)
     }
 
@@ -247,6 +266,10 @@ impl Sql {
 }
 
 impl Work {
+    fn query(query: Statement) -> Arc<Work> {
+        Arc::new(Work { statements: vec![query], lock: None, durable: false })
+    }
+
     /// One statement whose result must not be lost.
     pub fn durable(sql: impl Into<Arc<str>>, params: Vec<Param>) -> Work {
         Work { statements: vec![Statement { sql: sql.into(), params }], lock: None, durable: true }

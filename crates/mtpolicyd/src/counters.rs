@@ -12,6 +12,7 @@ mod redis;
 mod reservations;
 mod sql;
 mod tables;
+mod texts;
 
 pub use amounts::{Amounts, Metric, unknown_yet};
 pub use periods::TimePattern;
@@ -168,17 +169,12 @@ impl Book {
 
     /// The counter of an attribute's value in the span of time that is now; `None` if there is no value.
     pub fn counter(&self, table: &Table, request: &Request, field: &str, clock: &Clock) -> Option<Counter> {
-        let written = request.get(field).filter(|value| !value.trim_ascii().is_empty())?;
-        let folded = request.key(field).unwrap_or_default();
-        // MySQL does not see blanks at the end.
-        let key = Some(folded.trim_ascii_end()).filter(|key| !key.is_empty()).unwrap_or(written);
-        let [key, written] = [key, written].map(|text| String::from_utf8_lossy(text).into_owned());
-        let written = Some(written).filter(|written| *written != key);
+        let (key, written) = key_of(request, field)?;
         Some(Counter { table: table.clone(), key, written, time: self.pattern.now(clock) })
     }
 
     /// Counts a request in all these counters or, where the keeper can, in none. Its reservations in them are
-    /// settled.
+    /// settled, and what the counters stand at then is noted with them where the keeper tells.
     pub async fn count(
         &self,
         counters: &[Counter],
@@ -187,7 +183,12 @@ impl Book {
         deadline: Instant,
     ) -> Result<(), BackendError> {
         match &self.keeper {
-            Keeper::Sql(sql) => sql::count(sql, counters, amounts, reservations, deadline).await?,
+            Keeper::Sql(sql) => {
+                let numbers = sql::count(sql, counters, amounts, reservations, deadline).await?;
+                for (counter, numbers) in counters.iter().zip(numbers) {
+                    reservations.note(counter, numbers);
+                }
+            }
             Keeper::Redis(_) => {
                 for counter in counters {
                     if let Backend::Redis(table) = &counter.table.backend {
@@ -219,6 +220,18 @@ impl Book {
     }
 }
 
+/// The key of an attribute's value, and the value as it is written if that is another; `None` if there is no
+/// value.
+fn key_of(request: &Request, field: &str) -> Option<(String, Option<String>)> {
+    let written = request.get(field).filter(|value| !value.trim_ascii().is_empty())?;
+    let folded = request.key(field).unwrap_or_default();
+    // MySQL does not see blanks at the end.
+    let key = Some(folded.trim_ascii_end()).filter(|key| !key.is_empty()).unwrap_or(written);
+    let [key, written] = [key, written].map(|text| String::from_utf8_lossy(text).into_owned());
+    let written = Some(written).filter(|written| *written != key);
+    Some((key, written))
+}
+
 /// What a session holds once its mail was counted in this table: the key. Quota lets the other recipients of
 /// such a message pass, as they are not counted again.
 pub fn counted_mark(table: &Table) -> String {
@@ -246,6 +259,22 @@ impl Table {
             Backend::Sql(table) => table.prepare(deadline).await,
             Backend::Redis(_) => Ok(Vec::new()),
         }
+    }
+
+    /// Adds what the original and earlier versions have counted for a value as it was written to what is
+    /// counted for its key: what was done.
+    pub async fn merge_spellings(
+        &self,
+        field: &str,
+        deadline: Instant,
+    ) -> Result<Option<String>, BackendError> {
+        let Backend::Sql(table) = &self.backend else { return Ok(None) };
+        let spell = |written: &str| {
+            let request = Request::from_pairs([(field, written)]).ok();
+            let key = request.and_then(|request| key_of(&request, field));
+            key.map_or_else(|| written.to_owned(), |(key, _)| key)
+        };
+        table.merge_spellings(spell, deadline).await
     }
 }
 
@@ -299,6 +328,21 @@ impl Counter {
         match &self.table.backend {
             Backend::Sql(table) => table.give_back(token, deadline).await,
             Backend::Redis(table) => table.give_back(self, token, deadline).await,
+        }
+    }
+
+    /// What has been counted, as far as this request has to know it: if it was itself counted just now, what
+    /// the counter stood at then. Messages that came later do not use up the quota of this one.
+    pub async fn read_after(
+        &self,
+        reservations: &Reservations,
+        metric: Metric,
+        deadline: Instant,
+    ) -> Result<f64, BackendError> {
+        match reservations.counted(self) {
+            // Another row may have its key as it is written.
+            Some(numbers) if self.written.is_none() => Ok(numbers[metric as usize] as f64),
+            _ => self.read(metric, deadline).await,
         }
     }
 

@@ -17,7 +17,7 @@ mod stream;
 
 use crate::log::messages::daemon;
 use crate::log::{self, Destination, LogError, LogHandle, LogSettings, OpenLog};
-use crate::settings::{Globals, LogFormat, Messages, Settings, Severity};
+use crate::settings::{Globals, LogFormat, Messages, Settings, Severity, Threads};
 use crate::value::Switch;
 pub use access::access;
 use backends::dns::MAX_IN_FLIGHT;
@@ -37,6 +37,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -235,7 +236,7 @@ impl Started<'_> {
     fn run(self, service: Service) -> Result<(), StartError> {
         service.log_notes();
         std::panic::set_hook(Box::new(|panic| daemon::bug(panic)));
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = runtime(service.settings.globals.worker_threads)?;
         let reserved = RESERVED_FILES.min(self.open_files / 4);
         let most = self.open_files.saturating_sub(reserved).max(LEAST_SLOTS);
         let wanted = service.settings.globals.max_connections.map_or(most, |wanted| wanted.0);
@@ -256,6 +257,15 @@ impl Started<'_> {
         runtime.shutdown_background();
         Ok(())
     }
+}
+
+/// The threads that serve requests, this many or as many as there are CPUs.
+fn runtime(threads: Option<Threads>) -> std::io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(Threads(threads)) = threads {
+        builder.worker_threads(threads.into());
+    }
+    builder.enable_all().build()
 }
 
 /// What was noticed about a file, for the log.

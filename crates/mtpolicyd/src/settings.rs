@@ -10,7 +10,7 @@ mod render;
 mod secrets;
 mod sessions;
 
-pub use globals::{DnsOptions, Globals, LogFormat};
+pub use globals::{DnsOptions, Globals, LogFormat, Threads};
 pub use hosts::{HostOptions, VirtualHost};
 pub use paths::{Access, NamedPath};
 pub use render::{Messages, Severity};

@@ -76,7 +76,7 @@ impl SqlTable {
     /// The value of a key.
     pub async fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, BackendError> {
         let query = self.select(key);
-        let rows = self.sql.query_or_make(query, self.create(deadline), deadline).await?;
+        let rows = self.sql.query_or_make(query, || self.create(deadline), deadline).await?;
         Ok(first_value(&rows).map(decode))
     }
 
@@ -197,7 +197,7 @@ impl SqlTable {
         deadline: Instant,
     ) -> Result<Vec<Output>, BackendError> {
         let work = Work { statements, lock: None, durable };
-        self.sql.run_or_make(work, self.create(deadline), deadline).await
+        self.sql.run_or_make(work, || self.create(deadline), deadline).await
     }
 
     async fn create(&self, deadline: Instant) -> Result<(), BackendError> {

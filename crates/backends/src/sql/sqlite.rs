@@ -9,28 +9,35 @@ mod writer;
 
 use super::dsn::SqliteSource;
 use super::queue::Queue;
-use super::{Durability, Output, Row, Statement, Work};
+use super::server::Kind;
+use super::{Durability, Output, Work};
 use crate::Failure;
 use file::Place;
-use reader::{GivenUp, Query, Running};
+use reader::{GivenUp, Queries, Query, Running};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use writer::{Job, Writer};
 
 /// The jobs that may wait for a thread: more than all connections to the daemon have requests.
 const WAITING: usize = 4_096;
 
-/// The threads that read. A query of the administrator's may be slow; the others pass it by.
+/// The threads that read. One serves all queries that come while it is awake; the others are for those that
+/// wait behind a slow one, as a query of the administrator's may be.
 const READERS: usize = 4;
+
+/// A query that has waited for so long has another reader woken.
+const SLOW: Duration = Duration::from_millis(2);
 
 /// A database in a file, or in memory.
 pub(super) struct Sqlite {
     place: Arc<Place>,
     durability: Durability,
     jobs: Arc<Queue<Job>>,
-    queries: Arc<Queue<Query>>,
+    queries: Arc<Queries>,
     threads: Mutex<Threads>,
 }
 
@@ -47,13 +54,29 @@ impl Sqlite {
             place: Arc::new(Place::new(source, name)),
             durability,
             jobs: Arc::new(Queue::new(WAITING)),
-            queries: Arc::new(Queue::new(WAITING)),
+            queries: Arc::new(Queries::new(WAITING, READERS)),
             threads: Mutex::default(),
         }
     }
 
-    /// Does a work in a transaction.
-    pub async fn run(&self, work: Work, deadline: Instant) -> Result<Vec<Output>, Failure> {
+    /// Does a work in a transaction, or asks the query that is its only statement.
+    pub async fn run_as(
+        &self,
+        kind: Kind,
+        work: Arc<Work>,
+        deadline: Instant,
+    ) -> Result<Vec<Output>, Failure> {
+        if kind == Kind::Query && !self.place.in_memory() {
+            match self.read(work.clone(), deadline).await {
+                // What is wrong with the file is the writer's matter; it may know how to go on.
+                Err(Failure::Down(_)) => {}
+                answer => return answer,
+            }
+        }
+        self.write(work, deadline).await
+    }
+
+    async fn write(&self, work: Arc<Work>, deadline: Instant) -> Result<Vec<Output>, Failure> {
         self.start_writer()?;
         let (reply, answer) = oneshot::channel();
         let job = Job { work, deadline: deadline.into_std(), reply };
@@ -61,27 +84,20 @@ impl Sqlite {
         heard(timeout_at(deadline, answer).await)
     }
 
-    /// Asks a query.
-    pub async fn query(&self, statement: Statement, deadline: Instant) -> Result<Vec<Row>, Failure> {
-        if !self.place.in_memory() {
-            match self.read(statement.clone(), deadline).await {
-                // What is wrong with the file is the writer's matter; it may know how to go on.
-                Err(Failure::Down(_)) => {}
-                answer => return answer,
-            }
-        }
-        let work = Work { statements: vec![statement], lock: None, durable: false };
-        let outputs = self.run(work, deadline).await?;
-        Ok(outputs.into_iter().next().unwrap_or_default().rows)
-    }
-
-    async fn read(&self, statement: Statement, deadline: Instant) -> Result<Vec<Row>, Failure> {
+    async fn read(&self, work: Arc<Work>, deadline: Instant) -> Result<Vec<Output>, Failure> {
         self.start_readers()?;
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         let running = Running::default();
         let _given_up = GivenUp(running.clone());
-        let query = Query { statement, deadline: deadline.into_std(), running, reply };
+        let query = Query { work, deadline: deadline.into_std(), running, reply };
         self.queries.push(query).map_err(|_| too_many())?;
+        // Usually one reader serves all: it is cheaper than waking others. This query may be behind a slow
+        // one.
+        let soon = deadline.min(Instant::now() + SLOW);
+        if let Ok(answer) = timeout_at(soon, &mut answer).await {
+            return heard(Ok::<_, Elapsed>(answer));
+        }
+        self.queries.wake_another();
         heard(timeout_at(deadline, answer).await)
     }
 

@@ -5,6 +5,7 @@
 //! Knows: counters. Must not know: how they are kept, plugins.
 
 use super::Counter;
+use super::sql::Numbers;
 use crate::log::messages::plugins;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use tokio::time::{Duration, Instant};
@@ -21,6 +22,8 @@ const GIVE_BACK_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct Reservations {
     held: Vec<Held>,
+    /// Counters that this request has been counted in, with what they stood at then.
+    counted: Vec<(Counter, Numbers)>,
     /// Counts what is on its way, so that the daemon does not end before it.
     background: TaskTracker,
 }
@@ -34,7 +37,7 @@ struct Held {
 impl Reservations {
     /// None yet.
     pub fn new(background: TaskTracker) -> Reservations {
-        Reservations { held: Vec::new(), background }
+        Reservations { held: Vec::new(), counted: Vec::new(), background }
     }
 
     /// The name of the reservation in this counter, if there is one.
@@ -50,6 +53,16 @@ impl Reservations {
         let token = format!("{:016x}{:016x}", random(), random());
         self.held.push(Held { counter: counter.clone(), token: token.clone() });
         token
+    }
+
+    /// Notes what a counter stands at once this request is counted; `None` if nobody knows.
+    pub(super) fn note(&mut self, counter: &Counter, numbers: Option<Numbers>) {
+        self.counted.extend(numbers.map(|numbers| (counter.clone(), numbers)));
+    }
+
+    /// What a counter stood at when this request was counted in it last.
+    pub(super) fn counted(&self, counter: &Counter) -> Option<&Numbers> {
+        self.counted.iter().rev().find(|(counted, _)| counted.is(counter)).map(|(_, numbers)| numbers)
     }
 
     /// The reservation is not there (any more).

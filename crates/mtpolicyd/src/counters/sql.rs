@@ -5,14 +5,13 @@
 use super::amounts::{Amounts, Metric};
 use super::layout::{self, KeySet, Layout};
 use super::reservations::{LIFETIME, Reservations};
-use super::tables::{
-    RESERVATIONS, Writer, create_reservations, plain, remove_all_expired, remove_expired, remove_reservation,
-};
+use super::tables::{NUMBERS, RESERVATIONS, Writer, create_reservations, plain, remove_all_expired};
+use super::texts::{Questions, Texts};
 use super::{Backend, Counter};
 use crate::log::messages::{plugins, tasks};
 use crate::value::numeric_prefix;
 use backends::clock::Clock;
-use backends::sql::{Dialect, Needs, Output, Param, Right, Sql, Statement, Work};
+use backends::sql::{Dialect, Needs, Output, Param, Respelling, Right, Sql, Statement, Work};
 use backends::{BackendError, Failure};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,20 +36,21 @@ pub struct SqlTable {
     layout: Mutex<Option<Layout>>,
     /// Until when nothing is reserved, after the database did not allow it.
     only_reads: Mutex<Option<Instant>>,
-    upsert: Arc<str>,
-    read: [Arc<str>; 4],
-    reserve: [Arc<str>; 4],
-    used_before: [Arc<str>; 4],
+    texts: Texts,
 }
 
-/// Counts in several tables at once, and removes the reservations there.
+/// What a counter stands at, in the order of `Metric::ALL`.
+pub type Numbers = [i64; 4];
+
+/// Counts in several tables at once, and removes the reservations there. Returns what each counter stands at
+/// then, where the database tells.
 pub async fn count(
     sql: &Sql,
     counters: &[Counter],
     amounts: &Amounts,
     reservations: &Reservations,
     deadline: Instant,
-) -> Result<(), BackendError> {
+) -> Result<Vec<Option<Numbers>>, BackendError> {
     let tables = counters.iter().filter_map(|counter| match &counter.table.backend {
         Backend::Sql(table) => Some((counter, table)),
         Backend::Redis(_) => None,
@@ -59,7 +59,9 @@ pub async fn count(
     for (_, table) in &tables {
         table.make_ready(deadline).await?;
     }
-    let mut works = vec![Work { statements: Vec::new(), lock: None, durable: true }];
+    let mut together = Work { statements: Vec::new(), lock: None, durable: true };
+    let mut places = Vec::with_capacity(tables.len());
+    let mut alone = Vec::new();
     for (counter, table) in &tables {
         let token = reservations.token(counter);
         let lock = token.filter(|_| sql.dialect() == Dialect::MySql).map(|_| table.lock(counter));
@@ -67,21 +69,38 @@ pub async fn count(
         statements.extend(token.map(|token| table.remove_reservation(token)));
         match lock {
             // MyISAM knows no transaction: nobody may look between the counting and the removing.
-            Some(lock) => works.push(Work { statements, lock: Some(lock), durable: true }),
-            None => works[0].statements.append(&mut statements),
+            Some(lock) => {
+                places.push(None);
+                alone.push(Work { statements, lock: Some(lock), durable: true });
+            }
+            None => {
+                places.push(Some(together.statements.len()));
+                together.statements.append(&mut statements);
+            }
         }
     }
-    for work in works.into_iter().filter(|work| !work.statements.is_empty()) {
-        // A table may have gone with its file.
-        let make = async {
-            for (_, table) in &tables {
-                table.prepare_and_log(deadline).await?;
-            }
-            make_reservations(sql, deadline).await
-        };
+    // A table may have gone with its file.
+    let make = || async {
+        for (_, table) in &tables {
+            table.prepare_and_log(deadline).await?;
+        }
+        make_reservations(sql, deadline).await
+    };
+    let mut outputs = Vec::new();
+    if !together.statements.is_empty() {
+        outputs = sql.run_or_make(together, make, deadline).await?;
+    }
+    for work in alone {
         sql.run_or_make(work, make, deadline).await?;
     }
-    Ok(())
+    let numbers = |place: Option<usize>| numbers(outputs.get(place?)?);
+    Ok(places.into_iter().map(numbers).collect())
+}
+
+/// The numbers that counting has given, if it has.
+fn numbers(output: &Output) -> Option<Numbers> {
+    let numbers = output.rows.first()?.iter().map(|number| number.as_deref()?.parse().ok());
+    numbers.collect::<Option<Vec<i64>>>()?.try_into().ok()
 }
 
 /// What is needed of the table of the reservations, if they are used.
@@ -113,23 +132,10 @@ impl SqlTable {
     /// A table, which is not looked at yet.
     pub fn new(sql: Arc<Sql>, name: &str, engine: &str) -> SqlTable {
         let writer = Writer { sql: &sql, table: name };
-        let upsert = writer.upsert().into();
-        let read = Metric::ALL.map(|metric| writer.read(&metric.to_string()).into());
-        let reserve = Metric::ALL.map(|metric| writer.reserve(&metric.to_string()).into());
-        let used_before = Metric::ALL.map(|metric| writer.used_before(&metric.to_string()).into());
+        let texts = Texts::new(&writer);
         let (name, engine, ready) = (name.to_owned(), engine.to_owned(), AtomicBool::new(false));
-        SqlTable {
-            ready,
-            layout: Mutex::default(),
-            only_reads: Mutex::default(),
-            sql,
-            name,
-            engine,
-            upsert,
-            read,
-            reserve,
-            used_before,
-        }
+        let (layout, only_reads) = (Mutex::default(), Mutex::default());
+        SqlTable { ready, layout, only_reads, sql, name, engine, texts }
     }
 
     /// What is needed of the table.
@@ -151,9 +157,9 @@ impl SqlTable {
         deadline: Instant,
     ) -> Result<f64, BackendError> {
         self.make_known(deadline).await?;
-        let sql = self.read[metric as usize].clone();
-        let query = Statement { sql, params: self.counted_place(counter).to_vec() };
-        let rows = self.sql.query_or_make(query, self.prepare_and_log(deadline), deadline).await?;
+        let sql = self.questions(counter).read[metric as usize].clone();
+        let query = Statement { sql, params: self.counted_place(counter) };
+        let rows = self.sql.query_or_make(query, || self.prepare_and_log(deadline), deadline).await?;
         let text = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
         Ok(numeric_prefix(text.unwrap_or_default().as_bytes()))
     }
@@ -191,10 +197,9 @@ impl SqlTable {
         params.push(Param::Integer(threshold));
         let mut expired = self.reserved_place(counter).to_vec();
         expired.push(Param::Integer(now));
-        let purge = remove_expired(&self.sql);
         let statements = vec![
-            Statement { sql: purge.into(), params: expired },
-            Statement { sql: self.reserve[metric as usize].clone(), params },
+            Statement { sql: self.texts.remove_expired.clone(), params: expired },
+            Statement { sql: self.questions(counter).reserve[metric as usize].clone(), params },
         ];
         match self.run_locked(counter, statements, deadline).await {
             Err(BackendError { failure: Failure::Denied(why), .. }) => {
@@ -220,10 +225,10 @@ impl SqlTable {
         token: &str,
         deadline: Instant,
     ) -> Result<f64, BackendError> {
-        let mut params = self.counted_place(counter).to_vec();
+        let mut params = self.counted_place(counter);
         params.extend(self.reserved_place(counter));
         params.push(Param::Text(token.to_owned()));
-        let query = Statement { sql: self.used_before[metric as usize].clone(), params };
+        let query = Statement { sql: self.questions(counter).used_before[metric as usize].clone(), params };
         let outputs = self.run_locked(counter, vec![query], deadline).await?;
         let text = outputs.into_iter().next().and_then(|output| output.rows.into_iter().next()?.pop()?);
         Ok(numeric_prefix(text.unwrap_or_default().as_bytes()))
@@ -261,7 +266,7 @@ impl SqlTable {
         deadline: Instant,
     ) -> Result<Vec<Output>, BackendError> {
         let work = Work { statements, lock: Some(self.lock(counter)), durable: false };
-        let make = async {
+        let make = || async {
             self.prepare_and_log(deadline).await?;
             make_reservations(&self.sql, deadline).await
         };
@@ -269,7 +274,8 @@ impl SqlTable {
     }
 
     fn remove_reservation(&self, token: &str) -> Statement {
-        Statement { sql: remove_reservation(&self.sql).into(), params: vec![Param::Text(token.to_owned())] }
+        let sql = self.texts.remove_reservation.clone();
+        Statement { sql, params: vec![Param::Text(token.to_owned())] }
     }
 
     /// Where a counter's reservations are found: its table, key and time.
@@ -366,16 +372,42 @@ impl SqlTable {
         }
     }
 
+    /// Adds rows whose key is as it was written in some request to those under the key that is counted: what
+    /// was done, or what follows if it can't be.
+    pub async fn merge_spellings(
+        &self,
+        key_of: impl Fn(&str) -> String + Send + Sync,
+        deadline: Instant,
+    ) -> Result<Option<String>, BackendError> {
+        let layout = self.known().unwrap_or(Layout::of_new(self.sql.dialect()));
+        let numbers = NUMBERS.into_iter().zip(layout.largest).collect::<Vec<_>>();
+        let (key, beside, lock) = ("key", "time", TABLES_LOCK);
+        let table = Respelling { table: &self.name, key, beside, sums: &numbers, latest: &[], lock };
+        let spell = |key: &str| stored(&layout, &key_of(key));
+        let name = &self.name;
+        match self.sql.respell(&table, spell, deadline).await {
+            Ok(0) => Ok(None),
+            Ok(moved) => Ok(Some(tasks::spellings_merged(name, moved))),
+            Err(BackendError { failure: Failure::Denied(why), .. }) => {
+                Ok(Some(tasks::spellings_left(name, why)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn make_ready(&self, deadline: Instant) -> Result<(), BackendError> {
-        if self.ready.load(Ordering::Acquire) { Ok(()) } else { self.prepare_and_log(deadline).await }
+        if self.ready.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Box::pin(self.prepare_and_log(deadline)).await
     }
 
     /// Finds out what is needed to read, for which no other right is needed where the table is there.
     async fn make_known(&self, deadline: Instant) -> Result<(), BackendError> {
-        if self.known().is_some() || self.look(deadline).await?.is_some() {
+        if self.known().is_some() || Box::pin(self.look(deadline)).await?.is_some() {
             return Ok(());
         }
-        self.prepare_and_log(deadline).await
+        Box::pin(self.prepare_and_log(deadline)).await
     }
 
     fn known(&self) -> Option<Layout> {
@@ -394,16 +426,21 @@ impl SqlTable {
         let mut params = self.place(counter).to_vec();
         let amounts = amounts.all().into_iter().zip(largest).map(|(amount, largest)| amount.min(largest));
         params.extend(amounts.chain(largest).map(Param::Integer));
-        Statement { sql: self.upsert.clone(), params }
+        Statement { sql: self.texts.upsert.clone(), params }
     }
 
-    /// Where is read what was counted: the key, the key as it is written, and the time. Where both are the
-    /// same to the database, it is one row.
-    fn counted_place(&self, counter: &Counter) -> [Param; 3] {
+    /// Where is read what was counted: the key, the key as it is written if that is another, and the time.
+    /// Where both are the same to the database, it is one row.
+    fn counted_place(&self, counter: &Counter) -> Vec<Param> {
         let [key, time] = self.place(counter);
+        let Some(written) = &counter.written else { return vec![key, time] };
         let layout = self.known().unwrap_or(Layout::of_new(self.sql.dialect()));
-        let written = counter.written.as_ref().map(|written| Param::Text(stored(&layout, written)));
-        [key.clone(), written.unwrap_or(key), time]
+        vec![key, Param::Text(stored(&layout, written)), time]
+    }
+
+    /// The statements that look for a counter.
+    fn questions(&self, counter: &Counter) -> &Questions {
+        if counter.written.is_some() { &self.texts.two_spellings } else { &self.texts.one_spelling }
     }
 
     /// Key and time as the table holds them.
@@ -415,6 +452,9 @@ impl SqlTable {
 
 /// A key as the column of the table can hold it.
 fn stored(layout: &Layout, key: &str) -> String {
+    if key.is_ascii() && key.len() <= layout.key_chars {
+        return key.to_owned();
+    }
     // MySQL takes latin1 for windows-1252.
     let fits = |c: char| match layout.key_set {
         KeySet::Unicode => true,

@@ -23,6 +23,15 @@ pub struct Writer<'a> {
     pub table: &'a str,
 }
 
+/// In how many ways a key may be spelled in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spellings {
+    /// As everybody counts it.
+    One,
+    /// Also as it is written in the request.
+    Two,
+}
+
 /// A statement without values.
 pub fn plain(sql: String) -> Statement {
     Statement { sql: sql.into(), params: Vec::new() }
@@ -145,7 +154,7 @@ impl Writer<'_> {
     }
 
     /// Counts: a key and a time, then the numbers, then the largest of each that the table holds. A number
-    /// that has reached it stays there.
+    /// that has reached it stays there. Except in MySQL it gives the new numbers.
     pub fn upsert(&self) -> String {
         let table = self.quoted();
         let all = ["key", "time"].iter().chain(&NUMBERS).map(|name| self.column(name)).collect::<Vec<_>>();
@@ -165,21 +174,21 @@ impl Writer<'_> {
                     format!("{n} = {old} + {least}(excluded.{n}, ? - {old})")
                 };
                 let add = numbers.iter().map(add).collect::<Vec<_>>().join(", ");
-                format!("{insert} ON CONFLICT ({key}) DO UPDATE SET {add}")
+                let sums = numbers.join(", ");
+                format!("{insert} ON CONFLICT ({key}) DO UPDATE SET {add} RETURNING {sums}")
             }
         }
     }
 
-    /// Reads a number: of two spellings of a key and a time.
-    pub fn read(&self, number: &str) -> String {
-        let (table, number) = (self.quoted(), self.column(number));
-        let (key, time) = (self.column("key"), self.column("time"));
-        format!("SELECT COALESCE(SUM({number}), 0) FROM {table} WHERE {key} IN (?, ?) AND {time} = ?")
+    /// Reads a number: of the spellings of a key and a time.
+    pub fn read(&self, number: &str, spellings: Spellings) -> String {
+        let (table, number, is_it) = (self.quoted(), self.column(number), self.is_counter("", spellings));
+        format!("SELECT COALESCE(SUM({number}), 0) FROM {table} WHERE {is_it}")
     }
 
-    /// Reserves unless a threshold has been reached: token, table, key, time, the numbers and the end; two
+    /// Reserves unless a threshold has been reached: token, table, key, time, the numbers and the end; the
     /// spellings of the key and time; table, key and time; the threshold.
-    pub fn reserve(&self, number: &str) -> String {
+    pub fn reserve(&self, number: &str, spellings: Spellings) -> String {
         let reservations = self.sql.quote(RESERVATIONS);
         let names = ["key", "time"].iter().chain(&NUMBERS).map(|name| self.column(name));
         let names = names.collect::<Vec<_>>().join(", ");
@@ -190,30 +199,42 @@ impl Writer<'_> {
             Dialect::Postgres => ("CAST(? AS BIGINT)", ""),
         };
         let numbers = [whole; NUMBERS.len() + 1].join(", ");
-        let used = self.used(number, "");
+        let used = self.used(number, spellings, "");
         format!(
             "INSERT INTO {reservations} (token, counted_in, {names}, expires) \
              SELECT ?, ?, ?, ?, {numbers}{from} WHERE {used} < ?"
         )
     }
 
-    /// What is counted, and reserved before one reservation: two spellings of the key and time; table, key
+    /// What is counted, and reserved before one reservation: the spellings of the key and time; table, key
     /// and time; the token.
-    pub fn used_before(&self, number: &str) -> String {
+    pub fn used_before(&self, number: &str, spellings: Spellings) -> String {
         let reservations = self.sql.quote(RESERVATIONS);
         let before = format!(" AND r.seq < (SELECT m.seq FROM {reservations} AS m WHERE m.token = ?)");
-        format!("SELECT {}", self.used(number, &before))
+        format!("SELECT {}", self.used(number, spellings, &before))
     }
 
-    fn used(&self, number: &str, which: &str) -> String {
+    fn used(&self, number: &str, spellings: Spellings, which: &str) -> String {
+        let is_it = self.is_counter("c.", spellings);
         let (table, reservations) = (self.quoted(), self.sql.quote(RESERVATIONS));
         let (number, key, time) = (self.column(number), self.column("key"), self.column("time"));
         format!(
             "(SELECT COALESCE(SUM(c.{number}), 0) FROM {table} AS c \
-             WHERE c.{key} IN (?, ?) AND c.{time} = ?) + \
+             WHERE {is_it}) + \
              (SELECT COALESCE(SUM(r.{number}), 0) FROM {reservations} AS r \
              WHERE r.counted_in = ? AND r.{key} = ? AND r.{time} = ?{which})"
         )
+    }
+
+    /// Whether a row is that of a counter. With two spellings SQLite makes a table of them first, so that is
+    /// asked only where it has to be.
+    fn is_counter(&self, alias: &str, spellings: Spellings) -> String {
+        let (key, time) = (self.column("key"), self.column("time"));
+        let is_key = match spellings {
+            Spellings::One => "= ?",
+            Spellings::Two => "IN (?, ?)",
+        };
+        format!("{alias}{key} {is_key} AND {alias}{time} = ?")
     }
 
     /// The spans of time in the table.

@@ -70,7 +70,7 @@ impl Table {
         deadline: Instant,
     ) -> Result<Taken, BackendError> {
         let call = Call { dialect: self.sql.dialect(), key, now };
-        let outputs = self.sql.run_or_make(call.work(demand), self.create(deadline), deadline).await?;
+        let outputs = self.sql.run_or_make(call.work(demand), || self.create(deadline), deadline).await?;
         let Some([room, Output { affected, .. }, Output { rows, .. }]) = outputs.last_chunk() else {
             let failure = Failure::Refused("statements without output".to_owned());
             return Err(BackendError { connection: self.sql.name().into(), failure });

@@ -9,6 +9,7 @@ use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
 use crate::value::{Span, Switch, Value};
+use backends::BackendError;
 use backends::sql::Right;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,8 +27,11 @@ options! {
     ///
     /// Keys are in lower case, so that `Bob` and `bob` are one login on every database, and a sender or
     /// recipient is the address that Postfix will understand: `bob@Example.org.` and `example.org!bob` count
-    /// as `bob@example.org`. Earlier versions stored the value as it was written; Quota still counts such
-    /// rows too.
+    /// as `bob@example.org`. The original and earlier versions stored the value as it was written. In SQLite
+    /// and PostgreSQL the daemon adds such rows to those of their key when it starts; in MySQL and MariaDB
+    /// keys that differ only in case are one key anyway; in Redis such counters count only for requests with
+    /// the same spelling. An earlier version that runs beside this one reserves its places in a quota under
+    /// the value as written, where requests with another spelling do not see them.
     ///
     /// Have Postfix ask at the end of the message (`smtpd_end_of_data_restrictions`): before that it does
     /// not know the recipients and the size.
@@ -113,16 +117,16 @@ impl Plugin for Accounting {
         let book = book.forgetting_after(keep.unwrap_or(DEFAULT_LIFETIME));
         let tables: Vec<_> =
             options.fields.0.iter().map(|field| (field.clone(), book.table(field))).collect();
-        for (_, table) in &tables {
+        for (field, table) in &tables {
             setup.env.tasks.keep_counter(table.id());
             if let Some(keep) = keep {
                 forget_daily(setup, &book, table, keep);
             }
-            let (needed, table) = (table, table.clone());
+            let (needed, field, table) = (table, field.clone(), table.clone());
             setup.task(When::Start, move |_| {
-                let table = table.clone();
+                let (field, table) = (field.clone(), table.clone());
                 async move {
-                    let done = table.prepare(Instant::now() + TASK_LIMIT).await;
+                    let done = prepare(&table, &field, Instant::now() + TASK_LIMIT).await;
                     done.map(|done| done.join("; ")).map_err(|error| error.to_string())
                 }
             });
@@ -157,6 +161,13 @@ impl Plugin for Accounting {
         cx.session.set_for_message(&self.counted, "1");
         Ok(Verdict::Next)
     }
+}
+
+/// Makes the table as it should be, and its rows too: what was done.
+async fn prepare(table: &Table, field: &str, deadline: Instant) -> Result<Vec<String>, BackendError> {
+    let mut done = table.prepare(deadline).await?;
+    done.extend(table.merge_spellings(field, deadline).await?);
+    Ok(done)
 }
 
 fn forget_daily(setup: &Setup<'_, '_>, book: &Book, table: &Table, keep: Duration) {

@@ -142,7 +142,7 @@ impl Plugin for Quota {
             }
             passes
         } else {
-            counter.read(metric, deadline).await? < threshold as f64
+            counter.read_after(cx.reservations, metric, deadline).await? < threshold as f64
         };
         Ok(if passes { Verdict::Next } else { Verdict::Stop(self.options.action.get(cx.session)) })
     }
@@ -304,6 +304,35 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_the_original_count_for_every_spelling() {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = quota("q", "metric = count\n threshold = 7") + ACCOUNTING;
+        bench(folder.path(), &chain);
+        let db = Connection::open(folder.path().join("db.sqlite")).unwrap();
+        for (key, time, count) in [
+            ("ALICE@Example.org", "2025-11", 2),
+            ("example.org!Alice", "2025-11", 3),
+            ("alice@example.org.", "2025-10", 4),
+            ("alice@example.org", "2025-10", 5),
+            ("carol@example.org", "2025-11", 6),
+        ] {
+            let row = "INSERT INTO acct_sender (key, time, count, count_rcpt, size, size_rcpt) \
+                       VALUES (?, ?, ?, 1, 1, 1)";
+            db.execute(row, (key, time, count)).unwrap();
+        }
+        let mut bench = self::bench(folder.path(), &chain);
+        assert!(bench.run_tasks(When::Start).iter().all(|done| done == &Ok(String::new())), "only once");
+        assert_eq!(mails(&mut bench, 3), [true, true, false]);
+        let rows = "SELECT group_concat(row, ', ') FROM (SELECT concat_ws(' ', key, time, count) AS row \
+                    FROM acct_sender ORDER BY key, time)";
+        let rows: String = db.query_row(rows, [], |row| row.get(0)).unwrap();
+        assert_eq!(
+            rows,
+            "alice@example.org 2025-10 9, alice@example.org 2025-11 7, carol@example.org 2025-11 6"
+        );
+    }
+
+    #[test]
     fn a_place_of_a_daemon_that_died_expires() {
         let folder = tempfile::tempdir().unwrap();
         let mut bench = bench(folder.path(), &(quota("q", "metric = count\n threshold = 2") + ACCOUNTING));
@@ -315,6 +344,23 @@ mod tests {
         assert_eq!(mails(&mut bench, 1), [false]);
         bench.pass(Duration::from_secs(131));
         assert_eq!(mails(&mut bench, 2), [true, false]);
+    }
+
+    #[test]
+    fn after_accounting_it_compares_what_the_counter_stood_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = ACCOUNTING.to_owned() + &quota("q", "metric = size\n threshold = 250");
+        let mut bench = bench(folder.path(), &chain);
+        assert_eq!(mails(&mut bench, 1), [true]);
+        // Others are counted right after each message, before Quota can ask.
+        let db = Connection::open(folder.path().join("db.sqlite")).unwrap();
+        db.execute_batch(
+            "CREATE TRIGGER later AFTER UPDATE ON acct_sender BEGIN \
+             UPDATE acct_sender SET size = size + 1000 WHERE id = new.id AND new.size < 1000; END",
+        )
+        .unwrap();
+        assert_eq!(mails(&mut bench, 1), [true], "its own count is 200");
+        assert_eq!(mails(&mut bench, 1), [false], "the next one sees 1300");
     }
 
     #[test]

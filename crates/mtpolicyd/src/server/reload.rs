@@ -159,6 +159,7 @@ fn warn_of_what_stays(old: &Settings, new: &Settings) {
         ("log_format", old.log_format != new.log_format),
         ("pid_file", old.pid_file != new.pid_file),
         ("max_connections", old.max_connections != new.max_connections),
+        ("worker_threads", old.worker_threads != new.worker_threads),
         ("socket_owner", old.socket_owner != new.socket_owner),
         ("socket_group", old.socket_group != new.socket_group),
         ("socket_mode", old.socket_mode != new.socket_mode),

@@ -54,6 +54,9 @@ options! {
         max_keepalive: Count = Count(0),
         /// Maximum number of open client connections. Without it, as many as the limit of open files allows.
         max_connections: Option<Limit>,
+        /// Number of threads that serve requests, from 1 to 1024. Without it, one for each CPU that the
+        /// daemon may use. More threads make nothing faster; fewer leave CPUs to other programs.
+        worker_threads: Option<Threads>,
         /// Whether the attribute `policy_context` of a request selects the virtual host by its name.
         vhost_by_policy_context: Truth = Truth(false),
         /// The user that owns the UNIX sockets. Without it, the user that starts the daemon.
@@ -124,6 +127,24 @@ impl Value for LogLevel {
         // There is no more to say than at 4, so a higher level says it, as in the original.
         let level = text.parse().map(|level: u8| LogLevel(level.min(MAX_LEVEL)));
         level.map_err(|_| format!("`{text}` is not a level from 0 to 4"))
+    }
+}
+
+/// A number of threads, 1 to 1024.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threads(pub u16);
+
+impl std::fmt::Display for Threads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl Value for Threads {
+    const FORM: &'static str = "whole number, 1 to 1024";
+    fn parse(text: &str) -> Result<Self, String> {
+        const MOST: u16 = 1024;
+        let threads = text.parse().ok().filter(|threads| (1..=MOST).contains(threads));
+        threads.map(Threads).ok_or_else(|| format!("`{text}` is not a whole number from 1 to {MOST}"))
     }
 }
 

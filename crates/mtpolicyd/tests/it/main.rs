@@ -39,6 +39,7 @@ mod sessions;
 mod smtp_verify;
 mod smtp_verify_route;
 mod smtp_verify_strangers;
+mod spellings;
 mod spf;
 mod sql;
 mod sql_rights;

@@ -3,12 +3,14 @@
 //! Knows: options, exit codes, files that it makes. Must not know: plugins.
 
 use crate::support::client::Client;
-use crate::support::daemon::{Daemon, OK, Site, errors_of, loopback, output_of, read_lossy, signal};
+use crate::support::daemon::{Daemon, OK, PROGRAM, Site, errors_of, loopback, output_of, read_lossy, signal};
 use crate::support::{PATIENCE, eventually, leaves_out};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 
 #[test]
 fn in_the_foreground_it_logs_to_the_standard_output() {
@@ -285,4 +287,26 @@ fn a_json_log_has_an_object_a_line() {
     assert_eq!(request["result"], "OK");
     assert!(request["instance"].as_str().unwrap().starts_with("\"x\""), "{request}");
     assert!(lines.iter().any(|line| line["level"] == "error"), "{lines:?}");
+}
+
+#[test]
+fn worker_threads_are_as_many_as_the_file_says() {
+    let workers = |daemon: &Daemon| {
+        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap();
+        let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+        names.filter(|name| name.starts_with("tokio-r")).count()
+    };
+    for count in [1, 3] {
+        let daemon = Daemon::start(&format!("worker_threads = {count}\n{OK}"));
+        assert_eq!(daemon.ask("a=b").action(), "OK");
+        assert_eq!(workers(&daemon), count);
+        daemon.site.configure(&format!("worker_threads = 2\n{OK}"));
+        daemon.reload(&format!("worker_threads = 2\n{OK}"));
+        daemon.logged("the changed worker_threads takes effect at the next restart");
+    }
+    for count in [0, 1025] {
+        let site = Site::with(&format!("worker_threads = {count}\n{OK}"));
+        let refused = Command::new(PROGRAM).arg("check").arg(site.config()).status().unwrap();
+        assert!(!refused.success(), "{count}");
+    }
 }

@@ -4,16 +4,17 @@
 
 use crate::sql::{Limiter, Output, Param, Statement, Work, number};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use rusqlite::{Connection, Error, ToSql};
+use rusqlite::{CachedStatement, Connection, Error, ToSql};
 
-/// Does the statements of a work inside the transaction; when one fails, none has happened.
+/// Does the statements of a work inside the transaction; those before one that fails have happened.
 pub(super) fn work(connection: &Connection, work: &Work) -> Result<Vec<Output>, Error> {
-    // One statement alone happens all or not at all anyway.
-    if let [only] = work.statements.as_slice() {
-        return Ok(vec![statement(connection, only)?]);
-    }
+    work.statements.iter().map(|one| statement(connection, one)).collect()
+}
+
+/// The same, where none has happened when one fails.
+pub(super) fn work_or_nothing(connection: &Connection, work: &Work) -> Result<Vec<Output>, Error> {
     plain(connection, "SAVEPOINT work")?;
-    let outputs: Result<Vec<_>, _> = work.statements.iter().map(|one| statement(connection, one)).collect();
+    let outputs = self::work(connection, work);
     // Some errors (a full disk) have ended the whole transaction, and the savepoint with it.
     if outputs.is_err() && !connection.is_autocommit() {
         plain(connection, "ROLLBACK TO work")?;
@@ -26,7 +27,20 @@ pub(super) fn work(connection: &Connection, work: &Work) -> Result<Vec<Output>, 
 
 /// Does one statement.
 pub(super) fn statement(connection: &Connection, statement: &Statement) -> Result<Output, Error> {
-    let mut prepared = connection.prepare_cached(&statement.sql)?;
+    run(connection.prepare_cached(&statement.sql)?, connection, statement)
+}
+
+/// Whether it reads and does nothing else, so that it may share a transaction with others.
+pub(super) fn only_reads(prepared: &CachedStatement<'_>) -> bool {
+    prepared.readonly() && prepared.column_count() > 0
+}
+
+/// Does one statement that is prepared.
+pub(super) fn run(
+    mut prepared: CachedStatement<'_>,
+    connection: &Connection,
+    statement: &Statement,
+) -> Result<Output, Error> {
     let params = rusqlite::params_from_iter(&statement.params);
     if prepared.column_count() == 0 {
         let before = connection.total_changes();

@@ -222,6 +222,73 @@ async fn a_query_is_interrupted_when_its_caller_is_gone() {
     fixture.sql.ping(soon()).await.unwrap();
 }
 
+/// Takes seconds, unless it is interrupted.
+const SLOW: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000000) \
+                    SELECT count(*) FROM n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_query_holds_up_no_other() {
+    let fixture = Fixture::new();
+    fixture.run(CREATE).await.unwrap();
+    fixture.run(COUNT).await.unwrap();
+    let late = Instant::now() + Duration::from_secs(60);
+    let slow = tokio::spawn({
+        let sql = fixture.sql.clone();
+        async move { sql.query(statement(SLOW), late).await }
+    });
+    let quick = (0..50).map(|_| {
+        let sql = fixture.sql.clone();
+        tokio::spawn(async move { sql.query(statement("SELECT n FROM counter"), late).await })
+    });
+    for answer in quick.collect::<Vec<_>>() {
+        assert_eq!(answer.await.unwrap().unwrap(), [[Some("1".to_owned())]]);
+    }
+    assert!(!slow.is_finished());
+    slow.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_sees_whatever_was_acknowledged_before_it() {
+    let fixture = Fixture::new();
+    fixture.run("CREATE TABLE t (a INTEGER PRIMARY KEY)").await.unwrap();
+    let tasks = (0..200).map(|n| {
+        let sql = fixture.sql.clone();
+        tokio::spawn(async move {
+            run(&sql, &format!("INSERT INTO t VALUES ({n})"), Duration::from_secs(20)).await.unwrap();
+            let query = format!("SELECT a FROM t WHERE a = {n}");
+            let late = Instant::now() + Duration::from_secs(20);
+            sql.query(statement(&query), late).await.unwrap().len()
+        })
+    });
+    for rows in tasks.collect::<Vec<_>>() {
+        assert_eq!(rows.await.unwrap(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_changes_something_or_fails_harms_none_that_wait_with_it() {
+    let fixture = Fixture::new();
+    fixture.run(CREATE).await.unwrap();
+    fixture.run(COUNT).await.unwrap();
+    let late = Instant::now() + Duration::from_secs(20);
+    let texts = ["SELECT n > 0 FROM counter", COUNT, "SELECT * FROM nowhere", "BEGIN", "COMMIT"];
+    let tasks = texts.into_iter().cycle().take(100).map(|text| {
+        let sql = fixture.sql.clone();
+        tokio::spawn(async move { (text, sql.query(statement(text), late).await) })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        match task.await.unwrap() {
+            ("SELECT n > 0 FROM counter", answer) => assert_eq!(answer.unwrap(), [[Some("1".to_owned())]]),
+            (COUNT, answer) => assert_eq!(answer.unwrap().len(), 1),
+            ("SELECT * FROM nowhere", answer) => {
+                assert!(matches!(answer.unwrap_err().failure, Failure::NoTable(_)));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((fixture.count().await, counted(&fixture.path())), (21, 21));
+}
+
 #[tokio::test]
 async fn a_database_in_memory_is_one() {
     let sql = open("dbi:SQLite:dbname=:memory:");

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A work, and who waits for it.
 pub(super) struct Job {
     /// What to do.
-    pub work: Work,
+    pub work: Arc<Work>,
     /// When its caller is gone.
     pub deadline: Instant,
     /// The caller.
@@ -45,6 +45,15 @@ pub(super) struct Writer {
     syncs: Option<bool>,
     /// Whether the log was told that the database can't be used.
     is_down: bool,
+}
+
+/// How much is done so that a work that fails harms no other of its batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// Nothing: works seldom fail. After one that does, the whole batch is done again with care.
+    Little,
+    /// Each work has a savepoint of its own.
+    Much,
 }
 
 /// How a batch went.
@@ -126,7 +135,10 @@ impl Writer {
 
     /// One transaction with all jobs.
     fn attempt(&mut self, jobs: &[Job]) -> Tried {
-        let tried = self.prepare(jobs).and_then(|()| self.transact(jobs));
+        let tried = self.prepare(jobs).and_then(|()| match self.transact(jobs, Care::Little)? {
+            Some(answers) => Ok(answers),
+            None => Ok(self.transact(jobs, Care::Much)?.unwrap_or_default()),
+        });
         match tried {
             Ok(answers) => match self.standing() {
                 Standing::Same => Tried::Committed(answers),
@@ -178,7 +190,8 @@ impl Writer {
         Ok(())
     }
 
-    fn transact(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, Trouble> {
+    /// The answers once they are committed, or `None` if nothing has happened since it needs more care.
+    fn transact(&mut self, jobs: &[Job], care: Care) -> Result<Option<Vec<Answer>>, Trouble> {
         let Some(Opened { connection, .. }) = &self.opened else {
             return Err(Trouble::Broken("not open".to_owned()));
         };
@@ -190,8 +203,18 @@ impl Writer {
                 answers.push(Err(Failure::TimedOut));
                 continue;
             }
-            match statement::work(connection, &job.work).map_err(trouble) {
+            // One statement alone happens all or not at all anyway.
+            let is_whole = job.work.statements.len() == 1;
+            let done = match care {
+                Care::Much if !is_whole => statement::work_or_nothing(connection, &job.work),
+                Care::Little | Care::Much => statement::work(connection, &job.work),
+            };
+            match done.map_err(trouble) {
                 Ok(outputs) => answers.push(Ok(outputs)),
+                Err(Trouble::Statement(_)) if care == Care::Little && !is_whole => {
+                    self.roll_back();
+                    return Ok(None);
+                }
                 Err(Trouble::Statement(failure)) if !connection.is_autocommit() => answers.push(Err(failure)),
                 Err(Trouble::Statement(failure)) => return Err(Trouble::Broken(failure.to_string())),
                 Err(other) => {
@@ -204,7 +227,7 @@ impl Writer {
         let last = jobs.iter().map(|job| job.deadline).max();
         loop {
             match statement::plain(connection, "COMMIT").map_err(trouble) {
-                Ok(()) => return Ok(answers),
+                Ok(()) => return Ok(Some(answers)),
                 Err(Trouble::Locked) if last.is_some_and(|last| Instant::now() < last) => {}
                 Err(other) => {
                     self.roll_back();

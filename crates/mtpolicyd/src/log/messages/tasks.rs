@@ -25,6 +25,18 @@ log_messages::messages! {
     task rows_expired(count) = "{count} old rows were removed";
     /// RateLimit removed counts of windows that have passed. Nothing to do.
     task counts_expired(count) = "{count} old counts were removed";
+    /// The original or an earlier version has counted under keys as they were written in the request, such as
+    /// `BOB` for `bob`. Nothing to do.
+    task spellings_merged(table, count) =
+        "table {table}: {count} rows with another spelling of their key were added to those of the key";
+    /// The same, but the database user may not remove rows. Grant the right DELETE, or leave it: such rows
+    /// count only for requests with the same spelling.
+    task spellings_left(table, why) =
+        "table {table}: rows with another spelling of their key can't be added to those of the key ({why})";
+    /// The same for the domains of the auto-whitelist. Nothing to do.
+    task whitelist_spellings_merged(count) =
+        "{count} entries of the auto-whitelist with another spelling of their domain were added to those of \
+         the domain";
     /// The table was made by an earlier program with narrow columns. Also logged as a warning during a
     /// request. Nothing to do.
     task columns_widened(table, columns) = "table {table}: the columns {columns} now hold numbers of 64 bits";

@@ -4,7 +4,8 @@
 
 use crate::log::messages::plugins;
 use backends::BackendError;
-use backends::sql::{Dialect, Needs, Param, Right, Sql, Statement, Work};
+use backends::sql::{Dialect, Needs, Param, Respelling, Right, Sql, Statement, Work};
+use postfix_policy::canonical_domain;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +27,7 @@ pub struct AwlTable {
 /// The statements, written out once.
 struct Texts {
     count: Arc<str>,
+    count_two: Arc<str>,
     /// What counts where there is an entry, for MySQL: its upsert uses up one of the ids each time it is
     /// tried, and those of the original's tables end at 2,147,483,647.
     add_one_there: Option<Arc<str>>,
@@ -39,17 +41,24 @@ const MAX_DOMAIN_BYTES: usize = 255;
 /// The same for what stands for the client.
 const MAX_CLIENT_BYTES: usize = 39;
 
+/// The largest count that the columns hold; beyond the threshold it makes no difference.
+const MAX_COUNT: i64 = 2_147_483_647;
+
 impl AwlTable {
     /// The table of that name; nothing is asked yet.
     pub fn new(sql: Arc<Sql>, name: &str, lifetime: Duration) -> AwlTable {
         let (table, dialect) = (sql.quote(name), sql.dialect());
-        let texts = Texts {
-            count: format!(
+        let count = |is_domain: &str| {
+            let count = sql.quote("count");
+            format!(
                 "SELECT SUM({count}) FROM {table} \
-                 WHERE sender_domain IN (?, ?) AND client_ip = ? AND last_seen >= ?",
-                count = sql.quote("count")
+                 WHERE sender_domain {is_domain} AND client_ip = ? AND last_seen >= ?"
             )
-            .into(),
+            .into()
+        };
+        let texts = Texts {
+            count: count("= ?"),
+            count_two: count("IN (?, ?)"),
             add_one_there: (dialect == Dialect::MySql).then(|| {
                 let (count, counted) = (sql.quote("count"), counted(&table, &sql.quote("count")));
                 format!(
@@ -75,10 +84,15 @@ impl AwlTable {
         deadline: Instant,
     ) -> Result<Option<u64>, BackendError> {
         let Some([domain, client]) = columns(domains[0], client) else { return Ok(None) };
-        let written = column(domains[1], MAX_DOMAIN_BYTES).unwrap_or_else(|| domain.clone());
-        let params = vec![domain, written, client, Param::Integer(self.oldest(now))];
-        let query = Statement { sql: self.texts.count.clone(), params };
-        let rows = self.sql.query_or_make(query, self.prepare(deadline), deadline).await?;
+        let oldest = Param::Integer(self.oldest(now));
+        let written = column(domains[1], MAX_DOMAIN_BYTES).filter(|written| *written != domain);
+        let (sql, params) = match written {
+            None => (&self.texts.count, vec![domain, client, oldest]),
+            // SQLite makes a table of such a list first, which takes longer than all the rest.
+            Some(written) => (&self.texts.count_two, vec![domain, written, client, oldest]),
+        };
+        let query = Statement { sql: sql.clone(), params };
+        let rows = self.sql.query_or_make(query, || self.prepare(deadline), deadline).await?;
         Ok(rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()))
     }
 
@@ -118,10 +132,10 @@ impl AwlTable {
     async fn change(&self, statement: Statement, deadline: Instant) -> Result<u64, BackendError> {
         // Without its unique index the table would take a second row of the same entry.
         if !self.prepared.load(Ordering::Relaxed) {
-            self.prepare(deadline).await?;
+            Box::pin(self.prepare(deadline)).await?;
         }
         let work = Work { statements: vec![statement], lock: None, durable: false };
-        let outputs = self.sql.run_or_make(work, self.prepare(deadline), deadline).await?;
+        let outputs = self.sql.run_or_make(work, || self.prepare(deadline), deadline).await?;
         Ok(outputs.first().map_or(0, |output| output.affected))
     }
 
@@ -143,6 +157,20 @@ impl AwlTable {
         let work = Work { statements, lock: Some(self.lock()), durable: true };
         let outputs = self.sql.run(work, deadline).await?;
         Ok(outputs.iter().map(|output| output.affected).collect())
+    }
+
+    /// Adds entries whose domain is as it was written in some message to those of the domain as it is
+    /// counted: how many.
+    pub async fn merge_spellings(&self, deadline: Instant) -> Result<u64, BackendError> {
+        let (key, beside, sums, lock) = ("sender_domain", "client_ip", [("count", MAX_COUNT)], self.lock());
+        let latest = &["last_seen"];
+        let table = Respelling { table: &self.name, key, beside, sums: &sums, latest, lock: &lock };
+        let spell = |domain: &str| match column(&canonical_domain(domain.as_bytes()), MAX_DOMAIN_BYTES) {
+            // Its control characters are escaped already.
+            Some(Param::Text(spelled)) if !domain.contains('\\') => spelled,
+            _ => domain.to_owned(),
+        };
+        self.sql.respell(&table, spell, deadline).await
     }
 
     /// The database.

@@ -4,11 +4,12 @@
 //! Knows: tasks, where tickets and the auto-whitelist are. Must not know: requests.
 
 use super::awl::Awl;
+use super::awl_table::AwlTable;
 use super::ticket::Tickets;
 use crate::log::messages::tasks as messages;
 use crate::plugin::{Setup, TASK_LIMIT};
-use crate::tasks::{Period, TaskResult, When};
-use backends::BackendError;
+use crate::tasks::{Period, When};
+use backends::{BackendError, Failure};
 use tokio::time::Instant;
 
 /// Makes the table at the start; removes every hour what has expired.
@@ -17,7 +18,7 @@ pub fn leave_tasks(setup: &Setup<'_, '_>, tickets: &Tickets, awl: Option<&Awl>) 
         let made = table.clone();
         setup.task(When::Start, move |_| {
             let table = made.clone();
-            async move { told(messages::whitelist_ready(), table.prepare(task_deadline()).await) }
+            async move { prepare(&table).await.map_err(|error| error.to_string()) }
         });
         setup.look_at_rights(table.sql(), table.needs());
         let expired = table.clone();
@@ -36,6 +37,13 @@ fn task_deadline() -> Instant {
     Instant::now() + TASK_LIMIT
 }
 
-fn told(done: String, result: Result<(), BackendError>) -> TaskResult {
-    result.map(|()| done).map_err(|error| error.to_string())
+/// Makes the table as it should be, and its rows too: what was done.
+async fn prepare(table: &AwlTable) -> Result<String, BackendError> {
+    table.prepare(task_deadline()).await?;
+    match table.merge_spellings(task_deadline()).await {
+        // Without the right they count for messages with the same spelling.
+        Ok(0) | Err(BackendError { failure: Failure::Denied(_), .. }) => Ok(messages::whitelist_ready()),
+        Ok(moved) => Ok(messages::whitelist_spellings_merged(moved)),
+        Err(error) => Err(error),
+    }
 }
