@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use crate::answer::Error;
 use crate::channel::{Channel, Query};
 use crate::flight::{Asking, Event, Flight, Next, Outcome};
-use crate::message::{QueryOptions, Reading, read, write_query};
+use crate::message::{MAX_QUERY, QueryOptions, Reading, read, write_query};
 use crate::network::{BATCH, Network, is_cut};
 use crate::random::Random;
 use crate::resolver::{Class, Config, Question};
@@ -55,6 +55,8 @@ pub(crate) struct Engine {
 struct Driver {
     wake: Arc<Notify>,
     is_running: Arc<AtomicBool>,
+    /// Whether it will soon look again by itself, so that nobody need wake it.
+    is_attentive: AtomicBool,
 }
 
 /// Says that the driver has ended, however it did.
@@ -72,7 +74,8 @@ type Asked = (Arc<Flight>, Asking);
 impl Engine {
     pub fn new(config: Config, random: Random, network: Network) -> Self {
         let places = Class::ALL.map(|class| Semaphore::new(config.places(class).min(Semaphore::MAX_PERMITS)));
-        let driver = Driver { wake: Arc::default(), is_running: Arc::default() };
+        let (wake, is_running) = (Arc::default(), Arc::default());
+        let driver = Driver { wake, is_running, is_attentive: AtomicBool::new(false) };
         Self {
             table: Table::new(config.cache_bytes),
             source: Source::new(&config),
@@ -98,9 +101,9 @@ impl Engine {
     ) -> Found {
         let now = Instant::now();
         self.source.refresh_if_due(&self.config, now);
-        let start = || {
+        let start = |key| {
             place.or_else(|| self.places[class.index()].try_acquire().ok())?.forget();
-            Some(Arc::new(Flight::new(question.clone(), Some(class))))
+            Some(Arc::new(Flight::new(key, Some(class))))
         };
         let found = self.table.find(question, now, self.source.generation(), start);
         if let Found::New(flight) = &found {
@@ -116,8 +119,12 @@ impl Engine {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the task that sends what nobody waits for, and looks for what is late.
+    /// Sees to it that the task runs that sends what nobody waits for, and looks for what is late. It is not
+    /// woken for each question, but once for those that come while others wait.
     fn drive(self: &Arc<Self>) {
+        if self.driver.is_attentive.load(Ordering::SeqCst) {
+            return;
+        }
         if !self.driver.is_running.swap(true, Ordering::SeqCst) {
             let running = Running(Arc::clone(&self.driver.is_running));
             tokio::spawn(drive(Arc::downgrade(self), Arc::clone(&self.driver.wake), running));
@@ -130,8 +137,8 @@ impl Engine {
         if !self.has_pending.swap(false, Ordering::AcqRel) {
             return;
         }
-        let flights = std::mem::take(&mut *self.pending());
-        let Some(first) = flights.first().map(|flight| flight.question.clone()) else { return };
+        let flights = std::mem::replace(&mut *self.pending(), Vec::with_capacity(BATCH));
+        let Some(first) = flights.first().map(|flight| flight.key.clone()) else { return };
         let now = Instant::now();
         let upstream = self.source.upstream();
         let mut asked = Vec::with_capacity(flights.len());
@@ -139,7 +146,7 @@ impl Engine {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
             match flight.begin(&upstream, None, turn, now) {
                 Next::Ask => asked.push(flight),
-                Next::End(outcome) => self.finish(&flight, outcome, now),
+                Next::End(outcome) => self.finish(&flight, outcome, upstream.generation, now),
             }
         }
         if upstream.servers.len() > 1 {
@@ -187,6 +194,7 @@ impl Engine {
         now: Instant,
     ) -> Vec<Arc<Flight>> {
         let mut failure = io::ErrorKind::Other;
+        let mut message = Vec::with_capacity(MAX_QUERY);
         for _ in 0..CHANNEL_TRIES {
             let patience = batch.first().map_or(MAX_TICK, |(_, asking)| asking.timeout);
             let channel = match self.channel(server, over_tcp, patience, now) {
@@ -196,7 +204,7 @@ impl Engine {
                     break;
                 }
             };
-            let write = |asked: &Asked, id| self.write(asked, id, now);
+            let write = |asked: &Asked, id| self.write(asked, id, now, &mut message);
             let Some(messages) = channel.wait_for(batch, &self.random, write) else { continue };
             return match channel.link.send(&messages) {
                 Ok(()) => Vec::new(),
@@ -207,19 +215,19 @@ impl Engine {
         flights.filter_map(|flight| self.advance(flight, unreachable(failure), now)).collect()
     }
 
-    /// The message that asks a question now.
-    fn write(&self, (flight, asking): &Asked, id: u16, now: Instant) -> Query {
+    /// The message that asks a question now; it is written into the given room.
+    fn write(&self, (flight, asking): &Asked, id: u16, now: Instant, message: &mut Vec<u8>) -> Query {
         let Asking { visit, name, timeout, .. } = asking;
-        let mut message = Vec::with_capacity(name.as_wire().len() + 32);
-        let question = &flight.question;
+        message.clear();
+        let question = flight.question();
         let options = QueryOptions { edns: visit.edns, proof: question.wants_proof };
         let tosses = self.random.tosses().take_while(|_| visit.mixed_case);
-        write_query(&mut message, id, name, question.record_type, options, tosses);
+        write_query(message, id, name, question.record_type, options, tosses);
         Query {
             id,
             flight: Arc::clone(flight),
             name: name.clone(),
-            message: message.into(),
+            message: Arc::from(&message[..]),
             resend: visit.resend_at(*timeout),
             due: visit.since.max(now) + *timeout,
         }
@@ -288,7 +296,7 @@ impl Engine {
         let is_tcp = channel.link.is_tcp();
         let again = messages.filter_map(|message| {
             let (query, reading) = channel.take(message, |query| {
-                let record_type = query.flight.question.record_type;
+                let record_type = query.flight.question().record_type;
                 match read(message, &query.message, &query.name, record_type, is_tcp) {
                     Reading::NotOurs => None,
                     Reading::Answer(_) | Reading::Alias { .. } if !is_tcp && is_cut(message) => {
@@ -326,16 +334,18 @@ impl Engine {
     /// Does what follows from an event; returns the question if it has to be sent again.
     fn advance(&self, flight: Arc<Flight>, event: Event, now: Instant) -> Option<Arc<Flight>> {
         match flight.step(event, now) {
-            Next::Ask => Some(flight),
-            Next::End(outcome) => {
-                self.finish(&flight, outcome, now);
+            (Next::Ask, _) => Some(flight),
+            (Next::End(outcome), generation) => {
+                let generation = generation.unwrap_or_else(|| self.source.generation());
+                self.finish(&flight, outcome, generation, now);
                 None
             }
         }
     }
 
-    /// Remembers what a question came to and tells those who wait.
-    fn finish(&self, flight: &Flight, mut outcome: Outcome, now: Instant) {
+    /// Remembers what a question came to and tells those who wait. A failure of servers that have been replaced
+    /// meanwhile says nothing about the new ones.
+    fn finish(&self, flight: &Flight, mut outcome: Outcome, generation: u64, now: Instant) {
         let Some(class) = flight.class else { return flight.end(outcome) };
         let ttl = match &mut outcome {
             Ok(answer) => {
@@ -346,9 +356,7 @@ impl Engine {
             Err(Error::Overloaded) => Duration::ZERO,
             Err(_) => self.config.failure_ttl,
         };
-        // A failure of servers that have been replaced meanwhile says nothing about the new ones.
-        let generation = flight.generation().unwrap_or_else(|| self.source.generation());
-        self.table.remember(&flight.question, &outcome, ttl, generation, now);
+        self.table.remember(&flight.key, &outcome, ttl, generation, now);
         self.places[class.index()].add_permits(1);
         self.unanswered.fetch_sub(1, Ordering::SeqCst);
         flight.end(outcome);
@@ -384,6 +392,14 @@ impl Engine {
         }
         waits |= !again.is_empty();
         self.transmit(again, now);
+        if !waits {
+            self.driver.is_attentive.store(false, Ordering::SeqCst);
+            // Who asked before that has woken nobody.
+            waits = self.unanswered.load(Ordering::SeqCst) > 0;
+        }
+        if waits {
+            self.driver.is_attentive.store(true, Ordering::SeqCst);
+        }
         (is_open || waits).then(|| if waits { self.tick_time() } else { IDLE_TICK })
     }
 

@@ -183,6 +183,7 @@ impl Chain {
                 cx.ahead.start(&cx.world.dns, question, cx.deadline.backends);
             }
         }
+        cx.ahead.send(&cx.world.dns);
     }
 }
 

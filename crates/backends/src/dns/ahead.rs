@@ -42,6 +42,13 @@ impl Ahead {
         }
     }
 
+    /// Sends what was started: the plugins may be busy with something else before they wait for an answer.
+    pub fn send(&self, dns: &Dns) {
+        if !self.lookups.is_empty() {
+            dns.flush();
+        }
+    }
+
     fn find(&mut self, question: &Question) -> Option<&mut Started> {
         self.lookups.iter_mut().find(|started| started.question == *question)
     }

@@ -14,6 +14,7 @@ use crate::settings::{SessionSettings, Settings, VirtualHost};
 use backends::clock::Clock;
 use backends::dns::{Ahead, Dns};
 use postfix_policy::{Reply, Request};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -102,7 +103,9 @@ impl Service {
         let host = self.settings.host(key, request.get("policy_context"));
         let decision = match host {
             Some(host) => {
-                log::within(&host.name, instance, self.decide(host, request, instance, begun)).await
+                // Pinned where it is made: to move what a request takes costs more than to decide it.
+                let decide = pin!(self.decide(host, request, instance, begun));
+                log::within(&host.name, instance, decide).await
             }
             None => {
                 daemon::no_host(key);
@@ -149,7 +152,7 @@ impl Service {
                 return Decision::by_nobody(self.without_session(&error));
             }
         };
-        match self.run_chain(host, request, lease, deadline).await {
+        match pin!(self.run_chain(host, request, lease, deadline)).await {
             Ok(decision) => decision,
             Err(failure) => {
                 report_failure(host, instance, &failure.text);
@@ -188,7 +191,11 @@ impl Service {
             header: None,
             undecided: None,
         };
-        let outcome = match timeout_at(deadline.request, host.chain.answer(&mut cx)).await {
+        let outcome = {
+            let answer = pin!(host.chain.answer(&mut cx));
+            timeout_at(deadline.request, answer).await
+        };
+        let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => return Err(Failure::of_plugin(error, host).despite(cx.undecided.as_ref())),
             Err(_) => return Err(Failure::too_late(cx.turn, host).despite(cx.undecided.as_ref())),

@@ -77,7 +77,8 @@ impl SessionCache {
         match self {
             SessionCache::None => Ok(Lease::Private(Session::default())),
             SessionCache::Memory(memory) => memory.open(instance, deadline).await,
-            SessionCache::Shared(shared) => shared.open(instance, deadline).await,
+            // Boxed: clients of stores take many times the memory that everything else does.
+            SessionCache::Shared(shared) => Box::pin(shared.open(instance, deadline)).await,
         }
     }
 }
