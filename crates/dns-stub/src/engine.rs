@@ -48,23 +48,25 @@ pub(crate) struct Engine {
     unanswered: AtomicUsize,
     /// Counts questions, for servers that take turns.
     turn: AtomicUsize,
-    driver: Driver,
+    driver: Arc<Driver>,
 }
 
 /// The task that does what no caller does.
+#[derive(Default)]
 struct Driver {
-    wake: Arc<Notify>,
-    is_running: Arc<AtomicBool>,
+    wake: Notify,
+    is_running: AtomicBool,
     /// Whether it will soon look again by itself, so that nobody need wake it.
     is_attentive: AtomicBool,
 }
 
 /// Says that the driver has ended, however it did.
-struct Running(Arc<AtomicBool>);
+struct Running(Arc<Driver>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
+        self.0.is_running.store(false, Ordering::SeqCst);
+        self.0.is_attentive.store(false, Ordering::SeqCst);
     }
 }
 
@@ -74,8 +76,6 @@ type Asked = (Arc<Flight>, Asking);
 impl Engine {
     pub fn new(config: Config, random: Random, network: Network) -> Self {
         let places = Class::ALL.map(|class| Semaphore::new(config.places(class).min(Semaphore::MAX_PERMITS)));
-        let (wake, is_running) = (Arc::default(), Arc::default());
-        let driver = Driver { wake, is_running, is_attentive: AtomicBool::new(false) };
         Self {
             table: Table::new(config.cache_bytes),
             source: Source::new(&config),
@@ -86,7 +86,7 @@ impl Engine {
             has_pending: AtomicBool::new(false),
             unanswered: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
-            driver,
+            driver: Arc::default(),
             config,
         }
     }
@@ -126,8 +126,7 @@ impl Engine {
             return;
         }
         if !self.driver.is_running.swap(true, Ordering::SeqCst) {
-            let running = Running(Arc::clone(&self.driver.is_running));
-            tokio::spawn(drive(Arc::downgrade(self), Arc::clone(&self.driver.wake), running));
+            tokio::spawn(drive(Arc::downgrade(self), Running(Arc::clone(&self.driver))));
         }
         self.driver.wake.notify_one();
     }
@@ -143,7 +142,7 @@ impl Engine {
         let upstream = self.source.upstream();
         let mut asked = Vec::with_capacity(flights.len());
         for flight in flights {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            let turn = if upstream.rotate { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
             match flight.begin(&upstream, None, turn, now) {
                 Next::Ask => asked.push(flight),
                 Next::End(outcome) => self.finish(&flight, outcome, upstream.generation, now),
@@ -343,8 +342,8 @@ impl Engine {
         }
     }
 
-    /// Remembers what a question came to and tells those who wait. A failure of servers that have been replaced
-    /// meanwhile says nothing about the new ones.
+    /// Remembers what a question came to and tells those who wait. A failure of servers that have been
+    /// replaced meanwhile says nothing about the new ones.
     fn finish(&self, flight: &Flight, mut outcome: Outcome, generation: u64, now: Instant) {
         let Some(class) = flight.class else { return flight.end(outcome) };
         let ttl = match &mut outcome {
@@ -433,7 +432,8 @@ fn unreachable(kind: io::ErrorKind) -> Event {
 }
 
 /// Drives an engine until it is gone.
-async fn drive(engine: Weak<Engine>, wake: Arc<Notify>, _running: Running) {
+async fn drive(engine: Weak<Engine>, running: Running) {
+    let driver = &running.0;
     let mut next: Option<Instant> = None;
     loop {
         let Some(engine) = engine.upgrade() else { return };
@@ -447,13 +447,14 @@ async fn drive(engine: Weak<Engine>, wake: Arc<Notify>, _running: Running) {
         drop(engine);
         let was_woken = match next {
             None => {
-                wake.notified().await;
+                driver.wake.notified().await;
                 true
             }
-            Some(next) => timeout(next - now, wake.notified()).await.is_ok(),
+            Some(next) => timeout(next - now, driver.wake.notified()).await.is_ok(),
         };
         if was_woken {
             next = next.map(|next| next.min(soonest));
+            driver.is_attentive.store(true, Ordering::SeqCst);
         }
     }
 }

@@ -357,7 +357,8 @@ impl Route {
                 Next::Ask
             }
             Reading::Code(code) => self.fail(Error::Refused(code), true, now),
-            Reading::Truncated | Reading::Malformed(_) if !self.visit.over_tcp => {
+            // A server that writes a name in capital letters of its own can prove over TCP who it is.
+            Reading::Truncated | Reading::Malformed(_) | Reading::OtherCase if !self.visit.over_tcp => {
                 self.visit.over_tcp = true;
                 Next::Ask
             }

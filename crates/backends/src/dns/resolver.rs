@@ -181,8 +181,14 @@ impl Lookup {
             Self::Known(answer) => return answer.clone(),
             Self::Running(record_type, lookup) => (*record_type, lookup),
         };
-        let Ok(outcome) = timeout_at(deadline, lookup).await else {
-            return Answer::Failed(Failure::TimedOut);
+        // Of ten answers that have come together nine need no timer.
+        let known = lookup.known().cloned();
+        let outcome = match known {
+            Some(outcome) => outcome,
+            None => match timeout_at(deadline, lookup).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Answer::Failed(Failure::TimedOut),
+            },
         };
         let answer = read_outcome(record_type, outcome);
         *self = Self::Known(answer.clone());
