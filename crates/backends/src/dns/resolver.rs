@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Association, DnsSettings, Exchange, Failure, Question, RecordType};
 
-/// Maximum number of lookups in DNS lists in flight at once: 300 connections that ask thirteen lists each fit.
+/// Maximum number of lookups in DNS lists in flight at once: 300 connections that ask thirteen lists each
+/// fit.
 const MAX_LISTS_IN_FLIGHT: usize = 4_000;
 
 /// Maximum number of other lookups in flight at once. Their names are those that strangers choose, and so

@@ -18,7 +18,7 @@ const TRIAL_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Health {
     troubles: Mutex<BTreeMap<Box<str>, Trouble>>,
-    /// How many lists are silent. Mostly none is, and then nobody need look which.
+    /// The number of lists that do not answer. While it is 0, no list has to be looked up.
     silent: AtomicUsize,
 }
 
