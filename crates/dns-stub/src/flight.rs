@@ -68,7 +68,7 @@ struct Route {
 
 /// The servers in the order in which they are asked.
 enum Order {
-    /// So many, as they are given.
+    /// As given, this many of them.
     AsGiven(usize),
     /// By their places.
     Places(Vec<usize>),

@@ -97,10 +97,10 @@ options! {
         /// /etc/resolv.conf says `options trust-ad`.
         trust_ad: Option<Switch>,
         /// Whether each query is sent from a UDP port of its own. Without it the queries of one request share
-        /// a random port, and where there are more than 128 requests per second a port is used again, for at
-        /// most 10 s or 64 queries. Somebody who forges answers without seeing the queries has to guess the
-        /// port, the identifier and the case of the letters either way; with it, finding out a port that is
-        /// open does not help. Each query then costs about five times as much.
+        /// a random port; above 128 requests per second ports are reused, for at most 10 s or 64 queries.
+        /// Either way an attacker who forges answers without seeing the queries has to guess the port, the
+        /// identifier and the case of the letters. With `on`, knowing a port that is open does not help the
+        /// attacker, and each query takes about five times as much processor time.
         fresh_ports: Switch = Switch::Off,
     }
 }
