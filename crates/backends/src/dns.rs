@@ -35,6 +35,8 @@ pub struct DnsSettings {
     /// Whether the servers are believed when they say that DNSSEC has proved an answer; without it those of
     /// this machine are, and those of a `resolv.conf` with the option `trust-ad`.
     pub trust_ad: Option<bool>,
+    /// Whether each question has a port of its own.
+    pub fresh_ports: bool,
 }
 
 impl Default for DnsSettings {
@@ -45,6 +47,7 @@ impl Default for DnsSettings {
             attempts: None,
             cache_size: DEFAULT_CACHE_SIZE,
             trust_ad: None,
+            fresh_ports: false,
         }
     }
 }
@@ -149,8 +152,11 @@ impl Question {
     /// A question about a name. Case doesn't matter in the DNS, so it is folded here and equal names are
     /// asked once.
     pub fn new(name: &str, record_type: RecordType) -> Self {
-        let name = name.strip_suffix('.').unwrap_or(name);
-        Self { name: name.to_ascii_lowercase().into(), record_type, list: None }
+        let mut name: Arc<str> = name.strip_suffix('.').unwrap_or(name).into();
+        if let Some(name) = Arc::get_mut(&mut name) {
+            name.make_ascii_lowercase();
+        }
+        Self { name, record_type, list: None }
     }
 }
 
@@ -217,6 +223,13 @@ impl Dns {
         match self {
             Self::Resolver(resolver) => resolver.note(),
             Self::Fake(_) => None,
+        }
+    }
+
+    /// Sends what was started and not sent yet.
+    fn flush(&self) {
+        if let Self::Resolver(resolver) = self {
+            resolver.flush();
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use crate::answer::Error;
 use crate::channel::{Channel, Query};
 use crate::flight::{Asking, Event, Flight, Next, Outcome};
-use crate::message::{QueryOptions, Reading, read, write_query};
+use crate::message::{MAX_QUERY, QueryOptions, Reading, read, write_query};
 use crate::network::{BATCH, Network, is_cut};
 use crate::random::Random;
 use crate::resolver::{Class, Config, Question};
@@ -48,21 +48,25 @@ pub(crate) struct Engine {
     unanswered: AtomicUsize,
     /// Counts questions, for servers that take turns.
     turn: AtomicUsize,
-    driver: Driver,
+    driver: Arc<Driver>,
 }
 
 /// The task that does what no caller does.
+#[derive(Default)]
 struct Driver {
-    wake: Arc<Notify>,
-    is_running: Arc<AtomicBool>,
+    wake: Notify,
+    is_running: AtomicBool,
+    /// Whether it will soon look again by itself, so that nobody need wake it.
+    is_attentive: AtomicBool,
 }
 
 /// Says that the driver has ended, however it did.
-struct Running(Arc<AtomicBool>);
+struct Running(Arc<Driver>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
+        self.0.is_running.store(false, Ordering::SeqCst);
+        self.0.is_attentive.store(false, Ordering::SeqCst);
     }
 }
 
@@ -72,7 +76,6 @@ type Asked = (Arc<Flight>, Asking);
 impl Engine {
     pub fn new(config: Config, random: Random, network: Network) -> Self {
         let places = Class::ALL.map(|class| Semaphore::new(config.places(class).min(Semaphore::MAX_PERMITS)));
-        let driver = Driver { wake: Arc::default(), is_running: Arc::default() };
         Self {
             table: Table::new(config.cache_bytes),
             source: Source::new(&config),
@@ -83,7 +86,7 @@ impl Engine {
             has_pending: AtomicBool::new(false),
             unanswered: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
-            driver,
+            driver: Arc::default(),
             config,
         }
     }
@@ -98,9 +101,9 @@ impl Engine {
     ) -> Found {
         let now = Instant::now();
         self.source.refresh_if_due(&self.config, now);
-        let start = || {
+        let start = |key| {
             place.or_else(|| self.places[class.index()].try_acquire().ok())?.forget();
-            Some(Arc::new(Flight::new(question.clone(), Some(class))))
+            Some(Arc::new(Flight::new(key, Some(class))))
         };
         let found = self.table.find(question, now, self.source.generation(), start);
         if let Found::New(flight) = &found {
@@ -116,11 +119,14 @@ impl Engine {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the task that sends what nobody waits for, and looks for what is late.
+    /// Sees to it that the task runs that sends what nobody waits for, and looks for what is late. It is not
+    /// woken for each question, but once for those that come while others wait.
     fn drive(self: &Arc<Self>) {
+        if self.driver.is_attentive.load(Ordering::SeqCst) {
+            return;
+        }
         if !self.driver.is_running.swap(true, Ordering::SeqCst) {
-            let running = Running(Arc::clone(&self.driver.is_running));
-            tokio::spawn(drive(Arc::downgrade(self), Arc::clone(&self.driver.wake), running));
+            tokio::spawn(drive(Arc::downgrade(self), Running(Arc::clone(&self.driver))));
         }
         self.driver.wake.notify_one();
     }
@@ -130,16 +136,16 @@ impl Engine {
         if !self.has_pending.swap(false, Ordering::AcqRel) {
             return;
         }
-        let flights = std::mem::take(&mut *self.pending());
-        let Some(first) = flights.first().map(|flight| flight.question.clone()) else { return };
+        let flights = std::mem::replace(&mut *self.pending(), Vec::with_capacity(BATCH));
+        let Some(first) = flights.first().map(|flight| flight.key.clone()) else { return };
         let now = Instant::now();
         let upstream = self.source.upstream();
         let mut asked = Vec::with_capacity(flights.len());
         for flight in flights {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            let turn = if upstream.rotate { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
             match flight.begin(&upstream, None, turn, now) {
                 Next::Ask => asked.push(flight),
-                Next::End(outcome) => self.finish(&flight, outcome, now),
+                Next::End(outcome) => self.finish(&flight, outcome, upstream.generation, now),
             }
         }
         if upstream.servers.len() > 1 {
@@ -187,6 +193,7 @@ impl Engine {
         now: Instant,
     ) -> Vec<Arc<Flight>> {
         let mut failure = io::ErrorKind::Other;
+        let mut message = Vec::with_capacity(MAX_QUERY);
         for _ in 0..CHANNEL_TRIES {
             let patience = batch.first().map_or(MAX_TICK, |(_, asking)| asking.timeout);
             let channel = match self.channel(server, over_tcp, patience, now) {
@@ -196,7 +203,7 @@ impl Engine {
                     break;
                 }
             };
-            let write = |asked: &Asked, id| self.write(asked, id, now);
+            let write = |asked: &Asked, id| self.write(asked, id, now, &mut message);
             let Some(messages) = channel.wait_for(batch, &self.random, write) else { continue };
             return match channel.link.send(&messages) {
                 Ok(()) => Vec::new(),
@@ -207,19 +214,19 @@ impl Engine {
         flights.filter_map(|flight| self.advance(flight, unreachable(failure), now)).collect()
     }
 
-    /// The message that asks a question now.
-    fn write(&self, (flight, asking): &Asked, id: u16, now: Instant) -> Query {
+    /// The message that asks a question now; it is written into the given room.
+    fn write(&self, (flight, asking): &Asked, id: u16, now: Instant, message: &mut Vec<u8>) -> Query {
         let Asking { visit, name, timeout, .. } = asking;
-        let mut message = Vec::with_capacity(name.as_wire().len() + 32);
-        let question = &flight.question;
+        message.clear();
+        let question = flight.question();
         let options = QueryOptions { edns: visit.edns, proof: question.wants_proof };
         let tosses = self.random.tosses().take_while(|_| visit.mixed_case);
-        write_query(&mut message, id, name, question.record_type, options, tosses);
+        write_query(message, id, name, question.record_type, options, tosses);
         Query {
             id,
             flight: Arc::clone(flight),
             name: name.clone(),
-            message: message.into(),
+            message: Arc::from(&message[..]),
             resend: visit.resend_at(*timeout),
             due: visit.since.max(now) + *timeout,
         }
@@ -288,7 +295,7 @@ impl Engine {
         let is_tcp = channel.link.is_tcp();
         let again = messages.filter_map(|message| {
             let (query, reading) = channel.take(message, |query| {
-                let record_type = query.flight.question.record_type;
+                let record_type = query.flight.question().record_type;
                 match read(message, &query.message, &query.name, record_type, is_tcp) {
                     Reading::NotOurs => None,
                     Reading::Answer(_) | Reading::Alias { .. } if !is_tcp && is_cut(message) => {
@@ -326,16 +333,18 @@ impl Engine {
     /// Does what follows from an event; returns the question if it has to be sent again.
     fn advance(&self, flight: Arc<Flight>, event: Event, now: Instant) -> Option<Arc<Flight>> {
         match flight.step(event, now) {
-            Next::Ask => Some(flight),
-            Next::End(outcome) => {
-                self.finish(&flight, outcome, now);
+            (Next::Ask, _) => Some(flight),
+            (Next::End(outcome), generation) => {
+                let generation = generation.unwrap_or_else(|| self.source.generation());
+                self.finish(&flight, outcome, generation, now);
                 None
             }
         }
     }
 
-    /// Remembers what a question came to and tells those who wait.
-    fn finish(&self, flight: &Flight, mut outcome: Outcome, now: Instant) {
+    /// Remembers what a question came to and tells those who wait. A failure of servers that have been
+    /// replaced meanwhile says nothing about the new ones.
+    fn finish(&self, flight: &Flight, mut outcome: Outcome, generation: u64, now: Instant) {
         let Some(class) = flight.class else { return flight.end(outcome) };
         let ttl = match &mut outcome {
             Ok(answer) => {
@@ -346,9 +355,7 @@ impl Engine {
             Err(Error::Overloaded) => Duration::ZERO,
             Err(_) => self.config.failure_ttl,
         };
-        // A failure of servers that have been replaced meanwhile says nothing about the new ones.
-        let generation = flight.generation().unwrap_or_else(|| self.source.generation());
-        self.table.remember(&flight.question, &outcome, ttl, generation, now);
+        self.table.remember(&flight.key, &outcome, ttl, generation, now);
         self.places[class.index()].add_permits(1);
         self.unanswered.fetch_sub(1, Ordering::SeqCst);
         flight.end(outcome);
@@ -384,6 +391,14 @@ impl Engine {
         }
         waits |= !again.is_empty();
         self.transmit(again, now);
+        if !waits {
+            self.driver.is_attentive.store(false, Ordering::SeqCst);
+            // Who asked before that has woken nobody.
+            waits = self.unanswered.load(Ordering::SeqCst) > 0;
+        }
+        if waits {
+            self.driver.is_attentive.store(true, Ordering::SeqCst);
+        }
         (is_open || waits).then(|| if waits { self.tick_time() } else { IDLE_TICK })
     }
 
@@ -417,7 +432,8 @@ fn unreachable(kind: io::ErrorKind) -> Event {
 }
 
 /// Drives an engine until it is gone.
-async fn drive(engine: Weak<Engine>, wake: Arc<Notify>, _running: Running) {
+async fn drive(engine: Weak<Engine>, running: Running) {
+    let driver = &running.0;
     let mut next: Option<Instant> = None;
     loop {
         let Some(engine) = engine.upgrade() else { return };
@@ -431,13 +447,14 @@ async fn drive(engine: Weak<Engine>, wake: Arc<Notify>, _running: Running) {
         drop(engine);
         let was_woken = match next {
             None => {
-                wake.notified().await;
+                driver.wake.notified().await;
                 true
             }
-            Some(next) => timeout(next - now, wake.notified()).await.is_ok(),
+            Some(next) => timeout(next - now, driver.wake.notified()).await.is_ok(),
         };
         if was_woken {
             next = next.map(|next| next.min(soonest));
+            driver.is_attentive.store(true, Ordering::SeqCst);
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::message::{MAX_ALIASES, Reading};
 use crate::name::Name;
 use crate::resolver::{Class, Question};
 use crate::server::{Server, Upstream};
+use crate::table::Key;
 
 /// When a message that was not answered is sent once more: after this part of the time limit, or this time.
 const RESEND_PART: u32 = 2;
@@ -29,7 +30,7 @@ pub(crate) type Outcome = Result<Answer, Error>;
 
 /// One question on its way.
 pub(crate) struct Flight {
-    pub question: Question,
+    pub key: Key,
     /// Whose places it takes; none: it is a trial of a server, whose answer is for nobody.
     pub class: Option<Class>,
     outcome: OnceLock<Outcome>,
@@ -42,15 +43,16 @@ pub(crate) type Held = Box<dyn Any + Send>;
 #[derive(Default)]
 struct State {
     route: Option<Route>,
-    waiters: Vec<Option<Waker>>,
+    /// Nearly always there is one who waits.
+    first_waiter: Option<Waker>,
+    more_waiters: Vec<Option<Waker>>,
     held: Vec<Held>,
 }
 
 /// The way through the servers.
 struct Route {
     upstream: Arc<Upstream>,
-    /// The servers by their places, in the order in which they are asked.
-    order: Vec<usize>,
+    order: Order,
     /// The place in the order, and how often the order was gone through.
     place: usize,
     round: u32,
@@ -62,6 +64,14 @@ struct Route {
     aliases: usize,
     alias_ttl: Duration,
     failure: Option<Error>,
+}
+
+/// The servers in the order in which they are asked.
+enum Order {
+    /// As given, this many of them.
+    AsGiven(usize),
+    /// By their places.
+    Places(Vec<usize>),
 }
 
 /// How one server is asked.
@@ -107,8 +117,12 @@ pub(crate) struct Asking {
 }
 
 impl Flight {
-    pub fn new(question: Question, class: Option<Class>) -> Self {
-        Self { question, class, outcome: OnceLock::new(), state: Mutex::default() }
+    pub fn new(key: Key, class: Option<Class>) -> Self {
+        Self { key, class, outcome: OnceLock::new(), state: Mutex::default() }
+    }
+
+    pub fn question(&self) -> &Question {
+        &self.key.question
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -117,8 +131,8 @@ impl Flight {
 
     /// Chooses the way through these servers, or only to one of them.
     pub fn begin(&self, upstream: &Arc<Upstream>, only: Option<usize>, turn: usize, now: Instant) -> Next {
-        let order = only.map_or_else(|| order(upstream, turn), |only| vec![only]);
-        let Some(&first) = order.first() else { return Next::End(Err(Error::NoServers)) };
+        let order = only.map_or_else(|| Order::now(upstream, turn), |only| Order::Places(vec![only]));
+        let Some(first) = order.server(0) else { return Next::End(Err(Error::NoServers)) };
         let visit = Visit::new(upstream, first, true, now);
         self.state().route = Some(Route {
             upstream: Arc::clone(upstream),
@@ -142,38 +156,32 @@ impl Flight {
         Some(Asking {
             server: Arc::clone(route.server()?),
             visit: route.visit,
-            name: route.target.clone().unwrap_or_else(|| self.question.name.clone()),
+            name: route.target.as_ref().unwrap_or(&self.question().name).clone(),
             timeout: route.upstream.timeout,
         })
     }
 
-    /// Which servers it asks.
-    pub fn generation(&self) -> Option<u64> {
-        Some(self.state().route.as_ref()?.upstream.generation)
-    }
-
-    /// What comes next.
-    pub fn step(&self, event: Event, now: Instant) -> Next {
+    /// What comes next, and of which generation the servers are that were asked.
+    pub fn step(&self, event: Event, now: Instant) -> (Next, Option<u64>) {
         match &mut self.state().route {
             Some(route) => {
                 let next = route.step(event, now);
                 route.visit.since = now;
-                next
+                (next, Some(route.upstream.generation))
             }
-            None => Next::End(Err(Error::NoServers)),
+            None => (Next::End(Err(Error::NoServers)), None),
         }
     }
 
     /// Ends it, and wakes those who wait.
     pub fn end(&self, outcome: Outcome) {
         let _ = self.outcome.set(outcome);
-        let mut state = self.state();
-        state.route = None;
-        let waiters = std::mem::take(&mut state.waiters);
-        let held = std::mem::take(&mut state.held);
-        drop(state);
-        drop(held);
-        waiters.into_iter().flatten().for_each(Waker::wake);
+        let State { first_waiter, more_waiters, route, held } = {
+            let mut state = self.state();
+            std::mem::take(&mut *state)
+        };
+        drop((route, held));
+        first_waiter.into_iter().chain(more_waiters.into_iter().flatten()).for_each(Waker::wake);
     }
 
     /// Keeps something until the end.
@@ -198,40 +206,70 @@ impl Flight {
         if let Some(outcome) = self.outcome.get() {
             return Poll::Ready(outcome.clone());
         }
-        match place.and_then(|place| state.waiters.get_mut(place)) {
+        let place = *place.get_or_insert_with(|| state.free_place());
+        match state.waiter(place) {
             Some(Some(waker)) => waker.clone_from(cx.waker()),
             Some(free) => *free = Some(cx.waker().clone()),
-            None => {
-                let free = state.waiters.iter().position(Option::is_none);
-                let free = free.unwrap_or_else(|| {
-                    state.waiters.push(None);
-                    state.waiters.len() - 1
-                });
-                state.waiters[free] = Some(cx.waker().clone());
-                *place = Some(free);
-            }
+            None => state.more_waiters.push(Some(cx.waker().clone())),
         }
         Poll::Pending
     }
 
     /// Nobody waits at this place any more.
     pub fn leave(&self, place: usize) {
-        if let Some(waiter) = self.state().waiters.get_mut(place) {
+        if let Some(waiter) = self.state().waiter(place) {
             *waiter = None;
         }
     }
 }
 
-/// The servers in the order in which they are asked: as given, those that are down last.
-fn order(upstream: &Upstream, turn: usize) -> Vec<usize> {
-    let count = upstream.servers.len().min(MAX_SERVERS);
-    if count == 1 {
-        return vec![0];
+impl State {
+    /// Who waits at this place; `None` if it is one behind the last.
+    fn waiter(&mut self, place: usize) -> Option<&mut Option<Waker>> {
+        match place.checked_sub(1) {
+            None => Some(&mut self.first_waiter),
+            Some(place) => self.more_waiters.get_mut(place),
+        }
     }
-    let first = if upstream.rotate { turn } else { 0 };
-    let mut order: Vec<usize> = (0..count).map(|place| (place + first) % count).collect();
-    order.sort_by_key(|&place| upstream.servers[place].is_dead());
-    order
+
+    /// The first place where nobody waits.
+    fn free_place(&self) -> usize {
+        if self.first_waiter.is_none() {
+            return 0;
+        }
+        let free = self.more_waiters.iter().position(Option::is_none);
+        free.unwrap_or(self.more_waiters.len()) + 1
+    }
+}
+
+impl Order {
+    /// As given, those that are down last.
+    fn now(upstream: &Upstream, turn: usize) -> Self {
+        let count = upstream.servers.len().min(MAX_SERVERS);
+        let first = if upstream.rotate && count > 1 { turn % count } else { 0 };
+        let is_dead = |&place: &usize| upstream.servers[place].is_dead();
+        if first == 0 && (count == 1 || !(0..count).any(|place| is_dead(&place))) {
+            return Self::AsGiven(count);
+        }
+        let mut order: Vec<usize> = (0..count).map(|place| (place + first) % count).collect();
+        order.sort_by_key(is_dead);
+        Self::Places(order)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::AsGiven(count) => *count,
+            Self::Places(order) => order.len(),
+        }
+    }
+
+    /// The server's place in the configuration.
+    fn server(&self, place: usize) -> Option<usize> {
+        match self {
+            Self::AsGiven(count) => (place < *count).then_some(place),
+            Self::Places(order) => order.get(place).copied(),
+        }
+    }
 }
 
 impl Visit {
@@ -258,7 +296,7 @@ impl Visit {
 
 impl Route {
     fn server(&self) -> Option<&Arc<Server>> {
-        self.upstream.servers.get(*self.order.get(self.place)?)
+        self.upstream.servers.get(self.order.server(self.place)?)
     }
 
     fn step(&mut self, event: Event, now: Instant) -> Next {
@@ -319,7 +357,8 @@ impl Route {
                 Next::Ask
             }
             Reading::Code(code) => self.fail(Error::Refused(code), true, now),
-            Reading::Truncated | Reading::Malformed(_) if !self.visit.over_tcp => {
+            // A server that writes a name in capital letters of its own can prove over TCP who it is.
+            Reading::Truncated | Reading::Malformed(_) | Reading::OtherCase if !self.visit.over_tcp => {
                 self.visit.over_tcp = true;
                 Next::Ask
             }
@@ -367,7 +406,8 @@ impl Route {
     }
 
     fn visit(&mut self, is_first_round: bool, now: Instant) -> Next {
-        self.visit = Visit::new(&self.upstream, self.order[self.place], is_first_round, now);
+        let Some(server) = self.order.server(self.place) else { return Next::End(Err(Error::NoServers)) };
+        self.visit = Visit::new(&self.upstream, server, is_first_round, now);
         Next::Ask
     }
 }

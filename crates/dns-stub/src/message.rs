@@ -24,6 +24,9 @@ pub const MAX_ALIASES: usize = 32;
 /// Where the questions of a message begin.
 pub(crate) const HEADER: usize = 12;
 
+/// The longest question as a message, with EDNS.
+pub(crate) const MAX_QUERY: usize = HEADER + name::MAX_NAME + 4 + 11;
+
 const CLASS_IN: u16 = 1;
 /// What stands between the name of a record and its data.
 const RECORD_HEADER: usize = 10;
@@ -254,8 +257,8 @@ fn sane(ttl: u32) -> u32 {
 struct Chain {
     /// The last name, if it is another one.
     target: Option<Name>,
-    /// The same on the wire, in lower case.
-    owner: Vec<u8>,
+    /// The last name.
+    owner: Name,
     aliases: usize,
     ttl: u32,
     /// Whether the last name has records of the type, readable or not.
@@ -265,7 +268,7 @@ struct Chain {
 /// Follows the aliases, which may stand in any order (RFC 1034 section 3.6.2 has no word about it). `None` if
 /// they do not end.
 fn follow(message: &[u8], records: &[Record], name: &Name, record_type: RecordType) -> Option<Chain> {
-    let owner = name.as_wire().to_vec();
+    let owner = name.clone();
     let mut chain = Chain { target: None, owner, aliases: 0, ttl: u32::MAX, has_records: false };
     loop {
         let mut owned = records.iter().filter(|record| is_owned(message, record, &chain.owner, name));
@@ -281,17 +284,17 @@ fn follow(message: &[u8], records: &[Record], name: &Name, record_type: RecordTy
             return None;
         }
         chain.ttl = chain.ttl.min(sane(alias.ttl));
-        chain.owner = target.as_wire().to_vec();
+        chain.owner = target.clone();
         chain.target = Some(target);
     }
 }
 
-fn is_owned(message: &[u8], record: &Record, owner: &[u8], name: &Name) -> bool {
+fn is_owned(message: &[u8], record: &Record, owner: &Name, name: &Name) -> bool {
     // Nearly every record points to the question.
     if message.get(record.owner..record.owner + 2) == Some(&[0xc0, 12]) {
-        return owner == name.as_wire();
+        return owner == name;
     }
-    name::is_name(message, record.owner, owner)
+    name::is_name(message, record.owner, owner.as_wire())
 }
 
 /// The records at the end of the chain that can be read, each once (RFC 2181 section 5), and how long they

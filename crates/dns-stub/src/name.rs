@@ -77,8 +77,29 @@ impl Name {
         if text == "." {
             return Self::from_labels([]);
         }
-        let text = text.strip_suffix('.').unwrap_or(text);
-        Self::from_labels(text.as_bytes().split(|byte| *byte == b'.'))
+        let text = text.strip_suffix('.').unwrap_or(text).as_bytes();
+        // Bounds come first, as a label may be too long in a name that is too long.
+        let mut wire = [0; MAX_NAME];
+        let end = text.len() + 1;
+        if end >= MAX_NAME {
+            Self::from_labels(text.split(|byte| *byte == b'.'))?;
+            return Err(NameError::LongName);
+        }
+        wire[1..end].copy_from_slice(text);
+        wire[1..end].make_ascii_lowercase();
+        // The dot before a label makes way for its length.
+        let mut label = 0;
+        for at in 1..=end {
+            if at == end || wire[at] == b'.' {
+                wire[label] = match at - label - 1 {
+                    0 => return Err(NameError::EmptyLabel),
+                    length @ 1..=MAX_LABEL => u8::try_from(length).unwrap_or(0),
+                    _ => return Err(NameError::LongLabel),
+                };
+                label = at;
+            }
+        }
+        Ok(Self(Arc::from(&wire[..=end])))
     }
 
     /// The bytes of the wire format, uncompressed and in lower case.
@@ -307,6 +328,7 @@ mod tests {
         for empty in ["", "..", "a..b", ".a", "a.."] {
             assert_eq!(Name::parse(empty), Err(NameError::EmptyLabel), "{empty}");
         }
+        assert_eq!(Name::parse(&format!("{label}a.{longest}")), Err(NameError::LongLabel));
     }
 
     #[test]

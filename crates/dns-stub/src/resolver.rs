@@ -146,8 +146,9 @@ impl Resolver {
     }
 
     /// The answer if it is remembered, or one that is under way: shared with others who ask the same, or
-    /// asked now. What is started one after the other, with nothing awaited between, is sent together. A
-    /// lookup that is dropped goes on, and its answer is remembered.
+    /// asked now. What is started one after the other is sent together: when one of them is awaited, at
+    /// [`Resolver::flush`], or some hundredths of a second later. A lookup that is dropped goes on, and its
+    /// answer is remembered.
     ///
     /// # Errors
     ///
@@ -183,6 +184,11 @@ impl Resolver {
             flight.hold(Box::new(held));
         }
         Ok(lookup)
+    }
+
+    /// Sends what was started and not sent yet.
+    pub fn flush(&self) {
+        self.0.flush();
     }
 
     /// The answer if it is remembered.

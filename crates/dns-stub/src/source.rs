@@ -27,6 +27,8 @@ const MAX_FILE: u64 = 64 * 1_024;
 pub(crate) struct Source {
     epoch: Instant,
     current: RwLock<Current>,
+    /// How often the servers have changed, for those who want to know only that.
+    generation: AtomicU64,
     /// When the file is looked at the next time, in milliseconds since the epoch.
     next_check: AtomicU64,
     /// Those in use, and those before them that still have something open.
@@ -53,6 +55,7 @@ impl Source {
         Self {
             epoch,
             current: RwLock::new(current),
+            generation: AtomicU64::new(0),
             next_check: AtomicU64::new(millis(CHECK_EVERY)),
             known: Mutex::new(known),
             stamp: Mutex::new(stamp),
@@ -73,7 +76,7 @@ impl Source {
 
     /// How often the servers have changed.
     pub fn generation(&self) -> u64 {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).upstream.generation
+        self.generation.load(Ordering::Acquire)
     }
 
     fn known(&self) -> MutexGuard<'_, Vec<Arc<Server>>> {
@@ -117,6 +120,7 @@ impl Source {
         let current = current(config, &mut known, self.epoch, generation);
         drop(known);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        self.generation.store(generation, Ordering::Release);
     }
 }
 

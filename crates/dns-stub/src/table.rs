@@ -30,9 +30,9 @@ pub(crate) struct Table {
 
 /// A question and its hash, which is computed once.
 #[derive(Clone, PartialEq, Eq)]
-struct Key {
+pub(crate) struct Key {
     hash: u64,
-    question: Question,
+    pub question: Question,
 }
 
 impl Hash for Key {
@@ -107,13 +107,16 @@ impl Table {
         Self { shards: (0..count).map(|_| shard()).collect(), hasher: RandomState::new() }
     }
 
-    /// The part that a question is in, and its key there.
-    fn shard(&self, question: &Question) -> (MutexGuard<'_, Shard>, Key) {
-        let hash = self.hasher.hash_one(question);
+    /// The key of a question.
+    pub fn key(&self, question: &Question) -> Key {
+        Key { hash: self.hasher.hash_one(question), question: question.clone() }
+    }
+
+    /// The part that a question is in.
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
         // The table inside uses the bits at both ends.
-        let place = (hash >> 24) as usize % self.shards.len();
-        let shard = self.shards[place].lock().unwrap_or_else(PoisonError::into_inner);
-        (shard, Key { hash, question: question.clone() })
+        let place = (key.hash >> 24) as usize % self.shards.len();
+        self.shards[place].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known about a question; else it is put on its way by `start`, if there is a place. Failures of
@@ -123,16 +126,17 @@ impl Table {
         question: &Question,
         now: Instant,
         generation: u64,
-        start: impl FnOnce() -> Option<Arc<Flight>>,
+        start: impl FnOnce(Key) -> Option<Arc<Flight>>,
     ) -> Found {
-        let (mut shard, key) = self.shard(question);
+        let key = self.key(question);
+        let mut shard = self.shard(&key);
         let mut entry = shard.slots.entry(key);
         if let Entry::Occupied(entry) = &mut entry
             && let Some(found) = entry.get_mut().found(now, generation)
         {
             return found;
         }
-        let Some(flight) = start() else { return Found::Full };
+        let Some(flight) = start(entry.key().clone()) else { return Found::Full };
         let value = Value::InFlight(Arc::clone(&flight));
         match entry {
             Entry::Occupied(mut entry) => entry.get_mut().value = value,
@@ -145,33 +149,25 @@ impl Table {
 
     /// What is remembered about a question.
     pub fn peek(&self, question: &Question, now: Instant, generation: u64) -> Option<Outcome> {
-        let (mut shard, key) = self.shard(question);
-        match shard.slots.get_mut(&key)?.found(now, generation)? {
+        let key = self.key(question);
+        match self.shard(&key).slots.get_mut(&key)?.found(now, generation)? {
             Found::Known(outcome) => Some(outcome),
             _ => None,
         }
     }
 
     /// Remembers what a question came to.
-    pub fn remember(
-        &self,
-        question: &Question,
-        outcome: &Outcome,
-        ttl: Duration,
-        generation: u64,
-        now: Instant,
-    ) {
+    pub fn remember(&self, key: &Key, outcome: &Outcome, ttl: Duration, generation: u64, now: Instant) {
         let held = outcome.as_ref().map_or(0, crate::answer::Answer::bytes_held);
-        let name = question.name.as_wire().len() + 2 * size_of::<usize>();
+        let name = key.question.name.as_wire().len() + 2 * size_of::<usize>();
         let bytes = ENTRY_BYTES + name + held;
-        let (mut guard, key) = self.shard(question);
+        let mut guard = self.shard(key);
         let shard = &mut *guard;
         let is_kept = !ttl.is_zero() && bytes <= shard.max_bytes;
-        let Entry::Occupied(mut entry) = shard.slots.entry(key) else { return };
-        let slot = entry.get_mut();
+        let Some(slot) = shard.slots.get_mut(key) else { return };
         let was_queued = slot.bytes > 0;
         if !is_kept && !was_queued {
-            entry.remove();
+            shard.slots.remove(key);
             return;
         }
         let (value, bytes) = match is_kept {
@@ -183,7 +179,7 @@ impl Table {
         slot.value = value;
         shard.bytes = shard.bytes - before + bytes;
         if !was_queued {
-            shard.queue.push_back(entry.key().clone());
+            shard.queue.push_back(key.clone());
         }
         shard.make_room();
     }
@@ -256,13 +252,13 @@ mod tests {
 
     fn look(table: &Table, name: &str, now: Instant) -> Found {
         let question = question(name);
-        let flight = Arc::new(Flight::new(question.clone(), None));
-        table.find(&question, now, 0, || Some(flight))
+        table.find(&question, now, 0, |key| Some(Arc::new(Flight::new(key, None))))
     }
 
     fn put(table: &Table, name: &str, bytes: usize, seconds: u64, now: Instant) {
         assert!(matches!(look(table, name, now), Found::New(_)), "{name}");
-        table.remember(&question(name), &answer(bytes), Duration::from_secs(seconds), 0, now);
+        let key = table.key(&question(name));
+        table.remember(&key, &answer(bytes), Duration::from_secs(seconds), 0, now);
     }
 
     #[test]
@@ -276,16 +272,22 @@ mod tests {
         put(&table, "b.test", 10, 0, now);
         assert!(matches!(look(&table, "b.test", now), Found::New(_)), "0 is not remembered");
         assert!(matches!(look(&table, "b.test", now), Found::InFlight(_)));
-        assert!(matches!(table.find(&question("c.test"), now, 0, || None), Found::Full));
+        assert!(matches!(table.find(&question("c.test"), now, 0, |_| None), Found::Full));
     }
 
     #[test]
     fn failures_are_those_of_their_servers() {
         let (table, now) = (Table::new(1 << 20), Instant::now());
         look(&table, "a.test", now);
-        table.remember(&question("a.test"), &Err(Error::TimedOut), Duration::from_secs(9), 1, now);
-        assert!(matches!(table.find(&question("a.test"), now, 1, || None), Found::Known(Err(_))));
-        assert!(matches!(table.find(&question("a.test"), now, 2, || None), Found::Full));
+        table.remember(
+            &table.key(&question("a.test")),
+            &Err(Error::TimedOut),
+            Duration::from_secs(9),
+            1,
+            now,
+        );
+        assert!(matches!(table.find(&question("a.test"), now, 1, |_| None), Found::Known(Err(_))));
+        assert!(matches!(table.find(&question("a.test"), now, 2, |_| None), Found::Full));
     }
 
     #[test]
@@ -301,7 +303,7 @@ mod tests {
             if let Found::New(_) = look(&table, &name, now) {
                 let bytes = [0, 40, 3_000, 40_000, 1 << 21][usize::try_from(round % 5).unwrap()];
                 let ttl = Duration::from_secs([0, 1, 3_600][usize::try_from(round % 3).unwrap()]);
-                table.remember(&question(&name), &answer(bytes), ttl, 0, now);
+                table.remember(&table.key(&question(&name)), &answer(bytes), ttl, 0, now);
             }
             assert!(matches!(look(&table, "used.test", now), Found::Known(_)), "round {round}");
             assert!(table.size().0 <= max, "{:?}", table.size());

@@ -28,7 +28,8 @@ fn answer(query: &[u8], is_cut: bool) -> Vec<u8> {
     message
 }
 
-/// A server whose answers to names that begin with `long` are for TCP only. It lives as long as the test.
+/// A server whose answers to names that begin with `long` are for TCP only, and that writes names that begin
+/// with `loud` in capital letters over UDP. It lives as long as the test.
 fn server() -> (SocketAddr, Asked) {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap();
@@ -41,7 +42,11 @@ fn server() -> (SocketAddr, Asked) {
             let query = &buffer[..length];
             log.lock().unwrap().push((from.port(), false, query.to_vec()));
             let is_long = query[13..17].eq_ignore_ascii_case(b"long");
-            let _ = udp.send_to(&answer(query, is_long), from);
+            let mut message = answer(query, is_long);
+            if query[13..17].eq_ignore_ascii_case(b"loud") {
+                message[12..30].make_ascii_uppercase();
+            }
+            let _ = udp.send_to(&message, from);
         }
     });
     let log = Arc::clone(&asked);
@@ -133,6 +138,17 @@ async fn long_answers_share_one_connection() {
 }
 
 #[tokio::test]
+async fn a_server_with_a_spelling_of_its_own_is_believed_over_tcp() {
+    let (address, asked) = server();
+    ask(&resolver(&[address], false), &names("loud", 2)).await;
+    let asked = asked.lock().unwrap();
+    let is_lower = |query: &[u8]| !query[12..30].iter().any(u8::is_ascii_uppercase);
+    let over_tcp: Vec<_> = asked.iter().filter(|(_, is_tcp, _)| *is_tcp).collect();
+    assert_eq!((asked.len(), over_tcp.len()), (6, 2));
+    assert!(over_tcp.iter().all(|(.., query)| is_lower(query)));
+}
+
+#[tokio::test]
 async fn a_port_that_nobody_has_is_noticed_at_once() {
     let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (address, _asked) = server();
@@ -141,4 +157,35 @@ async fn a_port_that_nobody_has_is_noticed_at_once() {
     let alone = resolver(&[closed], false).start(&question("a.test"), Class::Foreign).unwrap().await;
     assert!(matches!(alone, Err(Error::Unreachable(_))), "{alone:?}");
     assert!(start.elapsed() < Duration::from_secs(15), "that is not the time limit of a server");
+}
+
+#[test]
+fn a_resolver_outlives_the_runtime_that_its_questions_were_asked_in() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (servers, timeout) = (vec![silent.local_addr().unwrap()], Some(Duration::from_millis(100)));
+    let resolver = Resolver::new(Config { servers, timeout, attempts: Some(1), ..Config::default() });
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime().block_on(async {
+        let lookup = resolver.start(&question("a.test"), Class::Foreign).unwrap();
+        // Long enough to be sent and looked for, too short to be given up.
+        assert!(tokio::time::timeout(Duration::from_millis(20), lookup).await.is_err());
+    });
+    let outcome =
+        runtime().block_on(async { resolver.start(&question("b.test"), Class::Foreign).unwrap().await });
+    assert_eq!(outcome, Err(Error::TimedOut));
+}
+
+#[tokio::test]
+async fn what_was_started_is_sent_before_it_is_awaited() {
+    let (address, asked) = server();
+    let resolver = resolver(&[address], false);
+    let lookups: Vec<_> =
+        names("n", 3).iter().map(|name| resolver.start(&question(name), Class::Foreign).unwrap()).collect();
+    resolver.flush();
+    // The other side is a thread, so that nothing else runs in this one.
+    let end = Instant::now() + Duration::from_secs(20);
+    while asked.lock().unwrap().len() < lookups.len() {
+        assert!(Instant::now() < end, "nothing was sent");
+        thread::yield_now();
+    }
 }

@@ -184,6 +184,7 @@ impl Chain {
                 cx.ahead.start(&cx.world.dns, question, cx.deadline.backends);
             }
         }
+        cx.ahead.send(&cx.world.dns);
     }
 }
 

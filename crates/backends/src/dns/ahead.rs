@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
 use super::resolver::Lookup;
-use super::{Answer, Dns, Failure, Places, Question};
+use super::{Answer, Dns, Failure, Places, Question, RecordType};
 
 /// The answers of one request, those on their way included. Within a request a question is asked once, even
 /// where its answer may not be remembered for the next one (TTL 0): the plugins of a chain see one and the
@@ -17,6 +17,8 @@ use super::{Answer, Dns, Failure, Places, Question};
 pub struct Ahead {
     /// A handful, so comparing is cheaper than hashing.
     lookups: SmallVec<[Started; 4]>,
+    /// Where the last one was found. Mostly the next is asked for after it.
+    last: usize,
     places: Places,
 }
 
@@ -42,8 +44,28 @@ impl Ahead {
         }
     }
 
+    /// Sends what was started: the plugins may be busy with something else before they wait for an answer.
+    pub fn send(&self, dns: &Dns) {
+        if !self.lookups.is_empty() {
+            dns.flush();
+        }
+    }
+
     fn find(&mut self, question: &Question) -> Option<&mut Started> {
-        self.lookups.iter_mut().find(|started| started.question == *question)
+        let count = self.lookups.len();
+        let mut places = (self.last..count).chain(0..self.last.min(count));
+        self.last = places.find(|place| self.lookups[*place].question == *question)?;
+        self.lookups.get_mut(self.last)
+    }
+
+    /// The question that was started with this very zone, for a list that is asked about one address a
+    /// request: so it need not be written again.
+    pub fn address_asked(&self, zone: &Arc<str>) -> Option<Question> {
+        let of_list = |started: &&Started| {
+            let list = started.question.list.as_ref();
+            started.question.record_type == RecordType::A && list.is_some_and(|list| Arc::ptr_eq(list, zone))
+        };
+        self.lookups.iter().find(of_list).map(|started| started.question.clone())
     }
 
     /// The places that this request has for lookups of names that strangers choose.
@@ -90,7 +112,7 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    use super::super::{RecordType, Zone};
+    use super::super::Zone;
     use super::*;
 
     /// The result of a future that never waits; there is no runtime.

@@ -24,6 +24,9 @@ pub use text::text_presentation;
 /// The longest name in the DNS, in bytes of text (RFC 1035 section 2.3.4); what is longer is not even copied.
 const MAX_NAME: usize = 253;
 
+/// The longest address as it is asked: 32 half octets and the dots between them.
+const MAX_REVERSED: usize = 63;
+
 /// How long a list may take to answer unless the file says otherwise. Those that are well take some
 /// hundredths of a second, also for a name that the name server here does not know yet.
 pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(2);
@@ -106,12 +109,13 @@ impl DnsList {
     /// is asked about those. An IPv4-mapped address is IPv6 as it stands, and the IPv4 client that it is
     /// where IPv6 is looked up.
     pub fn question_for_address(&self, address: IpAddr) -> Option<Question> {
-        let reversed = match address {
-            IpAddr::V4(v4) => reversed_octets(v4),
-            IpAddr::V6(_) if !self.ipv6 => return None,
-            IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(|| reversed_nibbles(v6), reversed_octets),
-        };
-        Some(self.question(&reversed))
+        let mut name = String::with_capacity(MAX_REVERSED + 1 + self.zone.len());
+        match (address, address.to_canonical()) {
+            (IpAddr::V6(_), _) if !self.ipv6 => return None,
+            (_, IpAddr::V4(v4)) => push_reversed_octets(&mut name, v4),
+            (_, IpAddr::V6(v6)) => push_reversed_nibbles(&mut name, v6),
+        }
+        Some(self.question(name))
     }
 
     /// The question about a domain, which may be whatever a client wrote; `None` if it can't be a name.
@@ -119,7 +123,7 @@ impl DnsList {
         let domain = str::from_utf8(domain).ok()?;
         let domain = domain.strip_suffix('.').unwrap_or(domain);
         let fits = !domain.is_empty() && domain.len() + 1 + self.zone.len() <= MAX_NAME;
-        fits.then(|| self.question(domain))
+        fits.then(|| self.question(domain.to_owned()))
     }
 
     /// What the answer means. A list that does not answer is counted, and logged once an hour.
@@ -201,7 +205,7 @@ impl DnsList {
             }
             ListKind::Domain => format!("t{number:x}.invalid"),
         };
-        self.question(&name)
+        self.question(name)
     }
 
     /// Whether the list is known not to answer, so that nobody need wait for it. From time to time such a
@@ -241,8 +245,10 @@ impl DnsList {
         Listing::NoAnswer
     }
 
-    fn question(&self, name: &str) -> Question {
-        Question::of_list(&format!("{name}.{}", self.zone), RecordType::A, &self.zone)
+    fn question(&self, mut name: String) -> Question {
+        name.push('.');
+        name.push_str(&self.zone);
+        Question::of_list(&name, RecordType::A, &self.zone)
     }
 }
 
@@ -268,14 +274,33 @@ fn meaning(code: Ipv4Addr) -> &'static str {
     }
 }
 
-fn reversed_octets(address: Ipv4Addr) -> String {
-    let [a, b, c, d] = address.octets();
-    format!("{d}.{c}.{b}.{a}")
+/// Appends the octets, the last one first. Each message has a dozen such names, and formatting takes longer
+/// than asking.
+fn push_reversed_octets(name: &mut String, address: Ipv4Addr) {
+    let digit = |digit: u8| char::from(b'0' + digit);
+    for (place, octet) in address.octets().into_iter().rev().enumerate() {
+        if place > 0 {
+            name.push('.');
+        }
+        if octet >= 100 {
+            name.push(digit(octet / 100));
+        }
+        if octet >= 10 {
+            name.push(digit(octet / 10 % 10));
+        }
+        name.push(digit(octet % 10));
+    }
 }
 
-fn reversed_nibbles(address: Ipv6Addr) -> String {
+/// Appends the half octets in the same way.
+fn push_reversed_nibbles(name: &mut String, address: Ipv6Addr) {
     let nibbles = address.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
-    nibbles.map(|nibble| format!("{nibble:x}")).collect::<Vec<_>>().join(".")
+    for (place, nibble) in nibbles.enumerate() {
+        if place > 0 {
+            name.push('.');
+        }
+        name.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+    }
 }
 
 #[cfg(test)]

@@ -111,7 +111,8 @@ impl Plugin for Rbl {
             b"" => return Err(Error::no_attribute("client_address")),
             ip => String::from_utf8_lossy(ip).into_owned(),
         };
-        let question = self.question(ip.as_bytes());
+        let asked = cx.ahead.address_asked(self.list.zone());
+        let question = asked.or_else(|| self.question(ip.as_bytes()));
         let Some(listed) = ask(cx, &self.result, &self.list, question).await else {
             return Ok(Verdict::Next);
         };

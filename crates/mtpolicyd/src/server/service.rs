@@ -103,8 +103,9 @@ impl Service {
         let host = self.settings.host(key, request.get("policy_context"));
         let decision = match host {
             Some(host) => {
-                let decision = pin!(self.decide(host, request, instance, begun));
-                log::within(&host.name, instance, decision).await
+                // Pinned where it is made: to move what a request takes costs more than to decide it.
+                let decide = pin!(self.decide(host, request, instance, begun));
+                log::within(&host.name, instance, decide).await
             }
             None => {
                 daemon::no_host(key);
@@ -151,7 +152,7 @@ impl Service {
                 return Decision::by_nobody(self.without_session(&error));
             }
         };
-        match self.run_chain(host, request, lease, deadline).await {
+        match pin!(self.run_chain(host, request, lease, deadline)).await {
             Ok(decision) => decision,
             Err(failure) => {
                 report_failure(host, instance, &failure.text);
@@ -190,7 +191,11 @@ impl Service {
             header: None,
             undecided: None,
         };
-        let outcome = match timeout_at(deadline.request, host.chain.answer(&mut cx)).await {
+        let outcome = {
+            let answer = pin!(host.chain.answer(&mut cx));
+            timeout_at(deadline.request, answer).await
+        };
+        let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => return Err(Failure::of_plugin(error, host).despite(cx.undecided.as_ref())),
             Err(_) => return Err(Failure::too_late(cx.progress, host).despite(cx.undecided.as_ref())),

@@ -77,7 +77,7 @@ impl SessionCache {
         match self {
             SessionCache::None => Ok(Lease::Private(Session::default())),
             SessionCache::Memory(memory) => memory.open(instance, deadline).await,
-            // Boxed, so that requests with another session do not carry what asking a store takes.
+            // Boxed: clients of stores take many times the memory that everything else does.
             SessionCache::Shared(shared) => Box::pin(shared.open(instance, deadline)).await,
         }
     }

@@ -77,3 +77,24 @@ fn the_senders_name_server_leaves_time_for_the_plugins_behind() {
     assert_eq!(ask(&daemon, "192.0.2.4", "joe@silent.test"), "reject alive");
     assert_eq!(ask(&daemon, "192.0.2.4", "joe@v.test"), "reject alive");
 }
+
+#[test]
+fn the_queries_of_a_request_share_a_port_unless_each_has_its_own() {
+    for (option, expected) in [("", 1), ("fresh_ports = on\n", 4)] {
+        let server = FakeDns::start(|_| Reply::NoSuchName(Some(60)));
+        let mut site = Site::new();
+        site.replace("$DNS", server.address());
+        site.configure(&format!(
+            "port = \"127.0.0.1:$PORT\"\n<Dns>\nservers = \"$DNS\"\n{option}</Dns>\n<VirtualHost $PORT>\n\
+             name = incoming\n<Plugin rbl>\nmodule = RBL\ndomain = bl.test\n</Plugin>\n\
+             <Plugin dbl>\nmodule = DBL\ndomain = dbl.test\n</Plugin>\n</VirtualHost>\n"
+        ));
+        let daemon = site.start();
+        let names = "reverse_client_name=a.example.com\nhelo_name=b.example.com";
+        daemon.ask(&format!("client_address=192.0.2.4\nsender=x@c.example.com\n{names}"));
+        let queries = server.queries();
+        let asked: HashSet<_> = queries.iter().map(|query| &query.name).collect();
+        let ports: HashSet<_> = queries.iter().map(|query| query.port).collect();
+        assert_eq!((asked.len(), ports.len()), (4, expected), "{option}");
+    }
+}

@@ -4,6 +4,7 @@
 //! Knows: zones and time. Must not know: what an answer means.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,11 @@ const TRIAL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The failures of all lists. Plugins that ask the same list share its count, and a reload keeps it.
 #[derive(Debug, Default)]
-pub struct Health(Mutex<BTreeMap<Box<str>, Trouble>>);
+pub struct Health {
+    troubles: Mutex<BTreeMap<Box<str>, Trouble>>,
+    /// The number of lists that do not answer. While it is 0, no list has to be looked up.
+    silent: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct Trouble {
@@ -36,7 +41,7 @@ struct Silence {
 
 impl Health {
     fn troubles(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Trouble>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a failure of a list. If a line in the log is due, the failures since the last one.
@@ -55,12 +60,18 @@ impl Health {
     /// A question has got no answer in time.
     pub(super) fn timed_out(&self, zone: &str, now: Instant) {
         let mut troubles = self.troubles();
-        let silence = Silence { since: now, next_trial: now, is_certain: false };
-        troubles.entry(zone.into()).or_default().silence.get_or_insert(silence);
+        let silence = &mut troubles.entry(zone.into()).or_default().silence;
+        if silence.is_none() {
+            *silence = Some(Silence { since: now, next_trial: now, is_certain: false });
+            self.silent.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Whether a list is known not to answer, and whether it is time to try it, which one caller is told.
     pub(super) fn is_silent(&self, zone: &str, now: Instant) -> (bool, bool) {
+        if self.all_answer() {
+            return (false, false);
+        }
         let mut troubles = self.troubles();
         let Some(silence) = troubles.get_mut(zone).and_then(|trouble| trouble.silence.as_mut()) else {
             return (false, false);
@@ -74,7 +85,11 @@ impl Health {
 
     /// Whether a list is known not to answer. A lookup that nobody will wait for need not be started.
     pub fn is_known_silent(&self, zone: &str) -> bool {
-        self.troubles().get(zone).is_some_and(|trouble| trouble.silence.is_some())
+        !self.all_answer() && self.troubles().get(zone).is_some_and(|trouble| trouble.silence.is_some())
+    }
+
+    fn all_answer(&self) -> bool {
+        self.silent.load(Ordering::Acquire) == 0
     }
 
     /// Notes what a trial has come to. If the list answers again, for how long it did not.
@@ -87,6 +102,7 @@ impl Health {
             return None;
         }
         let silence = trouble.silence.take()?;
+        self.silent.fetch_sub(1, Ordering::Release);
         if silence.is_certain {
             // The next time that it fails is worth a line again.
             trouble.complained = None;

@@ -32,6 +32,8 @@ pub struct Query {
     pub record_type: u16,
     /// Whether it came over TCP.
     pub tcp: bool,
+    /// The port that it came from.
+    pub port: u16,
     /// Whether it says that it understands the flag AD.
     pub wants_proof: bool,
     id: u16,
@@ -161,7 +163,7 @@ impl Shared {
             if stopped.load(Ordering::SeqCst) {
                 return;
             }
-            for (delay, message) in self.answer(&packet[..length], false) {
+            for (delay, message) in self.answer(&packet[..length], client.port(), false) {
                 let socket = socket.try_clone().expect("a socket can be cloned");
                 after(delay, move || {
                     let _ = socket.send_to(&message, client);
@@ -182,12 +184,13 @@ impl Shared {
 
     fn converse(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(TCP_PATIENCE))?;
+        let port = stream.peer_addr()?.port();
         loop {
             let mut length = [0; 2];
             stream.read_exact(&mut length)?;
             let mut packet = vec![0; u16::from_be_bytes(length).into()];
             stream.read_exact(&mut packet)?;
-            for (delay, message) in self.answer(&packet, true) {
+            for (delay, message) in self.answer(&packet, port, true) {
                 thread::sleep(delay);
                 let length = u16::try_from(message.len()).expect("test messages are short");
                 stream.write_all(&[&length.to_be_bytes()[..], &message].concat())?;
@@ -195,8 +198,8 @@ impl Shared {
         }
     }
 
-    fn answer(&self, packet: &[u8], tcp: bool) -> Vec<(Duration, Vec<u8>)> {
-        let Some(query) = read_query(packet, tcp) else { return Vec::new() };
+    fn answer(&self, packet: &[u8], port: u16, tcp: bool) -> Vec<(Duration, Vec<u8>)> {
+        let Some(query) = read_query(packet, port, tcp) else { return Vec::new() };
         self.queries.lock().expect("no holder panics").push(query.clone());
         let reply = (self.behaviour)(&query);
         messages(&query, &reply)
@@ -214,7 +217,7 @@ fn after(delay: Duration, send: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn read_query(packet: &[u8], tcp: bool) -> Option<Query> {
+fn read_query(packet: &[u8], port: u16, tcp: bool) -> Option<Query> {
     let id = u16::from_be_bytes([*packet.first()?, *packet.get(1)?]);
     let mut labels = Vec::new();
     let mut at = 12;
@@ -231,7 +234,7 @@ fn read_query(packet: &[u8], tcp: bool) -> Option<Query> {
     let question = packet.get(12..at + 4)?.to_vec();
     let wants_proof = packet.get(3)? & AUTHENTIC != 0;
     let name = labels.join(".").to_ascii_lowercase();
-    Some(Query { name, record_type, tcp, wants_proof, id, question })
+    Some(Query { name, record_type, tcp, port, wants_proof, id, question })
 }
 
 /// The messages that make up a reply, each with its delay.
