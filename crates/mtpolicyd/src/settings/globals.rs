@@ -26,7 +26,8 @@ options! {
         group: Option<String>,
         /// The directory to confine the daemon to with chroot(2).
         chroot: Option<String>,
-        /// Where to write the process id.
+        /// Where to write the process id. The file is removed at the end; if `user` may not remove files from
+        /// its folder, it stays there, empty.
         pid_file: Option<String>,
         /// How much to log: 0 for errors, 1 for warnings and a line for each request, 2 for notices, 3 for
         /// information, 4 for what the plugins find and how long each of them took. `docs/log.md` has every
@@ -247,14 +248,53 @@ impl Globals {
 const PREFORK_OPTIONS: &[&str] =
     &["min_servers", "min_spare_servers", "max_spare_servers", "max_servers", "max_requests"];
 
+/// Other options of the libraries that the original is made of, Net::Server and its prefork model.
+const NET_SERVER_OPTIONS: &[&str] = &[
+    "background",
+    "setsid",
+    "check_for_dead",
+    "check_for_waiting",
+    "check_for_dequeue",
+    "max_dequeue",
+    "child_communication",
+    "min_child_ttl",
+    "serialize",
+    "semaphore",
+    "lock_file",
+    "listen",
+    "proto",
+    "ipv",
+    "reverse_lookups",
+    "double_reverse_lookups",
+    "allow",
+    "deny",
+    "cidr_allow",
+    "cidr_deny",
+    "no_close_by_child",
+    "no_client_stdout",
+    "tie_client_stdout",
+    "leave_children_open_on_hup",
+    "sig_passthrough",
+    "syslog_logsock",
+    "syslog_ident",
+    "syslog_logopt",
+    "syslog_facility",
+];
+
 pub(super) fn notice_prefork_options(section: &mut Section<'_>) {
-    let given = PREFORK_OPTIONS.iter().filter_map(|name| section.take(name));
-    let given: Vec<_> = given.collect();
+    let why = "one process serves all connections";
+    let help = "they may be removed; `max_connections` limits connections";
+    notice_without_effect(PREFORK_OPTIONS, why, help, section);
+    let help = "they may be removed; who may connect depends on `host` and the firewall";
+    notice_without_effect(NET_SERVER_OPTIONS, "there is no Net::Server here", help, section);
+}
+
+fn notice_without_effect(options: &[&str], why: &str, help: &str, section: &mut Section<'_>) {
+    let given: Vec<_> = options.iter().filter_map(|name| section.take(name)).collect();
     if let Some(first) = given.first() {
         let names: Vec<_> = given.iter().map(|entry| entry.key.as_str()).collect();
-        let message = format!("{}: no effect, one process serves all connections", names.join(", "));
-        let help = "they may be removed; `max_connections` limits connections".to_owned();
-        section.report().notice(first.key_span, message, Some(help));
+        let message = format!("{}: no effect, {why}", names.join(", "));
+        section.report().notice(first.key_span, message, Some(help.to_owned()));
     }
 }
 
@@ -285,7 +325,7 @@ impl Removed {
         let mut lines = vec![format!("<{}>", self.block), format!("  module = \"{}\"", self.module)];
         let mut missing = self.needs.to_vec();
         for entry in given {
-            let name = &entry.key[self.start.len()..];
+            let name = entry.key.strip_prefix(self.start).unwrap_or(SESSION_EXPIRE.1);
             missing.retain(|needed| *needed != name);
             let value = match entry.value.as_deref() {
                 Some(value) if !super::secrets::may_have_password(name, value) => value.to_owned(),
@@ -300,10 +340,16 @@ impl Removed {
     }
 }
 
+/// The option of 1.x for the lifetime of sessions, and its name in the block of the sessions, where it is now.
+const SESSION_EXPIRE: (&str, &str) = ("memcached_expire", "expire");
+
 /// Each option is a mistake; the first of each kind shows the block to write instead.
 pub(super) fn refuse_removed_options(section: &mut Section<'_>) {
     for removed in REMOVED_OPTIONS {
-        let given = section.take_where(|key| key.starts_with(removed.start));
+        let given = section.take_where(|key| match key == SESSION_EXPIRE.0 {
+            true => removed.block == "SessionCache",
+            false => key.starts_with(removed.start),
+        });
         for (n, entry) in given.iter().enumerate() {
             let message = format!("the option `{}` of mtpolicyd 1.x is gone since 2.00", entry.key);
             let help = match n {

@@ -41,16 +41,21 @@ fn mistakes_come_last_whatever_else_is_said() {
     assert!(end.ends_with("the configuration can't be used: 1 error"), "{said}");
 }
 
+/// Options of Net::Server, which the original passes on to it.
+const NET_SERVER: &str = "background = 1\nsetsid = 1\ncheck_for_dead = 30\ncheck_for_waiting = 10\n\
+                          serialize = flock\nlisten = 128\nreverse_lookups = 0\nallow = 127.0.0.1\n";
+
 #[test]
 fn options_of_the_original_that_do_nothing_or_something_now_are_notices() {
     let greylist = "<Plugin grey>\nmodule = Greylist\nmin_retry_wait = 60\nuse_autowl = 1\n<Ticket>\n\
                     module = Memory\n</Ticket>\n<AWL>\nmodule = Memory\n</AWL>\n</Plugin>\n";
     let text = OK.replace("</VirtualHost>", &format!("{greylist}</VirtualHost>"));
-    let site = Site::with(&format!("user = root\nmin_servers = 4\nmax_requests = 1000\n{text}"));
+    let site = Site::with(&format!("user = root\nmin_servers = 4\nmax_requests = 1000\n{NET_SERVER}{text}"));
     let (code, said) = check(&site, &["--strict"]);
     assert_eq!(code, Some(0), "{said}");
     for words in [
         "notice: min_servers, max_requests: no effect",
+        "notice: background, setsid, check_for_dead, check_for_waiting, serialize, listen, reverse_lookups, allow",
         "min_retry_wait: mtpolicyd 2.05 ignored it and waited 300 seconds; now `60` holds",
         "never counted beyond 1",
     ] {
@@ -87,6 +92,73 @@ fn what_the_daemons_user_can_not_read_or_write_is_told() {
     assert!(code == Some(0) && said.contains("for user nobody: "), "{said}");
     let (code, said) = check(&site, &["--as", "no-such-user"]);
     assert!(code == Some(1) && said.contains("there is no user \"no-such-user\""), "{said}");
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_told_whoever_starts_the_daemon() {
+    for option in ["pid_file", "log_file"] {
+        let site = Site::with(&format!("{option} = \"$DIR/none/x\"\n{OK}"));
+        let (code, said) = check(&site, &[]);
+        assert!(code == Some(0) && said.contains(&format!("{option}: ")), "{said}");
+        assert!(said.contains("none: No such file"), "{said}");
+        assert_eq!(check(&site, &["--strict"]).0, Some(1));
+    }
+}
+
+#[test]
+fn a_user_who_starts_the_daemon_has_to_make_its_socket() {
+    if !is_root_or_leaves_out("what another user can't make") {
+        return;
+    }
+    let site = Site::with(&OK.replace("</VirtualHost>", &format!("{LISTED}</VirtualHost>{DATABASE}")));
+    fs::write(site.path("db.sqlite"), "").unwrap();
+    fs::set_permissions(site.path("db.sqlite"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::create_dir(site.path("run")).unwrap();
+    let (_, said) = check(&site, &["--as", "nobody"]);
+    assert!(!said.contains("db.sqlite"), "it is only read: {said}");
+    let text = format!("pid_file = \"$DIR/run/d.pid\"\n{OK}");
+    site.configure(&text);
+    let (_, said) = check(&site, &["--as", "nobody"]);
+    assert!(said.contains("pid_file: can't make") && said.contains("d.pid: Permission denied"), "{said}");
+    // Root makes it.
+    site.configure(&format!("user = nobody\n{text}"));
+    let (_, said) = check(&site, &["--as", "nobody"]);
+    assert!(!said.contains("d.pid"), "{said}");
+}
+
+/// A plugin that only reads the database.
+const LISTED: &str = "<Plugin list>\nmodule = SqlList\nsql_query = \"SELECT 1 WHERE ?\"\n\
+                      match_action = reject\n</Plugin>\n";
+
+/// The database.
+const DATABASE: &str = "\n<Connection db>\nmodule = Sql\n\
+                        dsn = \"dbi:SQLite:dbname=$DIR/db.sqlite\"\n</Connection>\n";
+
+#[test]
+fn the_notice_of_an_ignored_option_has_the_value_that_holds() {
+    let greylist = |option: &str| {
+        format!(
+            "<Plugin grey>\nmodule = Greylist\nautowl_table = mine\n<Ticket>\nmodule = Memory\n</Ticket>\n\
+             <AWL>\ndb = db\n{option}</AWL>\n</Plugin>\n"
+        )
+    };
+    let text = OK.replace("</VirtualHost>", "$GREY</VirtualHost>") + DATABASE;
+    for (option, holds) in [("", "`mine` holds"), ("autowl_table = foo\n", "`foo` of the AWL block holds")] {
+        let site = Site::with(&text.replace("$GREY", &greylist(option)));
+        let (_, said) = check(&site, &[]);
+        assert!(said.contains(&format!("used the table autowl; now {holds}")), "{said}");
+    }
+}
+
+#[test]
+fn the_lifetime_of_sessions_in_1_x_is_shown_in_their_block() {
+    let site = Site::with(&format!("memcached_servers = \"10.0.0.1:11211\"\nmemcached_expire = 333\n{OK}"));
+    let (code, said) = check(&site, &[]);
+    let block = "<SessionCache>\n  module = \"Memcached\"\n  expire = \"333\"\n</SessionCache>";
+    let plain = said.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let block = block.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    assert!(code == Some(1) && plain.contains(&block), "{said}");
+    assert!(!plain.contains("servers = \"10.0.0.1:11211\"\nexpire"), "{said}");
 }
 
 #[test]
