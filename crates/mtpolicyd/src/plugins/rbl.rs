@@ -57,7 +57,8 @@ options! {
         /// ranges and networks, separated by commas, such as `127.0.0.2-11, 127.0.1.0/24`. Without it, every
         /// address in 127.0.0.0/8 counts that is not an error code.
         return_codes: Option<ReturnCodes>,
-        /// Whether to look up IPv6 clients too.
+        /// Whether to look up IPv6 clients too. An IPv4-mapped address (`::ffff:192.0.2.1`) is that of an IPv4
+        /// client.
         ipv6: Switch = Switch::Off,
         /// How long to wait for the list. All lists are asked at once, so several slow ones take no longer
         /// than one.
@@ -154,6 +155,21 @@ mod tests {
         let rejected = "reject delivery from 192.0.2.4 rejected (\"listed, see example\")";
         assert_eq!(bench.run().as_deref(), Some(rejected));
         assert_eq!(bench.session.text("score_detail"), Some("bl=5"));
+    }
+
+    #[test]
+    fn the_key_in_the_zone_is_not_told_to_the_client() {
+        let mut bench =
+            Bench::new("<Plugin bl>\n module = RBL\n domain = k3y.zen.dq.spamhaus.net\n</Plugin>")
+                .listed(
+                    "4.2.0.192.k3y.zen.dq.spamhaus.net",
+                    "127.0.0.2",
+                    "http://x/?q=4.2.0.192.K3Y.zen.dq.spamhaus.net",
+                )
+                .attribute("client_address", "192.0.2.4");
+        let rejected =
+            "reject delivery from 192.0.2.4 rejected (http://x/?q=4.2.0.192.***.zen.dq.spamhaus.net)";
+        assert_eq!(bench.run().as_deref(), Some(rejected));
     }
 
     #[test]
