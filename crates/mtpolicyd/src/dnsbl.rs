@@ -107,8 +107,9 @@ pub fn check_list(list: &DnsList, setup: &Setup<'_, '_>) {
 }
 
 /// Warns of a list of good clients that is used for something else, or by any of its answers: one of them may
-/// say that it is asked too often, others that it does not know the client well.
-pub fn check_mode(list: &DnsList, mode: Mode, has_codes: bool, setup: &Setup<'_, '_>) {
+/// say that it is asked too often, others that it does not know the client well. A list that only asks, for
+/// plugins behind it which look at the answer, may have any.
+pub fn check_mode(list: &DnsList, mode: Mode, scores: bool, has_codes: bool, setup: &Setup<'_, '_>) {
     let (zone, known) = (list.label(), list.allow_list().filter(|list| !list.has_bad_ones));
     match (mode, known) {
         (Mode::Reject, Some(_)) => {
@@ -119,7 +120,7 @@ pub fn check_mode(list: &DnsList, mode: Mode, has_codes: bool, setup: &Setup<'_,
             let message = format!("mode: without return_codes any answer of {zone} lets the client in");
             setup.warn("mode", message + &advice(list));
         }
-        (Mode::Passive, Some(_)) if !has_codes => {
+        (Mode::Passive, Some(_)) if scores && !has_codes => {
             let message = format!("domain: without return_codes any answer of {zone} counts");
             setup.warn("domain", message + &advice(list));
         }

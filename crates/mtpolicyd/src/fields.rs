@@ -87,6 +87,11 @@ pub struct Scoring {
 }
 
 impl Scoring {
+    /// Whether the configuration has points, or a name for those of the user.
+    pub fn is_given(&self) -> bool {
+        self.score.is_given()
+    }
+
     /// Adds the points, each time.
     pub fn add(&self, session: &mut Session, who: &str) {
         if let Some(score) = self.score.get(session) {

@@ -362,7 +362,7 @@ pub fn perl_number(number: f64) -> String {
     // Rust prints the fewest digits that read back as the same number: those, unless they are too many.
     if (1e-4..1e15).contains(&number.abs()) {
         let text = number.to_string();
-        // With the point, and perhaps a sign and a zero before it, which are no digits of the number.
+        // With the point, and perhaps a sign and a zero before it, which are not digits of the number.
         if text.len() <= DIGITS + 1 {
             return text;
         }

@@ -184,7 +184,7 @@ const GOES_ON: &[&str] = &["defer_if_permit", "defer_if_reject", "warn_if_reject
 /// Restrictions without an underscore in their name.
 const SHORT_RESTRICTIONS: &[&str] = &["permit", "reject", "defer", "sleep"];
 
-/// Whether there are several words that are no list of restrictions. What begins with one of Postfix's may
+/// Whether there are several words that are not a list of restrictions. What begins with one of Postfix's may
 /// go on with any argument; after the name of a class another restriction or class follows, whose name has
 /// an underscore in general. A placeholder may be anything.
 fn is_sentence(text: &str) -> bool {

@@ -49,7 +49,7 @@ impl Mailbox {
         &self.domain
     }
 
-    /// What the domain is by its form. No name of the DNS has a colon or a bracket, or digits alone behind its
+    /// What the domain is by its form. No name of the DNS has a colon or a bracket, or only digits behind its
     /// last dot.
     pub fn domain_form(&self) -> DomainForm {
         let domain = self.domain.as_str();

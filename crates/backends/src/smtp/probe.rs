@@ -161,7 +161,7 @@ impl Probe<'_> {
         last.unwrap_or_else(|| Findings::only(Judgement::Refused(self.without_address(hosts.len()))))
     }
 
-    /// What is known of a domain whose servers are not asked: it is no name, or nobody knows which addresses
+    /// What is known of a domain whose servers are not asked: it is not a name, or nobody knows which addresses
     /// are this machine's. To an address that is not in brackets nobody can send mail, to one in a network of
     /// its own nobody on the Internet.
     fn without_asking(&self, rules: Rules) -> Option<Findings> {

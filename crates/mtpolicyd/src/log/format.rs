@@ -180,7 +180,7 @@ impl Visit for RequestText<'_> {
         }
     }
     fn record_f64(&mut self, _: &Field, milliseconds: f64) {
-        // Whole milliseconds of a time, which is no negative number.
+        // Whole milliseconds of a time, which is never negative.
         let _ = write!(self.line, "{}t={}ms", self.separator, milliseconds as u64);
         self.separator = ", ";
     }

@@ -88,7 +88,8 @@ impl Plugin for Rbl {
             .allowing(allows)
             .within(options.time_limit.0.duration());
         check_list(&list, setup);
-        check_mode(&list, *options.mode.configured(), options.return_codes.is_some(), setup);
+        let (scores, has_codes) = (options.score.is_given(), options.return_codes.is_some());
+        check_mode(&list, *options.mode.configured(), scores, has_codes, setup);
         let scored = format!("rbl-{name}-score");
         Some(Rbl { result: rbl_field(&name), notes: setup.notes(), scored, list, options, name })
     }
@@ -270,7 +271,9 @@ mod tests {
         );
         assert!(!warnings("wl.test", "mode = accept").is_empty());
         assert!(warnings("wl.test", "mode = accept\n return_codes = 127.0.0.2").is_empty());
-        let [warning] = &warnings("list.dnswl.org", "mode = passive")[..] else { panic!("one warning") };
+        assert!(warnings("list.dnswl.org", "mode = passive").is_empty(), "it only asks");
+        let scoring = "mode = passive\n score = -3";
+        let [warning] = &warnings("list.dnswl.org", scoring)[..] else { panic!("one warning") };
         assert!(
             warning.contains("domain: without return_codes any answer of list.dnswl.org counts"),
             "{warning}"

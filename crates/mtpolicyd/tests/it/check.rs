@@ -276,7 +276,7 @@ fn a_relative_path_is_the_same_file_for_check_and_for_a_daemon_that_is_started_e
     for name in ["map", "clients", "recipients", "patterns"] {
         assert!(dump.contains(&site.path("lists").join(name).display().to_string()), "{name}:\n{dump}");
     }
-    // Without them those of the folder are used, as by the original, which is no accident to rely on.
+    // Without them those of the folder are used, as by the original, which nobody should rely on.
     fs::remove_dir_all(site.path("lists")).unwrap();
     fs::write(elsewhere.path().join("patterns"), "^nobody$\n").unwrap();
     fs::copy(elsewhere.path().join("lists/included"), elsewhere.path().join("included")).unwrap();

@@ -246,7 +246,7 @@ async fn a_frozen_directory_costs_one_request_its_time() {
     assert_eq!(find(&ldap, "(cn=alice)").await.unwrap_err().failure, Failure::TimedOut);
     // The trial that follows finds it dead; from then on nobody waits.
     while find(&ldap, "(cn=alice)").await.unwrap_err().failure == Failure::TimedOut {
-        assert!(start.elapsed() < PATIENCE, "it is not known to be dead");
+        assert!(start.elapsed() < PATIENCE, "it is not known to be down");
         sleep(Duration::from_millis(200)).await;
     }
     let error = find(&ldap, "(cn=alice)").await.unwrap_err();

@@ -144,7 +144,8 @@ fn man_pages_are_well_formed() {
             assert!(man.contains(section), "{}: no {section}", page.name);
         }
         // A line of text that begins with a dot or a quote would be taken for a request.
-        const REQUESTS: [&str; 10] = [".TH", ".SH", ".TP", ".PP", ".IP", ".B", ".br", ".nf", ".fi", ".RS"];
+        const REQUESTS: [&str; 11] =
+            [".TH", ".SH", ".TP", ".PP", ".IP", ".B", ".br", ".nf", ".fi", ".RS", ".BR"];
         for line in man.lines().filter(|line| line.starts_with(['.', '\''])) {
             let request = line.split(' ').next().unwrap_or_default();
             assert!(REQUESTS.contains(&request) || request == ".RE", "{}: {line}", page.name);

@@ -215,7 +215,7 @@ impl Runner {
             Ended::Lost(cause) => Failure::Down(cause.into()),
             Ended::OutOfStep(reply) => {
                 let name = self.endpoint.breaker.connection();
-                messages::not_memcached(name, &reply);
+                messages::not_memcached(name, reply);
                 Failure::Refused(format!("not the memcached protocol: {reply}"))
             }
         };
