@@ -78,7 +78,12 @@ impl Sql {
         for right in &needs.rights {
             match self.run(self.probe(*right, needs), deadline).await {
                 Err(BackendError { failure: Failure::Denied(why), .. }) => missing.push((right.word(), why)),
-                done => drop(done?),
+                Err(error) if matches!(error.failure, Failure::Down(_) | Failure::TimedOut) => {
+                    return Err(error);
+                }
+                // A complaint of another kind, such as about a column without a default, comes after the look
+                // at the rights.
+                _ => {}
             }
         }
         let Some((_, why)) = missing.first().cloned() else { return Ok(()) };
