@@ -44,6 +44,8 @@ const UNDONE: [u16; 3] = [1020, 1205, 1213];
 /// The server may only be read (by an option, in this transaction, in this mode), or it is not (or no longer)
 /// part of its cluster.
 const ELSEWHERE: [u16; 4] = [1290, 1792, 1836, 1047];
+/// As many connections as the server, or the user, may have.
+const FULL: [u16; 3] = [1040, 1203, 1226];
 const SERVER_SHUTDOWN: u16 = 1053;
 const CONNECTION_KILLED: u16 = 1927;
 const DATA_TOO_LONG: u16 = 1406;
@@ -124,6 +126,9 @@ impl MySql {
     /// The library tells the path of a socket by no word.
     fn unreachable(&self, error: &Error) -> Trouble {
         let text = describe(error);
+        if matches!(error, Error::Server(said) if FULL.contains(&said.code)) {
+            return Trouble::Full(text);
+        }
         Trouble::Lost(match (error, self.options.socket()) {
             (Error::Io(_), Some(socket)) => {
                 format!("{socket}: {text}; where no host, or `localhost`, is named, the UNIX socket is meant")

@@ -8,10 +8,12 @@
 //! No prepared statement has a name beyond a transaction: a pooler such as PgBouncer may give each
 //! transaction another connection to the server, and would mix up statements of the same name.
 
+mod values;
+
 use super::dsn::{PostgresSource, Session, Tls};
 use super::placeholders;
 use super::server::{Driver, Kind, Trouble, hash};
-use super::{Limiter, Output, Param, Row, Statement, Work, blame};
+use super::{Limiter, Output, Param, Statement, Work, blame};
 use crate::Failure;
 use crate::tls::{self, Verification};
 use bytes::BytesMut;
@@ -25,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{Format, FromSql, IsNull, ToSql, Type};
+use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 use tokio_postgres::{CancelToken, Client, Config, Error, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -39,6 +41,9 @@ const SOCKETS: &str = "/var/run/postgresql";
 /// have it undo most of those that are done at the same time.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 const ISOLATION: &str = "read committed";
+
+/// What PgBouncer says beyond its `max_client_conn`.
+const POOLER_FULL: &str = "no more connections allowed";
 
 /// How long the server is given to hear that nobody waits for a query any more.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
@@ -138,7 +143,7 @@ impl Driver for Postgres {
 
     async fn connect(&self) -> Result<Link, Trouble> {
         let connected = self.config.connect(self.tls.clone()).await;
-        let (client, connection) = connected.map_err(|error| Trouble::Lost(describe(&error)))?;
+        let (client, connection) = connected.map_err(|error| not_connected(&error))?;
         let cancel = client.cancel_token();
         let task = tokio::spawn(async move {
             // Who waits for an answer hears of it too.
@@ -273,7 +278,7 @@ impl Link {
         while let Some(row) = rows.try_next().await.map_err(failed)? {
             is_stale |= !row.columns().iter().all(|column| is_shown(column.type_()));
             // The rest is read, so that the connection can be used again.
-            is_full = is_full || is_stale || !limiter.add(texts(&row).map_err(failed)?);
+            is_full = is_full || is_stale || !limiter.add(values::texts(&row).map_err(failed)?);
         }
         if is_stale {
             let trouble = Trouble::Said(Failure::Refused("the columns have other types now".to_owned()));
@@ -348,6 +353,13 @@ impl Drop for Link {
     }
 }
 
+fn not_connected(error: &Error) -> Trouble {
+    let text = describe(error);
+    // PgBouncer has no code for it.
+    let is_full = error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) || text.contains(POOLER_FULL);
+    if is_full { Trouble::Full(text) } else { Trouble::Lost(text) }
+}
+
 /// Types whose values [`texts`] can show.
 fn is_shown(kind: &Type) -> bool {
     [Type::BOOL, Type::INT2, Type::INT4, Type::INT8, Type::BYTEA].contains(kind) || is_text(kind)
@@ -374,41 +386,6 @@ fn cast(sql: &str, prepared: &tokio_postgres::Statement) -> String {
         .unzip();
     // The statement may end with a comment.
     format!("WITH q ({}) AS ({sql}\n) SELECT {} FROM q", names.join(", "), shown.join(", "))
-}
-
-/// The values of a row as DBD::Pg shows them.
-fn texts(row: &tokio_postgres::Row) -> Result<Row, Error> {
-    let columns = row.columns().iter().enumerate();
-    columns
-        .map(|(at, column)| Ok(row.try_get::<_, Option<Raw<'_>>>(at)?.map(|raw| raw.text(column.type_()))))
-        .collect()
-}
-
-/// A value as the server sent it.
-struct Raw<'a>(&'a [u8]);
-
-impl<'a> FromSql<'a> for Raw<'a> {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
-        Ok(Raw(raw))
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-}
-
-impl Raw<'_> {
-    fn text(&self, kind: &Type) -> String {
-        match (kind, self.0) {
-            (&Type::BOOL, [truth]) => truth.to_string(),
-            (&Type::INT2, &[a, b]) => i16::from_be_bytes([a, b]).to_string(),
-            (&Type::INT4, &[a, b, c, d]) => i32::from_be_bytes([a, b, c, d]).to_string(),
-            (&Type::INT8, &[a, b, c, d, e, f, g, h]) => {
-                i64::from_be_bytes([a, b, c, d, e, f, g, h]).to_string()
-            }
-            (_, bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        }
-    }
 }
 
 /// A parameter goes as text; the server casts it to what it needs.

@@ -2,7 +2,7 @@
 //!
 //! Knows: statements that touch no row, the grants of MySQL. Must not know: what the tables are for.
 
-use super::{Dialect, Sql, Statement, Work};
+use super::{Dialect, Param, Sql, Statement, Work};
 use crate::{BackendError, Failure};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +78,12 @@ impl Sql {
         for right in &needs.rights {
             match self.run(self.probe(*right, needs), deadline).await {
                 Err(BackendError { failure: Failure::Denied(why), .. }) => missing.push((right.word(), why)),
-                done => drop(done?),
+                Err(error) if matches!(error.failure, Failure::Down(_) | Failure::TimedOut) => {
+                    return Err(error);
+                }
+                // A complaint of another kind, such as about a column without a default, comes after the look
+                // at the rights.
+                _ => {}
             }
         }
         let Some((_, why)) = missing.first().cloned() else { return Ok(()) };
@@ -90,6 +95,16 @@ impl Sql {
         }
         let (table, user) = (self.quote(&needs.table), self.user(deadline).await?);
         Err(error.advise(&what, &format!("GRANT {} ON {table} TO {user}", words.join(", "))))
+    }
+
+    /// Fails with [`Failure::NoTable`] or [`Failure::Denied`] if a query of the administrator's would. It is
+    /// not asked.
+    pub async fn check_query(&self, query: &str, deadline: Instant) -> Result<(), BackendError> {
+        let params = vec![Param::Null; super::count_parameters(query)];
+        match self.query(Statement { sql: format!("EXPLAIN {query}").into(), params }, deadline).await {
+            Err(error) if matches!(error.failure, Failure::NoTable(_) | Failure::Denied(_)) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// A statement for which the right is needed and that touches no row.

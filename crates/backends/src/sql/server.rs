@@ -2,13 +2,15 @@
 //!
 //! Knows: deadlines, which failures leave a connection usable, the breaker. Must not know: any protocol.
 
+mod places;
+
+use self::places::{Open, Place, Places};
 use super::{Output, Work};
-use crate::{BackendError, Breaker, Failure, Probe};
+use crate::{BackendError, Breaker, Failure, Probe, Throttle, messages};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long a connection may have been idle and is still believed to work. One that the server closed while
 /// nobody looked must not fail a request, and a look costs a round trip.
@@ -19,6 +21,9 @@ const REPEATS: u32 = 20;
 
 /// How much longer is waited before each time, so that those who were in each other's way part.
 const REPEAT_PAUSE: Duration = Duration::from_millis(2);
+
+/// How long a kept connection has to answer a try of the breaker's.
+const KEPT_LIMIT: Duration = Duration::from_millis(300);
 
 /// How one kind of server is spoken to.
 pub(super) trait Driver: Send + Sync + 'static {
@@ -58,6 +63,8 @@ pub(super) enum Kind {
 pub(super) enum Trouble {
     /// There is no connection to be had.
     Unreachable(String),
+    /// The server accepts no more connections than it has, perhaps from this user.
+    Full(String),
     /// The connection is lost, and perhaps the server. Whether the work was done nobody knows.
     Lost(String),
     /// The connection is lost before anything was done.
@@ -95,19 +102,17 @@ pub(super) struct Server<D: Driver>(Arc<Inner<D>>);
 struct Inner<D: Driver> {
     driver: D,
     breaker: Arc<Breaker>,
-    places: Semaphore,
-    bound: usize,
-    idle: Mutex<Vec<(D::Link, Instant)>>,
+    places: Places,
+    idle: Mutex<Vec<(Open<D::Link>, Instant)>>,
+    complaints: Throttle,
 }
 
 impl<D: Driver> Server<D> {
     /// A server; nothing is connected yet. At most `bound` connections are open, apart from a try of the
     /// breaker's.
     pub fn new(driver: D, breaker: Arc<Breaker>, bound: usize) -> Server<D> {
-        // The configuration may say more than a semaphore can count.
-        let bound = bound.clamp(1, Semaphore::MAX_PERMITS);
-        let places = Semaphore::new(bound);
-        Server(Arc::new(Inner { driver, breaker, places, bound, idle: Mutex::default() }))
+        let (places, complaints) = (Places::new(bound), Throttle::default());
+        Server(Arc::new(Inner { driver, breaker, places, idle: Mutex::default(), complaints }))
     }
 
     /// Does a work.
@@ -126,7 +131,9 @@ impl<D: Driver> Server<D> {
                 inner.idle().clear();
                 Err(inner.breaker.error(Failure::Down(cause.into())))
             }
-            Ok(Err(Trouble::Unreachable(cause))) => Err(inner.breaker.failed(&cause, inner.probe())),
+            Ok(Err(Trouble::Unreachable(cause) | Trouble::Full(cause))) => {
+                Err(inner.breaker.failed(&cause, inner.probe()))
+            }
             Err(_) => Err(inner.breaker.suspect(inner.probe())),
         }
     }
@@ -137,12 +144,12 @@ impl<D: Driver> Inner<D> {
     /// it is closed. One that was kept and turns out dead is replaced once, if nothing was done on it that
     /// must not be done twice; so is one to a server that is the wrong one by now.
     async fn run(&self, work: &Work, kind: Kind, deadline: Instant) -> Result<Vec<Output>, Trouble> {
-        let _place = self.places.acquire().await.map_err(|error| Trouble::Lost(error.to_string()))?;
-        let (mut link, mut was_kept) = self.link().await?;
+        let mut place = self.places.take().await?;
+        let (mut link, mut was_kept) = self.link(&mut place, false).await?;
         let mut may_move = true;
         let mut repeats = 0;
         loop {
-            let failed = match self.driver.run(&mut link, work, kind, deadline).await {
+            let failed = match self.driver.run(&mut link.link, work, kind, deadline).await {
                 Err(failed) => failed,
                 done => {
                     self.keep(link);
@@ -159,8 +166,8 @@ impl<D: Driver> Inner<D> {
                 _ if replace => {
                     // The others lead to the same place.
                     self.idle().clear();
-                    link = self.driver.connect().await.map_err(Trouble::of_connecting)?;
-                    was_kept = false;
+                    drop(link);
+                    (link, was_kept) = self.link(&mut place, true).await?;
                 }
                 Trouble::Undone(_) if repeats < REPEATS => {
                     repeats += 1;
@@ -175,26 +182,78 @@ impl<D: Driver> Inner<D> {
         }
     }
 
-    /// A connection, and whether it was kept from earlier.
-    async fn link(&self) -> Result<(D::Link, bool), Trouble> {
+    /// A connection, `new` or not, and whether it was kept from earlier. Where the server accepts no more
+    /// than there are, it is one of those, once nobody uses it.
+    async fn link<'a>(
+        &'a self,
+        place: &mut Place<'a>,
+        mut new: bool,
+    ) -> Result<(Open<D::Link>, bool), Trouble> {
         loop {
-            let Some((mut link, since)) = self.idle().pop() else { break };
-            if D::is_open(&link) && (since.elapsed() < TRUSTED || D::ping(&mut link).await) {
+            if let Some(link) = if new { None } else { self.kept().await } {
                 return Ok((link, true));
             }
+            match self.connect().await {
+                Err(Trouble::Full(cause)) if self.places.open() > 0 => {
+                    if self.complaints.is_due() {
+                        messages::no_more_connections(self.breaker.connection(), &cause);
+                    }
+                    place.change().await?;
+                    new = false;
+                }
+                link => return Ok((link.map_err(Trouble::of_connecting)?, false)),
+            }
         }
-        Ok((self.driver.connect().await.map_err(Trouble::of_connecting)?, false))
     }
 
-    fn keep(&self, link: D::Link) {
+    async fn kept(&self) -> Option<Open<D::Link>> {
+        loop {
+            let (mut link, since) = self.idle().pop()?;
+            if D::is_open(&link.link) && (since.elapsed() < TRUSTED || D::ping(&mut link.link).await) {
+                return Some(link);
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Open<D::Link>, Trouble> {
+        let opening = self.places.opening();
+        Ok(opening.done(self.driver.connect().await?))
+    }
+
+    fn keep(&self, link: Open<D::Link>) {
         let mut idle = self.idle();
-        if idle.len() < self.bound {
+        if idle.len() < self.places.bound() {
             idle.push((link, Instant::now()));
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<(D::Link, Instant)>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Open<D::Link>, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the server answers, asked on a connection that was kept if there is one: there may be none to
+    /// be had beside it.
+    async fn answers(&self) -> bool {
+        let kept = self.idle().pop();
+        if let Some((mut link, _)) = kept {
+            if D::is_open(&link.link) && timeout(KEPT_LIMIT, D::ping(&mut link.link)).await == Ok(true) {
+                self.keep(link);
+                return true;
+            }
+            // The others are probably broken too, and would be in the way of a new one.
+            self.idle().clear();
+        }
+        match self.connect().await {
+            Ok(mut link) => {
+                let answers = D::ping(&mut link.link).await;
+                if answers {
+                    self.keep(link);
+                }
+                answers
+            }
+            Err(Trouble::Full(_)) => self.places.open() > 0,
+            Err(_) => false,
+        }
     }
 
     /// Finds out whether the server is there.
@@ -204,12 +263,7 @@ impl<D: Driver> Inner<D> {
             let server = server.clone();
             Box::pin(async move {
                 let Some(server) = server.upgrade() else { return Probe::Dropped };
-                let Ok(mut link) = server.driver.connect().await else { return Probe::Dead };
-                if !D::ping(&mut link).await {
-                    return Probe::Dead;
-                }
-                server.keep(link);
-                Probe::Alive
+                if server.answers().await { Probe::Alive } else { Probe::Dead }
             })
         }
     }

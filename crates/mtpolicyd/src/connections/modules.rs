@@ -90,9 +90,13 @@ options! {
         ///
         /// `mysql_ssl=1` turns encryption on; `mysql_ssl_ca_file` or `tls_ca` also has the server's
         /// certificate and name verified. `sslmode` and `sslrootcert` of PostgreSQL have the meaning that
-        /// they have in libpq. `mysql_init_command` is run on each connection. `mysql_read_default_file=FILE`
-        /// reads user, password, host, port, socket and TLS options from the `[client]` groups of an option
-        /// file and from `mysql_read_default_group`.
+        /// they have in libpq; client certificates and revocation lists are not supported. A certificate
+        /// that is verified must be of version 3 and have the server's name in `subjectAltName`: a name in
+        /// CN alone does not count. One that the server has signed itself may be named, for PostgreSQL.
+        ///
+        /// `mysql_init_command` is run on each connection. `mysql_read_default_file=FILE` reads user,
+        /// password, host, port, socket and TLS options from the `[client]` groups of an option file and
+        /// from `mysql_read_default_group`.
         ///
         /// The user needs the rights SELECT, INSERT, UPDATE and DELETE on the tables that plugins change, and
         /// CREATE only where a table is missing; the log and `mtpolicyd check` show the statement to run. A
@@ -208,8 +212,8 @@ options! {
         /// The server: a name or an address, with or without `:PORT`, or a URL: `ldap://HOST:PORT`,
         /// `ldaps://HOST:PORT`, which is encrypted from the beginning instead of by `starttls`, or
         /// `ldapi://%2Frun%2Fslapd%2Fldapi`, the path of a UNIX socket, which is never encrypted. Several are
-        /// separated by commas or spaces; the next one is tried when one is unreachable or does not answer
-        /// within its share of `timeout`.
+        /// separated by commas or spaces; the next one is tried when one is unreachable, and beside it when
+        /// it has not answered for a quarter of a second. A base or filter in a URL is ignored.
         host: String = "localhost",
         /// The port of servers that are written without one. Without it, 389, or 636 with `ldaps://`.
         port: Option<Limit>,
@@ -373,6 +377,11 @@ fn ldap(options: LdapOptions, section: &Section<'_>) -> Option<Settings> {
         DerefWord::Find => Deref::Find,
         DerefWord::Always => Deref::Always,
     };
+    if let Some(path) = backends::ldap::ignored_path(&options.host) {
+        let message =
+            format!("host: `{path}` is ignored; the plugin's basedn and filter say what to look for");
+        section.report().warning(section.span_of("host"), message, None);
+    }
     if options.binddn.is_some() && options.password.is_none() {
         let message = "binddn without password: the server takes it for nobody";
         section.report().warning(section.span_of("binddn"), message, None);

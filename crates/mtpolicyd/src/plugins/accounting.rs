@@ -6,7 +6,7 @@ use crate::counters::{
 };
 use crate::log::messages::{plugins, tasks};
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
+use crate::plugin::{Cx, Error, Made, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
 use crate::value::{Span, Switch, Value};
 use backends::BackendError;
@@ -60,6 +60,9 @@ options! {
         /// The database: the name of a `<Connection>` of module Sql.
         db: String = "db",
         /// The storage engine for tables created in MySQL or MariaDB.
+        ///
+        /// Tables created there distinguish `josé` from `jose`, as other databases do. In tables of the
+        /// original such keys are one, by the collation of the column `key`.
         mysql_engine: Engine = "MyISAM",
         /// The name of a `<Connection>` to count in instead of `db`. With module Redis no database is
         /// needed.
@@ -133,7 +136,7 @@ impl Plugin for Accounting {
             let rights = [Right::Select, Right::Insert, Right::Update, Right::Delete];
             let rights = if keep.is_some() { &rights[..] } else { &rights[..3] };
             if let Some((sql, needs)) = needed.needs(rights) {
-                setup.look_at_rights(&sql, needs);
+                setup.look_at_rights(&sql, needs, Made::AtStart);
             }
         }
         let name = setup.name.to_owned();

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 /// User, password and database.
 const NAME: &str = "mtpolicyd";
 
-fn open_as(dsn: &str, user: &str) -> Arc<Sql> {
-    let settings = SqlSettings {
+fn settings(dsn: &str, user: &str) -> SqlSettings {
+    SqlSettings {
         dsn: dsn.to_owned(),
         user: user.to_owned(),
         password: Secret(user.to_owned()),
@@ -23,8 +23,11 @@ fn open_as(dsn: &str, user: &str) -> Arc<Sql> {
         max_connections: 4,
         durability: Durability::Full,
         tls_ca: None,
-    };
-    Arc::new(Sql::new("db", settings).expect("the settings are good"))
+    }
+}
+
+fn open_as(dsn: &str, user: &str) -> Arc<Sql> {
+    Arc::new(Sql::new("db", settings(dsn, user)).expect("the settings are good"))
 }
 
 fn open(dsn: &str) -> Arc<Sql> {
@@ -59,8 +62,8 @@ async fn ask_one(sql: &Sql, text: &str, params: &[&str]) -> String {
         .join(" ")
 }
 
-/// A user of MariaDB who may do everything in our database and nothing with the server.
-async fn plain_user_of(server: &Server) -> Arc<Sql> {
+/// Who may do everything with MariaDB.
+fn root_of(server: &Server) -> Sql {
     let socket = server.path("mysql.sock").display().to_string();
     let settings = SqlSettings {
         dsn: format!("dbi:mysql:database={NAME};mysql_socket={socket}"),
@@ -71,7 +74,12 @@ async fn plain_user_of(server: &Server) -> Arc<Sql> {
         durability: Durability::Full,
         tls_ca: None,
     };
-    let root = Sql::new("root", settings).expect("the settings are good");
+    Sql::new("root", settings).expect("the settings are good")
+}
+
+/// A user of MariaDB who may do everything in our database and nothing with the server.
+async fn plain_user_of(server: &Server) -> Arc<Sql> {
+    let root = root_of(server);
     for grant in ["CREATE USER plain@'%' IDENTIFIED BY 'plain'", "GRANT ALL ON mtpolicyd.* TO plain@'%'"] {
         run(&root, &[grant]).await.expect("it works");
     }
@@ -261,4 +269,34 @@ async fn a_pooler_may_give_each_transaction_another_connection() {
     let left = ask_one(&daemons[0], "SELECT count(*) FROM pg_prepared_statements", &[]).await;
     // That of the question itself, while it is found out how to ask it, is gone too.
     assert_eq!(left, "0");
+}
+
+/// More works at once than the server lets their user have connections.
+async fn fewer_connections_than_wanted(dsn: &str) {
+    let sql = Sql::new("db", SqlSettings { max_connections: 10, ..settings(dsn, "few") });
+    let sql = Arc::new(sql.expect("the settings are good"));
+    for _ in 0..3 {
+        let works = (0..12).map(|_| {
+            let sql = sql.clone();
+            tokio::spawn(async move { ask(&sql, "SELECT 1", &[]).await })
+        });
+        for work in works.collect::<Vec<_>>() {
+            assert_eq!(work.await.unwrap(), Ok(vec![vec![Some("1".to_owned())]]));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_accepts_few_connections_has_them_shared() {
+    let (maria, postgres) = (mariadb::start(), postgres::start());
+    let dsn = mariadb::dsn(&maria);
+    let user = "CREATE USER few@'%' IDENTIFIED BY 'few' WITH MAX_USER_CONNECTIONS 4";
+    let root = root_of(&maria);
+    run(&root, &[user]).await.unwrap();
+    run(&root, &["GRANT ALL ON mtpolicyd.* TO few@'%'"]).await.unwrap();
+    fewer_connections_than_wanted(&dsn).await;
+    let dsn = postgres::dsn(&postgres);
+    let role = "CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT 4";
+    run(&open(&dsn), &[role]).await.unwrap();
+    fewer_connections_than_wanted(&dsn).await;
 }

@@ -7,7 +7,7 @@ use super::awl::Awl;
 use super::awl_table::AwlTable;
 use super::ticket::Tickets;
 use crate::log::messages::tasks as messages;
-use crate::plugin::{Setup, TASK_LIMIT};
+use crate::plugin::{Made, Setup, TASK_LIMIT};
 use crate::tasks::{Period, When};
 use backends::{BackendError, Failure};
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ pub fn leave_tasks(setup: &Setup<'_, '_>, tickets: &Tickets, awl: Option<&Awl>) 
             let table = made.clone();
             async move { prepare(&table).await.map_err(|error| error.to_string()) }
         });
-        setup.look_at_rights(table.sql(), table.needs());
+        setup.look_at_rights(table.sql(), table.needs(), Made::AtStart);
         let expired = table.clone();
         setup.task(When::Every(Period::Hourly), move |world| {
             let table = expired.clone();
