@@ -15,8 +15,11 @@ use tempfile::NamedTempFile;
 /// The lengths.
 const COUNTS: [usize; 5] = [10, 100, 1_000, 10_000, 100_000];
 
+/// A line of a table by its number.
+type Line = fn(usize) -> String;
+
 /// The kinds of tables by their type, with the line of a number and the attribute that is looked up.
-const TABLES: [(&str, &str, fn(usize) -> String); 4] = [
+const TABLES: [(&str, &str, Line); 4] = [
     ("pcre", "sender", |n| format!("/^news(letter)?-?{n}@.*\\.host{n}\\.example$/ OK\n")),
     ("regexp", "sender", |n| format!("/^(bounce|news)-{n}@[a-z]+\\.host{n}\\.example$/ OK\n")),
     ("cidr", "client_address", |n| network(n) + " OK\n"),
@@ -24,7 +27,7 @@ const TABLES: [(&str, &str, fn(usize) -> String); 4] = [
 ];
 
 /// The kinds of whitelists of Greylist, and of lists of expressions.
-const LISTS: [(&str, fn(usize) -> String); 3] = [
+const LISTS: [(&str, Line); 3] = [
     ("networks", |n| network(n) + "\n"),
     ("domains", |n| format!("mx{n}.host{n}.example\n")),
     ("expressions", |n| format!("/\\.dyn{n}\\.(net|com)$/\n")),

@@ -166,7 +166,7 @@ impl Current {
                 None => write!(line, "{path} not finished, "),
             };
         }
-        daemon::times(&self.label(), line, milliseconds(whole));
+        daemon::times(self.label(), line, milliseconds(whole));
     }
 }
 

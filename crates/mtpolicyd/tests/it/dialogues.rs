@@ -80,7 +80,7 @@ fn folder() -> PathBuf {
 }
 
 fn play(file: &str) {
-    let text = fs::read_to_string(folder().join(file)).unwrap();
+    let text = fs::read_to_string(folder().join(file)).expect("a dialogue");
     if let Err(failure) = replay(&text, PATIENCE) {
         panic!("{file}:{failure}");
     }

@@ -162,7 +162,7 @@ fn collect(folder: &str, files: &mut Vec<String>) {
         "fuzz/target",
         "crates/mtpolicyd/tests/it/glossary.rs",
     ];
-    for entry in fs::read_dir(root().join(folder)).unwrap().flatten() {
+    for entry in fs::read_dir(root().join(folder)).expect("a folder").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
         if LEFT_OUT.contains(&path.as_str()) {

@@ -113,9 +113,9 @@ fn read(path: &str) -> String {
 }
 
 fn names_in(folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(root().join(folder)).unwrap();
+    let entries = fs::read_dir(root().join(folder)).expect("a folder");
     let mut names: Vec<_> =
-        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }

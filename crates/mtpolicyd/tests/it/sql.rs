@@ -402,11 +402,11 @@ async fn certificates_of_mariadb_are_verified() {
 fn encrypting_postgres(certificates: &Certificates) -> Server {
     // The server takes no key that others may read.
     let key = certificates.key().with_extension("own");
-    std::fs::copy(certificates.key(), &key).unwrap();
+    std::fs::copy(certificates.key(), &key).expect("it is copied");
     let user = if nix::unistd::Uid::effective().is_root() { "postgres" } else { "" };
     for command in [["chown", user], ["chmod", "600"]] {
         if !command[1].is_empty() {
-            assert!(Command::new(command[0]).arg(command[1]).arg(&key).status().unwrap().success());
+            assert!(Command::new(command[0]).arg(command[1]).arg(&key).status().expect("it runs").success());
         }
     }
     let certificate = format!("ssl_cert_file={}", certificates.certificate().display());

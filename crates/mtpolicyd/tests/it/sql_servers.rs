@@ -281,7 +281,7 @@ async fn fewer_connections_than_wanted(dsn: &str) {
             tokio::spawn(async move { ask(&sql, "SELECT 1", &[]).await })
         });
         for work in works.collect::<Vec<_>>() {
-            assert_eq!(work.await.unwrap(), Ok(vec![vec![Some("1".to_owned())]]));
+            assert_eq!(work.await.expect("no panic"), Ok(vec![vec![Some("1".to_owned())]]));
         }
     }
 }
