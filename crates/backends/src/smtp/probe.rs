@@ -2,6 +2,7 @@
 //!
 //! Knows: routes, destinations, dialogues, in this order. Must not know: what an answer is for.
 
+use super::address::DomainForm;
 use super::connection::Lost;
 use super::destination::{Destination, Destinations, Limits, ReuseKey};
 use super::dialogue::{Conversation, Encryption, Judgement, Message, NotOpen, Refusal, Wording};
@@ -132,13 +133,10 @@ impl Probe<'_> {
         let domain = self.message.recipient.domain();
         let hosts = match &self.probing.route {
             Route::Host(name) => Ok(vec![Host { name: name.clone(), is_proved: true }]),
-            Route::Exchanges(_) if self.message.recipient.is_literal() => {
-                return Findings::unknown("the domain is an address");
-            }
-            Route::Exchanges(rules) if !rules.own_addresses && self.own.is_err() => {
-                return Findings::not_asked("addresses can't be verified at the moment");
-            }
-            Route::Exchanges(_) => names.hosts(domain).await,
+            Route::Exchanges(rules) => match self.without_asking(*rules) {
+                Some(findings) => return findings,
+                None => names.hosts(domain).await,
+            },
         };
         let hosts = match hosts {
             Ok(hosts) => hosts,
@@ -161,6 +159,36 @@ impl Probe<'_> {
             }
         }
         last.unwrap_or_else(|| Findings::only(Judgement::Refused(self.without_address(hosts.len()))))
+    }
+
+    /// What is known of a domain whose servers are not asked: it is not a name, or nobody knows which
+    /// addresses are this machine's. To an address that is not in brackets nobody can send mail, to one in a
+    /// network of its own nobody on the Internet.
+    fn without_asking(&self, rules: Rules) -> Option<Findings> {
+        let domain = self.message.recipient.domain();
+        let never =
+            |why: &str| Some(Findings::only(Judgement::Refused(permanent(format!("5.1.2 {domain} {why}")))));
+        let form = self.message.recipient.domain_form();
+        let address = match form {
+            DomainForm::Malformed => return never("is not a domain"),
+            DomainForm::Name => None,
+            DomainForm::Literal(address) | DomainForm::Bare(address) => Some(address),
+        };
+        let Ok(own) = self.own else {
+            let is_known = rules.own_addresses && address.is_none();
+            return (!is_known).then(|| Findings::not_asked("addresses can't be verified at the moment"));
+        };
+        let address = address?;
+        let here = || Some(Findings::unknown("this machine takes mail for the domain"));
+        match (rules.admit(address, own), form) {
+            (Admission::Inner | Admission::Bogus, _) => never("is not the address of a mail server"),
+            (Admission::Asked, _) if own.has(address) => here(),
+            (Admission::Own, DomainForm::Literal(_)) => here(),
+            (Admission::Asked, DomainForm::Literal(_)) => {
+                Some(Findings::not_asked("servers are not looked for by their address"))
+            }
+            _ => never("is not a domain"),
+        }
     }
 
     /// That a server could not be asked. What kept it from answering tells open ports from closed ones and

@@ -100,10 +100,45 @@ fn a_server_with_a_bogus_address_among_others_is_asked_at_those() {
 fn domains_that_are_addresses_are_not_asked() {
     let server = FakeSmtp::start(friendly);
     let mut bench = bench(server.port(), "own_addresses = on");
-    for sender in ["a@[127.0.0.1]", "a@127.0.0.1", "a@127.0.0.1.", "a@::1", "a@[IPv6:::1]", "a@2130706433"] {
+    for sender in ["a@[127.0.0.1]", "a@127.0.0.1", "a@127.0.0.1.", "a@::1", "a@[IPv6:::1]"] {
         assert_eq!(answer(&mut bench, sender), "", "{sender}");
     }
     assert!(server.said().is_empty());
+}
+
+#[test]
+fn what_nobody_can_send_mail_to_does_not_pass_unasked() {
+    let server = FakeSmtp::start(friendly);
+    let mut strict = bench(server.port(), "perm_fail_score = 1");
+    for (domain, why) in [
+        ("[10.66.0.2]", "the address of a mail server"),
+        ("[ipv6:fd00::2]", "the address of a mail server"),
+        ("[127.0.0.1]", "the address of a mail server"),
+        ("[169.254.169.254]", "the address of a mail server"),
+        ("[0.0.0.0]", "the address of a mail server"),
+        ("10.66.0.2", "the address of a mail server"),
+        ("127.0.0.1", "the address of a mail server"),
+        ("::1", "the address of a mail server"),
+        ("fd00::2", "the address of a mail server"),
+        ("9.9.9.9", "a domain"),
+        ("127.1", "a domain"),
+        ("171048962", "a domain"),
+        ("256.1.1.1", "a domain"),
+        ("1.2.3", "a domain"),
+        ("[10.66.0.2", "a domain"),
+        ("x.test:25", "a domain"),
+    ] {
+        let expected = format!("reject 5.1.2 {domain} is not {why}");
+        assert_eq!(answer(&mut strict, &format!("a@{domain}")), expected);
+    }
+    assert_eq!(strict.session.number("score"), 16.0);
+    let later = "defer servers are not looked for by their address";
+    for sender in ["a@[9.9.9.9]", "a@[IPv6:2620:fe::fe]"] {
+        assert_eq!(answer(&mut strict, sender), later, "{sender}");
+    }
+    let mut open = bench(server.port(), "allow_private = on");
+    assert_eq!(answer(&mut open, "a@[10.66.0.2]"), later);
+    assert!(server.said().is_empty() && strict.questions().is_empty());
 }
 
 #[test]
