@@ -62,7 +62,8 @@ fn is_one_of(words: &[&str], word: &str) -> bool {
     words.iter().any(|known| known.eq_ignore_ascii_case(word))
 }
 
-fn is_error_code(word: &str) -> bool {
+/// Whether a word is an error code of SMTP, with three digits.
+pub(crate) fn is_error_code(word: &str) -> bool {
     word.len() == 3 && word.starts_with(['4', '5']) && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::BufMut;
 
-use crate::action::{MAX_OTHER_ACTION_BYTES, MAX_REPLY_ACTION_BYTES, limit_of};
+use crate::action::{MAX_OTHER_ACTION_BYTES, MAX_REPLY_ACTION_BYTES, is_error_code, limit_of};
 
 /// The action that has no opinion: Postfix goes on with its next restriction.
 const DUNNO: &str = "dunno";
@@ -101,6 +101,13 @@ pub enum ReplyWarning {
     /// this one. Postfix takes it for the name of a restriction class, and defers all messages if there is
     /// none.
     NearMiss(&'static str),
+    /// One of Postfix's actions with a comma at its end: Postfix takes it for the first of several
+    /// restrictions, and the text for the others.
+    Comma(&'static str),
+    /// Several words of which the first is neither an action nor, with the second, a list of restrictions.
+    /// Postfix takes it for the name of a restriction class, which has no text, and defers all messages if
+    /// there is none.
+    NoAction,
     /// Longer than any action needs, and of a kind that can't be cut. Answered as a deferral.
     TooLong,
 }
@@ -111,6 +118,16 @@ impl fmt::Display for ReplyWarning {
             ReplyWarning::NearMiss(meant) => {
                 let why = "this is not an action of Postfix, which defers every message for an unknown word";
                 return write!(f, "{why}; `{meant}` is");
+            }
+            ReplyWarning::Comma(action) => {
+                return write!(
+                    f,
+                    "Postfix takes a comma for the end of a restriction; write `{action}` and a blank"
+                );
+            }
+            ReplyWarning::NoAction => {
+                "the first word is not an action of Postfix, which defers every message for an unknown word; \
+                 begin with one that is, such as `reject` or `defer`"
             }
             ReplyWarning::Empty => "an empty action would permit the message, `dunno` is answered instead",
             ReplyWarning::OnlyDigits => {
@@ -145,9 +162,41 @@ pub fn check_action(text: &str) -> Option<ReplyWarning> {
         Some(ReplyWarning::LooksLikeTable)
     } else if text.contains(is_unprintable) {
         Some(ReplyWarning::Unprintable)
+    } else if let Some(action) = before_comma(first) {
+        Some(ReplyWarning::Comma(action))
+    } else if let Some(meant) = meant(first.trim_end_matches(',')) {
+        Some(ReplyWarning::NearMiss(meant))
     } else {
-        meant(first).map(ReplyWarning::NearMiss)
+        is_sentence(text).then_some(ReplyWarning::NoAction)
     }
+}
+
+/// The action that ends with a comma, unless it may be the first of several restrictions too.
+fn before_comma(first: &str) -> Option<&'static str> {
+    let (word, _) = first.split_once(',')?;
+    let is_meant = |known: &&&str| known.eq_ignore_ascii_case(word) && !GOES_ON.contains(known);
+    KNOWN.iter().find(is_meant).copied()
+}
+
+/// Restrictions after which Postfix looks at those that follow.
+const GOES_ON: &[&str] = &["defer_if_permit", "defer_if_reject", "warn_if_reject"];
+
+/// Restrictions without an underscore in their name.
+const SHORT_RESTRICTIONS: &[&str] = &["permit", "reject", "defer", "sleep"];
+
+/// Whether there are several words that are not a list of restrictions. What begins with one of Postfix's may
+/// go on with any argument; after the name of a class another restriction or class follows, whose name has
+/// an underscore in general. A placeholder may be anything.
+fn is_sentence(text: &str) -> bool {
+    let mut words = text.split([' ', ',']).filter(|word| !word.is_empty());
+    let (Some(first), Some(second)) = (words.next(), words.next()) else { return false };
+    let (first, second) = (first.to_ascii_lowercase(), second.to_ascii_lowercase());
+    let is_restriction = |word: &str| word.contains('_') || SHORT_RESTRICTIONS.contains(&word);
+    let takes_arguments = ["check_", "reject_", "permit_"].iter().any(|start| first.starts_with(start));
+    let is_action =
+        KNOWN.contains(&&*first) || is_error_code(&first) || SHORT_RESTRICTIONS.contains(&&*first);
+    let is_variable = first.contains(['%', '$']);
+    !(takes_arguments || is_action || is_variable || is_restriction(&second))
 }
 
 /// What people write for an action, and Postfix's word for it.
@@ -177,6 +226,27 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("held", "hold"),
     ("header", "prepend"),
     ("add_header", "prepend"),
+    ("approve", "ok"),
+    ("approved", "ok"),
+    ("whitelisted", "ok"),
+    ("yes", "ok"),
+    ("true", "ok"),
+    ("no", "reject"),
+    ("blacklisted", "reject"),
+    ("blocked", "reject"),
+    ("denied", "reject"),
+    ("refused", "reject"),
+    ("delete", "discard"),
+    ("dropped", "discard"),
+    ("discarded", "discard"),
+    ("skip", "dunno"),
+    ("noop", "dunno"),
+    ("tempreject", "defer"),
+    ("temp_reject", "defer"),
+    ("greylisted", "defer"),
+    ("defer_if_permitted", "defer_if_permit"),
+    ("defer_if_rejected", "defer_if_reject"),
+    ("tarpit", "sleep"),
 ];
 
 /// The words of access(5), and two restrictions that are used as actions.
@@ -206,7 +276,28 @@ fn meant(word: &str) -> Option<&'static str> {
         return None;
     }
     let synonym = SYNONYMS.iter().find(|(other, _)| *other == word).map(|(_, known)| *known);
-    synonym.or_else(|| KNOWN.iter().copied().find(|known| known.len() > 3 && is_misspelt(&word, known)))
+    synonym
+        .or_else(|| code_meant(&word))
+        .or_else(|| KNOWN.iter().copied().find(|known| known.len() > 3 && is_misspelt(&word, known)))
+}
+
+/// What is meant by a word that begins like a code of SMTP but is none.
+fn code_meant(word: &str) -> Option<&'static str> {
+    let is_temporary = match word.as_bytes() {
+        [b'4', _, ..] => true,
+        [b'5', _, ..] => false,
+        _ => return None,
+    };
+    let rest = &word[1..];
+    if is_error_code(word) {
+        None
+    } else if rest.starts_with('.') {
+        Some(if is_temporary { "defer" } else { "reject" })
+    } else if rest.starts_with(|c: char| c.is_ascii_digit() || "xol".contains(c)) {
+        Some(if is_temporary { "450" } else { "550" })
+    } else {
+        None
+    }
 }
 
 /// Whether the words differ by one character that is too many, missing or another one, or by two in wrong
@@ -354,6 +445,31 @@ mod tests {
             ("held", Some(ReplyWarning::NearMiss("hold"))),
             ("gold", Some(ReplyWarning::NearMiss("hold"))),
             ("greylisting", None),
+            ("greylist", None),
+            ("REJECT,foo", Some(ReplyWarning::Comma("reject"))),
+            ("dunno, my_class", Some(ReplyWarning::Comma("dunno"))),
+            ("warn_if_reject, reject_unknown_client_hostname", None),
+            ("DEFER_IF_PERMITTED x", Some(ReplyWarning::NearMiss("defer_if_permit"))),
+            ("approve", Some(ReplyWarning::NearMiss("ok"))),
+            ("whitelisted", Some(ReplyWarning::NearMiss("ok"))),
+            ("yes", Some(ReplyWarning::NearMiss("ok"))),
+            ("skip", Some(ReplyWarning::NearMiss("dunno"))),
+            ("delete", Some(ReplyWarning::NearMiss("discard"))),
+            ("tempreject", Some(ReplyWarning::NearMiss("defer"))),
+            ("greylisted", Some(ReplyWarning::NearMiss("defer"))),
+            ("tarpit", Some(ReplyWarning::NearMiss("sleep"))),
+            ("sleep 5", None),
+            ("4xx", Some(ReplyWarning::NearMiss("450"))),
+            ("45O 4.7.1 x", Some(ReplyWarning::NearMiss("450"))),
+            ("550-5.7.1 x", Some(ReplyWarning::NearMiss("550"))),
+            ("5.7.1 rejected", Some(ReplyWarning::NearMiss("reject"))),
+            ("4.7.1 too much mail", Some(ReplyWarning::NearMiss("defer"))),
+            ("You are greylisted, come back later", Some(ReplyWarning::NoAction)),
+            ("greylisting is active", Some(ReplyWarning::NoAction)),
+            ("my_class, permit", None),
+            ("strict my_class", None),
+            ("check_client_access cidr:/etc/postfix/x", None),
+            ("%ACTION% for you", None),
         ] {
             assert_eq!(check_action(text), warning, "{text:?}");
         }
