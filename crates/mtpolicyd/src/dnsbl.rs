@@ -6,7 +6,7 @@
 use crate::facts::World;
 use crate::facts::dnslist::{DEFAULT_TIME_LIMIT, DnsList, Listing, text_presentation};
 use crate::fields::Template;
-use crate::plugin::{Cx, Verdict};
+use crate::plugin::{Cx, Setup, Verdict};
 use crate::session::Session;
 use crate::value::{Seconds, Span};
 use backends::dns::{Answer, Failure, Question, RecordType};
@@ -86,6 +86,54 @@ pub fn recall(session: &Session, field: &str) -> Option<Option<Listed>> {
         zone: zone.into(),
         name: name.to_owned(),
     }))
+}
+
+/// Warns of a list that nobody can be on, and of return codes that no answer has.
+pub fn check_list(list: &DnsList, setup: &Setup<'_, '_>) {
+    if !list.is_askable() {
+        setup.warn("domain", "domain: this is not the name of a zone, so it lists nobody".to_owned());
+    }
+    let codes = list.codes_without_effect();
+    if let Some(refusal) = list.refusal_among_codes() {
+        let zone = list.label();
+        let message = format!(
+            "return_codes: {zone} answers {refusal} and its like to whoever may not ask, so that never counts"
+        );
+        setup.warn("return_codes", message + &advice(list));
+    } else if !codes.is_empty() {
+        let message = format!("return_codes: {} never counts as a listing", codes.join(", "));
+        setup.warn("return_codes", message);
+    }
+}
+
+/// Warns of a list of good clients that is used for something else, or by any of its answers: one of them may
+/// say that it is asked too often, others that it does not know the client well.
+pub fn check_mode(list: &DnsList, mode: Mode, has_codes: bool, setup: &Setup<'_, '_>) {
+    let (zone, known) = (list.label(), list.allow_list().filter(|list| !list.has_bad_ones));
+    match (mode, known) {
+        (Mode::Reject, Some(_)) => {
+            let message = format!("mode: {zone} is an allow list; `reject` keeps out the clients on it");
+            setup.warn("mode", message);
+        }
+        (Mode::Accept, _) if !has_codes => {
+            let message = format!("mode: without return_codes any answer of {zone} lets the client in");
+            setup.warn("mode", message + &advice(list));
+        }
+        (Mode::Passive, Some(_)) if !has_codes => {
+            let message = format!("domain: without return_codes any answer of {zone} counts");
+            setup.warn("domain", message + &advice(list));
+        }
+        _ => {}
+    }
+}
+
+/// Which return codes to write.
+fn advice(list: &DnsList) -> String {
+    let (codes, source) = match list.allow_list() {
+        Some(known) => (known.listings, format!(" ({}, {})", known.source, known.as_of)),
+        None => ("127.0.0.2", String::new()),
+    };
+    format!("; name those that may, such as `return_codes = \"{codes}\"`{source}")
 }
 
 crate::value::words! {

@@ -12,7 +12,6 @@ use crate::carry_over::CarryOver;
 use crate::connections::{Connections, Module};
 use crate::counters::Reservations;
 use crate::facts::World;
-use crate::facts::dnslist::DnsList;
 use crate::log::messages::tasks;
 use crate::matching::{Matching, SearchError};
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
@@ -207,28 +206,6 @@ impl Setup<'_, '_> {
         if let Some(action) = action.configured() {
             self.check_action(option, action);
         }
-    }
-
-    /// Warns of a list that nobody can be on, since its zone is not a valid name.
-    pub fn check_zone(&self, list: &DnsList) {
-        if !list.is_askable() {
-            self.warn("domain", "domain: this is not the name of a zone, so it lists nobody".to_owned());
-        }
-    }
-
-    /// Warns of a list that lets clients in by any answer, also by the one that says that it is asked too
-    /// often.
-    pub fn check_allow_list(&self, list: &DnsList) {
-        let (codes, source) = match list.allow_list() {
-            Some(known) => (known.listings, format!(" ({}, {})", known.source, known.as_of)),
-            None => ("127.0.0.2", String::new()),
-        };
-        let zone = list.label();
-        let message = format!(
-            "mode: without return_codes any answer of {zone} lets the client in; name those that may, such \
-             as `return_codes = \"{codes}\"`{source}"
-        );
-        self.warn("mode", message);
     }
 
     /// Warns of a surprise in the value of an option.

@@ -165,17 +165,46 @@ impl DnsList {
             return false;
         }
         match address.octets() {
-            [127, 0, 0, 1] | [127, 255, 255, _] => false,
+            [127, 0, 0, 1] => self.means_good_by_loopback(address),
+            [127, 255, 255, _] => false,
             [127, 0, 1, 255] => self.kind != ListKind::Domain,
             [first, ..] => first == 127,
         }
+    }
+
+    /// Whether 127.0.0.1 is a listing: in a known list that has its good clients there, if the file names it.
+    fn means_good_by_loopback(&self, address: Ipv4Addr) -> bool {
+        let is_wanted = self.return_codes.as_ref().is_some_and(|codes| codes.contains(address));
+        is_wanted && self.allow_list().is_some_and(|list| list.has_bad_ones)
+    }
+
+    /// The return codes that can never be a listing, as far as whole parts of the option are.
+    pub fn codes_without_effect(&self) -> Vec<String> {
+        /// Larger parts have others in them.
+        const MOST: u32 = 1 << 16;
+        let Some(codes) = &self.return_codes else { return Vec::new() };
+        let is_dead = |(start, end): &(Ipv4Addr, Ipv4Addr)| {
+            let (start, end) = (start.to_bits(), end.to_bits());
+            end - start < MOST && (start..=end).all(|bits| !self.is_listing(Ipv4Addr::from_bits(bits)))
+        };
+        let shown = |(start, end): (Ipv4Addr, Ipv4Addr)| match start == end {
+            true => start.to_string(),
+            false => format!("{start}-{end}"),
+        };
+        codes.parts().filter(is_dead).map(shown).collect()
+    }
+
+    /// What a known allow list answers to whoever may not ask it, where it is among the return codes.
+    pub fn refusal_among_codes(&self) -> Option<Ipv4Addr> {
+        let codes = self.return_codes.as_ref().filter(|_| self.allow_list().is_some())?;
+        allow_lists::refusal_in(|address| codes.contains(address))
     }
 
     /// Whether it is what an allow list answers to whoever may not ask it. Of lists that are not known it is
     /// taken for that where they let clients in, unless the file names it as one of the answers that count.
     fn is_refusal(&self, address: Ipv4Addr) -> bool {
         match self.allow_list() {
-            Some(list) => list.is_refusal(address),
+            Some(_) => allow_lists::is_usual_refusal(address),
             None => self.allows && self.return_codes.is_none() && allow_lists::is_usual_refusal(address),
         }
     }

@@ -1,6 +1,6 @@
 //! `DBL`: is the domain of the sender, of the client or of its HELO on a DNS list?
 
-use crate::dnsbl::{LIST_TIME_LIMIT, ask};
+use crate::dnsbl::{LIST_TIME_LIMIT, ask, check_list};
 use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
 use crate::fields::{ListZone, SCORE_FIELD, Template};
 use crate::log::messages::findings;
@@ -113,7 +113,7 @@ impl Plugin for Dbl {
         ];
         let list = DnsList::new(&options.domain.0, ListKind::Domain, options.return_codes, false)
             .within(options.time_limit.0.duration());
-        setup.check_zone(&list);
+        check_list(&list, setup);
         let DblOptions { reject_message, enabled, score_field, .. } = options;
         Some(Dbl { name, notes: setup.notes(), reject_message, enabled, score_field, list, checks })
     }

@@ -1,6 +1,6 @@
 //! `RBL`: is the client on a DNS list?
 
-use crate::dnsbl::{LIST_TIME_LIMIT, Mode, ask, rbl_field};
+use crate::dnsbl::{LIST_TIME_LIMIT, Mode, ask, check_list, check_mode, rbl_field};
 use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
 use crate::fields::{ListZone, Scoring, Template};
 use crate::log::messages::findings;
@@ -15,14 +15,17 @@ options! {
     /// Looks up the address of the client in a DNS block list or allow list (RFC 5782).
     ///
     /// A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1),
-    /// counts as not listing the client. A list that has not answered in time is retried in the background,
-    /// and no request waits for it until it answers. The answer and the score count once per message.
+    /// counts as not listing the client; only of hostkarma.junkemailfilter.com, which has its good clients at
+    /// 127.0.0.1, that is a listing if `return_codes` names it. A list that has not answered in time is
+    /// retried in the background, and no request waits for it until it answers. The answer and the score
+    /// count once per message.
     ///
     /// A list that combines several lists may answer with several addresses: any of them counts.
     ///
     /// Some allow lists give a special answer to servers that ask too often, and give it for every client.
-    /// Therefore the answers 127.0.0.255 and 127.0.10.0/24 of list.dnswl.org never count as a listing. Those
-    /// of other lists don't count either if `mode` is `accept` and `return_codes` is not set.
+    /// Therefore the answers 127.0.0.255 and 127.0.10.0/24 of list.dnswl.org, swl.spamhaus.org and
+    /// wl.mailspike.net never count as a listing. Those of other lists don't count either if `mode` is
+    /// `accept` and `return_codes` is not set.
     ///
     /// ```conf
     /// <Plugin spamhaus>
@@ -84,10 +87,8 @@ impl Plugin for Rbl {
         let list = DnsList::new(&options.domain.0, ListKind::Address, options.return_codes.clone(), ipv6)
             .allowing(allows)
             .within(options.time_limit.0.duration());
-        setup.check_zone(&list);
-        if allows && options.return_codes.is_none() {
-            setup.check_allow_list(&list);
-        }
+        check_list(&list, setup);
+        check_mode(&list, *options.mode.configured(), options.return_codes.is_some(), setup);
         let scored = format!("rbl-{name}-score");
         Some(Rbl { result: rbl_field(&name), notes: setup.notes(), scored, list, options, name })
     }
@@ -253,7 +254,54 @@ mod tests {
         );
         assert!(!warnings("wl.test", "mode = accept").is_empty());
         assert!(warnings("wl.test", "mode = accept\n return_codes = 127.0.0.2").is_empty());
-        assert!(warnings("list.dnswl.org", "mode = passive").is_empty());
+        let [warning] = &warnings("list.dnswl.org", "mode = passive")[..] else { panic!("one warning") };
+        assert!(
+            warning.contains("domain: without return_codes any answer of list.dnswl.org counts"),
+            "{warning}"
+        );
+        let codes = "return_codes = \"127.0.2.1-127.0.9.3\"";
+        assert!(warnings("list.dnswl.org", &format!("mode = passive\n {codes}")).is_empty());
+        let rejecting = warnings("list.dnswl.org", codes);
+        assert!(rejecting[0].contains("is an allow list; `reject` keeps out"), "{rejecting:?}");
+        assert!(
+            warnings("zen.example", "mode = passive").is_empty() && warnings("zen.example", "").is_empty()
+        );
+        for (domain, codes) in [("swl.spamhaus.org", "127.0.2.0/24"), ("wl.mailspike.net", "127.0.0.17-20")] {
+            let said = warnings(domain, "mode = accept");
+            assert!(said[0].contains(&format!("`return_codes = \"{codes}\"`")), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn return_codes_that_never_count_are_warned_of() {
+        let warnings = |domain: &str, codes: &str| {
+            let options = format!("domain = {domain}\n mode = accept\n return_codes = \"{codes}\"");
+            Bench::warnings(&format!("<Plugin wl>\n module = RBL\n {options}\n</Plugin>"))
+        };
+        let said = warnings("wl.test", "127.0.0.2, 127.0.0.1, 127.255.255.1-7");
+        assert!(
+            said[0].contains("return_codes: 127.0.0.1, 127.255.255.1-127.255.255.7 never counts"),
+            "{said:?}"
+        );
+        assert!(warnings("wl.test", "127.0.0.0/8").is_empty());
+        for codes in ["127.0.0.0/16", "127.0.10.0-127.0.10.3", "127.0.0.255"] {
+            let said = warnings("list.dnswl.org", codes);
+            assert!(said[0].contains("to whoever may not ask"), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn hostkarma_has_its_good_clients_at_the_loopback() {
+        let outcome = |zone: &str, extra: &str| {
+            let text =
+                format!("<Plugin wl>\n module = RBL\n domain = {zone}\n mode = accept\n{extra}\n</Plugin>");
+            assert!(extra.is_empty() || zone == "wl.test" || Bench::warnings(&text).is_empty());
+            let mut bench = Bench::new(&text).listed(&format!("4.2.0.192.{zone}"), "127.0.0.1", "x");
+            bench.attribute_again("client_address", "192.0.2.4").run()
+        };
+        let (zone, named) = ("hostkarma.junkemailfilter.com", " return_codes = 127.0.0.1");
+        assert_eq!(outcome(zone, named).as_deref(), Some("dunno"));
+        assert_eq!((outcome(zone, ""), outcome("wl.test", named)), (None, None));
     }
 
     #[test]

@@ -12,8 +12,8 @@ pub struct AllowList {
     pub domain: &'static str,
     /// The answers that are listings, as `return_codes` takes them.
     pub listings: &'static str,
-    /// The answers that say that we may not ask, from the first to the last of each range.
-    refusals: [RangeInclusive<Ipv4Addr>; 2],
+    /// Whether the zone has bad clients too, and the good ones as 127.0.0.1, which lists nobody elsewhere.
+    pub has_bad_ones: bool,
     /// Where that is written.
     pub source: &'static str,
     /// When it was written there.
@@ -27,16 +27,41 @@ const REFUSALS: [RangeInclusive<Ipv4Addr>; 2] = [
     Ipv4Addr::new(127, 0, 10, 0)..=Ipv4Addr::new(127, 0, 10, 255),
 ];
 
-/// The lists that are known. A new one is a line here.
-const ALLOW_LISTS: [AllowList; 1] = [AllowList {
-    domain: "dnswl.org",
-    listings: "127.0.2.0-127.0.9.3, 127.0.11.0-127.0.255.3",
-    refusals: REFUSALS,
-    // By its page 127.0.10.y are "some special cases"; a resolver that asks too often gets 127.0.10.3 for
-    // every client, and 127.0.0.255 if he is blocked (also https://github.com/rspamd/rspamd/pull/4627).
-    source: "https://www.dnswl.org/?page_id=15 and https://www.dnswl.org/?p=120",
-    as_of: "October 2023",
-}];
+/// The lists that are known. A new one is an entry here.
+const ALLOW_LISTS: [AllowList; 4] = [
+    AllowList {
+        domain: "dnswl.org",
+        listings: "127.0.2.0-127.0.9.3, 127.0.11.0-127.0.255.3",
+        has_bad_ones: false,
+        // By its page 127.0.10.y are "some special cases"; a resolver that asks too often gets 127.0.10.3 for
+        // every client, and 127.0.0.255 if he is blocked (also https://github.com/rspamd/rspamd/pull/4627).
+        source: "https://www.dnswl.org/?page_id=15 and https://www.dnswl.org/?p=120",
+        as_of: "October 2023",
+    },
+    AllowList {
+        domain: "swl.spamhaus.org",
+        // "Any response in 127.0.2.0/24 should be taken as a positive" one.
+        listings: "127.0.2.0/24",
+        has_bad_ones: false,
+        source: "https://www.spamhauswhitelist.com/en/techfaq.php",
+        as_of: "2010",
+    },
+    AllowList {
+        domain: "wl.mailspike.net",
+        // The levels H2 to H5.
+        listings: "127.0.0.17-20",
+        has_bad_ones: false,
+        source: "https://mailspike.org/usage.html",
+        as_of: "November 2026",
+    },
+    AllowList {
+        domain: "hostkarma.junkemailfilter.com",
+        listings: "127.0.0.1",
+        has_bad_ones: true,
+        source: "https://www.suped.com/learn/blocklists/junk-email-filter-hostkarma-blacklist",
+        as_of: "June 2026",
+    },
+];
 
 impl AllowList {
     /// The list that has this zone, which is in lower case.
@@ -46,11 +71,12 @@ impl AllowList {
             None => false,
         })
     }
+}
 
-    /// Whether the list says with this answer that we may not ask.
-    pub fn is_refusal(&self, address: Ipv4Addr) -> bool {
-        self.refusals.iter().any(|range| range.contains(&address))
-    }
+/// One of the usual refusals that is among these answers, if any is.
+pub fn refusal_in(is_among: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+    let all = REFUSALS.into_iter().flat_map(|range| range.start().to_bits()..=range.end().to_bits());
+    all.map(Ipv4Addr::from_bits).find(|address| is_among(*address))
 }
 
 /// Whether an answer is one of those that dnswl.org gives to resolvers that ask too often; others may have
@@ -71,6 +97,9 @@ mod tests {
         assert_eq!(domain("dnswl.org"), Some("dnswl.org"));
         assert_eq!(domain("notdnswl.org"), None);
         assert_eq!(domain("dnswl.org.example"), None);
+        assert_eq!(domain("swl.spamhaus.org"), Some("swl.spamhaus.org"));
+        assert_eq!(domain("zen.spamhaus.org"), None);
+        assert_eq!(domain("bl.mailspike.net"), None);
     }
 
     #[test]
@@ -79,7 +108,7 @@ mod tests {
             let codes: ReturnCodes = list.listings.parse().unwrap();
             for bits in 0..=0xffff_u32 {
                 let address = Ipv4Addr::from_bits(0x7f00_0000 | bits);
-                assert!(!(codes.contains(address) && list.is_refusal(address)), "{address}");
+                assert!(!(codes.contains(address) && is_usual_refusal(address)), "{address}");
             }
             assert!(list.source.starts_with("https://") && !list.as_of.is_empty());
         }

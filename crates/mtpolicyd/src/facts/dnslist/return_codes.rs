@@ -36,6 +36,11 @@ pub enum ReturnCodesError {
 }
 
 impl ReturnCodes {
+    /// The first and the last address of each part.
+    pub fn parts(&self) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> + '_ {
+        self.ranges.iter().map(|range| (*range.start(), *range.end()))
+    }
+
     /// Whether an answer is one of them.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         self.ranges.iter().any(|range| range.contains(&address))
