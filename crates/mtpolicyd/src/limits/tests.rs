@@ -231,14 +231,18 @@ async fn what_passes_anyway_counts_on_every_limit() {
         let demand = Demand { rules: &rules, amount: 1, passes_anyway: true };
         for (n, counts) in [memory(), sqlite(&folder)].into_iter().enumerate() {
             let key = format!("r:{algorithm}{n}");
-            let mut passed = Vec::new();
+            let (mut passed, mut said) = (Vec::new(), Vec::new());
             for at in 0..300 {
                 let taken = counts.take(&key, demand, BEGINNING + at * 10, soon()).await.unwrap();
+                said.extend(taken.notices.iter().copied());
                 passed.push(taken.passed);
                 let used: Vec<_> = taken.usage.iter().map(|usage| usage.count).collect();
                 assert!(used.iter().all(|count| count.abs_diff(at.unsigned_abs() + 1) <= 1), "{used:?}");
             }
             assert_eq!(passed.iter().filter(|passed| **passed).count(), 2);
+            assert!(said.contains(&(1, Fill::Nearly)), "{said:?}");
+            let full = |rule| said.iter().filter(|notice| **notice == (rule, Fill::Full)).count();
+            assert_eq!((full(0), full(1)), (1, 1), "{said:?}");
         }
     }
 }
