@@ -250,6 +250,18 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_for_nothing_known_is_unknown() {
+        for code in ["XX", "ZZ"] {
+            let file = mmdb("GeoLite2-Country", true, &[("192.0.2.0/24", country(code, "EU"))]);
+            assert_eq!(found(&file, "192.0.2.1"), "- EU -", "{code}");
+        }
+        let file = mmdb("GeoLite2-ASN", true, &[("192.0.2.0/24", asn(0))]);
+        assert_eq!(found(&file, "192.0.2.1"), "- - -");
+        let file = legacy_records(edition::ASN, &[("192.0.2.0/24", b"AS0 nobody")]);
+        assert_eq!(found(&file, "192.0.2.1"), "- - -");
+    }
+
+    #[test]
     fn a_file_says_what_it_has() {
         let contents = |file: &[u8]| {
             let Contents { countries, asns } = Database::from_bytes(file.to_vec()).unwrap().contents();

@@ -18,7 +18,8 @@ options! {
     ///
     /// The result is kept for the message in the session fields `geoip-NAME-result` (`DE`),
     /// `geoip-NAME-continent` (`EU`) and, where there is a database for it, `geoip-NAME-asn` (`15169`), with
-    /// the name of the plugin. They are empty if the database has no entry.
+    /// the name of the plugin. They are empty if the database has no entry, or one that stands for an unknown
+    /// country (`XX`, `ZZ`) or network operator (number 0).
     ///
     /// ```conf
     /// <Plugin geoip>

@@ -18,6 +18,14 @@ impl Code {
     }
 }
 
+impl Code {
+    /// Whether it stands for no country: ISO 3166 leaves these codes to their users, and databases have them
+    /// for networks of which nothing is known.
+    pub fn is_unknown(self) -> bool {
+        matches!(&self.0, b"XX" | b"ZZ")
+    }
+}
+
 impl Display for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())

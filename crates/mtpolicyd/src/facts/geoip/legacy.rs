@@ -162,9 +162,9 @@ fn number_of(bytes: &[u8]) -> Option<usize> {
     Some(record.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
 }
 
-/// The number in a text such as `AS15169 Google`, which ends with a zero byte.
+/// The number in a text such as `AS15169 Google`, which ends with a zero byte. Nobody has 0 (RFC 7607).
 fn asn_of(text: &[u8]) -> Option<u32> {
     let text = text.strip_prefix(b"AS")?;
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
+    std::str::from_utf8(&text[..digits]).ok()?.parse().ok().filter(|number| *number != 0)
 }

@@ -76,7 +76,8 @@ impl Mmdb {
         let record = self.reader.lookup(ip)?;
         let contents = self.contents();
         let text = |place| record.decode_path::<&str>(place);
-        let code = |place| Ok(text(place)?.and_then(|code| code.parse::<Code>().ok()));
+        let known = |code: &str| code.parse().ok().filter(|code: &Code| !code.is_unknown());
+        let code = |place| Ok(text(place)?.and_then(known));
         let mut found = Found::default();
         if contents.countries {
             found.country = first(&COUNTRY, code)?;
@@ -91,8 +92,12 @@ impl Mmdb {
     }
 }
 
-/// The number in `AS15169`, `15169` and their like, and in a number.
+/// The number in `AS15169`, `15169` and their like, and in a number. Nobody has 0 (RFC 7607).
 fn asn_of(value: &Json) -> Option<u32> {
+    number_in(value).filter(|number| *number != 0)
+}
+
+fn number_in(value: &Json) -> Option<u32> {
     let text = match value {
         Json::Number(number) => return number.as_u64()?.try_into().ok(),
         Json::String(text) => text.trim(),
