@@ -257,6 +257,12 @@ impl<'a> Section<'a> {
         Some((entry.value.as_deref()?, entry.key_span))
     }
 
+    /// The value of an option that a block inside gives.
+    pub fn given_inside(&self, kind: &str, option: &str) -> Option<&'a str> {
+        let blocks = self.block.blocks().filter(|block| block.kind == kind);
+        blocks.flat_map(Block::entries).find(|entry| entry.key == option)?.value.as_deref()
+    }
+
     /// The same as `finish` after a mistake that kept the blocks inside from being looked at: nothing is said
     /// of them.
     pub fn finish_after_mistake(mut self) {

@@ -89,6 +89,26 @@ fn what_the_daemons_user_can_not_read_or_write_is_told() {
     assert!(code == Some(1) && said.contains("there is no user \"no-such-user\""), "{said}");
 }
 
+/// The database.
+const DATABASE: &str = "\n<Connection db>\nmodule = Sql\n\
+                        dsn = \"dbi:SQLite:dbname=$DIR/db.sqlite\"\n</Connection>\n";
+
+#[test]
+fn the_notice_of_an_ignored_option_has_the_value_that_holds() {
+    let greylist = |option: &str| {
+        format!(
+            "<Plugin grey>\nmodule = Greylist\nautowl_table = mine\n<Ticket>\nmodule = Memory\n</Ticket>\n\
+             <AWL>\ndb = db\n{option}</AWL>\n</Plugin>\n"
+        )
+    };
+    let text = OK.replace("</VirtualHost>", "$GREY</VirtualHost>") + DATABASE;
+    for (option, holds) in [("", "`mine` holds"), ("autowl_table = foo\n", "`foo` of the AWL block holds")] {
+        let site = Site::with(&text.replace("$GREY", &greylist(option)));
+        let (_, said) = check(&site, &[]);
+        assert!(said.contains(&format!("used the table autowl; now {holds}")), "{said}");
+    }
+}
+
 #[test]
 fn options_of_1_x_show_the_block_with_their_values() {
     let site = Site::with(&format!(
