@@ -258,7 +258,7 @@ impl Removed {
         let mut lines = vec![format!("<{}>", self.block), format!("  module = \"{}\"", self.module)];
         let mut missing = self.needs.to_vec();
         for entry in given {
-            let name = &entry.key[self.start.len()..];
+            let name = entry.key.strip_prefix(self.start).unwrap_or(SESSION_EXPIRE.1);
             missing.retain(|needed| *needed != name);
             let value = match entry.value.as_deref() {
                 Some(value) if !super::secrets::may_have_password(name, value) => value.to_owned(),
@@ -273,10 +273,16 @@ impl Removed {
     }
 }
 
+/// The option of 1.x for the lifetime of sessions, and its name in `<SessionCache>`, where it is now.
+const SESSION_EXPIRE: (&str, &str) = ("memcached_expire", "expire");
+
 /// Each option is a mistake; the first of each kind shows the block to write instead.
 pub(super) fn refuse_removed_options(section: &mut Section<'_>) {
     for removed in REMOVED_OPTIONS {
-        let given = section.take_where(|key| key.starts_with(removed.start));
+        let given = section.take_where(|key| match key == SESSION_EXPIRE.0 {
+            true => removed.block == "SessionCache",
+            false => key.starts_with(removed.start),
+        });
         for (n, entry) in given.iter().enumerate() {
             let message = format!("the option `{}` of mtpolicyd 1.x is gone since 2.00", entry.key);
             let help = match n {

@@ -110,6 +110,17 @@ fn the_notice_of_an_ignored_option_has_the_value_that_holds() {
 }
 
 #[test]
+fn the_lifetime_of_sessions_in_1_x_is_shown_in_their_block() {
+    let site = Site::with(&format!("memcached_servers = \"10.0.0.1:11211\"\nmemcached_expire = 333\n{OK}"));
+    let (code, said) = check(&site, &[]);
+    let block = "<SessionCache>\n  module = \"Memcached\"\n  expire = \"333\"\n</SessionCache>";
+    let plain = said.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let block = block.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    assert!(code == Some(1) && plain.contains(&block), "{said}");
+    assert!(!plain.contains("servers = \"10.0.0.1:11211\"\nexpire"), "{said}");
+}
+
+#[test]
 fn options_of_1_x_show_the_block_with_their_values() {
     let site = Site::with(&format!(
         "db_dsn = \"dbi:mysql:mail\"\ndb_user = \"joe\"\ndb_password = \"hunter2\"\n\
