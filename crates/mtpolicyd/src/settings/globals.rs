@@ -220,14 +220,53 @@ impl Globals {
 const PREFORK_OPTIONS: &[&str] =
     &["min_servers", "min_spare_servers", "max_spare_servers", "max_servers", "max_requests"];
 
+/// Other options of the libraries that the original is made of, Net::Server and its prefork model.
+const NET_SERVER_OPTIONS: &[&str] = &[
+    "background",
+    "setsid",
+    "check_for_dead",
+    "check_for_waiting",
+    "check_for_dequeue",
+    "max_dequeue",
+    "child_communication",
+    "min_child_ttl",
+    "serialize",
+    "semaphore",
+    "lock_file",
+    "listen",
+    "proto",
+    "ipv",
+    "reverse_lookups",
+    "double_reverse_lookups",
+    "allow",
+    "deny",
+    "cidr_allow",
+    "cidr_deny",
+    "no_close_by_child",
+    "no_client_stdout",
+    "tie_client_stdout",
+    "leave_children_open_on_hup",
+    "sig_passthrough",
+    "syslog_logsock",
+    "syslog_ident",
+    "syslog_logopt",
+    "syslog_facility",
+];
+
 pub(super) fn notice_prefork_options(section: &mut Section<'_>) {
-    let given = PREFORK_OPTIONS.iter().filter_map(|name| section.take(name));
-    let given: Vec<_> = given.collect();
+    let why = "one process serves all connections";
+    let help = "they may be removed; `max_connections` limits connections";
+    notice_without_effect(PREFORK_OPTIONS, why, help, section);
+    let help = "they may be removed; who may connect depends on `host` and the firewall";
+    notice_without_effect(NET_SERVER_OPTIONS, "there is no Net::Server here", help, section);
+}
+
+fn notice_without_effect(options: &[&str], why: &str, help: &str, section: &mut Section<'_>) {
+    let given: Vec<_> = options.iter().filter_map(|name| section.take(name)).collect();
     if let Some(first) = given.first() {
         let names: Vec<_> = given.iter().map(|entry| entry.key.as_str()).collect();
-        let message = format!("{}: no effect, one process serves all connections", names.join(", "));
-        let help = "they may be removed; `max_connections` limits connections".to_owned();
-        section.report().notice(first.key_span, message, Some(help));
+        let message = format!("{}: no effect, {why}", names.join(", "));
+        section.report().notice(first.key_span, message, Some(help.to_owned()));
     }
 }
 

@@ -41,16 +41,22 @@ fn mistakes_come_last_whatever_else_is_said() {
     assert!(end.ends_with("the configuration can't be used: 1 error"), "{said}");
 }
 
+/// Options of Net::Server, which the original passes on to it.
+const NET_SERVER: &str = "background = 1\nsetsid = 1\ncheck_for_dead = 30\ncheck_for_waiting = 10\n\
+                          serialize = flock\nlisten = 128\nreverse_lookups = 0\nallow = 127.0.0.1\n";
+
 #[test]
 fn options_of_the_original_that_do_nothing_or_something_now_are_notices() {
     let greylist = "<Plugin grey>\nmodule = Greylist\nmin_retry_wait = 60\nuse_autowl = 1\n<Ticket>\n\
                     module = Memory\n</Ticket>\n<AWL>\nmodule = Memory\n</AWL>\n</Plugin>\n";
     let text = OK.replace("</VirtualHost>", &format!("{greylist}</VirtualHost>"));
-    let site = Site::with(&format!("user = root\nmin_servers = 4\nmax_requests = 1000\n{text}"));
+    let site = Site::with(&format!("user = root\nmin_servers = 4\nmax_requests = 1000\n{NET_SERVER}{text}"));
     let (code, said) = check(&site, &["--strict"]);
     assert_eq!(code, Some(0), "{said}");
     for words in [
         "notice: min_servers, max_requests: no effect",
+        "notice: background, setsid, check_for_dead, check_for_waiting, serialize, listen, \
+         reverse_lookups, allow: no effect",
         "min_retry_wait: mtpolicyd 2.05 ignored it and waited 300 seconds; now `60` holds",
         "never counted beyond 1",
     ] {
