@@ -26,7 +26,8 @@ options! {
         group: Option<String>,
         /// The directory to confine the daemon to with chroot(2).
         chroot: Option<String>,
-        /// Where to write the process id.
+        /// Where to write the process id. The file is removed at the end; if `user` may not remove files from
+        /// its folder, it stays there, empty.
         pid_file: Option<String>,
         /// How much to log: 0 for errors, 1 for warnings and a line for each request, 2 for notices, 3 for
         /// information, 4 for what the plugins find and how long each of them took. `docs/log.md` has every
