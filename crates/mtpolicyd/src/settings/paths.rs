@@ -42,17 +42,20 @@ pub(super) fn named(root: &Block, addresses: &[ListenAddress], sources: &Sources
             });
         }
     }
-    collect(root, sources, &mut found);
+    collect(root, root, sources, &mut found);
     found
 }
 
-fn collect(block: &Block, sources: &Sources, found: &mut Vec<NamedPath>) {
+fn collect(block: &Block, root: &Block, sources: &Sources, found: &mut Vec<NamedPath>) {
     for entry in block.entries() {
         let value = entry.value.as_deref().unwrap_or_default();
         let named: Vec<(PathBuf, Access)> = match (block.kind.as_str(), entry.key.as_str()) {
             ("", "log_file") => vec![(value.into(), Access::Make)],
             ("", "pid_file") => vec![(value.into(), Access::Folder)],
-            ("Connection", "dsn") => source(value, Access::Make),
+            ("Connection", "dsn") => {
+                let name = block.name.as_deref().unwrap_or_default();
+                source(value, if is_only_read(name, root) { Access::Read } else { Access::Make })
+            }
             // A plugin's own database is one of another program.
             ("Plugin", "dsn") => source(value, Access::Read),
             ("Plugin", "db_file") => map(value).into_iter().collect(),
@@ -65,7 +68,42 @@ fn collect(block: &Block, sources: &Sources, found: &mut Vec<NamedPath>) {
         let place = place(entry, sources);
         found.extend(named.map(|(path, access)| NamedPath { place: place.clone(), path, access }));
     }
-    block.blocks().for_each(|inner| collect(inner, sources, found));
+    block.blocks().for_each(|inner| collect(inner, root, sources, found));
+}
+
+/// How a block uses a connection of this name.
+fn use_of(block: &Block, name: &str) -> Option<Access> {
+    /// The plugins that only read a database.
+    const READERS: [&str; 3] = ["SqlList", "SqlUserConfig", "SaAwlLookup"];
+    /// The name of the connection where none is given.
+    const USUAL_NAME: &str = "db";
+    if !matches!(block.kind.as_str(), "Plugin" | "Ticket" | "AWL" | "SessionCache") {
+        return None;
+    }
+    let given = |option: &str| {
+        block.entries().find(|entry| entry.key == option).and_then(|entry| entry.value.as_deref())
+    };
+    let module = given("module");
+    let is_reader = block.kind == "Plugin" && module.is_some_and(|module| READERS.contains(&module));
+    let is_named = given("db") == Some(name) || given("store") == Some(name);
+    let takes_default = match block.kind.as_str() {
+        "Plugin" => is_reader || matches!(module, Some("Accounting" | "Quota" | "Greylist")),
+        "SessionCache" => module == Some("Sql"),
+        _ => module.is_none_or(|module| module == "Sql"),
+    };
+    let is_default = name == USUAL_NAME && given("db").is_none() && takes_default;
+    (is_named || is_default).then_some(if is_reader { Access::Read } else { Access::Make })
+}
+
+/// Whether there are plugins that read a database, and nothing that writes to it.
+fn is_only_read(name: &str, root: &Block) -> bool {
+    fn uses(block: &Block, name: &str, found: &mut Vec<Access>) {
+        found.extend(use_of(block, name));
+        block.blocks().for_each(|inner| uses(inner, name, found));
+    }
+    let mut found = Vec::new();
+    uses(root, name, &mut found);
+    !found.is_empty() && found.iter().all(|access| *access == Access::Read)
 }
 
 fn place(entry: &Entry, sources: &Sources) -> String {
@@ -99,6 +137,31 @@ mod tests {
     use super::*;
     use config_general::Limits;
     use std::path::Path;
+
+    #[test]
+    fn a_database_that_nobody_writes_to_is_only_read() {
+        let list = "<Plugin a>\nmodule = SqlList\n</Plugin>\n";
+        for (plugins, is_read) in [
+            ("", false),
+            (list, true),
+            ("<Plugin a>\nmodule = SqlList\ndb = other\n</Plugin>\n", false),
+            (&format!("{list}<Plugin q>\nmodule = Quota\n</Plugin>\n"), false),
+            (&format!("{list}<Plugin q>\nmodule = Quota\ndb = other\n</Plugin>\n"), true),
+            (&format!("{list}<Plugin r>\nmodule = RateLimit\nstore = db\n</Plugin>\n"), false),
+            (&format!("{list}<Plugin r>\nmodule = RateLimit\nstore = memory\n</Plugin>\n"), true),
+            (&format!("{list}<Plugin x>\nmodule = Action\n</Plugin>\n"), true),
+            (
+                &format!("{list}<Plugin g>\nmodule = Greylist\n<AWL>\nmodule = Memory\n</AWL>\n</Plugin>\n"),
+                false,
+            ),
+            (&format!("{list}<SessionCache>\nmodule = Sql\n</SessionCache>\n"), false),
+            (&format!("{list}<SessionCache>\nmodule = Memory\n</SessionCache>\n"), true),
+        ] {
+            let document =
+                config_general::parse(Path::new("c"), plugins.as_bytes(), &Limits::default()).unwrap();
+            assert_eq!(is_only_read("db", &document.root), is_read, "{plugins}");
+        }
+    }
 
     #[test]
     fn files_are_found_by_their_options() {

@@ -95,6 +95,42 @@ fn what_the_daemons_user_can_not_read_or_write_is_told() {
     assert!(code == Some(1) && said.contains("there is no user \"no-such-user\""), "{said}");
 }
 
+#[test]
+fn a_folder_that_is_not_there_is_told_whoever_starts_the_daemon() {
+    for option in ["pid_file", "log_file"] {
+        let site = Site::with(&format!("{option} = \"$DIR/none/x\"\n{OK}"));
+        let (code, said) = check(&site, &[]);
+        assert!(code == Some(0) && said.contains(&format!("{option}: ")), "{said}");
+        assert!(said.contains("none: No such file"), "{said}");
+        assert_eq!(check(&site, &["--strict"]).0, Some(1));
+    }
+}
+
+#[test]
+fn a_user_who_starts_the_daemon_has_to_make_its_socket() {
+    if !is_root_or_leaves_out("what another user can't make") {
+        return;
+    }
+    let site = Site::with(&OK.replace("</VirtualHost>", &format!("{LISTED}</VirtualHost>{DATABASE}")));
+    fs::write(site.path("db.sqlite"), "").unwrap();
+    fs::set_permissions(site.path("db.sqlite"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::create_dir(site.path("run")).unwrap();
+    let (_, said) = check(&site, &["--as", "nobody"]);
+    assert!(!said.contains("db.sqlite"), "it is only read: {said}");
+    let text = format!("pid_file = \"$DIR/run/d.pid\"\n{OK}");
+    site.configure(&text);
+    let (_, said) = check(&site, &["--as", "nobody"]);
+    assert!(said.contains("pid_file: can't make") && said.contains("d.pid: Permission denied"), "{said}");
+    // Root makes it.
+    site.configure(&format!("user = nobody\n{text}"));
+    let (_, said) = check(&site, &["--as", "nobody"]);
+    assert!(!said.contains("d.pid"), "{said}");
+}
+
+/// A plugin that only reads the database.
+const LISTED: &str = "<Plugin list>\nmodule = SqlList\nsql_query = \"SELECT 1 WHERE ?\"\n\
+                      match_action = reject\n</Plugin>\n";
+
 /// The database.
 const DATABASE: &str = "\n<Connection db>\nmodule = Sql\n\
                         dsn = \"dbi:SQLite:dbname=$DIR/db.sqlite\"\n</Connection>\n";
