@@ -164,7 +164,7 @@ pub fn check_action(text: &str) -> Option<ReplyWarning> {
         Some(ReplyWarning::Unprintable)
     } else if let Some(action) = before_comma(first) {
         Some(ReplyWarning::Comma(action))
-    } else if let Some(meant) = meant(first) {
+    } else if let Some(meant) = meant(first.trim_end_matches(',')) {
         Some(ReplyWarning::NearMiss(meant))
     } else {
         is_sentence(text).then_some(ReplyWarning::NoAction)
@@ -243,9 +243,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("noop", "dunno"),
     ("tempreject", "defer"),
     ("temp_reject", "defer"),
-    ("greylist", "defer"),
     ("greylisted", "defer"),
-    ("delay", "defer"),
     ("defer_if_permitted", "defer_if_permit"),
     ("defer_if_rejected", "defer_if_reject"),
     ("tarpit", "sleep"),
@@ -447,6 +445,7 @@ mod tests {
             ("held", Some(ReplyWarning::NearMiss("hold"))),
             ("gold", Some(ReplyWarning::NearMiss("hold"))),
             ("greylisting", None),
+            ("greylist", None),
             ("REJECT,foo", Some(ReplyWarning::Comma("reject"))),
             ("dunno, my_class", Some(ReplyWarning::Comma("dunno"))),
             ("warn_if_reject, reject_unknown_client_hostname", None),

@@ -49,8 +49,8 @@ impl Mailbox {
         &self.domain
     }
 
-    /// What the domain is by its form. No name of the DNS has a colon or a bracket, or only digits behind its
-    /// last dot.
+    /// What the domain is by its form. No name of the DNS has a colon or a bracket, or digits alone behind
+    /// its last dot.
     pub fn domain_form(&self) -> DomainForm {
         let domain = self.domain.as_str();
         if let Some(inner) = domain.strip_prefix('[') {

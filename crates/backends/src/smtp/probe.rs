@@ -161,9 +161,9 @@ impl Probe<'_> {
         last.unwrap_or_else(|| Findings::only(Judgement::Refused(self.without_address(hosts.len()))))
     }
 
-    /// What is known of a domain whose servers are not asked: it is not a name, or nobody knows which addresses
-    /// are this machine's. To an address that is not in brackets nobody can send mail, to one in a network of
-    /// its own nobody on the Internet.
+    /// What is known of a domain whose servers are not asked: it is not a name, or nobody knows which
+    /// addresses are this machine's. To an address that is not in brackets nobody can send mail, to one in a
+    /// network of its own nobody on the Internet.
     fn without_asking(&self, rules: Rules) -> Option<Findings> {
         let domain = self.message.recipient.domain();
         let never =

@@ -33,8 +33,9 @@ options! {
     /// to from the Internet is such a domain: an address literal with an address that is not public
     /// (`user@[10.0.0.1]`, unless `allow_private` is `on`), an address without brackets (`user@192.0.2.1`),
     /// and what is neither a name nor an address (`user@1.2.3`, `user@example.com:25`). Everything else is a
-    /// temporary failure: an address literal with a public address, which is not asked; a server that is unreachable, does not answer in time or refuses every question of ours (in
-    /// its greeting, at EHLO or at MAIL); a reply to RCPT that objects to us rather than to the address,
+    /// temporary failure: an address literal with a public address, which is not asked; a server that is
+    /// unreachable, does not answer in time or refuses every question of ours (in its greeting, at EHLO or at
+    /// MAIL); a reply to RCPT that objects to us rather than to the address,
     /// which is one with the enhanced code 5.1.7, 5.1.8, 5.3.2, 5.3.3, 5.3.5, 5.4.x, 5.5.x or 5.7.x, or one
     /// without enhanced code and with the code 500 to 504, 530, 534, 535 or 538; an address in a form that
     /// no server can be asked about; and a question that is not sent because of `max_per_minute` or because
@@ -57,9 +58,9 @@ options! {
     ///
     /// Some addresses are not verified, and this counts neither as a success nor as a failure: addresses in
     /// a domain whose mail server is this machine; address literals with a public address of this machine
-    /// (with `own_addresses`, any address of it); and, so that two servers which verify each other's senders don't do so
-    /// endlessly, an address that the client asks us to accept while we are asking that client about the
-    /// same address, or one in a question of our own that has come back to us.
+    /// (with `own_addresses`, any address of it); and, so that two servers which verify each other's senders
+    /// don't do so endlessly, an address that the client asks us to accept while we are asking that client
+    /// about the same address, or one in a question of our own that has come back to us.
     ///
     /// TLS is used if the server offers it; its certificate is not verified. If TLS fails with a server, or
     /// the server closes the connection during STARTTLS, that server is asked without TLS for an hour. With

@@ -340,7 +340,7 @@ impl Removed {
     }
 }
 
-/// The option of 1.x for the lifetime of sessions, and its name in the block of the sessions, where it is now.
+/// The option of 1.x for the lifetime of sessions, and its name in `<SessionCache>`, where it is now.
 const SESSION_EXPIRE: (&str, &str) = ("memcached_expire", "expire");
 
 /// Each option is a mistake; the first of each kind shows the block to write instead.

@@ -55,7 +55,8 @@ fn options_of_the_original_that_do_nothing_or_something_now_are_notices() {
     assert_eq!(code, Some(0), "{said}");
     for words in [
         "notice: min_servers, max_requests: no effect",
-        "notice: background, setsid, check_for_dead, check_for_waiting, serialize, listen, reverse_lookups, allow",
+        "notice: background, setsid, check_for_dead, check_for_waiting, serialize, listen, \
+         reverse_lookups, allow: no effect",
         "min_retry_wait: mtpolicyd 2.05 ignored it and waited 300 seconds; now `60` holds",
         "never counted beyond 1",
     ] {

@@ -12,7 +12,7 @@ pub struct AllowList {
     pub domain: &'static str,
     /// The answers that are listings, as `return_codes` takes them.
     pub listings: &'static str,
-    /// Whether the zone has bad clients too, and the good ones as 127.0.0.1, which is not a listing elsewhere.
+    /// Whether the zone has bad clients too, and the good ones as 127.0.0.1, which lists nobody elsewhere.
     pub has_bad_ones: bool,
     /// Where that is written.
     pub source: &'static str,

@@ -115,7 +115,7 @@ fn a_table_that_can_not_be_read_is_reported_at_the_start() {
     std::fs::write(path("good"), "/a/ OK\n").unwrap();
     let warned = |map: &str| {
         Bench::warnings(&format!(
-            "<Plugin m>\n module = PostfixMap\n db_file = \"{map}\"\n match_action = yes\n</Plugin>"
+            "<Plugin m>\n module = PostfixMap\n db_file = \"{map}\"\n match_action = reject\n</Plugin>"
         ))
     };
     for (map, wanted) in [
