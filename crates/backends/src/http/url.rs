@@ -107,7 +107,8 @@ impl FromStr for Url {
             None | Some("") => default_port,
             Some(port) => {
                 let number = port.trim_start_matches(':').parse().ok().filter(|port| *port > 0);
-                number.ok_or_else(|| format!("`{port}` is not a port"))?
+                // A password, perhaps, behind which the host is missing.
+                number.ok_or("the port of the URL is not a number from 1 to 65535")?
             }
         };
         let mut parts = Parts::default();
@@ -151,6 +152,8 @@ mod tests {
             "http://",
             "http:///x",
             "http://u:secret@/",
+            "http://u:secret",
+            "http://u:secret/x",
             "http://u:secret@lookup.example:99999/",
             "http://u:secret@lookup.example:0/",
             "http://u:secret@lookup.example:x/",

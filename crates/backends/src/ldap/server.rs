@@ -2,6 +2,7 @@
 //!
 //! Knows: the forms of servers that Net::LDAP takes. Must not know: connections.
 
+use crate::secret::shown_address;
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
 use std::net::Ipv6Addr;
@@ -29,7 +30,7 @@ impl Server {
     /// Reads a list of servers, separated by commas or spaces. `port` is that of those which name none.
     ///
     /// # Errors
-    /// What is wrong with which server.
+    /// What is wrong with which server, without a user and a password that may be in it.
     pub fn parse_list(text: &str, port: Option<u16>) -> Result<Vec<Server>, String> {
         let texts = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|text| !text.is_empty());
         let servers: Vec<_> = texts.map(|text| Server::parse(text, port)).collect::<Result<_, _>>()?;
@@ -42,8 +43,15 @@ impl Server {
             "ldap" => false,
             "ldaps" => true,
             "ldapi" => return Server::socket(rest),
-            _ => return Err(format!("host: `{scheme}` is not one of ldap, ldaps and ldapi")),
+            _ => {
+                let scheme = shown_address(scheme);
+                return Err(format!("host: `{scheme}` is not one of ldap, ldaps and ldapi"));
+            }
         };
+        if rest.contains('@') {
+            let place = shown_address(rest);
+            return Err(format!("host: before `{place}` stands a user; write binddn and password instead"));
+        }
         // What a URL has behind the host is for searches.
         let place = rest.split(['/', '?']).next().unwrap_or_default();
         let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -57,7 +65,8 @@ impl Server {
         let port = match port {
             None => default_port.unwrap_or(if ldaps { LDAPS_PORT } else { LDAP_PORT }),
             Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-                format!("host: `{port}` is not a port; write HOST:PORT, or [ADDRESS]:PORT for IPv6")
+                let place = shown_address(place);
+                format!("host: `{place}` has no port; write HOST:PORT, or [ADDRESS]:PORT for IPv6")
             })?,
         };
         Ok(Server::Tcp { host: host.to_owned(), port, ldaps })
@@ -113,13 +122,18 @@ mod tests {
             "a:b",
             "a:0",
             "a:70000",
+            "ldap://u:hunter2@h/",
+            "ldaps://h:x@hunter2@h",
+            "u:hunter2@h",
+            "ldap://u:hunter2",
+            "http//u:hunter2@h://x",
             "http://a",
             "ldapi://",
             "ldapi:///",
             "ldapi://x",
         ] {
             let mistake = Server::parse_list(text, None).unwrap_err();
-            assert!(mistake.starts_with("host: "), "{text}: {mistake}");
+            assert!(mistake.starts_with("host: ") && !mistake.contains("hunter2"), "{text}: {mistake}");
         }
     }
 }

@@ -164,6 +164,10 @@ fn url(scheme: &str, rest: &str) -> Result<Source, String> {
         let names: Result<Vec<_>, _> = places.iter().map(|(host, _)| decoded(host)).collect();
         pairs.push(("host", names?.join(",")));
     }
+    // It is not shown: without a host, it is the password.
+    if places.iter().filter_map(|(_, port)| *port).any(|port| !port.bytes().all(|b| b.is_ascii_digit())) {
+        return Err("the port in the URL of the data source is not a number".to_owned());
+    }
     if places.iter().any(|(_, port)| port.is_some()) {
         let ports: Vec<_> = places.iter().map(|(_, port)| port.unwrap_or_default()).collect();
         pairs.push(("port", ports.join(",")));

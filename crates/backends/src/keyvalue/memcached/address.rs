@@ -2,6 +2,7 @@
 //!
 //! Knows: how addresses are written, TCP and UNIX sockets. Must not know: the protocol.
 
+use crate::secret::shown_address;
 use socket2::{SockRef, TcpKeepalive};
 use std::fmt;
 use std::io;
@@ -31,13 +32,17 @@ pub(super) enum Address {
 
 impl Address {
     /// Reads `host:port`, `host`, `[address]:port` or a path, and `=weight` behind it. The error says what is
-    /// wrong.
+    /// wrong, without a user and a password that may be in it.
     pub(super) fn parse(text: &str) -> Result<(Address, usize), String> {
+        if text.contains('@') && !text.starts_with('/') {
+            let place = shown_address(text);
+            return Err(format!("{place}: a server is written HOST:PORT, without user and password"));
+        }
         let (place, weight) = match text.rsplit_once('=') {
             Some((place, weight)) => (place, parse_weight(weight).map_err(|why| format!("{text}: {why}"))?),
             None => (text, 1),
         };
-        let address = parse_place(place).map_err(|why| format!("{text}: {why}"))?;
+        let address = parse_place(place).map_err(|why| format!("{}: {why}", shown_address(place)))?;
         Ok((address, weight))
     }
 
@@ -180,6 +185,12 @@ mod tests {
         ] {
             let error = Address::parse(text).unwrap_err();
             assert!(error.starts_with(text) && error.contains(why), "{text}: {error}");
+        }
+        for text in
+            ["u:hunter2@h:11211", "hunter2@h", "u:hun=hunter2@h:1", "memcached://u:hunter2", "h:hunter2"]
+        {
+            let error = Address::parse(text).unwrap_err();
+            assert!(!error.contains("hunter2"), "{text}: {error}");
         }
     }
 }

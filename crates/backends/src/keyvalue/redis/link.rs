@@ -4,11 +4,13 @@
 
 use super::trouble::{Trouble, is_forbidden, on_opening, text_of};
 use crate::Secret;
+use crate::secret::shown_address;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, RedisError, Value, cmd};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,21 +34,28 @@ pub(super) enum Address {
 }
 
 impl Address {
-    /// Reads `HOST:PORT`, `[::1]:PORT` or a host alone.
+    /// Reads `HOST:PORT`, `[::1]:PORT` or a host alone. The error shows neither user nor password.
     pub(super) fn parse(text: &str, default_port: u16) -> Result<Address, String> {
-        let wrong = || format!("`{text}` is not a server; write HOST:PORT");
+        let wrong = || {
+            let options =
+                if text.contains('@') { "; user and password are options of their own" } else { "" };
+            format!("`{}` is not a server; write HOST:PORT{options}", shown_address(text))
+        };
+        // The name of an interface may follow: `fe80::1%eth0`.
+        let is_ipv6 = |text: &str| text.split('%').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host, None),
             Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or_else(wrong)?)),
             None => match text.split_once(':') {
                 // An IPv6 address without brackets and port.
-                Some((_, rest)) if rest.contains(':') => (text, None),
+                Some(_) if is_ipv6(text) => (text, None),
                 Some((host, port)) => (host, Some(port)),
                 None => (text, None),
             },
         };
         let port = port.map_or(Ok(default_port), |port| port.parse().map_err(|_| wrong()))?;
-        if host.is_empty() || port == 0 || host.contains(|c: char| c.is_whitespace() || c == '/') {
+        let is_odd = |c: char| c.is_whitespace() || matches!(c, '/' | '@');
+        if host.is_empty() || port == 0 || host.contains(is_odd) || host.contains(':') && !is_ipv6(host) {
             return Err(wrong());
         }
         Ok(Address::Tcp { host: host.to_owned(), port })
@@ -220,6 +229,25 @@ mod tests {
         assert_eq!(parse("::1").as_deref(), Ok("[::1]:6379"));
         for wrong in ["", ":6379", "a:b", "a:0", "a:70000", "[::1]x", "/run/redis.sock", "redis://a:1"] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse("fe80::1%eth0").as_deref(), Ok("[fe80::1%eth0]:6379"));
+    }
+
+    #[test]
+    fn what_has_a_password_is_refused_and_not_shown() {
+        for wrong in [
+            "redis://:hunter2@h:6379",
+            "rediss://u:hunter2@h/0",
+            "u:hunter2@h:6379",
+            ":hunter2@h",
+            "hunter2@h",
+            "u:hun:ter2@[::1]:6379",
+            "[hunter2@h]:1",
+            "redis://:hunter2",
+            "redis://u:hunter2:1",
+        ] {
+            let error = Address::parse(wrong, 6379).unwrap_err();
+            assert!(error.contains("write HOST:PORT") && !error.contains("ter2"), "{wrong}: {error}");
         }
     }
 }

@@ -200,4 +200,5 @@ fn mistakes_are_named_and_secrets_are_not() {
     assert!(wrong("dbi:SQLite:").contains("no file"));
     assert!(wrong("dbi:SQLite(x:dbname=/x").contains("`(`"));
     assert!(!wrong("mysql://joe:topsecret@h:x/db").contains("topsecret"));
+    assert!(!wrong("postgres://joe:topsecret/db").contains("topsecret"));
 }
