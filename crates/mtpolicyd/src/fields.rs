@@ -268,8 +268,10 @@ impl Value for Url {
         text.parse().map_or(text.contains('@'), |url: Url| url.has_user())
     }
     fn is_hidden(text: &str) -> bool {
-        // Many services take a key behind the question mark.
-        Self::is_secret(text) || text.contains('?')
+        // Many services take a key behind the question mark, or as a part of the path.
+        Self::is_secret(text)
+            || text.parse().map_or(true, |url: Url| !matches!(url.uri().path(), "" | "/"))
+            || text.contains('?')
     }
 }
 

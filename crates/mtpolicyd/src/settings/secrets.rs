@@ -154,7 +154,27 @@ pub(super) fn check(root: &Block, sources: &Sources, report: &Report) -> Vec<Spa
             }
         }
     }
-    [told, passwords, report.hidden()].concat()
+    let mut logins = Vec::new();
+    find_logins(root, &mut logins);
+    [told, passwords, logins, report.hidden()].concat()
+}
+
+/// Finds the values that are not shown whether or not there is a password in them: data sources, and
+/// addresses of servers with something before an `@`.
+fn find_logins(root: &Block, found: &mut Vec<Span>) {
+    for block in root.blocks() {
+        find_logins(block, found);
+        let logins = block.entries().filter(|entry| {
+            let value = entry.value.as_deref().unwrap_or_default();
+            entry.key == "dsn" || is_address(&entry.key) && (value.contains('@') || value.contains("://"))
+        });
+        found.extend(logins.map(whole));
+    }
+}
+
+/// Whether an option holds addresses of servers, in which people may write a user and a password.
+fn is_address(name: &str) -> bool {
+    matches!(name, "host" | "server" | "servers" | "sentinels" | "cluster")
 }
 
 fn find_passwords(root: &Block, found: &mut Vec<Span>) {
@@ -171,13 +191,18 @@ fn find_passwords(root: &Block, found: &mut Vec<Span>) {
 
 /// Whether a value is a password, or may have one in it.
 pub(super) fn may_have_password(name: &str, value: &str) -> bool {
-    is_password(name) || name == "dsn" && source_has_password(value)
+    is_password(name)
+        || name == "dsn" && source_has_password(value)
+        || is_address(name) && value.rsplit_once('@').is_some_and(|(login, _)| login.contains(':'))
 }
 
 /// Whether there is a password in a data source: as a name of Perl's DBI, or in a URL.
 fn source_has_password(source: &str) -> bool {
     let login = source.split_once("://").and_then(|(_, rest)| Some(rest.rsplit_once('@')?.0));
-    source.contains("password=") || login.is_some_and(|login| login.contains(':'))
+    // Perl's DBI ignores case, and takes `Password => x` in parentheses too.
+    let words: String = source.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
+    let is_named = ["password=", "passwd=", "pass=", "pwd="].iter().any(|name| words.contains(name));
+    is_named || login.is_some_and(|login| login.contains(':'))
 }
 
 fn warn(span: Span, what: &str, path: &std::path::Path, report: &Report) {
@@ -220,6 +245,9 @@ mod tests {
         for (dsn, warnings) in [
             ("dbi:Pg:dbname=x;host=127.0.0.1;user=me;password=hunter2", 1),
             ("postgres://me:hunter2@127.0.0.1/x", 1),
+            ("dbi:Pg:dbname=x;PASSWORD=hunter2", 1),
+            ("dbi:Pg:dbname=x;Password = hunter2", 1),
+            ("dbi:mysql(PrintError=>0,Password=>hunter2):database=x", 1),
             ("postgres://me@127.0.0.1:5432/x", 0),
             ("dbi:Pg:dbname=x", 0),
         ] {
@@ -265,6 +293,42 @@ mod tests {
             if !messages.has_errors() {
                 assert_eq!(text.matches("readable by every user").count(), warnings, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_address_of_a_server_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mtpolicyd.conf");
+        let step = "<Plugin a>\nmodule = Action\naction = dunno\n</Plugin>\n";
+        let connection = |lines: &str| {
+            format!(
+                "<Connection c>\n{lines}\n</Connection>\n<VirtualHost 1>\nname = x\n{step}</VirtualHost>\n"
+            )
+        };
+        let plugin = |lines: &str| {
+            format!("<VirtualHost 1>\nname = x\n<Plugin b>\n{lines}\n</Plugin>\n{step}</VirtualHost>\n")
+        };
+        for text in [
+            connection("module = Redis\nserver = \"redis://:hunter2@h:6379\""),
+            connection("module = Redis\nserver = \":hunter2@h\""),
+            connection("module = Redis\nserver = \"rediss://u:hunter2\""),
+            connection("module = Redis\nsentinels = \"u:hunter2@h:6379\"\nservice = x"),
+            connection("module = Redis\ncluster = \"rediss://u:hunter2@h/0\""),
+            connection("module = Ldap\nhost = \"ldap://u:hunter2@h/\""),
+            connection("module = Memcached\nservers = \"u:hunter2@h:11211\""),
+            plugin("module = Proxy\nhost = \"u:hunter2@h:1\""),
+            plugin("module = HttpLookup\nurl = \"http://u:hunter2\""),
+            plugin("module = HttpLookup\nurl = \"http://127.0.0.1/hook/hunter2\""),
+            plugin("module = CtIpRep\nkey = k\nurl = \"http://u:hunter2\""),
+            plugin("module = SaAwlLookup\ndsn = \"dbi:Pg:dbname=m;PASSWORD=hunter2\""),
+            plugin("module = SaAwlLookup\ndsn = \"dbi:Pg:dbname=m;key hunter2\""),
+            plugin("module = SaAwlLookup\ndsn = \"dbi:mysql(PrintError=>0,Password=>hunter2):database=m\""),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let dump = Settings::dump(&path).map_or_else(|messages| messages.to_string(), |(dump, _)| dump);
+            let said = said(&text);
+            assert!(!dump.contains("hunter2") && !said.contains("hunter2"), "{text}\n{said}\n{dump}");
         }
     }
 
