@@ -4,7 +4,7 @@
 //! Knows: DNS lists, sessions, what a plugin gets. Must not know: any plugin, the chain.
 
 use crate::facts::World;
-use crate::facts::dnslist::{DEFAULT_TIME_LIMIT, DnsList, Listing, text_presentation};
+use crate::facts::dnslist::{DEFAULT_TIME_LIMIT, DnsList, Listing, hide_key, text_presentation};
 use crate::fields::Template;
 use crate::plugin::{Cx, Verdict};
 use crate::session::Session;
@@ -123,7 +123,8 @@ impl Listed {
         format!("reject {}", message.fill(&[("%IP%", ip), ("%INFO%", &info)]))
     }
 
-    /// What the list says about the name, as the original shows it; `None` where it says nothing.
+    /// What the list says about the name, as the original shows it but without the key in its zone; `None`
+    /// where it says nothing.
     pub async fn text(&self, cx: &mut Cx<'_>) -> Option<String> {
         let question = Question::of_list(&self.name, RecordType::Txt, &self.zone);
         let World { dns, lists, .. } = cx.world;
@@ -132,7 +133,9 @@ impl Listed {
         }
         let deadline = cx.deadline.backends.min(Instant::now() + DEFAULT_TIME_LIMIT);
         match cx.ahead.answer(dns, &question, deadline).await {
-            Answer::Texts(records) => records.first().map(|strings| text_presentation(strings)),
+            Answer::Texts(records) => {
+                records.first().map(|strings| hide_key(text_presentation(strings), &self.zone))
+            }
             _ => None,
         }
     }

@@ -156,6 +156,21 @@ mod tests {
     }
 
     #[test]
+    fn the_key_in_the_zone_is_not_told_to_the_client() {
+        let mut bench =
+            Bench::new("<Plugin bl>\n module = RBL\n domain = k3y.zen.dq.spamhaus.net\n</Plugin>")
+                .listed(
+                    "4.2.0.192.k3y.zen.dq.spamhaus.net",
+                    "127.0.0.2",
+                    "http://x/?q=4.2.0.192.K3Y.zen.dq.spamhaus.net",
+                )
+                .attribute("client_address", "192.0.2.4");
+        let rejected =
+            "reject delivery from 192.0.2.4 rejected (http://x/?q=4.2.0.192.***.zen.dq.spamhaus.net)";
+        assert_eq!(bench.run().as_deref(), Some(rejected));
+    }
+
+    #[test]
     fn answer_and_score_count_once_a_mail() {
         let mut bench = bench("mode = passive");
         assert_eq!(bench.run(), None);
