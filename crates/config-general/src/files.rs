@@ -79,6 +79,11 @@ impl<'a> Files<'a> {
         if !kind.is_file() {
             return Err((format!("`{shown}` is not a regular file"), None));
         }
+        if is_made_by_kernel(path) {
+            let help = "name a file that is stored in a file system".to_owned();
+            let message = format!("`{shown}` is not stored anywhere: the kernel makes it while it is read");
+            return Err((message, Some(help)));
+        }
         let mut bytes = Vec::new();
         let most = self.bytes_left as u64 + 1;
         File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(failed)?;
@@ -105,9 +110,39 @@ impl<'a> Files<'a> {
     }
 }
 
+/// Returns whether a file is of a file system without storage, such as procfs. Such files pass for
+/// regular ones, and reading one may wait (`/proc/kmsg`) or never end.
+#[cfg(target_os = "linux")]
+fn is_made_by_kernel(path: &Path) -> bool {
+    use nix::sys::statfs::{DEBUGFS_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, statfs};
+    let made = [PROC_SUPER_MAGIC, SYSFS_MAGIC, DEBUGFS_MAGIC, TRACEFS_MAGIC];
+    statfs(path).is_ok_and(|found| made.contains(&found.filesystem_type()))
+}
+
+/// Returns whether a file is of a file system without storage; elsewhere nobody mounts one by default.
+#[cfg(not(target_os = "linux"))]
+fn is_made_by_kernel(_: &Path) -> bool {
+    false
+}
+
 /// What tells a file apart from others, however its folder is spelled.
 pub(crate) fn identity(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     folder.join(path.file_name().unwrap_or_default())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_makes_is_refused() {
+        let limits = Limits::default();
+        let mut files = Files::new(Path::new("/nowhere/main.conf"), &limits);
+        for path in ["/proc/kmsg", "/proc/self/status"] {
+            let (message, _) = files.read(Path::new(path)).unwrap_err();
+            assert!(message.contains("is not stored anywhere"), "{path}: {message}");
+        }
+    }
 }

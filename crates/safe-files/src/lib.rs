@@ -31,7 +31,28 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     if kind.is_dir() {
         return Err(io::Error::from(nix::errno::Errno::EISDIR));
     }
-    if kind.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+    if !kind.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if is_made_by_kernel(&file)? {
+        return Err(io::Error::other("it is not stored anywhere: the kernel makes it while it is read"));
+    }
+    Ok(file)
+}
+
+/// Returns whether a file is of a file system without storage, such as procfs. Such files pass for
+/// regular ones of length 0, and reading one may wait (`/proc/kmsg`) or never end.
+#[cfg(target_os = "linux")]
+pub fn is_made_by_kernel(file: &File) -> io::Result<bool> {
+    use nix::sys::statfs::{DEBUGFS_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, fstatfs};
+    let kind = fstatfs(file)?.filesystem_type();
+    Ok([PROC_SUPER_MAGIC, SYSFS_MAGIC, DEBUGFS_MAGIC, TRACEFS_MAGIC].contains(&kind))
+}
+
+/// Returns whether a file is of a file system without storage; elsewhere nobody mounts one by default.
+#[cfg(not(target_os = "linux"))]
+pub fn is_made_by_kernel(_: &File) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// Reads a regular file of at most a given number of bytes; a larger one is an error.
@@ -39,14 +60,19 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_open(&open_regular(path)?, most)
 }
 
-/// Reads an open file of at most a given number of bytes; a larger one is an error.
+/// Reads an open file of at most a given number of bytes; a larger one is an error, and not read at all.
 pub fn read_open(file: &File, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(io::Error::other(format!("the file is larger than {}", in_units(most))));
+    let too_large = || io::Error::other(format!("the file is larger than {}", in_units(most)));
+    let length = file.metadata()?.len();
+    if length > most {
+        return Err(too_large());
     }
-    Ok(bytes)
+    // One buffer of the right size: one that grows is copied, and is twice as large in the end.
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(usize::try_from(length).map_err(|_| too_large())?)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    // It may have grown meanwhile.
+    if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) }
 }
 
 fn in_units(bytes: u64) -> String {
@@ -161,6 +187,29 @@ mod tests {
         assert_eq!(read(&plain, 4).unwrap_err().to_string(), "the file is larger than 4 bytes");
         assert!(append(&pipe).is_err(), "nobody reads it");
         assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sparse");
+        File::create(&path).unwrap().set_len(40 << 30).unwrap();
+        let file = open_regular(&path).unwrap();
+        assert_eq!(read_open(&file, 1 << 30).unwrap_err().to_string(), "the file is larger than 1 GiB");
+        let position = io::Seek::stream_position(&mut &file).unwrap();
+        assert_eq!(position, 0, "nothing was read");
+        std::fs::write(&path, vec![b'x'; 100_000]).unwrap();
+        let bytes = read(&path, 1 << 30).unwrap();
+        assert_eq!((bytes.len(), bytes.capacity()), (100_000, 100_000));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_the_kernel_makes_is_refused() {
+        for path in ["/proc/self/status", "/proc/self/mem", "/proc/version"] {
+            let error = read(Path::new(path), 1 << 20).unwrap_err().to_string();
+            assert!(error.starts_with("it is not stored anywhere"), "{path}: {error}");
+        }
     }
 
     #[test]

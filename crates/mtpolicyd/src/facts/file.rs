@@ -20,6 +20,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a successor may take to be read before requests go on with what was read before it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A version that can't be used is read again after this multiple of the time that reading it took, even if
+/// it has not changed: its server may have failed. A huge file that is not a map does not keep the daemon
+/// busy.
+const REST: u32 = 20;
+
 /// Why a file could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
@@ -53,9 +58,21 @@ struct State<T> {
     current: Option<(Version, Arc<T>)>,
     /// Why the version that is there can't be read.
     cause: Option<Arc<str>>,
+    /// The version that could not be used, and until when it is not read again.
+    refused: Option<(Version, Instant)>,
     looked: Option<Instant>,
     /// Somebody is looking at it: one task, however many requests wait.
     looking: Option<Looking>,
+}
+
+/// What a look at a file has found.
+enum Look<T> {
+    /// The version that was read.
+    Unchanged,
+    /// The version that could not be used.
+    StillRefused,
+    /// Another version, what it holds, and how long reading it took.
+    Read(Option<Version>, Result<T, String>, Duration),
 }
 
 struct Looking {
@@ -81,7 +98,8 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
         path: impl Into<PathBuf>,
         read: impl Fn(&Path) -> Result<T, String> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let state = Mutex::new(State { current: None, cause: None, looked: None, looking: None });
+        let state =
+            Mutex::new(State { current: None, cause: None, refused: None, looked: None, looking: None });
         let path: PathBuf = path.into();
         Arc::new(Self { path: path.into(), read: Box::new(read), state })
     }
@@ -112,12 +130,15 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
     /// read.
     fn start_looking(self: &Arc<Self>) -> Looking {
         let file = Arc::clone(self);
-        let task = tokio::spawn(async move {
-            let reader = Arc::clone(&file);
-            // A reader that panics is a file that can't be read.
-            let read = tokio::task::spawn_blocking(move || reader.look()).await;
-            file.keep(read.unwrap_or_else(|_| Some((None, Err("the reader failed".to_owned())))));
-        });
+        let task =
+            tokio::spawn(async move {
+                let reader = Arc::clone(&file);
+                // A reader that panics is a file that can't be read.
+                let read = tokio::task::spawn_blocking(move || reader.look()).await;
+                file.keep(read.unwrap_or_else(|_| {
+                    Look::Read(None, Err("the reader failed".to_owned()), Duration::ZERO)
+                }));
+            });
         Looking {
             done: task.map(drop).boxed().shared(),
             patience_ends: Instant::now() + PATIENCE,
@@ -156,31 +177,44 @@ impl<T: Send + Sync + 'static> CachedFile<T> {
         }
     }
 
-    /// The version that is there and what it holds; `None` if it is the one that was read.
-    fn look(&self) -> Option<(Option<Version>, Result<T, String>)> {
+    /// Reads the version that is there, unless that is known.
+    fn look(&self) -> Look<T> {
         let version = match fs::metadata(&self.path) {
             Ok(metadata) => Version::of(&metadata),
-            Err(error) => return Some((None, Err(plain(&error)))),
+            Err(error) => return Look::Read(None, Err(plain(&error)), Duration::ZERO),
         };
-        let read_before = self.lock().current.as_ref().map(|(version, _)| *version);
-        (read_before != Some(version)).then(|| (Some(version), (self.read)(&self.path)))
+        let (read_before, refused) = {
+            let state = self.lock();
+            (state.current.as_ref().map(|(version, _)| *version), state.refused)
+        };
+        let start = Instant::now();
+        if read_before == Some(version) {
+            return Look::Unchanged;
+        }
+        if refused.is_some_and(|(refused, until)| refused == version && start < until) {
+            return Look::StillRefused;
+        }
+        let read = (self.read)(&self.path);
+        Look::Read(Some(version), read, start.elapsed())
     }
 
-    fn keep(&self, read: Option<(Option<Version>, Result<T, String>)>) {
+    fn keep(&self, read: Look<T>) {
         let mut state = self.lock();
         state.looked = Some(Instant::now());
         state.looking = None;
         match read {
-            None => state.cause = None,
-            Some((Some(version), Ok(value))) => {
+            Look::Unchanged => state.cause = None,
+            Look::StillRefused => {}
+            Look::Read(Some(version), Ok(value), _) => {
                 if state.current.is_some() {
                     foreign_files::changed(self.path.display());
                 }
                 state.current = Some((version, Arc::new(value)));
-                state.cause = None;
+                (state.cause, state.refused) = (None, None);
             }
-            Some((_, Ok(_))) => {}
-            Some((_, Err(cause))) => {
+            Look::Read(None, Ok(_), _) => {}
+            Look::Read(version, Err(cause), took) => {
+                state.refused = version.map(|version| (version, Instant::now() + took * REST));
                 if state.cause.as_deref() != Some(&*cause) && state.current.is_some() {
                     foreign_files::unusable(self.path.display(), &cause);
                 }
@@ -257,6 +291,22 @@ mod tests {
         fs::remove_file(&path).unwrap();
         later().await;
         assert_eq!(*file.get(soon()).await.unwrap(), "two");
+    }
+
+    #[test]
+    fn a_file_that_takes_long_and_is_of_no_use_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("map");
+        fs::write(&path, "broken").unwrap();
+        let file = CachedFile::new(&path, text);
+        let Look::Read(version, outcome, _) = file.look() else { panic!("it was not read") };
+        file.keep(Look::Read(version, outcome, Duration::from_secs(3600)));
+        assert!(matches!(file.look(), Look::StillRefused));
+        file.keep(Look::StillRefused);
+        assert!(file.result().unwrap_err().to_string().contains("broken"), "and it is still said why");
+        fs::write(&path, "another").unwrap();
+        file.keep(file.look());
+        assert_eq!(*file.result().unwrap(), "another");
     }
 
     #[tokio::test(flavor = "multi_thread")]
