@@ -19,6 +19,7 @@ pub use reservations::Reservations;
 pub use sql::{expire_reservations, reservation_needs};
 
 use crate::connections::{Connection, Connections, Module};
+use crate::network::plain_address;
 use crate::options::Section;
 use crate::value::Value;
 use backends::BackendError;
@@ -170,6 +171,8 @@ impl Book {
     pub fn counter(&self, table: &Table, request: &Request, field: &str, clock: &Clock) -> Option<Counter> {
         let written = request.get(field).filter(|value| !value.trim_ascii().is_empty())?;
         let folded = request.key(field).unwrap_or_default();
+        // The same client, however its address is written.
+        let folded = plain_address(&folded);
         // MySQL does not see blanks at the end.
         let key = Some(folded.trim_ascii_end()).filter(|key| !key.is_empty()).unwrap_or(written);
         let [key, written] = [key, written].map(|text| String::from_utf8_lossy(text).into_owned());

@@ -4,6 +4,7 @@
 //! Knows: queries with one parameter, the log. Must not know: what is looked up.
 
 use crate::log::messages::{lookups, plugins};
+use crate::network::plain_address;
 use crate::plugin::Setup;
 use crate::value::Value;
 use backends::sql::{self, Param, Row, Sql, Statement};
@@ -87,7 +88,8 @@ pub async fn ask(
 /// The names under which the settings of a user are looked for, one after the other until there are some. A
 /// sender or recipient is found as Postfix finds an entry of a table: the address that Postfix will
 /// understand, the same in lower case, as written, without its extension. Any other value is looked
-/// for as written and in lower case. Mostly they are all the same, and then it is one name.
+/// for as written, in lower case and, if it is an IPv4-mapped address, as the IPv4 address. Mostly they are
+/// all the same, and then it is one name.
 pub fn user_names(request: &Request, field: &str, delimiters: &str) -> Vec<Vec<u8>> {
     let Some(written) = request.get(field).filter(|user| !user.trim_ascii().is_empty()) else {
         return Vec::new();
@@ -111,6 +113,7 @@ pub fn user_names(request: &Request, field: &str, delimiters: &str) -> Vec<Vec<u
         None => {
             add(written.into());
             add(folded(written));
+            add(plain_address(written));
         }
     }
     names

@@ -105,13 +105,12 @@ impl DnsList {
     }
 
     /// The question about a client (RFC 5782 sections 2.1 and 2.4); `None` for an IPv6 client unless the list
-    /// is asked about those. An IPv4-mapped address is IPv6 as it stands, and the IPv4 client that it is
-    /// where IPv6 is looked up.
+    /// is asked about those. An IPv4-mapped address is the IPv4 client that it is.
     pub fn question_for_address(&self, address: IpAddr) -> Option<Question> {
-        let reversed = match address {
+        let reversed = match address.to_canonical() {
             IpAddr::V4(v4) => reversed_octets(v4),
             IpAddr::V6(_) if !self.ipv6 => return None,
-            IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(|| reversed_nibbles(v6), reversed_octets),
+            IpAddr::V6(v6) => reversed_nibbles(v6),
         };
         Some(self.question(&reversed))
     }
@@ -299,7 +298,8 @@ mod tests {
         };
         assert_eq!(name(&v4, "192.0.2.10").unwrap(), "10.2.0.192.bl.test");
         assert_eq!(name(&v4, "2001:db8::1"), None);
-        assert_eq!(name(&v4, "::ffff:192.0.2.10"), None);
+        assert_eq!(name(&v4, "::ffff:192.0.2.10").unwrap(), "10.2.0.192.bl.test");
+        assert_eq!(name(&v4, "::ffff:c000:20a").unwrap(), "10.2.0.192.bl.test");
         let both = DnsList::new("BL.test.", ListKind::Address, None, true);
         assert_eq!(name(&both, "::ffff:192.0.2.10").unwrap(), "10.2.0.192.bl.test");
         assert_eq!(

@@ -287,6 +287,23 @@ mod tests {
     }
 
     #[test]
+    fn a_client_has_one_counter_however_its_address_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let chain =
+            (quota("q", "metric = count\n threshold = 2") + ACCOUNTING).replace("sender", "client_address");
+        let mut bench = bench(folder.path(), &chain);
+        for (client, passes) in [
+            ("::ffff:192.0.2.1", true),
+            ("192.0.2.1", true),
+            ("::ffff:c000:201", false),
+            ("192.0.2.1", false),
+        ] {
+            bench.attribute_again("client_address", client);
+            assert_eq!(mails(&mut bench, 1), [passes], "{client}");
+        }
+    }
+
+    #[test]
     fn what_was_counted_under_the_value_as_it_is_written_still_counts() {
         let folder = tempfile::tempdir().unwrap();
         let chain = quota("q", "metric = count\n threshold = 4") + ACCOUNTING;

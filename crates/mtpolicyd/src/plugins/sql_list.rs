@@ -2,11 +2,14 @@
 
 use crate::fields::Scoring;
 use crate::log::messages::findings;
+use crate::network::plain_address;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::sql_query::Query;
 use crate::value::Switch;
 use backends::sql::{Dialect, Sql};
+use postfix_policy::Request;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 options! {
@@ -39,7 +42,8 @@ options! {
         sql_query: Query = default_query(),
         /// The attribute whose value is looked up. If the request does not have it, nothing happens. A
         /// sender or recipient that is not listed as written is looked up as Postfix will understand it
-        /// (`ceo@victim.example` for `victim.example!ceo`), if that is a different address.
+        /// (`ceo@victim.example` for `victim.example!ceo`), if that is a different address. An IPv4-mapped IPv6
+        /// address (`::ffff:192.0.2.1`) is looked up as it is written, then as the IPv4 address.
         field: String = "client_address",
         /// The answer to Postfix if there is a row.
         match_action: Option<String>,
@@ -95,9 +99,9 @@ impl Plugin for SqlList {
             return Ok(Verdict::Next);
         };
         let mut listed = false;
-        for form in cx.request.forms(field) {
+        for form in forms(cx.request, field) {
             if !listed {
-                let rows = options.sql_query.ask(&self.sql, form, cx.deadline.backends).await?;
+                let rows = options.sql_query.ask(&self.sql, &form, cx.deadline.backends).await?;
                 listed = !rows.is_empty();
             }
         }
@@ -113,13 +117,26 @@ impl Plugin for SqlList {
     }
 }
 
+/// Returns the texts under which a value may be listed, each once: as it is written and, of a sender or
+/// recipient, as Postfix will understand it, of a client the plain address.
+fn forms<'a>(request: &'a Request, field: &str) -> Vec<Cow<'a, [u8]>> {
+    let mut forms: Vec<Cow<'a, [u8]>> = request.forms(field).map(Cow::Borrowed).collect();
+    if let Some(plain) = request.get(field).map(plain_address)
+        && !forms.contains(&plain)
+    {
+        forms.push(plain);
+    }
+    forms
+}
+
 #[cfg(test)]
 mod tests {
     use crate::testing::Bench;
     use tempfile::NamedTempFile;
 
     const TABLE: &str = "CREATE TABLE list (name TEXT, v TEXT);
-                         INSERT INTO list VALUES ('a@b', 'x'), ('null', NULL), ('zero', '0');";
+                         INSERT INTO list VALUES ('a@b', 'x'), ('null', NULL), ('zero', '0'),
+                         ('192.0.2.1', 'x');";
 
     fn bench(options: &str) -> (Bench, NamedTempFile) {
         let file = NamedTempFile::new().unwrap();
@@ -161,6 +178,18 @@ mod tests {
         for sender in ["a@b", "a@B.", "b!a", "a%b"] {
             assert_eq!(bench.attribute_again("sender", sender).run().as_deref(), Some("on"), "{sender}");
         }
+    }
+
+    #[test]
+    fn an_address_of_a_client_is_found_however_it_is_written() {
+        let (_, file) = bench("");
+        let text = text(file.path().to_str().unwrap(), &format!("{QUERY} match_action = on"));
+        let mut bench = Bench::new(&text.replace("field = sender", "field = client_address"));
+        for client in ["192.0.2.1", "::ffff:192.0.2.1", "::ffff:c000:201"] {
+            let action = bench.attribute_again("client_address", client).run();
+            assert_eq!(action.as_deref(), Some("on"), "{client}");
+        }
+        assert_eq!(bench.attribute_again("client_address", "::ffff:192.0.2.2").run(), None);
     }
 
     #[test]

@@ -156,6 +156,17 @@ mod tests {
         assert_eq!(bench.session.text("k"), None);
     }
 
+    #[test]
+    fn a_client_has_settings_however_its_address_is_written() {
+        let (mut bench, file) = bench(Some(r#"{"k":"v"}"#), "field = client_address");
+        let database = rusqlite::Connection::open(file.path()).unwrap();
+        database.execute("UPDATE user_config SET address = '192.0.2.1'", []).unwrap();
+        for client in ["192.0.2.1", "::ffff:192.0.2.1", "::ffff:c000:201"] {
+            bench.attribute_again("client_address", client).run_fresh();
+            assert_eq!(bench.session.text("k"), Some("v"), "{client}");
+        }
+    }
+
     fn settings_of(json: Option<&str>) -> Session {
         let (bench, _file) = bench(json, "");
         let mut bench = bench.attribute("recipient", "a@b");

@@ -1,14 +1,14 @@
 //! Which keys are looked up for a value, and in which order: that of access(5), or that of the original.
 
 use super::PostfixMapOptions;
-use crate::network::address_of;
+use crate::network::{address_of, plain_address};
 use postfix_policy::{Mailbox, quoted_local_part, without_extension};
 use std::net::IpAddr;
 
 /// How the keys of a value are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Search {
-    /// The address of a client as in the original.
+    /// The address of a client as in the original, but one of IPv4 in its own form.
     Plain,
     /// The address of a client.
     Address,
@@ -68,7 +68,7 @@ impl Search {
     ) -> Result<Vec<Vec<u8>>, &'static str> {
         let address = || mailbox.cloned().unwrap_or_else(|| Mailbox::sender(value.to_vec()));
         let mut keys = match self {
-            Search::Plain => return plain_keys(value),
+            Search::Plain => return plain_keys(&plain_address(value)),
             Search::Address => address_keys(value),
             Search::Name(parents) => name_keys(&folded(value, fixed), *parents),
             Search::Mail(delimiters, parents) => {
@@ -88,7 +88,7 @@ impl Search {
 
     /// Which values end the search. In the original those that are false in Perl do not, for IPv6.
     pub fn accepts(&self, value: &[u8]) -> fn(&[u8]) -> bool {
-        let is_plain_ipv6 = *self == Search::Plain && value.contains(&b':');
+        let is_plain_ipv6 = *self == Search::Plain && plain_address(value).contains(&b':');
         if is_plain_ipv6 { |value| !matches!(value, b"" | b"0") } else { |_| true }
     }
 }
@@ -218,6 +218,10 @@ mod tests {
         check(&Search::Plain, "2001:db8::1", &["2001:db8::1", "2001:db8", "2001"]);
         check(&Search::Plain, "::1", &["::1", ""]);
         check(&Search::Plain, "fe80::", &["fe80::"]);
+        for mapped in ["::ffff:192.0.2.1", "::ffff:c000:201", "::FFFF:192.0.2.1"] {
+            check(&Search::Plain, mapped, &["192.0.2.1", "192.0.2", "192.0", "192"]);
+            assert!(Search::Plain.accepts(mapped.as_bytes())(b"0"), "as for IPv4");
+        }
         for bad in ["unknown", "2001:DB8::1", "1.2.3", ""] {
             assert!(Search::Plain.keys(bad.as_bytes(), None, true).is_err(), "{bad}");
         }
