@@ -144,6 +144,11 @@ impl Map {
         &self.name
     }
 
+    /// Whether another program looks into the table.
+    pub fn is_service(&self) -> bool {
+        matches!(self.kind, Kind::Service(_))
+    }
+
     /// Whether a part of an address is a key too. Tables of patterns take the whole, as it is written.
     pub fn has_fixed_keys(&self) -> bool {
         self.fixed
@@ -184,18 +189,26 @@ impl Map {
         }
     }
 
-    /// What keeps the file of this table from being read now, if it has one and anything does.
+    /// What keeps the file of this table from being read now, or the socket of its service from being
+    /// asked, if it has one and anything does.
     pub fn trouble(&self) -> Option<String> {
         let (path, result) = match &self.kind {
-            Kind::Service(_) => return None,
+            Kind::Service(service) => return service.trouble(),
             Kind::Indexed(indexed) => {
                 (indexed.path(), regular(indexed.path()).and_then(|()| indexed.check()))
             }
             Kind::Text(_, path, kind) => (&**path, regular(path).and_then(|()| Table::check(path, *kind))),
         };
         let why = result.err()?;
-        let others = if path.exists() { None } else { other_types(path) };
+        let others = if path.exists() { self.made_of(path) } else { other_types(path) };
         Some(format!("{}: {why}{}", path.display(), others.unwrap_or_default()))
+    }
+
+    /// The database that postmap has made of a text which was named in its place.
+    fn made_of(&self, path: &Path) -> Option<String> {
+        let made = with_suffix_of(path, "db");
+        let is_index = matches!(self.kind, Kind::Indexed(_)) && made != path && made.is_file();
+        is_index.then(|| format!("; write {}, which postmap has made of it", made.display()))
     }
 }
 

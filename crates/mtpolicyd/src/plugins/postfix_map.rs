@@ -29,9 +29,9 @@ options! {
     /// mv(1), as Postfix advises.
     ///
     /// A table that can't be read, and a service that does not answer, fails the plugin (`on_error`); a file
-    /// that can't be read is reported at the start and by `check` too. Expressions that take too much work
-    /// on an address leave the message undecided (`on_bad_request`). A service that did not answer is tried
-    /// in the background, and no request waits for it until it answers.
+    /// that can't be read, or a socket that is missing, is reported at the start and by `check` too.
+    /// Expressions that take too much work on an address leave the message undecided (`on_bad_request`). A
+    /// service that did not answer is tried in the background, and no request waits for it until it answers.
     ///
     /// Parts of a value are looked up in the order of access(5), in lower case; `cidr`, `regexp`, `pcre` and
     /// `socketmap` get the whole value only. Client addresses: `192.0.2.1`, `192.0.2`, `192.0`, `192`, or
@@ -120,7 +120,8 @@ impl Plugin for PostfixMap {
         }
         let map = if typed { typed_map(&options, setup)? } else { Map::berkeley(&options.db_file) };
         if let Some(why) = map.trouble() {
-            setup.warn("db_file", format!("db_file: {why}; until it can be read, the plugin fails"));
+            let until = if map.is_service() { "it answers" } else { "it can be read" };
+            setup.warn("db_file", format!("db_file: {why}; until {until}, the plugin fails"));
         }
         let search = if typed { Search::of(&options) } else { Search::Plain };
         let name = setup.name.to_owned();

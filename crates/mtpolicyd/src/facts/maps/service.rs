@@ -6,6 +6,7 @@ use backends::{BackendError, Breaker, Failure, Probe, call_deadline};
 use postfix_maps::{proxymap, socketmap};
 use postfix_policy::client::Endpoint;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -63,6 +64,19 @@ impl Service {
         let endpoint = endpoint.parse().map_err(|error| format!("`{endpoint}`: {error}"))?;
         let breaker = Breaker::new(name);
         Ok(Arc::new(Service { endpoint, protocol, timeout, breaker, idle: Mutex::default() }))
+    }
+
+    /// Says what keeps the service from being asked, as far as its socket shows without a connection.
+    pub fn trouble(&self) -> Option<String> {
+        let Endpoint::Unix(path) = &self.endpoint else { return None };
+        let why = match std::fs::metadata(path) {
+            Ok(found) if found.file_type().is_socket() => return None,
+            Ok(_) => "this is not a socket",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "no such socket",
+            // The user of the daemon may be allowed to.
+            Err(_) => return None,
+        };
+        Some(format!("{}: {why}", path.display()))
     }
 
     /// The value of a key.

@@ -109,6 +109,8 @@ fn a_table_that_can_not_be_read_is_reported_at_the_start() {
     // One that was written just now may still be written.
     let before = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
     std::fs::File::options().write(true).open(path("text.db")).unwrap().set_modified(before).unwrap();
+    std::fs::write(path("text"), "192.0.2.1 OK\n".repeat(1_000)).unwrap();
+    std::fs::File::options().write(true).open(path("text")).unwrap().set_modified(before).unwrap();
     std::fs::write(path("bad"), "/(?R)/ OK\n").unwrap();
     std::fs::write(path("good"), "/a/ OK\n").unwrap();
     let warned = |map: &str| {
@@ -124,6 +126,9 @@ fn a_table_that_can_not_be_read_is_reported_at_the_start() {
         (format!("hash:{}", path("text")), "this is not a"),
         (format!("pcre:{}", path("bad")), "line 1: recursion is not supported"),
         (format!("cidr:{}", folder.path().display()), "this is not a regular file"),
+        (path("text"), "text.db, which postmap has made of it"),
+        (format!("socketmap:unix:{}:x", path("nosock")), "nosock: no such socket; until it answers"),
+        (format!("socketmap:unix:{}:x", path("good")), "good: this is not a socket"),
     ] {
         let said = warned(&map);
         assert!(said.len() == 1 && said[0].contains(wanted), "{map}: {said:?}");
