@@ -8,7 +8,7 @@ use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
 use crate::sql_query::Query;
 use crate::value::Switch;
 use backends::sql::{Dialect, Sql};
-use postfix_policy::Request;
+use postfix_policy::{Mailbox, Request};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -42,8 +42,9 @@ options! {
         sql_query: Query = default_query(),
         /// The attribute whose value is looked up. If the request does not have it, nothing happens. A
         /// sender or recipient that is not listed as written is looked up as Postfix will understand it
-        /// (`ceo@victim.example` for `victim.example!ceo`), if that is a different address. An IPv4-mapped IPv6
-        /// address (`::ffff:192.0.2.1`) is looked up as it is written, then as the IPv4 address.
+        /// (`ceo@victim.example` for `victim.example!ceo`), if that is a different address, and then the same
+        /// in lower case. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) is looked up as it is written,
+        /// then as the IPv4 address.
         field: String = "client_address",
         /// The answer to Postfix if there is a row.
         match_action: Option<String>,
@@ -118,13 +119,15 @@ impl Plugin for SqlList {
 }
 
 /// Returns the texts under which a value may be listed, each once: as it is written and, of a sender or
-/// recipient, as Postfix will understand it, of a client the plain address.
+/// recipient, as Postfix will understand it, also in lower case, of a client the plain
+/// address.
 fn forms<'a>(request: &'a Request, field: &str) -> Vec<Cow<'a, [u8]>> {
     let mut forms: Vec<Cow<'a, [u8]>> = request.forms(field).map(Cow::Borrowed).collect();
-    if let Some(plain) = request.get(field).map(plain_address)
-        && !forms.contains(&plain)
-    {
-        forms.push(plain);
+    let folded = request.mailbox(field).filter(|mailbox| !mailbox.is_null()).map(Mailbox::key);
+    for form in request.get(field).map(plain_address).into_iter().chain(folded) {
+        if !forms.contains(&form) {
+            forms.push(form);
+        }
     }
     forms
 }
@@ -161,7 +164,8 @@ mod tests {
             ("a@b", "on"),
             ("null", "on"),
             ("zero", "on"),
-            ("A@b", "off"),
+            ("A@b", "on"),
+            ("B@a", "off"),
             ("", "off"),
             ("' OR 1=1 --", "off"),
             ("a@b\u{1}", "off"),
@@ -175,7 +179,7 @@ mod tests {
     #[test]
     fn an_address_is_looked_up_as_postfix_will_understand_it() {
         let (mut bench, _file) = bench(&format!("{QUERY} match_action = on"));
-        for sender in ["a@b", "a@B.", "b!a", "a%b"] {
+        for sender in ["a@b", "a@B.", "b!a", "a%b", "A@b", "A@B", "B!A", "A%b"] {
             assert_eq!(bench.attribute_again("sender", sender).run().as_deref(), Some("on"), "{sender}");
         }
     }
