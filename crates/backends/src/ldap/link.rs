@@ -6,6 +6,8 @@ use super::server::Server;
 use super::{Deref, Entry, LdapSettings};
 use crate::Secret;
 use crate::tls;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use ldap3::{DerefAliases, LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchOptions, StdStream};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -27,6 +29,10 @@ const SUCCESS: u32 = 0;
 const SIZE_LIMIT_EXCEEDED: u32 = 4;
 const BUSY: u32 = 51;
 const UNAVAILABLE: u32 = 52;
+
+/// How long a server may take before the next one is tried beside it. All of them have to be tried within
+/// the second that a try of the breaker's may take, if there are not more than three.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Why a search has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,30 +89,42 @@ impl Opener {
 
     /// A connection that is encrypted and bound as it should be, and so one that the server has answered on;
     /// or why there is none. Of several servers the one that was used last is tried first, then the others in
-    /// their order.
+    /// their order, each as soon as those before have failed or been silent for a moment.
     pub async fn open(&self) -> Result<Link, String> {
         let first = self.last.load(Ordering::Relaxed);
         let others = (0..self.doors.len()).filter(|number| *number != first);
+        let mut left = std::iter::once(first).chain(others).peekable();
+        let mut tries = FuturesUnordered::new();
         let mut failures = Vec::new();
-        for number in std::iter::once(first).chain(others) {
-            let Some(door) = self.doors.get(number) else { continue };
-            let opened = guarded(door.open(self.binddn.as_deref(), &self.password));
-            let opened = if self.doors.len() == 1 {
-                opened.await
+        loop {
+            tries.extend(left.next().map(|number| self.open_door(number)));
+            let ended = if left.peek().is_some() {
+                timeout(HEAD_START, tries.next()).await
             } else {
-                timeout(self.limit, opened)
-                    .await
-                    .unwrap_or_else(|_| Some(Err(door.failed("no answer in time"))))
+                Ok(tries.next().await)
             };
-            match opened.unwrap_or_else(|| Err(NOT_LDAP.to_owned())) {
-                Ok(link) => {
+            match ended {
+                Ok(Some((number, Ok(link)))) => {
                     self.last.store(number, Ordering::Relaxed);
                     return Ok(link);
                 }
-                Err(why) => failures.push(why),
+                Ok(Some((_, Err(why)))) => failures.push(why),
+                Ok(None) => return Err(failures.join("; ")),
+                Err(_) => {}
             }
         }
-        Err(failures.join("; "))
+    }
+
+    async fn open_door(&self, number: usize) -> (usize, Result<Link, String>) {
+        let Some(door) = self.doors.get(number) else { return (number, Err(String::new())) };
+        let opened = guarded(door.open(self.binddn.as_deref(), &self.password));
+        let opened = if self.doors.len() == 1 {
+            opened.await
+        } else {
+            let opened = timeout(self.limit, opened).await;
+            opened.unwrap_or_else(|_| Some(Err(door.failed("no answer in time"))))
+        };
+        (number, opened.unwrap_or_else(|| Err(NOT_LDAP.to_owned())))
     }
 
     /// The server that was used last can't look now: another one is tried first the next time.

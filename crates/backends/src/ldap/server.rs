@@ -31,8 +31,7 @@ impl Server {
     /// # Errors
     /// What is wrong with which server.
     pub fn parse_list(text: &str, port: Option<u16>) -> Result<Vec<Server>, String> {
-        let texts = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|text| !text.is_empty());
-        let servers: Vec<_> = texts.map(|text| Server::parse(text, port)).collect::<Result<_, _>>()?;
+        let servers: Vec<_> = texts(text).map(|text| Server::parse(text, port)).collect::<Result<_, _>>()?;
         if servers.is_empty() { Err("host: no server is named".to_owned()) } else { Ok(servers) }
     }
 
@@ -65,12 +64,39 @@ impl Server {
 
     /// A socket as `%2Frun%2Fslapd%2Fldapi`, or as a path.
     fn socket(text: &str) -> Result<Server, String> {
+        // Behind an encoded path a slash begins what is for searches.
+        let is_encoded = !text.starts_with('/');
+        let text = if is_encoded { text.split(['/', '?']).next().unwrap_or_default() } else { text };
         let path = percent_decode_str(text).decode_utf8();
-        let path =
-            path.ok().map(|path| path.into_owned()).filter(|path| path.len() > 1 && path.starts_with('/'));
+        let path = path
+            .ok()
+            .map(|path| path.trim_end_matches('/').to_owned())
+            .filter(|path| path.len() > 1 && path.starts_with('/'));
         path.map(Server::Unix)
             .ok_or_else(|| "host: the socket needs a path, as in `ldapi://%2Frun%2Fslapd%2Fldapi`".to_owned())
     }
+}
+
+/// What a list of servers says of searches, which their settings say elsewhere: the distinguished names and
+/// what follows them in URLs.
+pub fn ignored_path(list: &str) -> Option<&str> {
+    texts(list).find_map(|text| {
+        let (_, rest) = text.split_once("://").filter(|(scheme, _)| *scheme != "ldapi")?;
+        rest.find(['/', '?']).map(|at| &rest[at..]).filter(|path| !path.trim_matches(['/', '?']).is_empty())
+    })
+}
+
+/// The servers of a list. A comma is also between the parts of a distinguished name, which has a `=` in each.
+fn texts(list: &str) -> impl Iterator<Item = &str> {
+    let pieces = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|piece| !piece.is_empty());
+    let mut has_path = false;
+    pieces.filter(move |piece| {
+        let is_more = has_path && piece.contains('=') && !piece.contains("://");
+        if !is_more {
+            has_path = piece.split_once("://").is_some_and(|(_, rest)| rest.contains(['/', '?']));
+        }
+        !is_more
+    })
 }
 
 #[cfg(test)]
@@ -92,16 +118,30 @@ mod tests {
             ("ldap://a.test:1389/dc=x?uid", tcp("a.test", 1389, false)),
             ("ldaps://a.test", tcp("a.test", 636, true)),
             ("ldaps://[::1]:1636", tcp("::1", 1636, true)),
+            ("ldap://a.test:1389/dc=example,dc=org", tcp("a.test", 1389, false)),
+            ("ldap://a.test/dc=example, dc=org?uid?sub", tcp("a.test", 389, false)),
             ("ldapi://%2Frun%2fslapd%2Fldapi", socket.clone()),
+            ("ldapi://%2Frun%2fslapd%2Fldapi/", socket.clone()),
+            ("ldapi://%2Frun%2fslapd%2Fldapi/dc=example,dc=org", socket.clone()),
             ("ldapi:///run/slapd/ldapi", socket),
         ] {
             assert_eq!(Server::parse_list(text, None), Ok(vec![expected]), "{text}");
         }
+        let several = Server::parse_list("ldap://a.test/dc=x,dc=y, b.test:1", None);
+        assert_eq!(several, Ok(vec![tcp("a.test", 389, false), tcp("b.test", 1, false)]));
         let several = Server::parse_list("a.test, b.test:1 ldaps://c.test", Some(7));
         assert_eq!(
             several,
             Ok(vec![tcp("a.test", 7, false), tcp("b.test", 1, false), tcp("c.test", 7, true)])
         );
+    }
+
+    #[test]
+    fn what_a_url_says_of_searches_is_known() {
+        assert_eq!(ignored_path("a.test ldap://b.test/dc=x,dc=y"), Some("/dc=x"));
+        for nothing in ["a.test", "ldap://a.test/", "ldapi:///run/ldapi", "ldap://a.test/?"] {
+            assert_eq!(ignored_path(nothing), None, "{nothing}");
+        }
     }
 
     #[test]

@@ -208,8 +208,8 @@ options! {
         /// The server: a name or an address, with or without `:PORT`, or a URL: `ldap://HOST:PORT`,
         /// `ldaps://HOST:PORT`, which is encrypted from the beginning instead of by `starttls`, or
         /// `ldapi://%2Frun%2Fslapd%2Fldapi`, the path of a UNIX socket, which is never encrypted. Several are
-        /// separated by commas or spaces; the next one is tried when one is unreachable or does not answer
-        /// within its share of `timeout`.
+        /// separated by commas or spaces; the next one is tried when one is unreachable, and beside it when
+        /// it has not answered for a quarter of a second. A base or filter in a URL is ignored.
         host: String = "localhost",
         /// The port of servers that are written without one. Without it, 389, or 636 with `ldaps://`.
         port: Option<Limit>,
@@ -373,6 +373,11 @@ fn ldap(options: LdapOptions, section: &Section<'_>) -> Option<Settings> {
         DerefWord::Find => Deref::Find,
         DerefWord::Always => Deref::Always,
     };
+    if let Some(path) = backends::ldap::ignored_path(&options.host) {
+        let message =
+            format!("host: `{path}` is ignored; the plugin's basedn and filter say what to look for");
+        section.report().warning(section.span_of("host"), message, None);
+    }
     if options.binddn.is_some() && options.password.is_none() {
         let message = "binddn without password: the server takes it for nobody";
         section.report().warning(section.span_of("binddn"), message, None);
