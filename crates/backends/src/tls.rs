@@ -42,15 +42,11 @@ pub fn client_config_with(verification: Verification, ca_file: Option<&str>) -> 
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let trusted = || {
-        let mut trusted = RootCertStore::empty();
-        trusted.add_parsable_certificates(authorities(ca_file)?);
-        Ok::<_, String>(trusted)
-    };
+    let trusted = || Authorities::read(ca_file);
     let verifier = match verification {
-        Verification::Full => return Ok(builder.with_root_certificates(trusted()?).with_no_client_auth()),
-        Verification::FullFor(name) => Verifier::of_authority(trusted()?, Some(name), provider)?,
-        Verification::Authority => Verifier::of_authority(trusted()?, None, provider)?,
+        Verification::Full => Verifier::of_authority_and_name(trusted()?, None, provider)?,
+        Verification::FullFor(name) => Verifier::of_authority_and_name(trusted()?, Some(name), provider)?,
+        Verification::Authority => Verifier::of_authority(trusted()?, provider)?,
         Verification::Dane(dane) => Verifier::of_dane(dane, provider),
         Verification::None => Verifier::of_nothing(provider),
     };
@@ -72,26 +68,41 @@ pub fn client_config_for(
 /// The certificates of the authorities of the system and of a file. The error says what is wrong with the
 /// file, or that nobody could be trusted.
 pub fn authorities(ca_file: Option<&str>) -> Result<Vec<CertificateDer<'static>>, String> {
-    let mut trusted = rustls_native_certs::load_native_certs().certs;
-    // One that rustls can't read, as old ones are, must not keep the others from being trusted.
-    trusted.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
-    if let Some(path) = ca_file {
-        let wrong = |error: &dyn std::fmt::Display| format!("tls_ca {path}: {error}");
-        let before = trusted.len();
-        let pem = safe_files::read(path.as_ref(), MAX_CA_BYTES).map_err(|error| wrong(&error))?;
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| wrong(&error))?;
-            RootCertStore::empty().add(certificate.clone()).map_err(|error| wrong(&error))?;
-            trusted.push(certificate);
+    let Authorities { mut of_system, named } = Authorities::read(ca_file)?;
+    of_system.extend(named);
+    Ok(of_system)
+}
+
+/// Certificates that are trusted.
+struct Authorities {
+    of_system: Vec<CertificateDer<'static>>,
+    /// Those of a file.
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl Authorities {
+    fn read(ca_file: Option<&str>) -> Result<Authorities, String> {
+        let mut of_system = rustls_native_certs::load_native_certs().certs;
+        // One that rustls can't read, as old ones are, must not keep the others from being trusted.
+        of_system.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
+        let mut named = Vec::new();
+        if let Some(path) = ca_file {
+            let wrong = |error: &dyn std::fmt::Display| format!("tls_ca {path}: {error}");
+            let pem = safe_files::read(path.as_ref(), MAX_CA_BYTES).map_err(|error| wrong(&error))?;
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                let certificate = certificate.map_err(|error| wrong(&error))?;
+                RootCertStore::empty().add(certificate.clone()).map_err(|error| wrong(&error))?;
+                named.push(certificate);
+            }
+            if named.is_empty() {
+                return Err(wrong(&"there is no certificate in it"));
+            }
         }
-        if trusted.len() == before {
-            return Err(wrong(&"there is no certificate in it"));
+        if of_system.is_empty() && named.is_empty() {
+            return Err("the system has no certificates of authorities; name some in tls_ca".to_owned());
         }
+        Ok(Authorities { of_system, named })
     }
-    if trusted.is_empty() {
-        return Err("the system has no certificates of authorities; name some in tls_ca".to_owned());
-    }
-    Ok(trusted)
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 //!
 //! Knows: rustls. Must not know: callers that want less than everything.
 
+use super::Authorities;
 use super::dane::Dane;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::sync::Arc;
 
@@ -22,9 +24,54 @@ pub(super) struct Verifier {
 #[derive(Debug)]
 enum Check {
     Nothing,
-    Authority(Arc<WebPkiServerVerifier>),
-    AuthorityAndName(Arc<WebPkiServerVerifier>, ServerName<'static>),
+    Authority(Trust),
+    AuthorityAndName(Trust, Option<ServerName<'static>>),
     Dane(Dane),
+}
+
+/// Who is trusted.
+#[derive(Debug)]
+struct Trust {
+    authorities: Arc<WebPkiServerVerifier>,
+    /// Certificates that the administrator has named.
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl Trust {
+    /// A server may show a certificate that is itself trusted and, as OpenSSL makes them, an authority's:
+    /// everything else about it has been looked at, but the name.
+    fn verify(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            Err(error) if is_of_authority(&error) && self.named.iter().any(|named| named == certificate) => {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+}
+
+impl Authorities {
+    fn trust(self, provider: &Arc<CryptoProvider>) -> Result<Trust, String> {
+        let mut trusted = RootCertStore::empty();
+        trusted.add_parsable_certificates(self.of_system.into_iter().chain(self.named.iter().cloned()));
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), provider.clone());
+        let authorities = builder.build().map_err(|error| error.to_string())?;
+        Ok(Trust { authorities, named: self.named })
+    }
+}
+
+/// Whether a certificate was refused as one that may sign others.
+fn is_of_authority(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    other.to_string() == "CaUsedAsEndEntity"
 }
 
 impl Verifier {
@@ -38,18 +85,19 @@ impl Verifier {
         Verifier { check: Check::Dane(dane), provider }
     }
 
-    /// One that accepts what these authorities have signed, for the name if there is one, else for any.
-    pub fn of_authority(
-        trusted: RootCertStore,
+    /// One that accepts what these authorities have signed, or are, for any name.
+    pub fn of_authority(trusted: Authorities, provider: Arc<CryptoProvider>) -> Result<Verifier, String> {
+        let check = Check::Authority(trusted.trust(&provider)?);
+        Ok(Verifier { check, provider })
+    }
+
+    /// The same for this name, or else for the server's.
+    pub fn of_authority_and_name(
+        trusted: Authorities,
         name: Option<ServerName<'static>>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Verifier, String> {
-        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), provider.clone());
-        let authorities = builder.build().map_err(|error| error.to_string())?;
-        let check = match name {
-            Some(name) => Check::AuthorityAndName(authorities, name),
-            None => Check::Authority(authorities),
-        };
+        let check = Check::AuthorityAndName(trusted.trust(&provider)?, name);
         Ok(Verifier { check, provider })
     }
 }
@@ -66,21 +114,19 @@ impl ServerCertVerifier for Verifier {
         match &self.check {
             Check::Nothing => Ok(ServerCertVerified::assertion()),
             // The name is looked at last.
-            Check::Authority(authorities) => {
-                match authorities.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-                    Err(Error::InvalidCertificate(
-                        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-                    )) => Ok(ServerCertVerified::assertion()),
-                    verified => verified,
-                }
-            }
+            Check::Authority(trust) => match trust.verify(certificate, intermediates, name, ocsp, now) {
+                Err(Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                )) => Ok(ServerCertVerified::assertion()),
+                verified => verified,
+            },
             Check::Dane(dane) => {
                 let known = &self.provider.signature_verification_algorithms;
                 dane.verify(certificate, intermediates, now, known)?;
                 Ok(ServerCertVerified::assertion())
             }
-            Check::AuthorityAndName(authorities, name) => {
-                authorities.verify_server_cert(certificate, intermediates, name, ocsp, now)
+            Check::AuthorityAndName(trust, wanted) => {
+                trust.verify(certificate, intermediates, wanted.as_ref().unwrap_or(name), ocsp, now)
             }
         }
     }

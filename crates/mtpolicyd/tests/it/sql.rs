@@ -399,20 +399,48 @@ async fn certificates_of_mariadb_are_verified() {
     assert!(failure.to_string().contains("certificate"), "{failure}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn certificates_of_postgres_are_verified() {
-    let (good, other) = (Certificates::new(), Certificates::new());
+fn encrypting_postgres(certificates: &Certificates) -> Server {
     // The server takes no key that others may read.
-    let key = good.key().with_extension("own");
-    std::fs::copy(good.key(), &key).unwrap();
+    let key = certificates.key().with_extension("own");
+    std::fs::copy(certificates.key(), &key).unwrap();
     let user = if nix::unistd::Uid::effective().is_root() { "postgres" } else { "" };
     for command in [["chown", user], ["chmod", "600"]] {
         if !command[1].is_empty() {
             assert!(Command::new(command[0]).arg(command[1]).arg(&key).status().unwrap().success());
         }
     }
-    let certificate = format!("ssl_cert_file={}", good.certificate().display());
-    let server = postgres::start_with(&["ssl=on", &certificate, &format!("ssl_key_file={}", key.display())]);
+    let certificate = format!("ssl_cert_file={}", certificates.certificate().display());
+    let key = format!("ssl_key_file={}", key.display());
+    postgres::start_with(&["ssl=on", "listen_addresses=127.0.0.1,127.0.0.2", &certificate, &key])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_itself_named_is_accepted() {
+    let (own, other) = (Certificates::new(), Certificates::new());
+    own.sign_itself();
+    other.sign_itself();
+    let server = encrypting_postgres(&own);
+    let dsn = postgres::dsn(&server);
+    let ping = |dsn: String, mode: &str, named: &Certificates| {
+        let ca = named.certificate().display().to_string();
+        let sql = open(settings(format!("{dsn};sslmode={mode};sslrootcert={ca}")));
+        async move { sql.ping(soon()).await }
+    };
+    for mode in ["require", "verify-ca", "verify-full"] {
+        ping(dsn.clone(), mode, &own).await.unwrap();
+        let error = ping(dsn.clone(), mode, &other).await.unwrap_err();
+        assert!(error.to_string().contains("certificate"), "{error}");
+    }
+    let by_another_name = dsn.replace("127.0.0.1", "127.0.0.2");
+    ping(by_another_name.clone(), "verify-ca", &own).await.unwrap();
+    let error = ping(by_another_name, "verify-full", &own).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_postgres_are_verified() {
+    let (good, other) = (Certificates::new(), Certificates::new());
+    let server = encrypting_postgres(&good);
     let dsn = postgres::dsn(&server);
     let (good, other) = (good.authority().display().to_string(), other.authority().display().to_string());
     let is_encrypted = |rest: String| {
@@ -433,12 +461,6 @@ async fn certificates_of_postgres_are_verified() {
         assert!(failure.to_string().contains("certificate"), "{failure}");
     }
     // 127.0.0.2 is the same server by a name that its certificate does not have.
-    let server = postgres::start_with(&[
-        "ssl=on",
-        "listen_addresses=127.0.0.1,127.0.0.2",
-        &certificate,
-        &format!("ssl_key_file={}", key.display()),
-    ]);
     let dsn = postgres::dsn(&server).replace("127.0.0.1", "127.0.0.2");
     for (mode, works) in [("verify-ca", true), ("verify-full", false)] {
         let sql = open(settings(format!("{dsn};sslmode={mode};sslrootcert={good}")));
