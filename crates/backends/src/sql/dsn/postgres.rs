@@ -108,6 +108,28 @@ impl PostgresSource {
                 let help = "write host, port, dbname, user and password in this block";
                 return Err(format!("`{name}` in the data source is not supported; {help}"));
             }
+            "sslcert" | "sslkey" | "sslpassword" | "sslcertmode" if !value.is_empty() => {
+                let help = "log in with user and password in this block, and leave it out";
+                return Err(format!("`{name}` in the data source is not supported; {help}"));
+            }
+            "sslcrl" | "sslcrldir" if !value.is_empty() => {
+                let help = "leave it out, and name in sslrootcert only an authority that signs nothing else";
+                return Err(format!("`{name}` in the data source is not supported; {help}"));
+            }
+            "ssl_min_protocol_version" if !matches!(value.as_str(), "TLSv1" | "TLSv1.1" | "TLSv1.2" | "") => {
+                let help = "write TLSv1.2, which is the least that is ever used";
+                return Err(format!("`{name}={value}` in the data source is not supported; {help}"));
+            }
+            "ssl_max_protocol_version" if !matches!(value.as_str(), "TLSv1.3" | "") => {
+                return Err(format!("`{name}={value}` in the data source is not supported; leave it out"));
+            }
+            "sslsni" if value == "0" => {
+                let help = "write the address of the server in `host` instead of its name";
+                return Err(format!("`{name}=0` in the data source is not supported; {help}"));
+            }
+            "sslcert" | "sslkey" | "sslpassword" | "sslcertmode" | "sslcrl" | "sslcrldir" | "sslsni" => {}
+            // Nobody compresses any more.
+            "ssl_min_protocol_version" | "ssl_max_protocol_version" | "sslcompression" => {}
             "load_balance_hosts" if value != "disable" => {
                 return Err(format!("`{name}={value}` in the data source is not supported"));
             }

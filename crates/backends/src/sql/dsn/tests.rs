@@ -201,3 +201,27 @@ fn mistakes_are_named_and_secrets_are_not() {
     assert!(wrong("dbi:SQLite(x:dbname=/x").contains("`(`"));
     assert!(!wrong("mysql://joe:topsecret@h:x/db").contains("topsecret"));
 }
+
+#[test]
+fn what_libpq_knows_of_tls_is_followed_or_refused() {
+    for part in [
+        "ssl_min_protocol_version=TLSv1.2",
+        "ssl_max_protocol_version=TLSv1.3",
+        "sslsni=1",
+        "sslcompression=0",
+        "sslcert=",
+    ] {
+        assert!(read(&format!("dbi:Pg:dbname=mail;host=db;{part}")).is_ok(), "{part}");
+    }
+    for (part, help) in [
+        ("sslcert=/c.pem", "user and password"),
+        ("sslkey=/k.pem", "user and password"),
+        ("sslcrl=/crl.pem", "leave it out"),
+        ("ssl_min_protocol_version=TLSv1.3", "write TLSv1.2"),
+        ("ssl_max_protocol_version=TLSv1.2", "leave it out"),
+        ("sslsni=0", "`host`"),
+    ] {
+        let why = read(&format!("dbi:Pg:dbname=mail;host=db;{part}")).err().unwrap();
+        assert!(why.contains("is not supported") && why.contains(help), "{part}: {why}");
+    }
+}
