@@ -12,9 +12,9 @@ log_messages::messages! {
     error down(connection, cause) = "connection {connection} is down: {cause}";
     /// The server answers again. Nothing to do.
     warning back(connection) = "connection {connection} is back";
-    /// The server, or its user, may have fewer connections than `max_connections` of the `<Connection>` block.
-    /// Requests wait for one another; lower `max_connections` or raise the limit of the server. Logged at most
-    /// once per minute.
+    /// The server, or its user, may have fewer connections than `max_connections` of the `<Connection>`
+    /// block. Requests wait for one another; lower `max_connections` or raise the limit of the server. Logged
+    /// at most once per minute.
     warning no_more_connections(connection, cause) =
         "connection {connection}: the server accepts no more connections: {cause}; requests share those that \
          are open";

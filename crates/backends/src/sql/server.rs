@@ -182,8 +182,8 @@ impl<D: Driver> Inner<D> {
         }
     }
 
-    /// A connection, `new` or not, and whether it was kept from earlier. Where the server accepts no more than there are,
-    /// it is one of those, once nobody uses it.
+    /// A connection, `new` or not, and whether it was kept from earlier. Where the server accepts no more
+    /// than there are, it is one of those, once nobody uses it.
     async fn link<'a>(
         &'a self,
         place: &mut Place<'a>,

@@ -163,7 +163,7 @@ fn a_table_without_its_index_gets_it() {
         ],
     );
     let daemon = database(&dsn).start("");
-    daemon.logged("1 rows that repeated one of 1 others");
+    daemon.logged("1 duplicate rows were merged into 1 others");
     assert_eq!(ask(&daemon, "192.0.2.10", "bob@example.net"), PASSED);
     assert_eq!(number(&dsn, "SELECT count FROM autowl WHERE client_ip = '192.0.2.10'"), 4);
     assert_eq!(number(&dsn, "SELECT COUNT(*) FROM autowl"), 2);

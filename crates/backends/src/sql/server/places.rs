@@ -1,5 +1,5 @@
-//! How many works are done at the same time: as many as there may be connections, fewer where the server accepts
-//! fewer.
+//! How many works are done at the same time: as many as there may be connections, fewer where the server
+//! accepts fewer.
 //!
 //! Knows: counting, time. Must not know: servers, works.
 
