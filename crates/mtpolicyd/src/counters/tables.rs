@@ -48,14 +48,15 @@ impl Writer<'_> {
                  `count` INT UNSIGNED NOT NULL, `count_rcpt` INT UNSIGNED NOT NULL, \
                  `size` INT UNSIGNED NOT NULL, `size_rcpt` INT UNSIGNED NOT NULL)"
             ),
-            // Two keys of 255 characters fit into the 1000 bytes of MyISAM in latin1 only.
+            // Two keys of 255 characters fit into the 1000 bytes of MyISAM in latin1 only. By its default
+            // collation keys that differ in accents only would be one, as in the tables of the original.
             Dialect::MySql => format!(
                 "CREATE TABLE IF NOT EXISTS {table} (`id` BIGINT NOT NULL AUTO_INCREMENT, \
                  `key` VARCHAR(255) NOT NULL, `time` VARCHAR(255) NOT NULL, \
                  `count` BIGINT UNSIGNED NOT NULL, `count_rcpt` BIGINT UNSIGNED NOT NULL, \
                  `size` BIGINT UNSIGNED NOT NULL, `size_rcpt` BIGINT UNSIGNED NOT NULL, \
                  PRIMARY KEY (`id`), UNIQUE KEY `time_key` (`key`, `time`), KEY `key` (`key`), \
-                 KEY `time` (`time`)) ENGINE={engine} DEFAULT CHARSET=latin1"
+                 KEY `time` (`time`)) ENGINE={engine} DEFAULT CHARSET=latin1 COLLATE=latin1_bin"
             ),
             Dialect::Postgres => format!(
                 "CREATE TABLE IF NOT EXISTS {table} (\"id\" {IDENTITY} PRIMARY KEY, \
@@ -250,12 +251,12 @@ pub fn create_reservations(sql: &Sql) -> Vec<Statement> {
             plain(format!("CREATE TABLE IF NOT EXISTS {table} (seq {IDENTITY} PRIMARY KEY, {columns})")),
             plain(index),
         ],
-        // As the tables of the counters, so that keys are the same here that are the same there. What is in
+        // As the tables of the counters that are made here. What is in
         // it need not outlive the server, and writing it to the disk twice for each message takes longer than
         // all the rest.
         Dialect::MySql => vec![plain(format!(
             "CREATE TABLE IF NOT EXISTS {table} (seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, \
-             {columns}, KEY place ({key}, {time})) ENGINE=MEMORY DEFAULT CHARSET=latin1"
+             {columns}, KEY place ({key}, {time})) ENGINE=MEMORY DEFAULT CHARSET=latin1 COLLATE=latin1_bin"
         ))],
     }
 }

@@ -56,6 +56,9 @@ options! {
         /// The database: the name of a `<Connection>` of module Sql.
         db: String = "db",
         /// The storage engine for tables created in MySQL or MariaDB.
+        ///
+        /// Tables created there distinguish `josé` from `jose`, as other databases do. In tables of the
+        /// original such keys are one, by the collation of the column `key`.
         mysql_engine: Engine = "MyISAM",
         /// The name of a `<Connection>` to count in instead of `db`. With module Redis no database is
         /// needed.

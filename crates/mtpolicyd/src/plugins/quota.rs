@@ -70,6 +70,9 @@ options! {
         /// The `store` of Accounting, if it counts there instead of in `db`.
         store: Option<String>,
         /// The storage engine for tables created in MySQL or MariaDB.
+        ///
+        /// Tables created there distinguish `josé` from `jose`, as other databases do. In tables of the
+        /// original such keys are one, by the collation of the column `key`.
         mysql_engine: Engine = "MyISAM",
     }
 }

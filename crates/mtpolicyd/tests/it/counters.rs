@@ -163,6 +163,25 @@ fn a_table_of_the_original_on_mariadb_keeps_its_sums() {
 }
 
 #[test]
+fn keys_that_differ_in_accents_are_two_on_mariadb() {
+    let server = mariadb::start();
+    let (dsn, name) = (mariadb::dsn(&server), mariadb::NAME);
+    let connection = format!("module = Sql\ndsn = \"{dsn}\"\nuser = \"{name}\"\npassword = \"{name}\"");
+    let daemon = daemon(&connection, &format!("{QUOTA}{ACCOUNTING}"));
+    for (user, times) in [("jos\u{e9}", 1), ("jose", 2)] {
+        for n in 0..times {
+            let request = of_bob(n).replace("=bob", &format!("={user}"));
+            assert_eq!(daemon.connect().ask(&request).action(), "dunno");
+        }
+    }
+    let database = Database::new(&dsn, name);
+    for (user, count) in [("jose", "2"), ("jos\u{e9}", "1")] {
+        let numbers = database.numbers("acct_sasl_username", user);
+        assert!(numbers.starts_with(&format!("1 {count} ")), "{user}: {numbers}");
+    }
+}
+
+#[test]
 fn places_of_a_daemon_that_was_killed_are_not_lost_for_ever() {
     let server = postgres::start();
     let (dsn, name) = (postgres::dsn(&server), postgres::NAME);
