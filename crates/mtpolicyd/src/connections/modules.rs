@@ -90,9 +90,13 @@ options! {
         ///
         /// `mysql_ssl=1` turns encryption on; `mysql_ssl_ca_file` or `tls_ca` also has the server's
         /// certificate and name verified. `sslmode` and `sslrootcert` of PostgreSQL have the meaning that
-        /// they have in libpq. `mysql_init_command` is run on each connection. `mysql_read_default_file=FILE`
-        /// reads user, password, host, port, socket and TLS options from the `[client]` groups of an option
-        /// file and from `mysql_read_default_group`.
+        /// they have in libpq; client certificates and revocation lists are not supported. A certificate
+        /// that is verified must be of version 3 and have the server's name in `subjectAltName`: a name in
+        /// CN alone does not count. One that the server has signed itself may be named, for PostgreSQL.
+        ///
+        /// `mysql_init_command` is run on each connection. `mysql_read_default_file=FILE` reads user,
+        /// password, host, port, socket and TLS options from the `[client]` groups of an option file and
+        /// from `mysql_read_default_group`.
         ///
         /// The user needs the rights SELECT, INSERT, UPDATE and DELETE on the tables that plugins change, and
         /// CREATE only where a table is missing; the log and `mtpolicyd check` show the statement to run. A
