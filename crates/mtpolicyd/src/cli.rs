@@ -57,12 +57,10 @@ pub fn command() -> Command {
             Command::new("check")
                 .about("Say what is wrong with a configuration file")
                 .arg(config.index(1).short(None).long(None).help("The file"))
-                .arg(
-                    Arg::new("strict")
-                        .long("strict")
-                        .action(ArgAction::SetTrue)
-                        .help("Take warnings for mistakes, so that an unknown option is one"),
-                )
+                .arg(Arg::new("strict").long("strict").action(ArgAction::SetTrue).help(
+                    "Take warnings for mistakes, so that an unknown option is one; a server that does not \
+                             answer now is none",
+                ))
                 .arg(Arg::new("as").long("as").value_name("USER").help(
                     "Look whether this user can read and write the files; without it, the `user` of the \
                      file. Only root can look for another user",
@@ -171,9 +169,17 @@ fn check(path: &Path, strict: bool, user: Option<&str>) -> ExitCode {
         }
     };
     let note = settings.globals.as_root().filter(|_| user.is_none());
-    let denied = server::look(settings);
-    troubles.iter().chain(&denied).for_each(|trouble| say(&format!("warning: {trouble}\n\n")));
-    let has_warnings = messages.has_warnings() || !troubles.is_empty() || !denied.is_empty();
+    let look = match server::look(settings, user) {
+        Ok(look) => look,
+        Err(error) => {
+            say(&format!("{}: {error}\n", path.display()));
+            return ExitCode::from(REFUSED);
+        }
+    };
+    let found = troubles.iter().chain(&look.denied).chain(&look.unanswered);
+    found.for_each(|trouble| say(&format!("warning: {trouble}\n\n")));
+    // That a server is down now is no mistake of the file's.
+    let has_warnings = messages.has_warnings() || !troubles.is_empty() || !look.denied.is_empty();
     if unknown.is_some() {
         return ExitCode::from(REFUSED);
     }

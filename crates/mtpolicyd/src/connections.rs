@@ -11,7 +11,7 @@ use crate::options::Section;
 use crate::value::Size;
 use backends::keyvalue::{Memory, MemorySettings, Store};
 use backends::ldap::Ldap;
-use backends::sql::Sql;
+use backends::sql::{Dialect, Sql};
 use backends::{BackendError, Failure};
 use config_general::Block;
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,6 +146,26 @@ impl Connections {
                 lookups::refused(error);
             }
         }
+    }
+
+    /// What is wrong with servers that do not answer now. Files are not opened.
+    pub async fn unanswered(&self, limit: Duration) -> Vec<String> {
+        let deadline = Instant::now() + limit;
+        let is_server = |connection: &Connection| match connection {
+            Connection::Sql(sql) => sql.dialect() != Dialect::Sqlite,
+            Connection::Memory(_) => false,
+            _ => true,
+        };
+        let mut pings = JoinSet::new();
+        for (_, connection) in self.iter().filter(|(_, connection)| is_server(connection)) {
+            let connection = connection.clone();
+            pings.spawn(async move { connection.ping(deadline).await });
+        }
+        let answers = pings.join_all().await;
+        let mut unanswered: Vec<_> =
+            answers.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+        unanswered.sort();
+        unanswered
     }
 
     /// The database of that name, or `None` after the mistake was reported at the option that names it.

@@ -17,6 +17,7 @@ pub mod options;
 
 pub mod carry_over;
 pub mod connections;
+pub mod table_tasks;
 pub mod tasks;
 
 pub mod counters;

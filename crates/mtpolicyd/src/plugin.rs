@@ -5,6 +5,7 @@
 mod error;
 mod notes;
 
+pub use crate::table_tasks::{Made, TASK_LIMIT};
 pub use error::{BadRequest, Error, OnBadRequest, OnError, Outage, Undecided};
 pub use notes::Notes;
 
@@ -13,22 +14,21 @@ use crate::connections::{Connections, Module};
 use crate::counters::Reservations;
 use crate::facts::World;
 use crate::facts::dnslist::DnsList;
-use crate::log::messages::tasks;
 use crate::matching::{Matching, SearchError};
 use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
 use crate::session::Session;
-use crate::tasks::{Period, TaskResult, Tasks, When};
+use crate::table_tasks;
+use crate::tasks::{TaskResult, Tasks, When};
+use backends::Breaker;
 use backends::dns::{Ahead, Answer, Question};
 use backends::http::{HttpService, HttpSettings};
 use backends::keyvalue::Store;
 use backends::ldap::Ldap;
-use backends::sql::{Dialect, Needs, Sql};
-use backends::{BackendError, Breaker, Failure};
+use backends::sql::{Needs, Sql};
 use perl_regex::PatternList;
 use postfix_policy::Request;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// One kind of check or action.
@@ -65,17 +65,6 @@ pub struct Setup<'a, 'b> {
     pub section: &'a mut Section<'b>,
     /// What the blocks around it say.
     pub env: PluginEnv<'a>,
-}
-
-/// How long a task may take for one statement; a table of millions of rows takes seconds.
-pub const TASK_LIMIT: Duration = Duration::from_secs(60);
-
-/// What a look at rights has found. That a database can't be asked is said where it is opened.
-fn looked(result: Result<(), BackendError>) -> TaskResult {
-    match result {
-        Err(error) if matches!(error.failure, Failure::Denied(_)) => Err(error.to_string()),
-        _ => Ok(String::new()),
-    }
 }
 
 impl Setup<'_, '_> {
@@ -145,45 +134,13 @@ impl Setup<'_, '_> {
     }
 
     /// Has the start and `check` look whether the user of the database has the rights that a table needs.
-    pub fn look_at_rights(&self, sql: &Arc<Sql>, needs: Needs) {
-        let (started, start_needs) = (sql.clone(), needs.clone());
-        self.task(When::Start, move |_| {
-            let (sql, needs) = (started.clone(), start_needs.clone());
-            async move { looked(sql.check_rights(&needs, Instant::now() + TASK_LIMIT).await) }
-        });
-        // The future owner of a file and its access rights can't be seen by looking as another user.
-        if sql.dialect() == Dialect::Sqlite {
-            return;
-        }
-        let sql = sql.clone();
-        self.task(When::Check, move |_| {
-            let (sql, needs) = (sql.clone(), needs.clone());
-            async move {
-                let deadline = Instant::now() + TASK_LIMIT;
-                match sql.check_table(&needs, deadline).await {
-                    Ok(()) => looked(sql.check_rights(&needs, deadline).await),
-                    Err(error) => looked(Err(error)),
-                }
-            }
-        });
+    pub fn look_at_rights(&self, sql: &Arc<Sql>, needs: Needs, made: Made) {
+        table_tasks::look_at_rights(self.env.tasks, self.name, sql, needs, made);
     }
 
     /// Has what has expired removed every hour from a store that does not do it by itself.
     pub fn expire_hourly(&self, store: &Store) {
-        if !matches!(store, Store::Sql(_)) {
-            return;
-        }
-        if let Store::Sql(table) = store {
-            self.look_at_rights(table.sql(), table.needs());
-        }
-        let store = store.clone();
-        self.task(When::Every(Period::Hourly), move |_| {
-            let store = store.clone();
-            async move {
-                let expired = store.expire(Instant::now() + TASK_LIMIT).await;
-                expired.map(tasks::values_expired).map_err(|error| error.to_string())
-            }
-        });
+        table_tasks::expire_hourly(self.env.tasks, self.name, store);
     }
 
     /// Warns of an action that Postfix would read otherwise than it looks.

@@ -23,6 +23,7 @@ use crate::options::{Options, Report, Section};
 use crate::plugin::{OnBadRequest, OnError, PluginEnv};
 use crate::plugins::KINDS;
 use crate::session::cache::{MemoryOptions, SharedOptions};
+use crate::table_tasks;
 use crate::tasks::{Task, Tasks};
 use backends::dns::DnsSettings;
 use backends::keyvalue::Store;
@@ -144,6 +145,9 @@ impl Settings {
             }
             None => Some(SessionSettings::None),
         };
+        if let Some(SessionSettings::Shared { store, .. }) = &sessions {
+            table_tasks::expire_hourly(&tasks, "SessionCache", store);
+        }
         let around = default_env(known, &tasks, &carried_over);
         let env = globals.as_ref().map_or(around, |globals| globals.env(around));
         let blocks = section.take_blocks("VirtualHost");

@@ -5,6 +5,7 @@
 
 use crate::log::messages::{lookups, plugins};
 use crate::plugin::Setup;
+use crate::table_tasks;
 use crate::value::Value;
 use backends::sql::{self, Param, Row, Sql, Statement};
 use backends::{BackendError, Failure};
@@ -37,8 +38,10 @@ impl From<&str> for Query {
 }
 
 impl Query {
-    /// Warns of a query that can't work, since it has not the one `?`.
-    pub fn check(&self, option: &str, setup: &Setup<'_, '_>) {
+    /// Warns of a query that can't work, since it has not the one `?`. Whether its tables are there is looked
+    /// at at the start and by `check`.
+    pub fn check(&self, option: &str, sql: &Arc<Sql>, setup: &Setup<'_, '_>) {
+        table_tasks::look_at_query(setup.env.tasks, setup.name, sql, &self.0);
         let parameters = sql::count_parameters(&self.0);
         if parameters != 1 {
             let count = if parameters == 0 { "no".to_owned() } else { parameters.to_string() };

@@ -2,7 +2,7 @@
 //!
 //! Knows: statements that touch no row, the grants of MySQL. Must not know: what the tables are for.
 
-use super::{Dialect, Sql, Statement, Work};
+use super::{Dialect, Param, Sql, Statement, Work};
 use crate::{BackendError, Failure};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,6 +95,16 @@ impl Sql {
         }
         let (table, user) = (self.quote(&needs.table), self.user(deadline).await?);
         Err(error.advise(&what, &format!("GRANT {} ON {table} TO {user}", words.join(", "))))
+    }
+
+    /// Fails with [`Failure::NoTable`] or [`Failure::Denied`] if a query of the administrator's would. It is
+    /// not asked.
+    pub async fn check_query(&self, query: &str, deadline: Instant) -> Result<(), BackendError> {
+        let params = vec![Param::Null; super::count_parameters(query)];
+        match self.query(Statement { sql: format!("EXPLAIN {query}").into(), params }, deadline).await {
+            Err(error) if matches!(error.failure, Failure::NoTable(_) | Failure::Denied(_)) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// A statement for which the right is needed and that touches no row.

@@ -6,7 +6,7 @@ use crate::counters::{
 };
 use crate::log::messages::{plugins, tasks};
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
+use crate::plugin::{Cx, Error, Made, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
 use crate::value::{Span, Switch, Value};
 use backends::sql::Right;
@@ -132,7 +132,7 @@ impl Plugin for Accounting {
             let rights = [Right::Select, Right::Insert, Right::Update, Right::Delete];
             let rights = if keep.is_some() { &rights[..] } else { &rights[..3] };
             if let Some((sql, needs)) = needed.needs(rights) {
-                setup.look_at_rights(&sql, needs);
+                setup.look_at_rights(&sql, needs, Made::AtStart);
             }
         }
         let name = setup.name.to_owned();

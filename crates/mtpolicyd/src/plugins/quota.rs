@@ -7,7 +7,7 @@ use crate::counters::{
 };
 use crate::log::messages::{plugins, tasks};
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Plugin, Setup, TASK_LIMIT, Verdict};
+use crate::plugin::{Cx, Error, Made, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
 use crate::value::{Integer, Switch};
 use backends::sql::{Right, Sql};
@@ -105,8 +105,8 @@ impl Plugin for Quota {
         let table = book.table(options.field.configured());
         let counted_later = setup.env.tasks.await_counter(table.id());
         if let Some((sql, needs)) = table.needs(&[Right::Select]) {
-            setup.look_at_rights(&sql, needs);
-            setup.look_at_rights(&sql, reservation_needs(&sql, counted_later.clone()));
+            setup.look_at_rights(&sql, needs, Made::WhenUsed);
+            setup.look_at_rights(&sql, reservation_needs(&sql, counted_later.clone()), Made::WhenUsed);
             remove_expired_hourly(&sql, setup);
         }
         let name = setup.name.to_owned();

@@ -8,7 +8,7 @@ use crate::fields::{Scoring, Template};
 use crate::limits::{Algorithm, Counts, Demand, Fill, Rates, Rule, Table, Taken, Usage};
 use crate::log::messages::{findings, plugins, tasks};
 use crate::options::{OptionalUserConfig, UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
+use crate::plugin::{Cx, Error, Made, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
 use crate::tasks::{Period, When};
 use crate::value::{Switch, numeric_prefix, words};
 use backends::sql::Sql;
@@ -235,7 +235,7 @@ fn open_table(sql: &Arc<Sql>, setup: &Setup<'_, '_>) -> Table {
             created.map(|()| String::new()).map_err(|error| error.to_string())
         }
     });
-    setup.look_at_rights(sql, table.needs());
+    setup.look_at_rights(sql, table.needs(), Made::AtStart);
     let cleaned = table.clone();
     setup.task(When::Every(Period::Hourly), move |world| {
         let table = cleaned.clone();

@@ -73,7 +73,7 @@ impl Plugin for SqlList {
     fn new(options: SqlListOptions, setup: &mut Setup<'_, '_>) -> Option<SqlList> {
         setup.check_match_actions(options.match_action.as_ref(), options.not_match_action.as_ref());
         let sql = setup.sql("db", &options.db)?;
-        options.sql_query.check("sql_query", setup);
+        options.sql_query.check("sql_query", &sql, setup);
         if sql.dialect() != Dialect::MySql && options.sql_query == default_query() {
             let only = "only MariaDB and MySQL have INET_ATON, which the default query needs";
             setup.warn("sql_query", format!("Plugin {}: {only}; write a sql_query", setup.name));

@@ -75,7 +75,7 @@ impl Plugin for SqlUserConfig {
 
     fn new(options: SqlUserConfigOptions, setup: &mut Setup<'_, '_>) -> Option<SqlUserConfig> {
         let sql = setup.sql("db", &options.db)?;
-        options.sql_query.check("sql_query", setup);
+        options.sql_query.check("sql_query", &sql, setup);
         let complaints = Complaints::of(setup.name);
         Some(SqlUserConfig { name: setup.name.to_owned(), notes: setup.notes(), complaints, options, sql })
     }

@@ -2,6 +2,8 @@
 //!
 //! Knows: tasks, the calendar, the service. Must not know: what a task does.
 
+use super::privileges::Identity;
+use super::process::ProcessError;
 use super::service::Service;
 use super::{Shared, StartError, identity};
 use crate::log::messages::daemon;
@@ -11,6 +13,7 @@ use crate::tasks::{Period, When};
 use crate::upkeep;
 use crate::value::Switch;
 use jiff::{SignedDuration, ZonedDateTime};
+use nix::unistd::Uid;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,23 +63,47 @@ pub fn run_tasks(path: &Path, periods: &[Period], level: u8) -> Result<usize, St
     }))
 }
 
-/// What requests would not be allowed to do: a line for each. Databases that can't be reached say nothing.
-pub fn look(settings: Settings) -> Vec<String> {
+/// What a look at the servers has found.
+#[derive(Default)]
+pub struct Look {
+    /// What requests would not be allowed to do.
+    pub denied: Vec<String>,
+    /// Which servers do not answer, and why.
+    pub unanswered: Vec<String>,
+}
+
+/// Looks at the servers as the user that the daemon would run as, or another one. Someone who can't become
+/// that user is told nothing about servers that do not answer: they may answer to that user.
+pub fn look(settings: Settings, user: Option<&str>) -> Result<Look, ProcessError> {
+    let globals = &settings.globals;
+    let group = globals.group.as_deref().filter(|_| user.is_none());
+    let identity = Identity::resolve(user.or(globals.user.as_deref()), group, None)?;
+    let own = Uid::effective();
+    let is_same = own.is_root() || identity.user.is_none_or(|user| user == own);
+    let mut look = identity.lend(|| look_as_ourselves(settings))?;
+    if !is_same {
+        look.unanswered.clear();
+    }
+    Ok(look)
+}
+
+fn look_as_ourselves(settings: Settings) -> Look {
+    let mut look = Look::default();
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        return Vec::new();
+        return look;
     };
     let service = Service::new(settings, None);
     runtime.block_on(async {
-        let mut lines = Vec::new();
+        look.unanswered = service.settings.connections.unanswered(START_LIMIT).await;
         let until = tokio::time::Instant::now() + START_LIMIT;
         for task in service.settings.tasks.iter().filter(|task| task.when == When::Check) {
             let looked = tokio::time::timeout_at(until, task.run(service.world().clone())).await;
             if let Ok(Err(why)) = looked {
-                lines.push(format!("{}: {why}", task.plugin));
+                look.denied.push(format!("{}: {why}", task.plugin));
             }
         }
-        lines
-    })
+    });
+    look
 }
 
 /// Does the tasks of each hour until the daemon ends.

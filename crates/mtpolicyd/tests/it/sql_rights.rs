@@ -148,6 +148,134 @@ fn a_table_that_may_not_be_made_is_told_with_its_statement() {
     );
 }
 
+/// A chain without a table.
+const NOTHING: &str = "<Plugin go>\nmodule = Action\naction = dunno\n</Plugin>\n";
+
+/// What is said of these tables, by `check` and by the daemon at its start.
+fn told_of(dsn: &str, chain: &str, wanted: &[&str]) {
+    let place = site(dsn, "few", chain);
+    let said = errors_of(&checked(&place, &[]));
+    let mut daemon = place.start();
+    daemon.terminate();
+    let log = daemon.log();
+    for line in wanted {
+        assert!(said.contains(line), "{line}\n{said}");
+        assert!(log.contains(line), "{line}\n{log}");
+    }
+}
+
+/// Everything that has a table, in the words of PostgreSQL and SQLite.
+const TABLES: &str = "\
+<Plugin quota>
+  module = \"Quota\"
+  field = \"sasl_username\"
+  metric = \"count\"
+  threshold = 3
+  action = \"defer too many\"
+</Plugin>
+<Plugin pot>
+  module = \"Honeypot\"
+  recipients = \"trap@example.net\"
+  store = \"db\"
+</Plugin>
+<Plugin grey>
+  module = \"Greylist\"
+  <Ticket>
+    module = \"Sql\"
+  </Ticket>
+</Plugin>
+<Plugin list>
+  module = \"SqlList\"
+  sql_query = \"SELECT ip FROM nolist WHERE ip = ?\"
+</Plugin>
+<Plugin users>
+  module = \"SqlUserConfig\"
+</Plugin>
+";
+
+#[test]
+fn every_table_that_is_missing_is_told_at_the_start_and_by_check() {
+    let server = postgres::start();
+    let dsn = postgres::dsn(&server);
+    let owner = Database::new(&dsn, postgres::NAME);
+    owner.run("CREATE ROLE few LOGIN PASSWORD 'few'", vec![]);
+    let missing = |who: &str, table: &str| format!("{who}: connection db: table {table} is missing");
+    let all = [
+        missing("quota", "acct_sasl_username"),
+        missing("pot", "mtpolicyd_store"),
+        missing("grey", "autowl"),
+        "CREATE UNIQUE INDEX IF NOT EXISTS \"autowl_domain_ip\" ON \"autowl\"".to_owned(),
+        "list: connection db: relation \"nolist\" does not exist".to_owned(),
+        "users: connection db: relation \"user_config\" does not exist".to_owned(),
+    ];
+    told_of(&dsn, TABLES, &all.each_ref().map(String::as_str));
+    // They are there, and may not be read.
+    owner.run("CREATE TABLE nolist (ip TEXT)", vec![]);
+    let denied = ["list: connection db: permission denied for table nolist"];
+    told_of(&dsn, TABLES, &denied);
+    owner.run("GRANT SELECT ON nolist TO few", vec![]);
+    let said = errors_of(&checked(&site(&dsn, "few", TABLES), &[]));
+    assert!(!said.contains("nolist"), "{said}");
+}
+
+#[test]
+fn sessions_that_can_not_be_kept_are_told() {
+    let server = postgres::start();
+    let dsn = postgres::dsn(&server);
+    Database::new(&dsn, postgres::NAME).run("CREATE ROLE few LOGIN PASSWORD 'few'", vec![]);
+    let place = site(&dsn, "few", NOTHING);
+    let text = fs::read_to_string(place.config()).expect("it was written");
+    fs::write(place.config(), format!("{text}<SessionCache>\nmodule = Sql\n</SessionCache>\n"))
+        .expect("ours");
+    let wanted = "SessionCache: connection db: table mtpolicyd_store is missing (the user may not make \
+                  one); an administrator may run: CREATE TABLE";
+    let said = errors_of(&checked(&place, &[]));
+    assert!(said.contains(wanted), "{said}");
+    let mut daemon = place.start();
+    daemon.terminate();
+    assert!(daemon.log().contains(wanted), "{}", daemon.log());
+}
+
+#[test]
+fn rights_on_mariadb_are_told_although_one_column_alone_can_not_be_inserted() {
+    let server = mariadb::start();
+    let (dsn, name) = (mariadb::dsn(&server), mariadb::NAME);
+    let socket = server.path("mysql.sock").display().to_string();
+    let root = Database::open(&format!("dbi:mysql:database={name};mysql_socket={socket}"), "root", "");
+    root.run("CREATE USER few@'%' IDENTIFIED BY 'few'", vec![]);
+    let mut first = daemon(&dsn, name, COUNTING);
+    assert_eq!(first.ask(OF_BOB).action(), DUNNO, "{}", first.log());
+    first.terminate();
+    root.run(&format!("GRANT SELECT, INSERT ON {name}.* TO few@'%'"), vec![]);
+    told_of(&dsn, COUNTING, &["GRANT UPDATE ON `acct_sasl_username` TO", "GRANT DELETE ON"]);
+}
+
+#[test]
+fn check_tells_which_servers_do_not_answer() {
+    let server = postgres::start();
+    let dsn = postgres::dsn(&server);
+    let strictly = |dsn: &str, user: &str| {
+        let place = site(dsn, user, NOTHING);
+        // It has a password in it.
+        fs::set_permissions(place.config(), fs::Permissions::from_mode(0o600)).expect("it is ours");
+        checked(&place, &["--strict"])
+    };
+    let other_port = format!("port={}", crate::support::free_port());
+    for (dsn, user, why) in [
+        (dsn.clone(), "nobody_here", "password authentication failed"),
+        (dsn.replace("dbname=mtpolicyd", "dbname=elsewhere"), postgres::NAME, "\"elsewhere\" does not exist"),
+        (dsn.replace(&format!("port={}", server.port), &other_port), postgres::NAME, "refused"),
+    ] {
+        let said = strictly(&dsn, user);
+        let text = errors_of(&said);
+        let line = text.lines().find(|line| line.starts_with("warning: connection db: down: "));
+        assert!(line.is_some_and(|line| line.contains(why)), "{why}\n{text}");
+        assert!(said.status.success(), "the daemon would start: {text}");
+    }
+    let said = strictly(&dsn, postgres::NAME);
+    assert!(errors_of(&said).is_empty() && said.status.success(), "{}", errors_of(&said));
+}
+
 /// A file of SQLite in a folder, both of root's.
 fn file_of_root(folder: &Path, mode: &str) -> std::path::PathBuf {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("it is ours");

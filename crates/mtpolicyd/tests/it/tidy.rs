@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["address", "facts", "log", "matching", "network", "value"],
     &["session"],
     &["options", "fields"],
-    &["connections", "carry_over", "tasks"],
+    &["connections", "carry_over", "table_tasks", "tasks"],
     &["counters", "limits"],
     &["plugin"],
     &["awl", "dnsbl", "sender_policy", "sql_query"],

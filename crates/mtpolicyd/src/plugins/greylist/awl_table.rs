@@ -128,7 +128,7 @@ impl AwlTable {
     /// Makes the table if it is missing, and its unique index where the original has made none.
     pub async fn prepare(&self, deadline: Instant) -> Result<(), BackendError> {
         if !self.has_index(deadline).await? {
-            self.sql.make_table(&self.name, vec![self.create()], &self.lock(), deadline).await?;
+            self.sql.make_table(&self.name, self.create(), &self.lock(), deadline).await?;
         }
         if !self.has_index(deadline).await? {
             self.add_index(deadline).await?;
@@ -153,11 +153,26 @@ impl AwlTable {
     /// What is needed of the table.
     pub fn needs(&self) -> Needs {
         let (table, rights) = (self.name.clone(), Right::ALL.to_vec());
-        Needs { table, column: "last_seen", rights, create: vec![self.create()], only_if: None }
+        Needs { table, column: "last_seen", rights, create: self.create(), only_if: None }
     }
 
-    fn create(&self) -> Statement {
-        Statement { sql: self.creation().into(), params: Vec::new() }
+    /// The table and, where that is a statement of its own, its unique index.
+    fn create(&self) -> Vec<Statement> {
+        let index = (self.sql.dialect() != Dialect::MySql).then(|| self.index_creation());
+        let statement = |sql: String| Statement { sql: sql.into(), params: Vec::new() };
+        std::iter::once(self.creation()).chain(index).map(statement).collect()
+    }
+
+    fn index_creation(&self) -> String {
+        let (table, index) = (self.sql.quote(&self.name), self.sql.quote(&self.index()));
+        match self.sql.dialect() {
+            Dialect::MySql => {
+                format!("ALTER TABLE {table} ADD UNIQUE KEY {index} (client_ip, sender_domain)")
+            }
+            Dialect::Sqlite | Dialect::Postgres => {
+                format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} (sender_domain, client_ip)")
+            }
+        }
     }
 
     fn lock(&self) -> String {
@@ -216,12 +231,12 @@ impl AwlTable {
     /// times.
     async fn add_index(&self, deadline: Instant) -> Result<(), BackendError> {
         let (table, count) = (self.sql.quote(&self.name), self.sql.quote("count"));
-        let index = self.sql.quote(&self.index());
         let sums = format!(
             "SELECT MIN(id) AS first, sender_domain AS domain, client_ip AS ip, SUM({count}) AS total, \
              MAX(last_seen) AS latest FROM {table} GROUP BY sender_domain, client_ip HAVING COUNT(*) > 1"
         );
-        let (merge, remove, add) = match self.sql.dialect() {
+        let add = self.index_creation();
+        let (merge, remove) = match self.sql.dialect() {
             Dialect::MySql => (
                 format!(
                     "UPDATE {table} t JOIN ({sums}) m ON t.id = m.first \
@@ -231,7 +246,6 @@ impl AwlTable {
                     "DELETE t FROM {table} t JOIN ({sums}) m \
                      ON t.sender_domain = m.domain AND t.client_ip = m.ip AND t.id <> m.first"
                 ),
-                format!("ALTER TABLE {table} ADD UNIQUE KEY {index} (client_ip, sender_domain)"),
             ),
             Dialect::Sqlite | Dialect::Postgres => (
                 format!(
@@ -242,7 +256,6 @@ impl AwlTable {
                     "DELETE FROM {table} WHERE id NOT IN \
                      (SELECT MIN(id) FROM {table} GROUP BY sender_domain, client_ip)"
                 ),
-                format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} (sender_domain, client_ip)"),
             ),
         };
         let what = format!("table {} has no unique index {}", self.name, self.index());

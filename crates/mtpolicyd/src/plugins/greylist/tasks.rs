@@ -6,7 +6,7 @@
 use super::awl::Awl;
 use super::ticket::Tickets;
 use crate::log::messages::tasks as messages;
-use crate::plugin::{Setup, TASK_LIMIT};
+use crate::plugin::{Made, Setup, TASK_LIMIT};
 use crate::tasks::{Period, TaskResult, When};
 use backends::BackendError;
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ pub fn leave_tasks(setup: &Setup<'_, '_>, tickets: &Tickets, awl: Option<&Awl>) 
             let table = made.clone();
             async move { told(messages::whitelist_ready(), table.prepare(task_deadline()).await) }
         });
-        setup.look_at_rights(table.sql(), table.needs());
+        setup.look_at_rights(table.sql(), table.needs(), Made::AtStart);
         let expired = table.clone();
         setup.task(When::Every(Period::Hourly), move |world| {
             let table = expired.clone();
