@@ -202,10 +202,10 @@ fn foreign_words(path: &str, text: &str) -> Vec<String> {
             }
         }
     }
-    for at in 0..words.len() {
+    for (at, line) in lines.iter().enumerate() {
         for entry in ENTRIES.iter().filter(|entry| entry.occurs(&words, at)) {
             let Entry { word, better, because, .. } = entry;
-            complaints.push(format!("{path}:{}: \"{word}\": write \"{better}\", {because}", lines[at]));
+            complaints.push(format!("{path}:{line}: \"{word}\": write \"{better}\", {because}"));
         }
     }
     complaints
