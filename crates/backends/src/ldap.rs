@@ -266,7 +266,7 @@ mod tests {
         let timeout = Duration::from_secs(60);
         let ldap = Ldap::new("ldap", LdapSettings { host, timeout, ..settings(389) }).unwrap();
         let begun = Instant::now();
-        // The breaker's try, before anybody knows which one is silent.
+        // The breaker's try, before anybody knows which one does not answer.
         assert_eq!((ldap.probe())().await, Probe::Alive);
         ldap.directory.opener.avoid_last();
         ldap.directory.opener.avoid_last();

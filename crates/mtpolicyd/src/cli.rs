@@ -178,7 +178,7 @@ fn check(path: &Path, strict: bool, user: Option<&str>) -> ExitCode {
     };
     let found = troubles.iter().chain(&look.denied).chain(&look.unanswered);
     found.for_each(|trouble| say(&format!("warning: {trouble}\n\n")));
-    // That a server is down now is no mistake of the file's.
+    // That a server is down now is not a mistake of the file.
     let has_warnings = messages.has_warnings() || !troubles.is_empty() || !look.denied.is_empty();
     if unknown.is_some() {
         return ExitCode::from(REFUSED);

@@ -138,8 +138,8 @@ impl Matching {
         Ok(found?)
     }
 
-    /// All searches that take long have half of the time that is left at the first of them, so that the plugins
-    /// behind have the other half.
+    /// All searches that take long have half of the time that is left at the first of them, so that the
+    /// plugins behind have the other half.
     fn end_of_searches(&mut self, deadline: Instant) -> Instant {
         let half = || {
             let now = Instant::now();
@@ -148,8 +148,8 @@ impl Matching {
         (*self.until.get_or_insert_with(half)).min(deadline)
     }
 
-    /// What was begun goes on though nobody waits for it, so it counts. The task yields, so that the deadline of
-    /// the request is looked at.
+    /// What was begun goes on though nobody waits for it, so it counts. The task yields, so that the deadline
+    /// of the request is looked at.
     async fn give_up(&mut self, value: &[u8]) -> SearchError {
         self.budget.spend(PATTERN_STEPS.min(self.budget.left()));
         tokio::task::yield_now().await;

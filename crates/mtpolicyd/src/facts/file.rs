@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a successor may take to be read before requests go on with what was read before it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A version that can't be used is read again after this multiple of the time that reading it took, even if it
+/// A version that can't be used is read again after this multiple of the time that reading it took, though it
 /// has not changed: its server may have failed. So a huge file that is not a map does not keep the daemon
 /// busy.
 const REST: u32 = 20;

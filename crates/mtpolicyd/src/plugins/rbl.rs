@@ -16,8 +16,9 @@ options! {
     ///
     /// A list that does not answer in time, or answers with an error code (127.255.255.0/24, 127.0.0.1),
     /// counts as not listing the client; only of hostkarma.junkemailfilter.com, which has its good clients at
-    /// 127.0.0.1, that is a listing if `return_codes` names it. A list that has not answered in time is retried in the background,
-    /// and no request waits for it until it answers. The answer and the score count once per message.
+    /// 127.0.0.1, that is a listing if `return_codes` names it. A list that has not answered in time is
+    /// retried in the background, and no request waits for it until it answers. The answer and the score
+    /// count once per message.
     ///
     /// A list that combines several lists may answer with several addresses: any of them counts.
     ///
@@ -57,8 +58,8 @@ options! {
         /// ranges and networks, separated by commas, such as `127.0.0.2-11, 127.0.1.0/24`. Without it, every
         /// address in 127.0.0.0/8 counts that is not an error code.
         return_codes: Option<ReturnCodes>,
-        /// Whether to look up IPv6 clients too. An IPv4-mapped address (`::ffff:192.0.2.1`) is that of an IPv4
-        /// client.
+        /// Whether to look up IPv6 clients too. An IPv4-mapped address (`::ffff:192.0.2.1`) is that of an
+        /// IPv4 client.
         ipv6: Switch = Switch::Off,
         /// How long to wait for the list. All lists are asked at once, so several slow ones take no longer
         /// than one.

@@ -51,7 +51,7 @@ pub(super) struct Opening(Counted);
 struct Counted(Arc<AtomicUsize>);
 
 impl Places {
-    /// So many places, all of them free.
+    /// This number of places, all of them free.
     pub fn new(bound: usize) -> Places {
         // The configuration may say more than a semaphore can count.
         let bound = bound.clamp(1, Semaphore::MAX_PERMITS);
