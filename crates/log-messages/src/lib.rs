@@ -149,7 +149,8 @@ mod tests {
     messages! {
         "Title", "About.";
 
-        /// First. Second.
+        /// First.
+        /// Second.
         warning full(store) = "{store} is full";
         /// A finding.
         finding listed(client, list) = "{client} is on {list}";

@@ -389,7 +389,7 @@ mod tests {
         let error = |servers: &[&str], namespace| Memcached::new("m", settings(servers, namespace)).err();
         assert_eq!(error(&["a", "/run/m.sock=3"], "mt-"), None);
         assert_eq!(error(&[], ""), Some("servers: there is none".to_owned()));
-        let port = "servers: a:x: the port is a number from 1 to 65535";
+        let port = "servers: a:...: the port is a number from 1 to 65535";
         assert_eq!(error(&["a:x"], ""), Some(port.to_owned()));
         assert!(error(&["a"], "a b").is_some_and(|error| error.contains("namespace")));
         assert!(error(&["a"], &"x".repeat(101)).is_some());

@@ -58,8 +58,8 @@ options! {
         /// ranges and networks, separated by commas, such as `127.0.0.2-11, 127.0.1.0/24`. Without it, every
         /// address in 127.0.0.0/8 counts that is not an error code.
         return_codes: Option<ReturnCodes>,
-        /// Whether to look up IPv6 clients too. An IPv4-mapped address (`::ffff:192.0.2.1`) is that of an
-        /// IPv4 client.
+        /// Whether to look up IPv6 clients too, and IPv4 clients whose address is written as one of IPv6
+        /// (`::ffff:192.0.2.1`), which Postfix does not do.
         ipv6: Switch = Switch::Off,
         /// How long to wait for the list. All lists are asked at once, so several slow ones take no longer
         /// than one.
