@@ -26,8 +26,8 @@ pub(crate) const MAX_PORTS: usize = 32;
 
 /// The number of ports opened per second; with more questions ports are used again. Those of some quiet
 /// seconds may be opened at once. A port costs as much as five questions.
-const FRESH_PORTS_PER_SECOND: u64 = 128;
-const MAX_FRESH_PORTS: u64 = 4 * FRESH_PORTS_PER_SECOND;
+const FRESH_PORTS_PER_SECOND: u64 = 256;
+const MAX_FRESH_PORTS: u64 = 8 * FRESH_PORTS_PER_SECOND;
 
 /// The servers of one configuration, and how patiently they are asked.
 pub(crate) struct Upstream {
@@ -262,7 +262,7 @@ mod tests {
     fn ports_have_a_rate() {
         let (server, now) = server();
         let opened = |now| (0..10_000).take_while(|_| server.ports().may_open(now)).count();
-        assert_eq!(opened(now), 512);
-        assert_eq!(opened(now + Duration::from_millis(500)), 64);
+        assert_eq!(opened(now), 2_048);
+        assert_eq!(opened(now + Duration::from_millis(500)), 128);
     }
 }
