@@ -64,9 +64,9 @@ fn collect(block: &Block, root: &Block, sources: &Sources, found: &mut Vec<Named
             }
             _ => Vec::new(),
         };
+        // A place is looked for in the whole file, so only for those that name something.
         let named = named.into_iter().filter(|(path, _)| path.is_absolute());
-        let place = place(entry, sources);
-        found.extend(named.map(|(path, access)| NamedPath { place: place.clone(), path, access }));
+        found.extend(named.map(|(path, access)| NamedPath { place: place(entry, sources), path, access }));
     }
     block.blocks().for_each(|inner| collect(inner, root, sources, found));
 }
