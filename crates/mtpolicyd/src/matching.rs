@@ -121,11 +121,11 @@ impl Matching {
         if Instant::now() >= until {
             return Err(self.give_up(value).await);
         }
-        let (held, mut budget) = (value.to_vec(), self.budget);
+        let (owned, mut budget) = (value.to_vec(), self.budget);
         let on_a_thread = async move {
             let permit = LONG_SEARCHES.acquire().await.ok()?;
             let searched = tokio::task::spawn_blocking(move || {
-                let found = search(&held, &mut budget);
+                let found = search(&owned, &mut budget);
                 drop(permit);
                 (found, budget)
             });

@@ -9,11 +9,10 @@ use crate::plugin::Setup;
 use crate::table_tasks;
 use crate::value::Value;
 use backends::sql::{self, Param, Row, Sql, Statement};
-use backends::{BackendError, Failure};
+use backends::{BackendError, Failure, Throttle};
 use postfix_policy::{Request, folded};
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 /// A query of the administrator's, with `?` for the value that is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,20 +121,17 @@ pub fn user_names(request: &Request, field: &str, delimiters: &str) -> Vec<Vec<u
     names
 }
 
-/// How often a lookup that does not work is complained about: it fails at each message, and one line says it.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
-
 /// Complains in the log, once a minute.
 #[derive(Debug)]
 pub struct Complaints {
     plugin: Box<str>,
-    last: Mutex<Option<Instant>>,
+    throttle: Throttle,
 }
 
 impl Complaints {
     /// Complaints of that plugin.
     pub fn of(plugin: &str) -> Complaints {
-        Complaints { plugin: plugin.into(), last: Mutex::default() }
+        Complaints { plugin: plugin.into(), throttle: Throttle::default() }
     }
 
     /// What was found, or nothing after the backend refused to look, as it does when a query is wrong. It is
@@ -155,18 +151,9 @@ impl Complaints {
 
     /// Logs what is wrong, unless it did so a moment ago.
     pub fn complain(&self, what: impl std::fmt::Display) {
-        if self.is_due(Instant::now()) {
+        if self.throttle.is_due() {
             plugins::lookup_failed(&self.plugin, what);
         }
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAINT_INTERVAL);
-        if due {
-            *last = Some(now);
-        }
-        due
     }
 }
 
@@ -189,13 +176,5 @@ mod tests {
         );
         assert_eq!(names("sasl_username", "Bob+x"), ["Bob+x", "bob+x"]);
         assert!(names("recipient", " ").is_empty() && names("recipient", "").is_empty());
-    }
-
-    #[test]
-    fn a_complaint_is_due_once_a_minute() {
-        let complaints = Complaints::of("p");
-        let start = Instant::now();
-        let due = [0, 1, 59, 60, 61, 120].map(|s| complaints.is_due(start + Duration::from_secs(s)));
-        assert_eq!(due, [true, false, false, true, false, true]);
     }
 }

@@ -181,7 +181,7 @@ impl Plugin for RateLimit {
         let counted = whole(numeric_prefix(cx.session.result(&mark).unwrap_or_default().as_bytes()));
         let amount = self.outstanding(cx, counted);
         let mode = options.mode.get(cx.session);
-        // The message was counted for another recipient; these limits may be others than his.
+        // The message may have been counted for another recipient, under other limits than these.
         let (judged_mark, judged) = (format!("{}-judged:{key}", self.name), format!("{rates} {mode}"));
         if amount == 0 && (counted == 0 || cx.session.result(&judged_mark) == Some(&judged)) {
             return Ok(Verdict::Next);

@@ -7,18 +7,14 @@ use super::conversation::Conversation;
 use super::slots::Slot;
 use super::sockets::Listener;
 use crate::log::messages::daemon;
+use backends::Throttle;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long to wait after a failed accept: out of descriptors, the next try fails as fast, and some will be
 /// closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often the same trouble with accepting is logged.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Accepts until it is told to stop, or the daemon shuts down.
 pub async fn listen(listener: Listener, key: Arc<str>, shared: Arc<Shared>, stop: CancellationToken) {
@@ -30,7 +26,7 @@ pub async fn listen(listener: Listener, key: Arc<str>, shared: Arc<Shared>, stop
 }
 
 async fn accept_all(listener: &Listener, key: &Arc<str>, shared: &Arc<Shared>) {
-    let complaints = Complaints::default();
+    let complaints = Throttle::default();
     loop {
         match listener.accept().await {
             // A listener that waits for a client holds no slot: another port may need it.
@@ -52,7 +48,7 @@ async fn accept_all(listener: &Listener, key: &Arc<str>, shared: &Arc<Shared>) {
 }
 
 /// A slot for one more connection, when there is one; `None` once the daemon ends.
-async fn free_slot(shared: &Shared, complaints: &Complaints) -> Option<Slot> {
+async fn free_slot(shared: &Shared, complaints: &Throttle) -> Option<Slot> {
     if let Some(slot) = shared.slots.try_take() {
         return Some(slot);
     }
@@ -60,29 +56,4 @@ async fn free_slot(shared: &Shared, complaints: &Complaints) -> Option<Slot> {
         daemon::connections_full(shared.slots.most());
     }
     shared.slots.take().await
-}
-
-/// When trouble was last complained about.
-struct Complaints {
-    since: Instant,
-    /// Seconds from `since`, plus one; 0 is never.
-    last: AtomicU64,
-}
-
-impl Default for Complaints {
-    fn default() -> Complaints {
-        Complaints { since: Instant::now(), last: AtomicU64::new(0) }
-    }
-}
-
-impl Complaints {
-    fn is_due(&self) -> bool {
-        let now = self.since.elapsed().as_secs() + 1;
-        let last = self.last.load(Ordering::Relaxed);
-        let due = last == 0 || now - last >= COMPLAINT_INTERVAL.as_secs();
-        if due {
-            self.last.store(now, Ordering::Relaxed);
-        }
-        due
-    }
 }
