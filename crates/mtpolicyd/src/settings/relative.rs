@@ -152,6 +152,7 @@ fn folder_of(folder: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugins::KINDS;
 
     fn found<'a>(key: &str, value: &'a str) -> Vec<&'a str> {
         parts(key, value).into_iter().map(|(start, end)| &value[start..end]).collect()
@@ -177,5 +178,21 @@ mod tests {
         assert_eq!(found("dsn", "postgres://host/mail?sslmode=verify-full&sslrootcert=ca.pem"), ["ca.pem"]);
         assert_eq!(found("dsn", "sqlite://a.db"), ["a.db"]);
         assert_eq!(found("dsn", "sqlite:///a.db"), none);
+    }
+
+    #[test]
+    fn every_option_that_says_that_it_is_a_path_is_known() {
+        let mut seen = 0;
+        for kind in KINDS {
+            for option in (kind.options)() {
+                let says = option.form.starts_with("path of") || option.doc.contains("The path of");
+                if says {
+                    let is_known = PATHS.contains(&("Plugin", option.name.as_str()));
+                    assert!(is_known, "PATHS does not have {} of {}", option.name, kind.name);
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen >= 6, "only {seen} options say so");
     }
 }
