@@ -2,9 +2,11 @@
 //!
 //! Knows: the clock of the system and its time zone. Must not know: what it is for.
 
+use crate::Replay;
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The wall clock. Deadlines and waits do not look at it, since it jumps.
@@ -14,6 +16,8 @@ pub enum Clock {
     System,
     /// One that stands still until a test moves it, in seconds since the epoch, in UTC.
     Fake(AtomicI64),
+    /// That of a decision that is replayed, in the time zone of the system.
+    Replayed(Arc<Replay>),
 }
 
 impl Clock {
@@ -22,6 +26,7 @@ impl Clock {
         match self {
             Clock::System => Timestamp::now().as_second(),
             Clock::Fake(seconds) => seconds.load(Ordering::Relaxed),
+            Clock::Replayed(replay) => replay.now().div_euclid(1000),
         }
     }
 
@@ -30,6 +35,7 @@ impl Clock {
         match self {
             Clock::System => Timestamp::now().as_millisecond(),
             Clock::Fake(seconds) => seconds.load(Ordering::Relaxed) * 1000,
+            Clock::Replayed(replay) => replay.now(),
         }
     }
 
@@ -41,7 +47,7 @@ impl Clock {
     /// The same of another time, in seconds since the epoch.
     pub fn format_at(&self, seconds: i64, pattern: &str) -> Result<String, String> {
         let zone = match self {
-            Clock::System => TimeZone::system(),
+            Clock::System | Clock::Replayed(_) => TimeZone::system(),
             Clock::Fake(_) => TimeZone::UTC,
         };
         let time = Timestamp::from_second(seconds).map_err(|error| error.to_string())?;

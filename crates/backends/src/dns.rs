@@ -4,9 +4,14 @@
 
 mod ahead;
 mod authentic;
+mod key;
+mod note;
+mod recorded;
 mod resolver;
 mod zone;
 
+use crate::Call;
+use lookups::Origin;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +20,7 @@ use std::time::Duration;
 
 pub use ahead::Ahead;
 pub use authentic::Authentic;
+pub use key::{hide_key, without_key};
 pub use resolver::{MAX_IN_FLIGHT, MAX_UNICODE_NAME, Places, Resolver};
 pub use zone::Zone;
 
@@ -226,6 +232,14 @@ impl Dns {
         }
     }
 
+    /// What is remembered and under way; `None` where nothing is asked.
+    pub fn usage(&self) -> Option<dns_stub::Usage> {
+        match self {
+            Self::Resolver(resolver) => Some(resolver.usage()),
+            Self::Fake(_) => None,
+        }
+    }
+
     /// Sends what was started and not sent yet.
     fn flush(&self) {
         if let Self::Resolver(resolver) = self {
@@ -244,11 +258,17 @@ impl Dns {
     }
 
     /// The same within the places of a request, which has to wait until it has one.
-    pub async fn lookup_within(&self, places: &Places, question: &Question) -> Answer {
-        match self {
+    pub async fn lookup_within(&self, places: &Places, question: &Question, call: Call<'_>) -> Answer {
+        if let Some(replay) = call.replay() {
+            return recorded::answer(replay, self, places, question).await;
+        }
+        let begun = call.begin();
+        let answer = match self {
             Self::Resolver(resolver) => resolver.lookup(question, places).await,
             Self::Fake(zone) => zone.answer(question),
-        }
+        };
+        question.note(begun, &answer, Origin::Asked);
+        answer
     }
 
     /// The answer if it is there without asking.

@@ -14,6 +14,15 @@ pub struct BackendError {
     pub failure: Failure,
 }
 
+/// Why a call has no answer, by whether that holds for others too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// The server is down for everybody, and this is why.
+    Down(String),
+    /// This call failed; the next one may work.
+    Failed(Failure),
+}
+
 /// How a call fails.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -37,4 +46,8 @@ pub enum Failure {
     /// It answered that its user has no right to do this.
     #[error("{0}")]
     Denied(String),
+    /// It was not asked, since that would change something and only an explanation is wanted: what would have
+    /// been done.
+    #[error("not done for an explanation: {0}")]
+    NotDone(String),
 }

@@ -10,16 +10,14 @@ mod pickle;
 pub use pickle::Reply;
 
 use crate::messages;
-use crate::{BackendError, Breaker, Failure, Probe, call_deadline};
+use crate::replay;
+use crate::{BackendError, Breaker, Call, CallError, Endpoint, Failure, Guarded, Server, Socket};
+use lookups::LookupKind;
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// What stands behind a command and a reply.
@@ -52,13 +50,12 @@ pub enum Outcome {
 
 /// A server of fail2ban.
 pub struct Fail2Ban {
-    server: Arc<Server>,
+    server: Guarded<Daemon>,
 }
 
-struct Server {
-    socket: PathBuf,
+struct Daemon {
+    socket: Endpoint,
     limit: Duration,
-    breaker: Arc<Breaker>,
     /// The number of commands that still wait for a reply in the background.
     unanswered: AtomicUsize,
 }
@@ -80,116 +77,117 @@ impl Fail2Ban {
     /// The server behind a socket, which has this time for a command. Nothing is opened yet.
     pub fn new(socket: &str, limit: Duration) -> Fail2Ban {
         let breaker = Breaker::new(&format!("fail2ban at {socket}"));
-        let server = Server { socket: socket.into(), limit, breaker, unanswered: AtomicUsize::new(0) };
-        Fail2Ban { server: Arc::new(server) }
+        let daemon = Daemon { socket: Endpoint::Unix(socket.into()), limit, unanswered: AtomicUsize::new(0) };
+        Fail2Ban { server: Guarded::new(breaker, limit, daemon) }
     }
 
     /// Has an address banned in a jail. While the server is known not to reply, nobody waits for it.
-    pub async fn ban(&self, jail: &str, ip: IpAddr, deadline: Instant) -> Result<Outcome, BackendError> {
-        let server = &self.server;
-        server.breaker.check()?;
-        let deadline = call_deadline(deadline, server.limit);
-        let unanswered = server.unanswered.load(Ordering::Relaxed);
-        if unanswered >= MAX_UNANSWERED {
-            let failure = format!("it has not replied to {unanswered} commands").as_str().into();
-            return Err(server.breaker.error(Failure::Down(failure)));
+    pub async fn ban(&self, jail: &str, ip: IpAddr, call: Call<'_>) -> Result<Outcome, BackendError> {
+        if let Some(pretence) = call.pretence() {
+            pretence.note(format!("ban {ip} in jail {jail}"));
+            return Ok(Outcome::Done);
         }
-        let command = pickle::command(&["set", jail, "banip", &ip.to_string()]);
-        let mut stream = match timeout_at(deadline, send(&server.socket, &command, unanswered == 0)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(server.failed(&error.to_string())),
-            // Its queue is full, or the request had no time left.
-            Err(_) => return Err(server.breaker.suspect(server.probe())),
+        let question = || format!("ban {ip} in {jail}");
+        if let Some(replay) = call.replay() {
+            let connection = self.server.connection();
+            let recorded = replay.answer(LookupKind::Fail2Ban, connection, &question());
+            let failed = recorded.and_then(|answer| replay::failure(connection, &answer));
+            // Nothing follows from what it replies.
+            return failed.map_or(Ok(Outcome::Done), Err);
+        }
+        let begun = call.begin();
+        let outcome = self.send(jail, ip, call).await;
+        let name = self.server.connection();
+        let answer = |outcome: &Outcome| format!("{outcome:?}").to_lowercase();
+        begun.note_texts(LookupKind::Fail2Ban, name, question, &outcome, answer);
+        outcome
+    }
+
+    async fn send(&self, jail: &str, ip: IpAddr, call: Call<'_>) -> Result<Outcome, BackendError> {
+        let server = &self.server;
+        let call = call.at_most(server.limit);
+        let unanswered = server.unanswered.load(Ordering::Relaxed);
+        let sent = async {
+            if unanswered >= MAX_UNANSWERED {
+                let why = format!("it has not replied to {unanswered} commands");
+                return Err(CallError::Failed(Failure::Down(why.into())));
+            }
+            let command = pickle::command(&["set", jail, "banip", &ip.to_string()]);
+            // It takes too long if its queue is full, or the request had no time left.
+            server.send(&command, unanswered == 0).await.map_err(|error| CallError::Down(error.to_string()))
         };
+        let mut stream = server.call(sent, call).await?;
         let mut reply = Vec::new();
         if unanswered == 0
-            && let Ok(received) = timeout_at(deadline, receive(&mut stream, &mut reply)).await
+            && let Ok(received) = timeout_at(call.deadline(), receive(&mut stream, &mut reply)).await
         {
-            return server.judge(received, &reply).map(|()| Outcome::Done);
+            return judge(server, received, &reply).map(|()| Outcome::Done);
         }
-        server.listen_on(stream, reply);
+        listen_on(server, stream, reply);
         Ok(Outcome::Sent)
     }
 }
 
-impl Server {
-    /// What a reply means, if it was received.
-    fn judge(&self, received: std::io::Result<()>, reply: &[u8]) -> Result<(), BackendError> {
-        let refused = match received.map(|()| Reply::parse(reply)) {
-            Ok(Some(Reply::Done)) => return Ok(()),
-            Ok(Some(Reply::Failed(text))) => text,
-            Ok(None) => "the reply can't be understood".to_owned(),
-            Err(error) => format!("the reply can't be read: {error}"),
-        };
-        Err(self.breaker.error(Failure::Refused(refused)))
+impl Daemon {
+    /// Sends a command over a connection of its own.
+    async fn send(&self, command: &[u8], patient: bool) -> std::io::Result<Socket> {
+        let mut stream = self.connect(patient).await?;
+        stream.write_all(command).await?;
+        stream.write_all(END).await?;
+        Ok(stream)
     }
 
-    /// Nobody can connect: every caller is told so from now on, until somebody can.
-    fn failed(self: &Arc<Self>, cause: &str) -> BackendError {
-        self.breaker.failed(cause, self.probe())
-    }
-
-    /// Tries whether somebody can connect. Nothing is sent.
-    fn probe(
-        self: &Arc<Self>,
-    ) -> impl FnMut() -> Pin<Box<dyn Future<Output = Probe> + Send>> + Send + 'static {
-        let server = Arc::downgrade(self);
-        move || {
-            let server = server.clone();
-            Box::pin(async move {
-                let Some(server) = server.upgrade() else { return Probe::Dropped };
-                match connect(&server.socket, true).await {
-                    Ok(_) => Probe::Alive,
-                    Err(_) => Probe::Dead,
-                }
-            })
-        }
-    }
-
-    /// Waits in the background for a reply that is late, so that no ban fails without a word.
-    fn listen_on(self: &Arc<Self>, mut stream: UnixStream, mut reply: Vec<u8>) {
-        let connection = self.breaker.connection();
-        if self.unanswered.fetch_add(1, Ordering::Relaxed) == 0 {
-            messages::fail2ban_late(connection);
-        }
-        let server = Arc::clone(self);
-        tokio::spawn(async move {
-            let until = Instant::now() + LATE_REPLY;
-            let received = timeout_at(until, receive(&mut stream, &mut reply)).await;
-            let left = server.unanswered.fetch_sub(1, Ordering::Relaxed) - 1;
-            match received.map(|received| server.judge(received, &reply)) {
-                Ok(Ok(())) if left == 0 => {
-                    messages::fail2ban_back(server.breaker.connection());
-                }
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => messages::fail2ban_failed(error),
-                Err(_) => messages::fail2ban_failed(server.breaker.error(Failure::TimedOut)),
+    /// Connects. fail2ban lets one connection wait in its queue, so another one that comes at the same time
+    /// has to try again.
+    async fn connect(&self, patient: bool) -> std::io::Result<Socket> {
+        loop {
+            match Socket::connect(&self.socket, self.limit).await {
+                Err(error) if error.kind() == ErrorKind::WouldBlock && patient => sleep(TRY_AGAIN).await,
+                connected => return connected,
             }
-        });
-    }
-}
-
-/// Connects. fail2ban lets one connection wait in its queue, so another one that comes at the same time has
-/// to try again.
-async fn connect(socket: &Path, patient: bool) -> std::io::Result<UnixStream> {
-    loop {
-        match UnixStream::connect(socket).await {
-            Err(error) if error.kind() == ErrorKind::WouldBlock && patient => sleep(TRY_AGAIN).await,
-            connected => return connected,
         }
     }
 }
 
-/// Sends a command over a connection of its own.
-async fn send(socket: &Path, command: &[u8], patient: bool) -> std::io::Result<UnixStream> {
-    let mut stream = connect(socket, patient).await?;
-    stream.write_all(command).await?;
-    stream.write_all(END).await?;
-    Ok(stream)
+impl Server for Daemon {
+    /// Whether somebody can connect. Nothing is sent.
+    async fn answers(&self) -> bool {
+        self.connect(true).await.is_ok()
+    }
+}
+
+/// What a reply means, if it was received.
+fn judge(server: &Guarded<Daemon>, received: std::io::Result<()>, reply: &[u8]) -> Result<(), BackendError> {
+    let refused = match received.map(|()| Reply::parse(reply)) {
+        Ok(Some(Reply::Done)) => return Ok(()),
+        Ok(Some(Reply::Failed(text))) => text,
+        Ok(None) => "the reply can't be understood".to_owned(),
+        Err(error) => format!("the reply can't be read: {error}"),
+    };
+    Err(server.error(Failure::Refused(refused)))
+}
+
+/// Waits in the background for a reply that is late, so that no ban fails without a word.
+fn listen_on(server: &Guarded<Daemon>, mut stream: Socket, mut reply: Vec<u8>) {
+    if server.unanswered.fetch_add(1, Ordering::Relaxed) == 0 {
+        messages::fail2ban_late(server.connection());
+    }
+    let server = server.clone();
+    tokio::spawn(async move {
+        let until = Instant::now() + LATE_REPLY;
+        let received = timeout_at(until, receive(&mut stream, &mut reply)).await;
+        let left = server.unanswered.fetch_sub(1, Ordering::Relaxed) - 1;
+        match received.map(|received| judge(&server, received, &reply)) {
+            Ok(Ok(())) if left == 0 => messages::fail2ban_back(server.connection()),
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => messages::fail2ban_failed(error),
+            Err(_) => messages::fail2ban_failed(server.error(Failure::TimedOut)),
+        }
+    });
 }
 
 /// Reads a reply up to its end mark, which it takes off.
-async fn receive(stream: &mut UnixStream, reply: &mut Vec<u8>) -> std::io::Result<()> {
+async fn receive(stream: &mut Socket, reply: &mut Vec<u8>) -> std::io::Result<()> {
     while !reply.ends_with(END) {
         if reply.len() > MAX_REPLY_BYTES {
             return Err(std::io::Error::other("it is too long"));

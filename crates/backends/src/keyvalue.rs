@@ -3,22 +3,48 @@
 //! Knows: keys, values, lifetimes, locks, deadlines. Must not know: what they are for.
 
 use super::sql::Sql;
-use crate::BackendError;
+use crate::{BackendError, Call};
+use noted::note;
+use pretend::Pretended;
+use replayed::Replayed;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
+#[cfg(not(all(feature = "redis", feature = "memcached")))]
+mod absent;
 mod keys;
+#[cfg(feature = "memcached")]
 mod memcached;
 mod memory;
+mod noted;
+mod pretend;
+#[cfg(feature = "redis")]
 mod redis;
+mod replayed;
+mod scan;
+mod settings;
 mod table;
 
+#[cfg(not(feature = "redis"))]
+pub use absent::Script;
 pub use keys::stand_in;
-pub use memcached::{Memcached, MemcachedSettings};
+#[cfg(feature = "memcached")]
+pub use memcached::Memcached;
 pub use memory::{Change, Memory, MemorySettings};
-pub use redis::{Redis, RedisServer, RedisSettings};
+pub use noted::{note_counted, note_found, note_removal};
+#[cfg(feature = "redis")]
+pub use redis::{Redis, Script};
+pub use scan::{Fields, HashPage, Held, MAX_PAGE, Page, Scan};
+pub use settings::{MemcachedSettings, RedisServer, RedisSettings};
 pub use table::SqlTable;
+
+/// Servers of memcached, which this build can't ask.
+#[cfg(not(feature = "memcached"))]
+pub type Memcached = absent::Absent<MemcachedSettings>;
+
+/// A Redis, which this build can't ask.
+#[cfg(not(feature = "redis"))]
+pub type Redis = absent::Absent<RedisSettings>;
 
 /// A store. Cheap to clone: the connection is shared.
 #[derive(Clone)]
@@ -73,25 +99,44 @@ impl Locked {
 /// A lock that somebody has.
 #[derive(Clone, Copy, Debug)]
 pub struct Lock<'a> {
-    /// Its key.
-    pub key: &'a [u8],
     /// Its value: the owner.
     pub owner: &'a [u8],
     /// What was there when it was locked.
     pub version: Version,
+    /// The value that was there, for stores that look at the lock only: a lock that has ended does not matter
+    /// there as long as nobody has another and the value is still that one.
+    pub before: Option<&'a [u8]>,
+}
+
+/// What is noted of a call beside the key.
+macro_rules! detail {
+    (set, $value:expr, $lifetime:expr) => {
+        |text: &mut String| noted::detail($value, $lifetime, text)
+    };
+    (add, $value:expr, $lifetime:expr) => {
+        |text: &mut String| noted::detail($value, $lifetime, text)
+    };
+    ($name:ident $(, $argument:expr)*) => {
+        |_: &mut String| Ok(())
+    };
 }
 
 /// Does the same on whichever store it is. Calls to some need a lot of memory on their way, and are boxed so
 /// that a request needs it only where it makes one.
 macro_rules! on_each {
-    ($store:expr, $name:ident($($argument:expr),*)) => {
-        match $store {
-            Store::Memory(store) => store.$name($($argument),*).await,
-            Store::Memcached(store) => store.$name($($argument),*).await,
-            Store::Redis(store) => Box::pin(store.$name($($argument),*)).await,
-            Store::Sql(store) => Box::pin(store.$name($($argument),*)).await,
-        }
-    };
+    ($store:expr, $call:expr, $name:ident($key:expr $(, $argument:expr)*)) => {{
+        let begun = $call.begin();
+        // A table is a store here, not also a database.
+        let call = $call.noted_in(None);
+        let outcome = match $store {
+            Store::Memory(store) => store.$name($key $(, $argument)*, call).await,
+            Store::Memcached(store) => store.$name($key $(, $argument)*, call).await,
+            Store::Redis(store) => Box::pin(store.$name($key $(, $argument)*, call)).await,
+            Store::Sql(store) => Box::pin(store.$name($key $(, $argument)*, call)).await,
+        };
+        note(begun, stringify!($name), $key, detail!($name $(, $argument)*), &outcome);
+        outcome
+    }};
 }
 
 impl Store {
@@ -101,8 +146,56 @@ impl Store {
     }
 
     /// The value of a key.
-    pub async fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, BackendError> {
-        on_each!(self, get(key, deadline))
+    pub async fn get(&self, key: &[u8], call: Call<'_>) -> Result<Option<Vec<u8>>, BackendError> {
+        if let Some(pretended) = Pretended::of(self, call) {
+            return pretended.get(key).await;
+        }
+        if let Some(replayed) = Replayed::of(self, call) {
+            return replayed.get(key).await;
+        }
+        on_each!(self, call, get(key))
+    }
+
+    /// The same, and which value it is, where the store tells: for
+    /// [`delete_unchanged`](Self::delete_unchanged).
+    pub async fn get_protected(&self, key: &[u8], call: Call<'_>) -> Result<Protected, BackendError> {
+        let Some(store) = self.memcached_in_earnest(call) else {
+            let value = self.get(key, call).await?;
+            return Ok(Protected { value, version: Version::Unknown });
+        };
+        let begun = call.begin();
+        let (value, version) = match store.get_protected(key, call.noted_in(None)).await {
+            Ok(Protected { value, version }) => (Ok(value), version),
+            Err(error) => (Err(error), Version::Unknown),
+        };
+        note(begun, "get", key, |_| Ok(()), &value);
+        value.map(|value| Protected { value, version })
+    }
+
+    /// Removes a key that has still the value that [`get_protected`](Self::get_protected) has found, where
+    /// the store tells them apart; elsewhere any. Whether it was there.
+    pub async fn delete_unchanged(
+        &self,
+        key: &[u8],
+        version: Version,
+        call: Call<'_>,
+    ) -> Result<bool, BackendError> {
+        let (Some(store), Version::Unique(version)) = (self.memcached_in_earnest(call), version) else {
+            return self.delete(key, call).await;
+        };
+        let begun = call.begin();
+        let outcome = store.delete_unchanged(key, version, call.noted_in(None)).await;
+        note(begun, "delete", key, |_| Ok(()), &outcome);
+        outcome
+    }
+
+    /// The memcached that this is, if it is really asked.
+    fn memcached_in_earnest(&self, call: Call<'_>) -> Option<&Memcached> {
+        let is_asked = Pretended::of(self, call).is_none() && Replayed::of(self, call).is_none();
+        match self {
+            Store::Memcached(store) if is_asked => Some(store),
+            _ => None,
+        }
     }
 
     /// Sets a value, whatever there was, for a time.
@@ -111,9 +204,16 @@ impl Store {
         key: &[u8],
         value: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<(), BackendError> {
-        on_each!(self, set(key, value, lifetime, deadline))
+        if let Some(pretended) = Pretended::of(self, call) {
+            pretended.set(key, value);
+            return Ok(());
+        }
+        if let Some(replayed) = Replayed::of(self, call) {
+            return replayed.set(key, value, lifetime).await;
+        }
+        on_each!(self, call, set(key, value, lifetime))
     }
 
     /// Sets a value unless there is one: whether it did.
@@ -122,14 +222,26 @@ impl Store {
         key: &[u8],
         value: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<bool, BackendError> {
-        on_each!(self, add(key, value, lifetime, deadline))
+        if let Some(pretended) = Pretended::of(self, call) {
+            return pretended.add(key, value).await;
+        }
+        if let Some(replayed) = Replayed::of(self, call) {
+            return replayed.add(key, value, lifetime).await;
+        }
+        on_each!(self, call, add(key, value, lifetime))
     }
 
     /// Removes a key. Returns whether it existed.
-    pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
-        on_each!(self, delete(key, deadline))
+    pub async fn delete(&self, key: &[u8], call: Call<'_>) -> Result<bool, BackendError> {
+        if let Some(pretended) = Pretended::of(self, call) {
+            return pretended.delete(key).await;
+        }
+        if let Some(replayed) = Replayed::of(self, call) {
+            return replayed.delete(key).await;
+        }
+        on_each!(self, call, delete(key))
     }
 
     /// Adds one to a number, which begins at nothing and lives for this time from now on.
@@ -137,22 +249,44 @@ impl Store {
         &self,
         key: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<u64, BackendError> {
-        on_each!(self, increment(key, lifetime, deadline))
+        if let Some(pretended) = Pretended::of(self, call) {
+            return pretended.increment(key).await;
+        }
+        if let Some(replayed) = Replayed::of(self, call) {
+            return replayed.increment(key, lifetime).await;
+        }
+        on_each!(self, call, increment(key, lifetime))
     }
 
-    /// Locks `lock` for `owner`, at most for `lifetime`, and reads `key`; in one round trip where the store
-    /// can.
+    /// Locks `key` for `owner`, for `lifetime` unless that is renewed, and reads it; in one round trip where
+    /// the store can. The lock is a key of its own, `lock_KEY`; in a cluster of Redis `lock_{KEY}`.
     pub async fn lock(
         &self,
-        lock: &[u8],
+        key: &[u8],
         owner: &[u8],
         lifetime: Duration,
-        key: &[u8],
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Locked, BackendError> {
-        on_each!(self, lock(lock, owner, lifetime, key, deadline))
+        if let Some(pretended) = Pretended::of(self, call) {
+            return pretended.lock(key).await;
+        }
+        on_each!(self, call, lock(key, owner, lifetime))
+    }
+
+    /// Keeps the lock of `key` for `lifetime` from now on, if it still is its owner's: whether it was.
+    pub async fn renew(
+        &self,
+        key: &[u8],
+        owner: &[u8],
+        lifetime: Duration,
+        call: Call<'_>,
+    ) -> Result<bool, BackendError> {
+        if Pretended::of(self, call).is_some() {
+            return Ok(true);
+        }
+        on_each!(self, call, renew(key, owner, lifetime))
     }
 
     /// Sets what a lock protects and gives the lock back, if it still is its owner's: whether it was. If it
@@ -163,36 +297,76 @@ impl Store {
         value: &[u8],
         lifetime: Duration,
         lock: Lock<'_>,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<bool, BackendError> {
+        if let Some(pretended) = Pretended::of(self, call) {
+            pretended.set(key, value);
+            return Ok(true);
+        }
+        on_each!(self, call, set_and_unlock(key, value, lifetime, lock))
+    }
+
+    /// Gives the lock of `key` back, if it still is this owner's: whether it was.
+    pub async fn unlock(&self, key: &[u8], owner: &[u8], call: Call<'_>) -> Result<bool, BackendError> {
+        if Pretended::of(self, call).is_some() {
+            return Ok(true);
+        }
+        on_each!(self, call, unlock(key, owner))
+    }
+
+    /// What is under a key, with how long it still lives; `None` if there is nothing.
+    pub async fn held(&self, key: &[u8], call: Call<'_>) -> Result<Option<Held>, BackendError> {
+        on_each!(self, call, held(key))
+    }
+
+    /// A page of what is under keys that begin alike. Fails on memcached, which can't list its keys.
+    pub async fn scan(&self, scan: Scan<'_>, call: Call<'_>) -> Result<Page, BackendError> {
         match self {
-            Store::Memcached(store) => store.set_and_unlock(key, value, lifetime, lock, deadline).await,
-            Store::Redis(store) => Box::pin(store.set_and_unlock(key, value, lifetime, lock, deadline)).await,
-            Store::Sql(store) => Box::pin(store.set_and_unlock(key, value, lifetime, lock, deadline)).await,
-            Store::Memory(store) => {
-                let is_ours = store.get(lock.key, deadline).await?.as_deref() == Some(lock.owner);
-                if is_ours {
-                    store.set(key, value, lifetime, deadline).await?;
-                    store.unlock(lock.key, lock.owner, deadline).await?;
-                }
-                Ok(is_ours)
-            }
+            Store::Memory(store) => store.scan(scan, call).await,
+            Store::Memcached(store) => Err(store.cannot(CANT_LIST)),
+            Store::Redis(store) => Box::pin(store.scan(scan, call)).await,
+            Store::Sql(store) => Box::pin(store.scan(scan, call)).await,
         }
     }
 
-    /// Gives a lock back, if it still is this owner's: whether it was.
-    pub async fn unlock(&self, lock: &[u8], owner: &[u8], deadline: Instant) -> Result<bool, BackendError> {
-        on_each!(self, unlock(lock, owner, deadline))
+    /// Whether it can list its keys.
+    pub fn can_list(&self) -> bool {
+        !matches!(self, Store::Memcached(_))
+    }
+
+    /// Whether both are the same store, by the same connection.
+    pub fn is_same(&self, other: &Store) -> bool {
+        match (self, other) {
+            (Store::Memory(one), Store::Memory(other)) => Arc::ptr_eq(one, other),
+            (Store::Memcached(one), Store::Memcached(other)) => Arc::ptr_eq(one, other),
+            (Store::Redis(one), Store::Redis(other)) => Arc::ptr_eq(one, other),
+            (Store::Sql(one), Store::Sql(other)) => Arc::ptr_eq(one.sql(), other.sql()),
+            _ => false,
+        }
+    }
+
+    /// The name of the connection.
+    pub fn name(&self) -> &str {
+        match self {
+            Store::Memory(store) => store.name(),
+            Store::Memcached(store) => store.connection(),
+            Store::Redis(store) => store.name(),
+            Store::Sql(store) => store.sql().name(),
+        }
     }
 
     /// Removes what has expired where the store does not do it by itself: how much.
-    pub async fn expire(&self, deadline: Instant) -> Result<u64, BackendError> {
+    pub async fn expire(&self, call: Call<'_>) -> Result<u64, BackendError> {
         match self {
-            Store::Sql(store) => store.expire(deadline).await,
+            _ if call.pretence().is_some() => Ok(0),
+            Store::Sql(store) => store.expire(call).await,
             Store::Memory(_) | Store::Memcached(_) | Store::Redis(_) => Ok(0),
         }
     }
 }
+
+/// Why there is no list of what memcached holds.
+const CANT_LIST: &str = "memcached can't list its keys";
 
 /// A counter as a store holds it: decimal, perhaps with the blanks that memcached pads it with.
 fn parse_number(value: &[u8]) -> Result<u64, String> {
@@ -200,4 +374,9 @@ fn parse_number(value: &[u8]) -> Result<u64, String> {
         .ok()
         .and_then(|text| text.trim_end_matches(' ').parse().ok())
         .ok_or_else(|| "the value is not a number".to_owned())
+}
+
+/// The key of the lock of a key, as the original names it.
+fn lock_name(key: &[u8]) -> Vec<u8> {
+    [b"lock_", key].concat()
 }

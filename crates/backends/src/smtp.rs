@@ -4,16 +4,23 @@
 //! for.
 
 mod address;
+#[cfg(feature = "smtp")]
 mod connection;
+#[cfg_attr(not(feature = "smtp"), path = "smtp/absent.rs")]
 mod destination;
+#[cfg(feature = "smtp")]
 mod dialogue;
+mod findings;
+#[cfg(feature = "smtp")]
 mod probe;
 mod reply;
+#[cfg_attr(not(feature = "smtp"), allow(dead_code, reason = "which servers there are, that nobody asks"))]
 mod route;
 
 pub use address::Mailbox;
-pub use destination::{Destinations, Limits};
-pub use dialogue::{Judgement, Message, Refusal};
-pub use probe::{ActiveServers, Findings, Probe, ProbeSettings, Route};
+pub use destination::Destinations;
+pub use findings::{
+    ActiveServers, Findings, Judgement, Limits, Message, Probe, ProbeSettings, Refusal, Route,
+};
 pub use reply::{Capabilities, NoReply, Reply, Status};
 pub use route::{OwnAddresses, Rules};

@@ -5,33 +5,55 @@
 //!
 //! Knows: SQL, the three protocols, deadlines. Must not know: what the tables are for.
 
+#[cfg(not(all(feature = "mysql", feature = "postgres", feature = "sqlite")))]
+mod absent;
 mod blame;
+mod dialect;
 mod dsn;
+#[cfg(feature = "mysql")]
 mod mysql;
+mod noted;
 mod number;
 mod placeholders;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod queue;
 mod respell;
 mod rights;
 mod server;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod tables;
+mod tally;
 
+pub use dialect::Dialect;
 pub use placeholders::count_parameters;
-pub use respell::Respelling;
-pub use rights::{Needs, Right};
+pub use rights::Right;
+pub use tables::Schema;
+pub use tally::{Merged, Tally};
 
 use crate::messages;
-use crate::{BackendError, Breaker, Failure, Secret, call_deadline};
+use crate::tls::Identity;
+use crate::{BackendError, Breaker, Call, Failure, OptionError, Secret};
 use dsn::Source;
+use lookups::LookupKind;
+#[cfg(feature = "mysql")]
 use mysql::MySql;
+#[cfg(feature = "postgres")]
 use postgres::Postgres;
 use server::{Kind, Server};
+#[cfg(feature = "sqlite")]
 use sqlite::Sqlite;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+
+#[cfg(not(feature = "mysql"))]
+type MySql = absent::Absent<dsn::MySqlSource>;
+#[cfg(not(feature = "postgres"))]
+type Postgres = absent::Absent<dsn::PostgresSource>;
+#[cfg(not(feature = "sqlite"))]
+type Sqlite = absent::Absent<dsn::SqliteSource>;
 
 /// What a `<Connection>` of module Sql says.
 #[derive(Clone, PartialEq)]
@@ -50,6 +72,8 @@ pub struct SqlSettings {
     pub durability: Durability,
     /// Certificates of authorities to trust, in PEM, beside those of the system.
     pub tls_ca: Option<String>,
+    /// What the client shows of itself, where the server wants that.
+    pub identity: Option<Identity>,
 }
 
 /// When a commit to SQLite counts as done. (A server decides that itself.)
@@ -59,17 +83,6 @@ pub enum Durability {
     Full,
     /// Once the system has it: what was answered survives a crash of the daemon.
     Process,
-}
-
-/// The SQL that a database speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// SQLite.
-    Sqlite,
-    /// MariaDB and MySQL.
-    MySql,
-    /// PostgreSQL.
-    Postgres,
 }
 
 /// A value for a `?`.
@@ -139,20 +152,33 @@ pub const MAX_ROWS: usize = 1_000;
 pub const MAX_BYTES: usize = 1 << 20;
 
 impl Sql {
-    /// A database; nothing is opened yet. The error says what is wrong with the data source.
-    pub fn new(name: &str, settings: SqlSettings) -> Result<Sql, String> {
+    /// A database; nothing is opened yet.
+    ///
+    /// # Errors
+    /// What is wrong with the data source or with a certificate.
+    pub fn new(name: &str, settings: SqlSettings) -> Result<Sql, OptionError> {
         let breaker = Breaker::new(name);
         let engine = match Source::read(&settings)? {
             Source::Sqlite(source) => {
-                Engine::Sqlite(Sqlite::new(source, breaker.connection().clone(), settings.durability))
+                Engine::Sqlite(Sqlite::new(source, breaker.connection().clone(), settings.durability)?)
             }
             Source::Postgres(source) => {
                 let driver = Postgres::new(source)?;
-                Engine::Postgres(Server::new(driver, breaker.clone(), settings.max_connections))
+                Engine::Postgres(Server::new(
+                    driver,
+                    breaker.clone(),
+                    settings.timeout,
+                    settings.max_connections,
+                ))
             }
             Source::MySql(source) => {
                 let driver = MySql::new(source)?;
-                Engine::MySql(Server::new(driver, breaker.clone(), settings.max_connections))
+                Engine::MySql(Server::new(
+                    driver,
+                    breaker.clone(),
+                    settings.timeout,
+                    settings.max_connections,
+                ))
             }
         };
         Ok(Sql { timeout: settings.timeout, breaker, engine })
@@ -172,37 +198,48 @@ impl Sql {
         }
     }
 
+    /// Whether a change that is not durable can be lost when the server crashes, and not only when the power
+    /// fails: PostgreSQL acknowledges it before the system has it, and writes it up to 0.6 s later
+    /// (`synchronous_commit = off`, `wal_writer_delay`). Elsewhere the system or the disk has it by then.
+    pub fn crash_loses(&self) -> bool {
+        self.dialect() == Dialect::Postgres
+    }
+
     /// An identifier as the database wants it quoted.
     pub fn quote(&self, identifier: &str) -> String {
-        match self.dialect() {
-            Dialect::MySql => format!("`{}`", identifier.replace('`', "``")),
-            Dialect::Sqlite | Dialect::Postgres => format!("\"{}\"", identifier.replace('"', "\"\"")),
-        }
+        self.dialect().quote(identifier)
     }
 
     /// Does a work in one transaction: the output of each statement. After an error it has not happened,
     /// except that nobody knows after [`Failure::TimedOut`] and [`Failure::Down`].
-    pub async fn run(&self, work: Work, deadline: Instant) -> Result<Vec<Output>, BackendError> {
-        self.run_as(Kind::Change, Arc::new(work), deadline).await
+    pub async fn run(&self, work: Work, call: Call<'_>) -> Result<Vec<Output>, BackendError> {
+        self.run_as(Kind::Change, Arc::new(work), call).await
     }
 
-    async fn run_as(
-        &self,
-        kind: Kind,
-        work: Arc<Work>,
-        deadline: Instant,
-    ) -> Result<Vec<Output>, BackendError> {
-        let deadline = call_deadline(deadline, self.timeout);
-        match &self.engine {
+    async fn run_as(&self, kind: Kind, work: Arc<Work>, call: Call<'_>) -> Result<Vec<Output>, BackendError> {
+        if kind == Kind::Change {
+            call.refuse_to_pretend(self.name(), || format!("change the database: {}", work.describe()))?;
+        }
+        let call = call.at_most(self.timeout);
+        let begun = call.begin();
+        let outcome = match &self.engine {
             Engine::Sqlite(sqlite) => {
-                let outputs = sqlite.run_as(kind, work, deadline).await;
+                let outputs = sqlite.run_as(kind, work.clone(), call.deadline()).await;
                 outputs.map_err(|failure| self.breaker.error(failure))
             }
             // Boxed, since a call to a server needs a lot of memory on its way: every request that may use
             // some database would be as large, and be copied whenever it is moved.
-            Engine::MySql(server) => Box::pin(server.run(&work, kind, deadline)).await,
-            Engine::Postgres(server) => Box::pin(server.run(&work, kind, deadline)).await,
-        }
+            Engine::MySql(server) => Box::pin(server.run(&work, kind, call)).await,
+            Engine::Postgres(server) => Box::pin(server.run(&work, kind, call)).await,
+        };
+        begun.note_asked(
+            LookupKind::Sql,
+            self.name(),
+            |text| text.write_str(&work.describe()),
+            &outcome,
+            |outputs, text| text.write_str(&describe(outputs)),
+        );
+        outcome
     }
 
     /// The same, where `make` makes the tables if they are missing; then it is done once more.
@@ -210,12 +247,12 @@ impl Sql {
         &self,
         work: Work,
         make: impl FnOnce() -> Make + Send,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Vec<Output>, BackendError>
     where
         Make: Future<Output = Result<(), BackendError>> + Send,
     {
-        self.run_as_or_make(Kind::Change, Arc::new(work), make, deadline).await
+        self.run_as_or_make(Kind::Change, Arc::new(work), make, call).await
     }
 
     /// The same for a query.
@@ -223,12 +260,12 @@ impl Sql {
         &self,
         query: Statement,
         make: impl FnOnce() -> Make + Send,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Vec<Row>, BackendError>
     where
         Make: Future<Output = Result<(), BackendError>> + Send,
     {
-        let outputs = self.run_as_or_make(Kind::Query, Work::query(query), make, deadline).await?;
+        let outputs = self.run_as_or_make(Kind::Query, Work::query(query), make, call).await?;
         Ok(outputs.into_iter().next().unwrap_or_default().rows)
     }
 
@@ -237,35 +274,63 @@ impl Sql {
         kind: Kind,
         work: Arc<Work>,
         make: impl FnOnce() -> Make + Send,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Vec<Output>, BackendError>
     where
         Make: Future<Output = Result<(), BackendError>> + Send,
     {
-        match self.run_as(kind, work.clone(), deadline).await {
+        match self.run_as(kind, work.clone(), call).await {
             Err(BackendError { failure: Failure::NoTable(_), .. }) => {
                 Box::pin(make()).await?;
-                self.run_as(kind, work, deadline).await
+                self.run_as(kind, work, call).await
             }
             outcome => outcome,
         }
     }
 
     /// Asks a query, outside any transaction. It sees whatever was acknowledged before. It may be asked
-    /// twice, when a connection that was kept turns out to be dead.
-    pub async fn query(&self, query: Statement, deadline: Instant) -> Result<Vec<Row>, BackendError> {
-        let outputs = self.run_as(Kind::Query, Work::query(query), deadline).await?;
-        Ok(outputs.into_iter().next().unwrap_or_default().rows)
+    /// twice, when a connection that was kept turns out to be dead. Of the rows only the number is noted.
+    pub async fn query(&self, query: Statement, call: Call<'_>) -> Result<Vec<Row>, BackendError> {
+        self.query_noted(query, false, call).await
+    }
+
+    /// The same where the rows are noted, for those that can't be replayed without.
+    pub async fn query_shown(&self, query: Statement, call: Call<'_>) -> Result<Vec<Row>, BackendError> {
+        self.query_noted(query, true, call).await
+    }
+
+    async fn query_noted(
+        &self,
+        query: Statement,
+        is_shown: bool,
+        call: Call<'_>,
+    ) -> Result<Vec<Row>, BackendError> {
+        if let Some(replay) = call.replay() {
+            return noted::replayed(replay, self.name(), &query, is_shown);
+        }
+        let begun = call.begin();
+        let question = begun.is_noted().then(|| noted::question(&query));
+        let outputs = self.run_as(Kind::Query, Work::query(query), call.noted_in(None)).await;
+        let rows = outputs.map(|outputs| outputs.into_iter().next().unwrap_or_default().rows);
+        let write = |rows: &Vec<Row>| if is_shown { noted::rows(rows) } else { noted::count(rows) };
+        begun.note_texts(LookupKind::Sql, self.name(), || question.unwrap_or_default(), &rows, write);
+        rows
     }
 
     /// Whether the database answers; opens it if it is not open. For the log at the start.
-    pub async fn ping(&self, deadline: Instant) -> Result<(), BackendError> {
+    pub async fn ping(&self, call: Call<'_>) -> Result<(), BackendError> {
         let query = Statement { sql: "SELECT 1".into(), params: Vec::new() };
-        self.query(query, deadline).await.map(drop)
+        self.query(query, call).await.map(drop)
     }
 }
 
 impl Work {
+    /// Its statements, without the values of their parameters.
+    fn describe(&self) -> String {
+        let texts: Vec<_> = self.statements.iter().map(|statement| &*statement.sql).collect();
+        texts.join("; ")
+    }
+
     fn query(query: Statement) -> Arc<Work> {
         Arc::new(Work { statements: vec![query], lock: None, durable: false })
     }
@@ -291,6 +356,14 @@ impl Param {
     /// A value that Postfix sent.
     pub fn text(bytes: &[u8]) -> Param {
         Param::Text(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+/// What came of the last statement of a work.
+fn describe(outputs: &[Output]) -> String {
+    match outputs.last() {
+        Some(output) => format!("rows: {}, changed: {}", output.rows.len(), output.affected),
+        None => "nothing".to_owned(),
     }
 }
 

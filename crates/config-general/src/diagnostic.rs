@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::code::{Code, text};
 use crate::limits::Limits;
 use crate::source::{Sources, Span};
 
@@ -29,6 +30,8 @@ impl fmt::Display for Severity {
 /// One mistake or surprise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// What kind it is.
+    pub code: &'static Code,
     /// How bad it is.
     pub severity: Severity,
     /// The place, if it is about one.
@@ -53,7 +56,7 @@ struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Diagnostic { severity, span, message, help } = self.diagnostic;
+        let Diagnostic { severity, span, message, help, .. } = self.diagnostic;
         if let Some(span) = span {
             let position = self.sources.position(*span);
             let path = self.sources.get(span.source).path.display();
@@ -81,10 +84,17 @@ impl Diagnostics {
     }
 
     /// Notes a mistake.
-    pub(crate) fn error(&mut self, span: impl Into<Option<Span>>, message: String, help: Option<String>) {
+    pub(crate) fn error(
+        &mut self,
+        code: &'static Code,
+        span: impl Into<Option<Span>>,
+        message: String,
+        help: Option<String>,
+    ) {
         self.errors += 1;
         if self.errors <= self.most {
-            self.kept.push(Diagnostic { severity: Severity::Error, span: span.into(), message, help });
+            let (severity, span) = (Severity::Error, span.into());
+            self.kept.push(Diagnostic { code, severity, span, message, help });
         }
     }
 
@@ -96,11 +106,17 @@ impl Diagnostics {
     }
 
     /// Notes a surprise.
-    pub(crate) fn warning(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+    pub(crate) fn warning(
+        &mut self,
+        code: &'static Code,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         self.warnings += 1;
         if self.warnings <= self.most {
             let (message, help) = (message.into(), Some(help.into()));
-            self.kept.push(Diagnostic { severity: Severity::Warning, span: Some(span), message, help });
+            self.kept.push(Diagnostic { code, severity: Severity::Warning, span: Some(span), message, help });
         }
     }
 
@@ -111,12 +127,13 @@ impl Diagnostics {
     /// Everything kept, in file order, and a last line for each severity of which there was more.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         self.kept.sort_by_key(|diagnostic| diagnostic.span);
-        let counts = [(Severity::Error, self.errors), (Severity::Warning, self.warnings)];
-        for (severity, count) in counts {
+        let counts = [(&text::MORE_ERRORS, self.errors), (&text::MORE_WARNINGS, self.warnings)];
+        for (code, count) in counts {
+            let severity = code.severity();
             let Some(more) = count.checked_sub(self.most).filter(|&more| more > 0) else { continue };
             let s = if more == 1 { "" } else { "s" };
             let message = format!("and {more} more {severity}{s}");
-            self.kept.push(Diagnostic { severity, span: None, message, help: None });
+            self.kept.push(Diagnostic { code, severity, span: None, message, help: None });
         }
         self.kept
     }

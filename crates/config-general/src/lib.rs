@@ -47,8 +47,10 @@
 //! one that includes it is found first, so that the same files are read wherever the program is started.
 //! Files with NUL bytes are refused.
 
+mod code;
 mod diagnostic;
 mod files;
+mod kinds;
 mod limits;
 mod lines;
 mod parser;
@@ -58,6 +60,7 @@ mod tree;
 
 use std::fmt;
 
+pub use code::{Code, text as codes_of_text};
 pub use diagnostic::{Diagnostic, Severity};
 pub use limits::Limits;
 pub use parser::{load, parse};
@@ -72,6 +75,8 @@ pub struct Failure {
     pub sources: Sources,
     /// At least one error, and the warnings.
     pub diagnostics: Vec<Diagnostic>,
+    /// The `#` comments, in the order of each file.
+    pub comments: Vec<Span>,
 }
 
 impl fmt::Display for Failure {

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::code::text;
 use crate::diagnostic::Diagnostics;
 use crate::source::{SourceId, Span, is_blank};
 
@@ -98,19 +99,23 @@ pub(crate) struct Lines {
     pending: Option<Line>,
     /// Where the C comment began that is still open.
     comment: Option<Span>,
+    /// The `#` comments so far.
+    comments: Vec<Span>,
 }
 
 impl Lines {
     pub(crate) fn new(source: SourceId, text: String) -> Lines {
-        Lines { source, text, at: 0, physical: Line::default(), pending: None, comment: None }
+        let (physical, comments) = (Line::default(), Vec::new());
+        Lines { source, text, at: 0, physical, pending: None, comment: None, comments }
     }
 
     pub(crate) fn source(&self) -> SourceId {
         self.source
     }
 
-    pub(crate) fn finish(self) -> String {
-        self.text
+    /// The text and its `#` comments.
+    pub(crate) fn finish(self) -> (String, Vec<Span>) {
+        (self.text, self.comments)
     }
 
     /// The number of the line that holds the byte, from 1.
@@ -185,6 +190,7 @@ impl Lines {
                 if self.comment.take().is_none() {
                     let span = Span::new(self.source, range.start, range.start + close + 2);
                     notes.warning(
+                        &text::BAD_COMMENT,
                         span,
                         "`*/` ends no comment here, but removes its line up to it",
                         "there is no way to write `*/` on such a line; put the value into a here-document",
@@ -206,8 +212,10 @@ impl Lines {
         let Some((at, _)) = text.match_indices('#').find(|&(at, _)| at == 0 || bytes[at - 1] != b'\\') else {
             return;
         };
+        let span = self.physical.span(at..text.len());
+        self.comments.push(span);
         self.physical.cut = Some(Cut {
-            span: self.physical.span(at..text.len()),
+            span,
             has_quote: text[at..].contains('"'),
             glued: text[..at].chars().next_back().is_some_and(|c| !is_blank(c)),
         });
@@ -219,6 +227,7 @@ impl Lines {
     fn set_aside(&mut self, line: &mut Line, span: Span, notes: &mut Diagnostics) {
         if line.joined {
             notes.warning(
+                &text::BAD_HERE_DOCUMENT,
                 span,
                 "this here-document is not part of the continued line above, which goes on after it",
                 "remove the backslash above",
@@ -250,6 +259,7 @@ impl Lines {
             return true;
         }
         notes.warning(
+            &text::BAD_HERE_DOCUMENT,
             span,
             format!(
                 "the here-document that begins here never ends: `{mark}` is missing, all of it is ignored"
@@ -264,6 +274,7 @@ impl Lines {
         let shown = text.trim_end_matches(is_blank);
         if self.physical.cut.is_none() && shown.len() < text.len() && ends_with_single_backslash(shown) {
             notes.warning(
+                &text::BAD_CONTINUATION,
                 self.physical.span(shown.len() - 1..shown.len()),
                 "this backslash does not continue the line: a blank or a carriage return follows it",
                 "remove what follows it (lines that end in CR LF can't be continued)",
@@ -274,6 +285,7 @@ impl Lines {
     fn warn_of_lost_end(&self, line: &Line, notes: &mut Diagnostics) {
         if line.joined {
             notes.warning(
+                &text::BAD_CONTINUATION,
                 line.span(0..line.text.len()),
                 "the file ends in a continued line, which is ignored",
                 "remove the backslash at its end",
@@ -281,6 +293,7 @@ impl Lines {
         }
         if let Some(span) = self.comment {
             notes.warning(
+                &text::BAD_COMMENT,
                 span,
                 "the comment that begins here never ends: the rest of the file is ignored",
                 "write `*/` where it ends",

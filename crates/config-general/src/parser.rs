@@ -1,12 +1,13 @@
 //! Logical lines to a tree. Iterative throughout: neither deep nesting nor include chains use the stack.
 
-use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 use crate::Failure;
+use crate::code::{Code, text as codes};
 use crate::diagnostic::Diagnostics;
 use crate::files::{Files, Refusal, identity};
+use crate::kinds::check_kinds;
 use crate::limits::Limits;
 use crate::lines::{Body, Line, Lines};
 use crate::source::{Sources, Span, is_blank};
@@ -44,6 +45,8 @@ struct Parser<'a> {
     open: Vec<Block>,
     /// The files that are being read, the main file first.
     reading: Vec<Lines>,
+    /// The `#` comments of the files that were read.
+    comments: Vec<Span>,
     items: usize,
 }
 
@@ -56,6 +59,7 @@ impl<'a> Parser<'a> {
             notes: Diagnostics::new(limits),
             open: vec![Block::default()],
             reading: Vec::new(),
+            comments: Vec::new(),
             items: 0,
         }
     }
@@ -69,10 +73,10 @@ impl<'a> Parser<'a> {
                     self.report_unclosed();
                 }
             }
-            Err((message, help)) => self.notes.error(None, message, help),
+            Err((message, help)) => self.notes.error(&codes::UNREADABLE, None, message, help),
         }
-        for lines in self.reading.drain(..) {
-            self.sources.fill(lines.source(), lines.finish());
+        while let Some(lines) = self.reading.pop() {
+            self.leave(lines);
         }
         // After a limit some are still open; their contents are checked all the same.
         while self.open.len() > 1 {
@@ -80,12 +84,12 @@ impl<'a> Parser<'a> {
         }
         let root = self.open.pop().unwrap_or_default();
         check_kinds(&root, &mut self.notes);
-        let (failed, sources) = (self.notes.has_errors(), self.sources);
+        let (failed, sources, comments) = (self.notes.has_errors(), self.sources, self.comments);
         let diagnostics = self.notes.finish();
         if failed {
-            Err(Failure { sources, diagnostics })
+            Err(Failure { sources, diagnostics, comments })
         } else {
-            Ok(Document { root, sources, diagnostics })
+            Ok(Document { root, sources, diagnostics, comments })
         }
     }
 
@@ -94,13 +98,20 @@ impl<'a> Parser<'a> {
         self.reading.push(Lines::new(id, text));
     }
 
+    fn leave(&mut self, lines: Lines) {
+        let source = lines.source();
+        let (text, comments) = lines.finish();
+        self.sources.fill(source, text);
+        self.comments.extend(comments);
+    }
+
     fn read(&mut self) -> Flow {
         let mut line = Line::default();
         while let Some(lines) = self.reading.last_mut() {
             if lines.next(&mut line, &mut self.notes) {
                 self.line(&mut line)?;
             } else if let Some(lines) = self.reading.pop() {
-                self.sources.fill(lines.source(), lines.finish());
+                self.leave(lines);
             }
         }
         Flow::Continue(())
@@ -139,6 +150,7 @@ impl<'a> Parser<'a> {
         let kind_span = line.span(kind_range.clone());
         if kind.starts_with(is_blank) {
             self.notes.warning(
+                &codes::STRANGE_TAG,
                 kind_span,
                 "the blank after `<` counts: with it, the whole tag is the kind of the block".to_owned(),
                 format!("write `<{}>`", kind.trim_matches(is_blank)),
@@ -154,7 +166,7 @@ impl<'a> Parser<'a> {
             let message =
                 format!("{} is nested too deep: {} levels are allowed", block.tag(), self.limits.nesting);
             let help = "close the blocks that should not contain it".to_owned();
-            self.notes.error(span, message, Some(help));
+            self.notes.error(&codes::TOO_MUCH, span, message, Some(help));
             return Flow::Break(());
         }
         self.open.push(block);
@@ -168,7 +180,7 @@ impl<'a> Parser<'a> {
         let Some(block) = self.open.last().filter(|_| self.open.len() > 1) else {
             let message = format!("`</{word}>` closes nothing: no block is open here");
             let help = "remove it, or look above for a block that was closed too early".to_owned();
-            self.notes.error(span, message, Some(help));
+            self.notes.error(&codes::BAD_NESTING, span, message, Some(help));
             return;
         };
         let said = word.trim_matches(is_blank).trim_end_matches('/');
@@ -180,7 +192,7 @@ impl<'a> Parser<'a> {
             let message =
                 format!("`</{word}>` closes {} of line {line}: its word is not compared", block.tag());
             let help = format!("write `</{}>`", block.kind);
-            self.notes.warning(span, message, help);
+            self.notes.warning(&codes::STRANGE_TAG, span, message, help);
         }
         self.close();
     }
@@ -200,7 +212,8 @@ impl<'a> Parser<'a> {
             let kind = &block.kind;
             let line = self.sources.position(block.span).line;
             let message = format!("{} opened in line {line} is never closed", block.tag());
-            self.notes.error(block.span, message, Some(format!("write `</{kind}>` where it ends")));
+            let help = format!("write `</{kind}>` where it ends");
+            self.notes.error(&codes::BAD_NESTING, block.span, message, Some(help));
         }
     }
 
@@ -210,6 +223,7 @@ impl<'a> Parser<'a> {
         let key_span = line.span(key.clone());
         if text[key.clone()].starts_with('<') {
             self.notes.warning(
+                &codes::STRANGE_TAG,
                 key_span,
                 format!("`{}` begins like a tag, but is taken for an option", &text[key.clone()]),
                 "a tag stands alone on its line and ends with `>`",
@@ -244,7 +258,7 @@ impl<'a> Parser<'a> {
             return Flow::Continue(());
         }
         let message = format!("too many settings: {} options and blocks are allowed", self.limits.items);
-        self.notes.error(span, message, None);
+        self.notes.error(&codes::TOO_MUCH, span, message, None);
         Flow::Break(())
     }
 
@@ -253,26 +267,31 @@ impl<'a> Parser<'a> {
         let opened = value.starts_with('"') && (value.len() == 1 || !value.ends_with('"'));
         match line.cut {
             Some(cut) if opened && cut.has_quote => self.notes.warning(
+                &codes::CUT_VALUE,
                 cut.span,
                 format!("this `#` cuts the value of `{key}`: quotes do not protect it"),
                 "write `\\#`",
             ),
             Some(cut) if cut.glued && !value.is_empty() && !value.ends_with('"') => self.notes.warning(
+                &codes::CUT_VALUE,
                 cut.span,
                 format!("this `#` cuts the value of `{key}`: it needs no blank before it to begin a comment"),
                 "write `\\#` if it belongs to the value, or a blank before it if not",
             ),
             _ if opened && value.len() > 1 => self.notes.warning(
+                &codes::STRAY_QUOTE,
                 span,
                 format!("the value of `{key}` begins with a quote that does not end it, so the quote stays"),
                 "end the value with `\"` on the same or a continued line, or remove the quote",
             ),
             _ if opened => self.notes.warning(
+                &codes::STRAY_QUOTE,
                 span,
                 format!("the value of `{key}` is a single quote mark, which counts as empty"),
                 "write `\"\"` for an empty value and `\\\"` for a quote mark",
             ),
             _ if value.len() > 1 && value.starts_with('\'') && value.ends_with('\'') => self.notes.warning(
+                &codes::STRAY_QUOTE,
                 span,
                 format!("single quotes mean nothing: they are a part of the value of `{key}`"),
                 "use double quotes, or none",
@@ -283,11 +302,17 @@ impl<'a> Parser<'a> {
 
     fn include(&mut self, line: &Line, range: Range<usize>) -> Flow {
         let span = line.span(range.clone());
-        let refuse = |notes: &mut Diagnostics, (message, help): Refusal| notes.error(span, message, help);
+        let refuse = |notes: &mut Diagnostics, code: &'static Code, (message, help): Refusal| {
+            notes.error(code, span, message, help);
+        };
         let Some(name) = included_name(&line.text[range]).filter(|_| !line.joined) else {
             let help =
                 Some("write `<<include FILE>>` on one line, with one blank before the name".to_owned());
-            refuse(&mut self.notes, ("this include line names no file".to_owned(), help));
+            refuse(
+                &mut self.notes,
+                &codes::BAD_INCLUDE,
+                ("this include line names no file".to_owned(), help),
+            );
             return Flow::Continue(());
         };
         let includer = self.sources.get(span.source).path.clone();
@@ -299,11 +324,12 @@ impl<'a> Parser<'a> {
                     "`{name}` is {} only for a program that is started in the same folder as this one",
                     shown.display()
                 );
-                self.notes.warning(span, message, "write the full path, or put the file next to this one");
+                let help = "write the full path, or put the file next to this one";
+                self.notes.warning(&codes::RELATIVE_PATH, span, message, help);
                 path
             }
             Err(refusal) => {
-                refuse(&mut self.notes, refusal);
+                refuse(&mut self.notes, &codes::UNREADABLE, refusal);
                 return Flow::Continue(());
             }
         };
@@ -311,7 +337,7 @@ impl<'a> Parser<'a> {
             let Limits { include_depth, files, .. } = self.limits;
             let message = format!("`{name}` is one include too many");
             let help = format!("includes may be {include_depth} deep, and {files} files may be read");
-            refuse(&mut self.notes, (message, Some(help)));
+            refuse(&mut self.notes, &codes::BAD_INCLUDE, (message, Some(help)));
             return Flow::Break(());
         }
         if !self.files.claim(&path) {
@@ -319,16 +345,18 @@ impl<'a> Parser<'a> {
             let open = |lines: &Lines| identity(&self.sources.get(lines.source()).path) == wanted;
             if self.reading.iter().any(open) {
                 let message = format!("`{name}` includes itself, directly or through another file");
-                refuse(&mut self.notes, (message, Some("remove the line that closes the loop".to_owned())));
+                let help = Some("remove the line that closes the loop".to_owned());
+                refuse(&mut self.notes, &codes::BAD_INCLUDE, (message, help));
                 return Flow::Continue(());
             }
             let message = format!("`{name}` was read before, so this line includes nothing");
-            self.notes.warning(span, message, "a file is read once; remove the line, or copy the file");
+            let help = "a file is read once; remove the line, or copy the file";
+            self.notes.warning(&codes::INCLUDED_AGAIN, span, message, help);
             return Flow::Continue(());
         }
         match self.files.read(&path) {
             Ok(text) => self.enter(&path, text),
-            Err(refusal) => refuse(&mut self.notes, refusal),
+            Err(refusal) => refuse(&mut self.notes, &codes::UNREADABLE, refusal),
         }
         Flow::Continue(())
     }
@@ -338,60 +366,6 @@ impl<'a> Parser<'a> {
         match self.reading.iter().find(|lines| lines.source() == span.source) {
             Some(lines) => lines.line_of(span.start as usize),
             None => self.sources.position(span).line,
-        }
-    }
-}
-
-/// Finds what can't stand together in one block: an option and a block of one name, named and unnamed blocks.
-///
-/// Repetitions are not handled here: see [`repetitions`](crate::repetitions).
-fn check_kinds(block: &Block, notes: &mut Diagnostics) {
-    #[derive(Default)]
-    struct Seen {
-        entry: bool,
-        named: bool,
-        unnamed: bool,
-    }
-    let mut kinds: HashMap<&str, Seen> = block.blocks().map(|b| (b.kind.as_str(), Seen::default())).collect();
-    if kinds.is_empty() {
-        return;
-    }
-    for item in &block.items {
-        match item {
-            Item::Entry(Entry { key, key_span, .. }) => {
-                let Some(seen) = kinds.get_mut(key.as_str()) else { continue };
-                if seen.named || seen.unnamed {
-                    let help = Some("rename or remove one of them".to_owned());
-                    notes.error(
-                        *key_span,
-                        format!("the option `{key}` has the name of a block <{key}>"),
-                        help,
-                    );
-                }
-                seen.entry = true;
-            }
-            Item::Block(inner) => {
-                let (kind, tag) = (&inner.kind, inner.tag());
-                let Some(seen) = kinds.get_mut(kind.as_str()) else { continue };
-                if seen.entry {
-                    let help = Some("rename or remove one of them".to_owned());
-                    notes.error(
-                        inner.span,
-                        format!("the block {tag} has the name of an option `{kind}`"),
-                        help,
-                    );
-                } else if inner.name.is_none() && seen.named {
-                    let help = Some(format!("give it a name: `<{kind} NAME>`"));
-                    notes.error(inner.span, format!("<{kind}> without a name after one with a name"), help);
-                } else if inner.name.is_some() && seen.unnamed && !seen.named {
-                    notes.warning(
-                        inner.span,
-                        format!("{tag} counts as a part of the <{kind}> without a name above"),
-                        format!("give that one a name as well: `<{kind} NAME>`"),
-                    );
-                }
-                *(if inner.name.is_some() { &mut seen.named } else { &mut seen.unnamed }) = true;
-            }
         }
     }
 }

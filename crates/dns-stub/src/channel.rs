@@ -108,6 +108,7 @@ impl Channel {
             return None;
         }
         self.uses.fetch_add(u32::try_from(questions.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        waiting.queries.reserve(questions.len());
         for question in questions {
             let mut id = random.id();
             while waiting.queries.iter().any(|query| query.id == id) {
@@ -178,7 +179,6 @@ impl Channel {
     }
 
     /// The number of waiting questions.
-    #[cfg(test)]
     pub fn waits(&self) -> usize {
         self.waiting().queries.len()
     }

@@ -101,9 +101,9 @@ impl Engine {
     ) -> Found {
         let now = Instant::now();
         self.source.refresh_if_due(&self.config, now);
-        let start = |key| {
+        let start = |key, at| {
             place.or_else(|| self.places[class.index()].try_acquire().ok())?.forget();
-            Some(Arc::new(Flight::new(key, Some(class))))
+            Some(Arc::new(Flight::new(key, Some(class), at)))
         };
         let found = self.table.find(question, now, self.source.generation(), start);
         if let Found::New(flight) = &found {
@@ -151,7 +151,7 @@ impl Engine {
         if upstream.servers.len() > 1 {
             for (place, server) in upstream.servers.iter().enumerate() {
                 if server.wants_trial(now) {
-                    let trial = Arc::new(Flight::new(first.clone(), None));
+                    let trial = Arc::new(Flight::new(first.clone(), None, None));
                     let _ = trial.begin(&upstream, Some(place), 0, now);
                     asked.push(trial);
                 }
@@ -167,17 +167,13 @@ impl Engine {
         let size = if self.config.fresh_ports { 1 } else { BATCH };
         while let Some((_, last)) = left.last() {
             let (server, over_tcp) = (Arc::clone(&last.server), last.visit.over_tcp);
-            let mut batch = Vec::with_capacity(left.len().min(size));
-            // From the end, so that taking one moves few.
-            for place in (0..left.len()).rev() {
-                let (_, asking) = &left[place];
-                if Arc::ptr_eq(&asking.server, &server) && asking.visit.over_tcp == over_tcp {
-                    batch.push(left.swap_remove(place));
-                }
-                if batch.len() == size {
-                    break;
-                }
-            }
+            let goes_there = |(_, asking): &Asked| {
+                Arc::ptr_eq(&asking.server, &server) && asking.visit.over_tcp == over_tcp
+            };
+            let batch = match left.len() <= size && left.iter().all(goes_there) {
+                true => std::mem::take(&mut left),
+                false => take_last(&mut left, size, goes_there),
+            };
             let refused = self.send(&server, over_tcp, &batch, now);
             left.extend(refused.into_iter().filter_map(asking));
         }
@@ -192,14 +188,14 @@ impl Engine {
         batch: &[Asked],
         now: Instant,
     ) -> Vec<Arc<Flight>> {
-        let mut failure = io::ErrorKind::Other;
+        let mut failure = Error::Unreachable(io::ErrorKind::Other);
         let mut message = Vec::with_capacity(MAX_QUERY);
         for _ in 0..CHANNEL_TRIES {
             let patience = batch.first().map_or(MAX_TICK, |(_, asking)| asking.timeout);
             let channel = match self.channel(server, over_tcp, patience, now) {
                 Ok(channel) => channel,
                 Err(error) => {
-                    failure = error.kind();
+                    failure = error.into();
                     break;
                 }
             };
@@ -207,11 +203,14 @@ impl Engine {
             let Some(messages) = channel.wait_for(batch, &self.random, write) else { continue };
             return match channel.link.send(&messages) {
                 Ok(()) => Vec::new(),
-                Err(error) => self.advance_all(channel.close(), || unreachable(error.kind()), now),
+                Err(error) => {
+                    let error = error.into();
+                    self.advance_all(channel.close(), || Event::Failed(error), now)
+                }
             };
         }
         let flights = batch.iter().map(|(flight, _)| Arc::clone(flight));
-        flights.filter_map(|flight| self.advance(flight, unreachable(failure), now)).collect()
+        flights.filter_map(|flight| self.advance(flight, Event::Failed(failure), now)).collect()
     }
 
     /// The message that asks a question now; it is written into the given room.
@@ -312,8 +311,8 @@ impl Engine {
         }
     }
 
-    /// A channel has failed; without a kind the other side has closed it.
-    pub fn failed(self: &Arc<Self>, channel: &Arc<Channel>, kind: Option<io::ErrorKind>) {
+    /// A channel has failed; without an error the other side has closed it.
+    pub fn failed(self: &Arc<Self>, channel: &Arc<Channel>, error: Option<Error>) {
         let now = Instant::now();
         let mut ports = channel.server.ports();
         if ports.stream.as_ref().is_some_and(|stream| Arc::ptr_eq(stream, channel)) {
@@ -322,7 +321,7 @@ impl Engine {
         ports.open.retain(|port| !Arc::ptr_eq(port, channel));
         ports.draining.retain(|port| !Arc::ptr_eq(port, channel));
         drop(ports);
-        let again = self.advance_all(channel.close(), || kind.map_or(Event::Closed, unreachable), now);
+        let again = self.advance_all(channel.close(), || error.map_or(Event::Closed, Event::Failed), now);
         self.transmit(again, now);
     }
 
@@ -352,10 +351,11 @@ impl Engine {
                 answer.ttl = answer.ttl.min(max);
                 answer.ttl
             }
-            Err(Error::Overloaded) => Duration::ZERO,
+            // The next one may find a place or a descriptor.
+            Err(Error::Overloaded | Error::NoSocket(_)) => Duration::ZERO,
             Err(_) => self.config.failure_ttl,
         };
-        self.table.remember(&flight.key, &outcome, ttl, generation, now);
+        self.table.remember(flight, &outcome, ttl, generation, now);
         self.places[class.index()].add_permits(1);
         self.unanswered.fetch_sub(1, Ordering::SeqCst);
         flight.end(outcome);
@@ -384,7 +384,7 @@ impl Engine {
                 let due = channel.due(now);
                 waits |= !due.is_idle;
                 if channel.link.send(&due.resend).is_err() {
-                    self.failed(&channel, Some(io::ErrorKind::ConnectionRefused));
+                    self.failed(&channel, Some(Error::Unreachable(io::ErrorKind::ConnectionRefused)));
                 }
                 again.extend(self.advance_all(due.given_up, || Event::Silence, now));
             }
@@ -407,7 +407,6 @@ impl Engine {
     }
 
     /// The number of questions that wait on channels, and of open channels.
-    #[cfg(test)]
     pub fn load(&self) -> (usize, usize) {
         let servers = self.source.known_servers();
         let ports = servers.iter().map(|server| {
@@ -427,8 +426,18 @@ impl Drop for Engine {
     }
 }
 
-fn unreachable(kind: io::ErrorKind) -> Event {
-    Event::Unreachable(kind)
+/// Takes up to `size` of what is wanted out of a list, from its end, so that taking one moves few.
+fn take_last<T>(list: &mut Vec<T>, size: usize, is_wanted: impl Fn(&T) -> bool) -> Vec<T> {
+    let mut taken = Vec::with_capacity(list.len().min(size));
+    for place in (0..list.len()).rev() {
+        if is_wanted(&list[place]) {
+            taken.push(list.swap_remove(place));
+        }
+        if taken.len() == size {
+            break;
+        }
+    }
+    taken
 }
 
 /// Drives an engine until it is gone.

@@ -33,6 +33,8 @@ pub(crate) struct Flight {
     pub key: Key,
     /// Whose places it takes; none: it is a trial of a server, whose answer is for nobody.
     pub class: Option<Class>,
+    /// Where it stands in its part of the table.
+    pub place: Option<u32>,
     outcome: OnceLock<Outcome>,
     state: Mutex<State>,
 }
@@ -94,7 +96,7 @@ pub(crate) enum Event {
     /// Nothing came.
     Silence,
     /// It could not be sent, or the machine has no such port.
-    Unreachable(io::ErrorKind),
+    Failed(Error),
     /// The connection was closed.
     Closed,
 }
@@ -117,8 +119,8 @@ pub(crate) struct Asking {
 }
 
 impl Flight {
-    pub fn new(key: Key, class: Option<Class>) -> Self {
-        Self { key, class, outcome: OnceLock::new(), state: Mutex::default() }
+    pub fn new(key: Key, class: Option<Class>, place: Option<u32>) -> Self {
+        Self { key, class, place, outcome: OnceLock::new(), state: Mutex::default() }
     }
 
     pub fn question(&self) -> &Question {
@@ -312,11 +314,12 @@ impl Route {
                 }
                 self.fail(Error::TimedOut, false, now)
             }
-            Event::Unreachable(kind) => {
-                if !self.visit.over_tcp {
+            Event::Failed(error) => {
+                // That this process has no descriptor left says nothing about the server.
+                if !self.visit.over_tcp && !matches!(error, Error::NoSocket(_)) {
                     server.is_unreachable(now);
                 }
-                self.fail(Error::Unreachable(kind), true, now)
+                self.fail(error, true, now)
             }
             // A server may close a connection that was idle, just when it is used again.
             Event::Closed if !self.visit.has_reconnected => {

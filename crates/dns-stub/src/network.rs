@@ -17,6 +17,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout};
 
+use crate::answer::Error;
 use crate::channel::Channel;
 use crate::engine::Engine;
 use crate::message::HEADER;
@@ -215,9 +216,10 @@ async fn read_port(engine: Weak<Engine>, channel: Arc<Channel>) {
             Ok(count) if count < BATCH => Err(io::ErrorKind::WouldBlock.into()),
             other => other.map(drop),
         });
-        match received.map_err(|error| error.kind()) {
-            Ok(()) | Err(io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(kind) => engine.failed(&channel, Some(kind)),
+        match received {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => engine.failed(&channel, Some(error.into())),
         }
     }
 }
@@ -249,8 +251,8 @@ async fn read_stream(
             let _ = converse(&engine, &channel, stream, messages).await;
             None
         }
-        Ok(Err(error)) => Some(error.kind()),
-        Err(_) => Some(io::ErrorKind::TimedOut),
+        Ok(Err(error)) => Some(error.into()),
+        Err(_) => Some(Error::Unreachable(io::ErrorKind::TimedOut)),
     };
     if let Some(engine) = engine.upgrade() {
         engine.failed(&channel, failure);

@@ -126,6 +126,8 @@ pub struct Usage {
     pub cache_bytes: usize,
     /// The number of remembered answers.
     pub answers: usize,
+    /// The number of questions that were sent and have no answer yet.
+    pub in_flight: usize,
 }
 
 /// Asks name servers. Cheap to clone; all clones share servers, ports and answers.
@@ -271,7 +273,7 @@ impl Resolver {
     /// What is remembered now.
     pub fn usage(&self) -> Usage {
         let (cache_bytes, answers) = self.0.table.size();
-        Usage { cache_bytes, answers }
+        Usage { cache_bytes, answers, in_flight: self.0.load().0 }
     }
 }
 

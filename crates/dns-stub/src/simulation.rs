@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use tokio::time::{Instant, sleep};
 
 use crate::answer::{Answer, Data, Error, Rcode, RecordType};
@@ -62,12 +63,18 @@ pub(crate) struct FakeNetwork {
     channels: Mutex<HashMap<u64, Weak<Channel>>>,
     count: AtomicU64,
     pub queries: AtomicUsize,
+    /// The error number that opening a socket ends with; 0 is none.
+    no_sockets: AtomicI32,
     engine: OnceLock<Weak<Engine>>,
     this: Weak<FakeNetwork>,
 }
 
 impl FakeNetwork {
     pub fn open(&self, server: &Arc<Server>, is_tcp: bool, now: Instant) -> io::Result<Arc<Channel>> {
+        match self.no_sockets.load(Ordering::Relaxed) {
+            0 => {}
+            code => return Err(io::Error::from_raw_os_error(code)),
+        }
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let network = self.this.upgrade().expect("it is asked");
         let channel = Arc::new(Channel::new(Arc::clone(server), Link::Fake { number, is_tcp, network }, now));
@@ -115,7 +122,9 @@ impl FakeNetwork {
             let (Some(engine), Some(channel)) = (engine.upgrade(), channel.upgrade()) else { return };
             match message {
                 Some(message) => engine.received(&channel, [&message[..]].into_iter()),
-                None => engine.failed(&channel, Some(io::ErrorKind::ConnectionRefused)),
+                None => {
+                    engine.failed(&channel, Some(Error::Unreachable(io::ErrorKind::ConnectionRefused)));
+                }
             }
         });
     }
@@ -249,6 +258,7 @@ fn engine(behaviours: &[Behaviour], seed: u64, config: Config) -> (Arc<Engine>, 
         channels: Mutex::default(),
         count: AtomicU64::new(0),
         queries: AtomicUsize::new(0),
+        no_sockets: AtomicI32::new(0),
         engine: OnceLock::new(),
         this: Weak::clone(this),
     });
@@ -450,5 +460,29 @@ fn places_of_one_class_are_not_taken_by_the_other() {
         assert_eq!(resolver.resolve(&question(3), Class::Foreign, soon).await, Err(Error::Overloaded));
         let later = Instant::now() + 10 * TIMEOUT;
         assert_eq!(resolver.resolve(&question(3), Class::Foreign, later).await, Err(Error::TimedOut));
+    });
+}
+
+#[test]
+fn that_no_descriptor_is_left_says_nothing_about_a_server() {
+    in_virtual_time(async {
+        let (engine, network) = engine(&[GOOD, GOOD], 1, Config::default());
+        let resolver = Resolver::with(Arc::clone(&engine));
+        let asked = question(0);
+        let ask = || resolver.resolve(&asked, Class::Foreign, Instant::now() + TIMEOUT);
+        for code in [Errno::EMFILE, Errno::ENFILE] {
+            network.no_sockets.store(code as i32, Ordering::Relaxed);
+            let start = Instant::now();
+            assert_eq!(ask().await, Err(Error::NoSocket(code as i32)));
+            assert_eq!(start.elapsed(), Duration::ZERO, "nobody is waited for");
+        }
+        assert_eq!(
+            Error::NoSocket(Errno::EMFILE as i32).to_string(),
+            "no socket can be opened: Too many open files (os error 24)"
+        );
+        assert!(engine.source.upstream().servers.iter().all(|server| !server.is_dead()));
+        network.no_sockets.store(0, Ordering::Relaxed);
+        assert_eq!(ask().await.map(|answer| answer.records().count()), Ok(1), "it is asked at once");
+        assert_eq!(network.queries.load(Ordering::Relaxed), 1, "the first server only");
     });
 }

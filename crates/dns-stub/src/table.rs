@@ -2,9 +2,9 @@
 //!
 //! Knows: lifetimes, bytes held. Must not know: servers, messages.
 
-use std::collections::hash_map::{Entry, RandomState};
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::resolver::Question;
 const MAX_SHARDS: usize = 32;
 const MIN_SHARD_BYTES: usize = 64 * 1_024;
 
-/// What an answer takes beside its records and its name: the slot, the place in the queue, what the allocator
-/// and the spare room of the table need.
-const ENTRY_BYTES: usize = 2 * size_of::<(Key, Slot)>() + 2 * size_of::<Key>() + 64;
+/// What an answer takes beside its records and its name: an entry and its place in the index, both of which
+/// grow by doubling, and what the allocator needs.
+const ENTRY_BYTES: usize = 2 * (size_of::<Entry>() + size_of::<(u64, u32)>()) + 64;
 
 /// What is remembered and what is under way.
 pub(crate) struct Table {
@@ -35,13 +35,7 @@ pub(crate) struct Key {
     pub question: Question,
 }
 
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-/// Takes the hash of a [`Key`] for what it is.
+/// Takes a hash for what it is.
 #[derive(Default)]
 struct Known(u64);
 
@@ -59,20 +53,28 @@ impl Hasher for Known {
     }
 }
 
+/// A part of the table. What it has stands in one list, and the index only says where, so that a question
+/// costs few looks at memory that no cache of the processor holds.
 #[derive(Default)]
 struct Shard {
-    slots: HashMap<Key, Slot, BuildHasherDefault<Known>>,
-    /// The remembered ones, the next to be discarded first. Those that were used meanwhile get a second
-    /// chance.
-    queue: VecDeque<Key>,
+    /// The places in the list, by hash. Of two questions with one hash only the first is in the table.
+    index: HashMap<u64, u32, BuildHasherDefault<Known>>,
+    entries: Vec<Entry>,
+    /// The places in the list that nothing stands at.
+    free: Vec<u32>,
+    /// Where the next one to be discarded is looked for. It goes round the list.
+    hand: usize,
+    answers: usize,
     bytes: usize,
     max_bytes: usize,
 }
 
-struct Slot {
+struct Entry {
+    key: Key,
     value: Value,
-    /// The bytes that it is counted with; 0 while it is not in the queue.
+    /// The bytes that it is counted with; 0 without an answer.
     bytes: usize,
+    /// Whether it gets a second chance when it is about to be discarded.
     was_used: bool,
 }
 
@@ -83,7 +85,7 @@ enum Value {
         until: Instant,
         generation: u64,
     },
-    /// What was known is out of date.
+    /// The place is free.
     Nothing,
 }
 
@@ -113,74 +115,58 @@ impl Table {
     }
 
     /// The part that a question is in.
-    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
-        // The table inside uses the bits at both ends.
-        let place = (key.hash >> 24) as usize % self.shards.len();
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        // The index inside uses the bits at both ends.
+        let place = (hash >> 24) as usize % self.shards.len();
         self.shards[place].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known about a question; else it is put on its way by `start`, if there is a place. Failures of
-    /// an earlier generation are dropped: the servers were others.
+    /// What is known about a question; else it is put on its way by `start`, if there is a place. `start` is
+    /// told where in the table it will stand. Failures of an earlier generation are dropped: the servers were
+    /// others.
     pub fn find(
         &self,
         question: &Question,
         now: Instant,
         generation: u64,
-        start: impl FnOnce(Key) -> Option<Arc<Flight>>,
+        start: impl FnOnce(Key, Option<u32>) -> Option<Arc<Flight>>,
     ) -> Found {
         let key = self.key(question);
-        let mut shard = self.shard(&key);
-        let mut entry = shard.slots.entry(key);
-        if let Entry::Occupied(entry) = &mut entry
-            && let Some(found) = entry.get_mut().found(now, generation)
-        {
-            return found;
-        }
-        let Some(flight) = start(entry.key().clone()) else { return Found::Full };
-        let value = Value::InFlight(Arc::clone(&flight));
-        match entry {
-            Entry::Occupied(mut entry) => entry.get_mut().value = value,
-            Entry::Vacant(entry) => {
-                entry.insert(Slot { value, bytes: 0, was_used: false });
-            }
-        }
-        Found::New(flight)
+        self.shard(key.hash).find(key, now, generation, start)
     }
 
     /// What is remembered about a question.
     pub fn peek(&self, question: &Question, now: Instant, generation: u64) -> Option<Outcome> {
-        let key = self.key(question);
-        match self.shard(&key).slots.get_mut(&key)?.found(now, generation)? {
+        let hash = self.hasher.hash_one(question);
+        let mut shard = self.shard(hash);
+        let place = *shard.index.get(&hash)?;
+        let entry = shard.entries.get_mut(place as usize).filter(|entry| entry.key.question == *question)?;
+        match entry.found(now, generation)? {
             Found::Known(outcome) => Some(outcome),
             _ => None,
         }
     }
 
     /// Remembers what a question came to.
-    pub fn remember(&self, key: &Key, outcome: &Outcome, ttl: Duration, generation: u64, now: Instant) {
+    pub fn remember(&self, flight: &Flight, outcome: &Outcome, ttl: Duration, generation: u64, now: Instant) {
+        let Some(place) = flight.place else { return };
         let held = outcome.as_ref().map_or(0, crate::answer::Answer::bytes_held);
-        let name = key.question.name.as_wire().len() + 2 * size_of::<usize>();
+        let name = flight.question().name.as_wire().len() + 2 * size_of::<usize>();
         let bytes = ENTRY_BYTES + name + held;
-        let mut guard = self.shard(key);
+        let mut guard = self.shard(flight.key.hash);
         let shard = &mut *guard;
-        let is_kept = !ttl.is_zero() && bytes <= shard.max_bytes;
-        let Some(slot) = shard.slots.get_mut(key) else { return };
-        let was_queued = slot.bytes > 0;
-        if !is_kept && !was_queued {
-            shard.slots.remove(key);
+        let Some(entry) = shard.entries.get_mut(place as usize).filter(|entry| entry.is_of(flight)) else {
+            return;
+        };
+        if ttl.is_zero() || bytes > shard.max_bytes {
+            shard.remove(place);
             return;
         }
-        let (value, bytes) = match is_kept {
-            true => (Value::Known { outcome: outcome.clone(), until: now + ttl, generation }, bytes),
-            // It stays in the queue, so it goes on being counted.
-            false => (Value::Nothing, ENTRY_BYTES + name),
-        };
-        let before = std::mem::replace(&mut slot.bytes, bytes);
-        slot.value = value;
-        shard.bytes = shard.bytes - before + bytes;
-        if !was_queued {
-            shard.queue.push_back(key.clone());
-        }
+        entry.value = Value::Known { outcome: outcome.clone(), until: now + ttl, generation };
+        entry.bytes = bytes;
+        entry.was_used = false;
+        shard.bytes += bytes;
+        shard.answers += 1;
         shard.make_room();
     }
 
@@ -188,13 +174,13 @@ impl Table {
     pub fn size(&self) -> (usize, usize) {
         let shards = self.shards.iter().map(|shard| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            (shard.bytes, shard.queue.len())
+            (shard.bytes, shard.answers)
         });
         shards.fold((0, 0), |(bytes, count), (more, others)| (bytes + more, count + others))
     }
 }
 
-impl Slot {
+impl Entry {
     fn found(&mut self, now: Instant, generation: u64) -> Option<Found> {
         match &self.value {
             Value::InFlight(flight) => Some(Found::InFlight(Arc::clone(flight))),
@@ -213,22 +199,74 @@ impl Slot {
             Value::Nothing => None,
         }
     }
+
+    /// Whether it stands for this question on its way.
+    fn is_of(&self, flight: &Flight) -> bool {
+        matches!(&self.value, Value::InFlight(of) if std::ptr::eq(&**of, flight))
+    }
 }
 
 impl Shard {
+    fn find(
+        &mut self,
+        key: Key,
+        now: Instant,
+        generation: u64,
+        start: impl FnOnce(Key, Option<u32>) -> Option<Arc<Flight>>,
+    ) -> Found {
+        let known = self.index.get(&key.hash).copied();
+        if let Some(place) = known {
+            let Some(entry) = self.entries.get_mut(place as usize).filter(|entry| entry.key == key) else {
+                return start(key, None).map_or(Found::Full, Found::New);
+            };
+            if let Some(found) = entry.found(now, generation) {
+                return found;
+            }
+        }
+        let next = || self.free.last().copied().or_else(|| u32::try_from(self.entries.len()).ok());
+        let place = known.or_else(next);
+        let Some(flight) = start(key.clone(), place) else { return Found::Full };
+        if let Some(place) = place {
+            self.put(place, key, Value::InFlight(Arc::clone(&flight)));
+        }
+        Found::New(flight)
+    }
+
+    /// Puts a question at a place that is free, one behind the last, or has what was known about it.
+    fn put(&mut self, place: u32, key: Key, value: Value) {
+        if let Some(entry) = self.entries.get_mut(place as usize) {
+            if let Value::Nothing = entry.value {
+                self.free.pop();
+                self.index.insert(key.hash, place);
+                entry.key = key;
+            }
+            self.answers -= usize::from(entry.bytes > 0);
+            self.bytes -= std::mem::take(&mut entry.bytes);
+            entry.value = value;
+        } else {
+            self.index.insert(key.hash, place);
+            self.entries.push(Entry { key, value, bytes: 0, was_used: false });
+        }
+    }
+
+    /// Discards an entry.
+    fn remove(&mut self, place: u32) {
+        let Some(entry) = self.entries.get_mut(place as usize) else { return };
+        entry.value = Value::Nothing;
+        self.answers -= usize::from(entry.bytes > 0);
+        self.bytes -= std::mem::take(&mut entry.bytes);
+        self.index.remove(&entry.key.hash);
+        self.free.push(place);
+    }
+
     /// Discards what is used least until the bytes are within their bound.
     fn make_room(&mut self) {
         while self.bytes > self.max_bytes {
-            let Some(key) = self.queue.pop_front() else { return };
-            let Entry::Occupied(mut entry) = self.slots.entry(key) else { continue };
-            let slot = entry.get_mut();
-            if std::mem::take(&mut slot.was_used) {
-                self.queue.push_back(entry.key().clone());
-                continue;
-            }
-            self.bytes -= std::mem::take(&mut slot.bytes);
-            if !matches!(slot.value, Value::InFlight(_)) {
-                entry.remove();
+            let place = self.hand % self.entries.len().max(1);
+            self.hand = place + 1;
+            let Some(entry) = self.entries.get_mut(place) else { return };
+            if entry.bytes > 0 && !std::mem::take(&mut entry.was_used) {
+                self.remove(u32::try_from(place).unwrap_or(u32::MAX));
             }
         }
     }
@@ -250,15 +288,18 @@ mod tests {
         Ok(Answer { rcode, is_authentic: false, ttl, record_type, records })
     }
 
+    fn start(key: Key, place: Option<u32>) -> Option<Arc<Flight>> {
+        Some(Arc::new(Flight::new(key, None, place)))
+    }
+
     fn look(table: &Table, name: &str, now: Instant) -> Found {
         let question = question(name);
-        table.find(&question, now, 0, |key| Some(Arc::new(Flight::new(key, None))))
+        table.find(&question, now, 0, start)
     }
 
     fn put(table: &Table, name: &str, bytes: usize, seconds: u64, now: Instant) {
-        assert!(matches!(look(table, name, now), Found::New(_)), "{name}");
-        let key = table.key(&question(name));
-        table.remember(&key, &answer(bytes), Duration::from_secs(seconds), 0, now);
+        let Found::New(flight) = look(table, name, now) else { panic!("{name} is new") };
+        table.remember(&flight, &answer(bytes), Duration::from_secs(seconds), 0, now);
     }
 
     #[test]
@@ -272,22 +313,16 @@ mod tests {
         put(&table, "b.test", 10, 0, now);
         assert!(matches!(look(&table, "b.test", now), Found::New(_)), "0 is not remembered");
         assert!(matches!(look(&table, "b.test", now), Found::InFlight(_)));
-        assert!(matches!(table.find(&question("c.test"), now, 0, |_| None), Found::Full));
+        assert!(matches!(table.find(&question("c.test"), now, 0, |_, _| None), Found::Full));
     }
 
     #[test]
     fn failures_are_those_of_their_servers() {
         let (table, now) = (Table::new(1 << 20), Instant::now());
-        look(&table, "a.test", now);
-        table.remember(
-            &table.key(&question("a.test")),
-            &Err(Error::TimedOut),
-            Duration::from_secs(9),
-            1,
-            now,
-        );
-        assert!(matches!(table.find(&question("a.test"), now, 1, |_| None), Found::Known(Err(_))));
-        assert!(matches!(table.find(&question("a.test"), now, 2, |_| None), Found::Full));
+        let Found::New(flight) = look(&table, "a.test", now) else { panic!("it is new") };
+        table.remember(&flight, &Err(Error::TimedOut), Duration::from_secs(9), 1, now);
+        assert!(matches!(table.find(&question("a.test"), now, 1, |_, _| None), Found::Known(Err(_))));
+        assert!(matches!(table.find(&question("a.test"), now, 2, |_, _| None), Found::Full));
     }
 
     #[test]
@@ -300,17 +335,34 @@ mod tests {
             // Some hold, some do not, some come again when they are out of date; some are larger than the
             // cache.
             let name = format!("{}.test", round % 700);
-            if let Found::New(_) = look(&table, &name, now) {
+            if let Found::New(flight) = look(&table, &name, now) {
                 let bytes = [0, 40, 3_000, 40_000, 1 << 21][usize::try_from(round % 5).unwrap()];
                 let ttl = Duration::from_secs([0, 1, 3_600][usize::try_from(round % 3).unwrap()]);
-                table.remember(&table.key(&question(&name)), &answer(bytes), ttl, 0, now);
+                table.remember(&flight, &answer(bytes), ttl, 0, now);
             }
             assert!(matches!(look(&table, "used.test", now), Found::Known(_)), "round {round}");
             assert!(table.size().0 <= max, "{:?}", table.size());
         }
         let (bytes, count) = table.size();
         assert!(bytes > max / 4 && count > 10, "{bytes} bytes, {count} answers");
-        let held: usize = table.shards.iter().map(|shard| shard.lock().unwrap().slots.len()).sum();
-        assert!(held <= count, "{held} slots for {count} answers");
+        for shard in &table.shards {
+            let shard = shard.lock().unwrap();
+            let of = |is_wanted: fn(&Entry) -> bool| shard.entries.iter().filter(|&e| is_wanted(e)).count();
+            let free = of(|entry| matches!(entry.value, Value::Nothing));
+            assert_eq!((shard.free.len(), shard.index.len()), (free, shard.entries.len() - free));
+            assert_eq!((shard.answers, of(|entry| entry.bytes > 0)), (shard.index.len(), shard.index.len()));
+            assert_eq!(shard.bytes, shard.entries.iter().map(|entry| entry.bytes).sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn two_questions_with_one_hash_are_not_taken_for_each_other() {
+        let (mut shard, now) = (Shard { max_bytes: 1 << 20, ..Shard::default() }, Instant::now());
+        let mut find = |name: &str| shard.find(Key { hash: 7, question: question(name) }, now, 0, start);
+        let Found::New(first) = find("a.test") else { panic!("it is new") };
+        let Found::New(second) = find("b.test") else { panic!("it is new") };
+        assert_eq!((first.place, second.place), (Some(0), None));
+        assert!(matches!(find("a.test"), Found::InFlight(of) if Arc::ptr_eq(&of, &first)));
+        assert!(matches!(find("b.test"), Found::New(_)), "it is asked again");
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! Knows: patterns. Must not know: anything else.
 
-use std::time::{Duration, Instant};
-
 use super::perl_rows::{PERL, Verdict};
 use super::{Budget, CapturingPattern, Pattern, PatternList};
 
@@ -91,8 +89,7 @@ fn a_mistake_says_what_and_where() {
 }
 
 #[test]
-fn monsters_are_refused_in_no_time() {
-    let started = Instant::now();
+fn monsters_are_refused() {
     for pattern in [
         "(".repeat(60_000),
         "a".repeat(70_000),
@@ -111,7 +108,6 @@ fn monsters_are_refused_in_no_time() {
         let short = &pattern[..pattern.len().min(40)];
         assert!(Pattern::new(&pattern).is_err(), "{short}");
     }
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 #[test]

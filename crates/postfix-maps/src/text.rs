@@ -1,34 +1,53 @@
 //! The logical lines of a table that people write.
 
+use std::borrow::Cow;
+use std::iter::{Enumerate, Peekable};
+use std::str::Split;
+
 /// A line of a table, with those that continue it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct Line<'a> {
     /// Where it begins, from 1.
     pub number: usize,
     /// The text, without line breaks and blanks at the end.
-    pub text: String,
+    pub text: Cow<'a, str>,
 }
+
+/// The logical lines of a text, see [`logical_lines`].
+#[derive(Clone, Debug)]
+pub struct Lines<'a>(Peekable<Enumerate<Split<'a, char>>>);
 
 /// The logical lines of a text: one that begins with a blank continues the one before; empty lines and
 /// those that begin with `#` are skipped, wherever they stand. A text that begins with a blank is taken
 /// as if it did not.
-pub fn logical_lines(text: &str) -> Vec<Line> {
-    let mut lines: Vec<Line> = Vec::new();
-    for (index, line) in text.split('\n').enumerate() {
-        let begin = line.trim_start_matches(is_blank);
-        if begin.is_empty() || begin.starts_with('#') {
-            continue;
+pub fn logical_lines(text: &str) -> Lines<'_> {
+    Lines(text.split('\n').enumerate().peekable())
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Line<'a>;
+
+    fn next(&mut self) -> Option<Line<'a>> {
+        let (index, first) = self.0.find(|(_, line)| !is_skipped(line))?;
+        let mut text = Cow::Borrowed(first);
+        while let Some((_, line)) = self.0.next_if(|(_, line)| is_skipped(line) || line.starts_with(is_blank))
+        {
+            if !is_skipped(line) {
+                text.to_mut().push_str(line);
+            }
         }
-        match lines.last_mut() {
-            Some(last) if begin.len() < line.len() => last.text.push_str(line),
-            _ => lines.push(Line { number: index + 1, text: line.to_owned() }),
+        match &mut text {
+            Cow::Borrowed(text) => *text = text.trim_end_matches(is_blank),
+            Cow::Owned(text) => text.truncate(text.trim_end_matches(is_blank).len()),
         }
+        Some(Line { number: index + 1, text })
     }
-    for line in &mut lines {
-        let end = line.text.trim_end_matches(is_blank).len();
-        line.text.truncate(end);
-    }
-    lines
+}
+
+/// Whether a physical line says nothing.
+fn is_skipped(line: &str) -> bool {
+    let begin = line.trim_start_matches(is_blank);
+    begin.is_empty() || begin.starts_with('#')
 }
 
 /// The key and the value of a line: the key ends at the first blank outside of double quotes, which stay part
@@ -58,9 +77,12 @@ mod tests {
     #[test]
     fn lines_go_on_where_they_are_indented() {
         let lines = logical_lines("# a\n\nkey value\n# b\n\n  more\t\n\tand more\r\nother x\n   # c\n");
-        let lines: Vec<_> = lines.iter().map(|line| (line.number, &*line.text)).collect();
-        assert_eq!(lines, [(3, "key value  more\t\tand more"), (8, "other x")]);
-        assert_eq!(logical_lines("\n \n#x"), []);
+        let lines: Vec<_> = lines.map(|line| (line.number, line.text.into_owned())).collect();
+        let line = |number, text: &str| (number, text.to_owned());
+        assert_eq!(lines, [line(3, "key value  more\t\tand more"), line(8, "other x")]);
+        assert_eq!(logical_lines("\n \n#x").count(), 0);
+        let first = logical_lines("  a b\n").next().map(|line| line.text);
+        assert!(matches!(first, Some(Cow::Borrowed("  a b"))), "{first:?}");
     }
 
     #[test]

@@ -40,6 +40,17 @@ pub fn refuses(action: &str) -> bool {
     is_one_of(&REFUSALS, first) || is_error_code(first)
 }
 
+/// What Postfix tells the client of a message that is rejected or deferred where the action has no text of
+/// its own (`check_table_result` in its smtpd); `None` for actions of which a client sees no text.
+pub(crate) fn without_text(action: &str) -> Option<&'static str> {
+    let first = first_word(action);
+    if is_one_of(&["DEFER_IF_PERMIT", "DEFER_IF_REJECT"], first) {
+        Some("Service unavailable")
+    } else {
+        (is_one_of(&["REJECT", "DEFER"], first) || is_error_code(first)).then_some("Access denied")
+    }
+}
+
 /// Maximum length of an action in bytes, or `None` if a longer one must not be sent at all.
 pub(crate) fn limit_of(action: &str) -> Option<usize> {
     let first = first_word(action);

@@ -1,97 +1,32 @@
-//! A small client: asks another policy server, over TCP or a UNIX socket.
+//! A small client: asks another policy server, over any connection.
 //!
 //! There are no timeouts in here. Put each call into `tokio::time::timeout`, and drop the connection after
 //! any error: what it would read next may belong to the question before.
 
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::{fmt, io};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::limits::Limits;
 use crate::{Decoder, ProtocolError, Request};
 
-/// Where a policy server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `host:port`; an IPv6 address stands in brackets, the port is a number.
-    Tcp(String),
-    /// The path of a socket.
-    Unix(PathBuf),
-}
-
-/// Reads `host:port`, absolute paths, and Postfix's forms `inet:host:port` and `unix:path`.
-impl FromStr for Endpoint {
-    type Err = EndpointError;
-
-    fn from_str(text: &str) -> Result<Endpoint, EndpointError> {
-        if let Some(path) = text.strip_prefix("unix:").or(text.starts_with('/').then_some(text)) {
-            return if path.is_empty() { Err(EndpointError) } else { Ok(Endpoint::Unix(path.into())) };
-        }
-        let address = text.strip_prefix("inet:").unwrap_or(text);
-        match address.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0) => {
-                Ok(Endpoint::Tcp(address.to_owned()))
-            }
-            _ => Err(EndpointError),
-        }
-    }
-}
-
-/// In a form that [`Endpoint::from_str`] reads.
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Tcp(address) => f.write_str(address),
-            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// The text names no place where a policy server could listen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EndpointError;
-
-impl fmt::Display for EndpointError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected host:port with a port from 1 to 65535, or the path of a socket")
-    }
-}
-
-impl std::error::Error for EndpointError {}
-
 /// A connection to a policy server, for one question after the other.
 #[derive(Debug)]
-pub struct Connection {
-    stream: Stream,
+pub struct Connection<S> {
+    stream: S,
     buffer: BytesMut,
     /// Set while a question is on its way, and left set when its answer did not come whole: by an error, or
     /// because the future was dropped. The next bytes then belong to nobody.
     unusable: bool,
 }
 
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Connection {
-    /// Connects. A name with several addresses is tried at each of them.
-    pub async fn open(endpoint: &Endpoint) -> Result<Connection, ClientError> {
-        let stream = match endpoint {
-            Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(address.as_str()).await?;
-                // A question is one write, and the peer can't go on before it has all of it.
-                stream.set_nodelay(true)?;
-                Stream::Tcp(stream)
-            }
-            Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
-        };
-        Ok(Connection { stream, buffer: BytesMut::new(), unusable: false })
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Over a stream that is connected to a server and unused.
+    pub fn new(stream: S) -> Connection<S> {
+        Connection { stream, buffer: BytesMut::new(), unusable: false }
     }
 
     /// Asks one question and waits for its answer.
@@ -114,9 +49,10 @@ impl Connection {
     /// Postfix judges the same way. The news may still be on its way, so [`ClientError::is_hang_up`] has the
     /// last word.
     pub fn is_usable(&mut self) -> bool {
-        let is_quiet =
-            matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        self.unusable |= !is_quiet;
+        let mut byte = [0];
+        let mut context = Context::from_waker(Waker::noop());
+        let read = Pin::new(&mut self.stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte));
+        self.unusable |= read.is_ready();
         !self.unusable
     }
 
@@ -132,29 +68,6 @@ impl Connection {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(ClientError::ClosedEarly { received: self.buffer.len() });
             }
-        }
-    }
-}
-
-impl Stream {
-    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.write_all(bytes).await,
-            Stream::Unix(stream) => stream.write_all(bytes).await,
-        }
-    }
-
-    async fn read_buf(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => stream.read_buf(buffer).await,
-            Stream::Unix(stream) => stream.read_buf(buffer).await,
-        }
-    }
-
-    fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => stream.try_read(bytes),
-            Stream::Unix(stream) => stream.try_read(bytes),
         }
     }
 }
@@ -261,25 +174,3 @@ impl fmt::Display for ClientError {
 
 /// A source would only repeat what the text above says.
 impl std::error::Error for ClientError {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_print_as_they_are_read() {
-        for (text, printed) in [
-            ("localhost:12345", "localhost:12345"),
-            ("inet:[::1]:1", "[::1]:1"),
-            ("/run/policy.sock", "unix:/run/policy.sock"),
-            ("unix:private/policy", "unix:private/policy"),
-        ] {
-            let endpoint: Endpoint = text.parse().unwrap();
-            assert_eq!(endpoint.to_string(), printed);
-            assert_eq!(printed.parse(), Ok(endpoint));
-        }
-        for text in ["", "localhost", ":1", "host:", "host:0", "host:65536", "host:smtp", "unix:", "inet:1"] {
-            assert_eq!(text.parse::<Endpoint>(), Err(EndpointError), "{text:?}");
-        }
-    }
-}

@@ -29,6 +29,7 @@
 //! ```
 
 mod action;
+mod advice;
 #[cfg(feature = "client")]
 pub mod client;
 mod decoder;
@@ -39,8 +40,9 @@ mod reply;
 mod request;
 
 pub use action::{MAX_HEADER_BYTES, MAX_OTHER_ACTION_BYTES, MAX_REPLY_ACTION_BYTES, refuses};
+pub use advice::check_action;
 pub use decoder::Decoder;
 pub use error::ProtocolError;
 pub use mailbox::{Mailbox, canonical_domain, folded, quoted_local_part, without_extension};
-pub use reply::{Reply, ReplyWarning, check_action};
+pub use reply::{Reply, ReplyWarning};
 pub use request::Request;

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use crate::mailbox::folded;
 use crate::{Decoder, Mailbox, ProtocolError};
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 /// Attributes found without allocating: Postfix sends about 30.
@@ -41,12 +42,14 @@ pub struct Request {
     attributes: Ranges,
     sender: OnceLock<Arc<Mailbox>>,
     recipient: OnceLock<Arc<Mailbox>>,
+    client_ip: OnceLock<Option<IpAddr>>,
 }
 
 impl Request {
     /// `attributes` must lie within `frame`.
     pub(crate) fn new(frame: Bytes, attributes: Ranges) -> Request {
-        Request { frame, attributes, sender: OnceLock::new(), recipient: OnceLock::new() }
+        let (sender, recipient, client_ip) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Request { frame, attributes, sender, recipient, client_ip }
     }
 
     /// Builds a request that nobody sent: for clients, tools and tests.
@@ -94,6 +97,13 @@ impl Request {
     /// The recipient as Postfix will understand it. There is none at the end of a message with several.
     pub fn recipient(&self) -> &Mailbox {
         self.recipient.get_or_init(|| Arc::new(Mailbox::recipient(self.shared("recipient"))))
+    }
+
+    /// The IP address of the client, read when it is first asked for; `None` where Postfix knows none. An
+    /// IPv4 address that is written as one of IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        let read = || str::from_utf8(self.get("client_address")?).ok()?.parse().ok();
+        *self.client_ip.get_or_init(|| read().map(|ip: IpAddr| ip.to_canonical()))
     }
 
     /// The attribute as an address of the envelope, if it is one.
@@ -147,6 +157,21 @@ mod tests {
 
     fn pairs(request: &Request) -> Vec<(&[u8], &[u8])> {
         request.iter().collect()
+    }
+
+    #[test]
+    fn a_client_of_ipv4_is_one_however_it_is_written() {
+        for (text, ip) in [
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("::ffff:192.0.2.1", Some("192.0.2.1")),
+            ("2001:DB8::1", Some("2001:db8::1")),
+            ("unknown", None),
+            ("", None),
+        ] {
+            let request = Request::from_pairs([("client_address", text)]).unwrap();
+            assert_eq!(request.client_ip().map(|ip| ip.to_string()).as_deref(), ip, "{text}");
+        }
+        assert_eq!(Request::from_pairs([("x", "192.0.2.1")]).unwrap().client_ip(), None);
     }
 
     #[test]

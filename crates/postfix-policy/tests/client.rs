@@ -3,12 +3,13 @@
 // Clippy takes only functions marked as tests for tests, not what they call.
 #![allow(clippy::unwrap_used)]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use postfix_policy::client::{ClientError, Connection, Endpoint};
+use postfix_policy::client::{ClientError, Connection};
 use postfix_policy::{Request, limits};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// A wait that no answer takes.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,15 +19,19 @@ fn question() -> Request {
 }
 
 /// A server that takes one connection, answers question n with `answers[n]`, then closes.
-async fn server(answers: &[&[u8]]) -> Endpoint {
+async fn server(answers: &[&[u8]]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
+    let address = listener.local_addr().unwrap();
     let answers: Vec<Vec<u8>> = answers.iter().map(|answer| answer.to_vec()).collect();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         serve(&mut stream, &answers).await;
     });
-    endpoint
+    address
+}
+
+async fn open(address: SocketAddr) -> Connection<TcpStream> {
+    Connection::new(TcpStream::connect(address).await.unwrap())
 }
 
 async fn serve(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), answers: &[Vec<u8>]) {
@@ -38,13 +43,16 @@ async fn serve(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), answers
     }
 }
 
-async fn ask(connection: &mut Connection) -> Result<Vec<u8>, ClientError> {
+async fn ask<S>(connection: &mut Connection<S>) -> Result<Vec<u8>, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let answer = tokio::time::timeout(PATIENCE, connection.ask(&question())).await.unwrap()?;
     Ok(answer.action().expect("an answer has one").to_vec())
 }
 
 async fn ask_once(answer: &[u8]) -> Result<Vec<u8>, ClientError> {
-    ask(&mut Connection::open(&server(&[answer]).await).await.unwrap()).await
+    ask(&mut open(server(&[answer]).await).await).await
 }
 
 #[tokio::test]
@@ -62,7 +70,7 @@ async fn the_first_action_counts() {
 
 #[tokio::test]
 async fn all_attributes_are_kept_in_order() {
-    let mut connection = Connection::open(&server(&[b"x=1\naction=ok\nx=2\n\n"]).await).await.unwrap();
+    let mut connection = open(server(&[b"x=1\naction=ok\nx=2\n\n"]).await).await;
     let answer = connection.ask(&question()).await.unwrap();
     let shown: Vec<String> = (answer.attributes.iter())
         .map(|(name, value)| format!("{}={}", name.escape_ascii(), value.escape_ascii()))
@@ -86,8 +94,8 @@ async fn a_bad_answer_is_an_error() {
 
 #[tokio::test]
 async fn a_connection_is_kept_until_the_server_hangs_up() {
-    let endpoint = server(&[b"action=1st\n\n", b"action=2nd\n\n"]).await;
-    let mut connection = Connection::open(&endpoint).await.unwrap();
+    let address = server(&[b"action=1st\n\n", b"action=2nd\n\n"]).await;
+    let mut connection = open(address).await;
     assert_eq!(ask(&mut connection).await.unwrap(), b"1st");
     assert!(connection.is_usable());
     assert_eq!(ask(&mut connection).await.unwrap(), b"2nd");
@@ -103,7 +111,7 @@ async fn a_connection_is_kept_until_the_server_hangs_up() {
 
 #[tokio::test]
 async fn a_hang_up_that_was_not_noticed_is_told_apart() {
-    let mut connection = Connection::open(&server(&[b"action=1st\n\n"]).await).await.unwrap();
+    let mut connection = open(server(&[b"action=1st\n\n"]).await).await;
     assert_eq!(ask(&mut connection).await.unwrap(), b"1st");
     let error = ask(&mut connection).await.unwrap_err();
     assert!(error.is_hang_up(), "{error}");
@@ -112,8 +120,8 @@ async fn a_hang_up_that_was_not_noticed_is_told_apart() {
 
 #[tokio::test]
 async fn bytes_that_nobody_asked_for_are_no_answer() {
-    let endpoint = server(&[b"action=1st\n\naction=stale\n\n", b""]).await;
-    let mut connection = Connection::open(&endpoint).await.unwrap();
+    let address = server(&[b"action=1st\n\naction=stale\n\n", b""]).await;
+    let mut connection = open(address).await;
     assert_eq!(ask(&mut connection).await.unwrap(), b"1st");
     assert!(!connection.is_usable());
     assert!(matches!(ask(&mut connection).await, Err(ClientError::Unusable)));
@@ -122,8 +130,7 @@ async fn bytes_that_nobody_asked_for_are_no_answer() {
 #[tokio::test]
 async fn a_question_that_was_given_up_leaves_no_stale_answer() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
-    let mut connection = Connection::open(&endpoint).await.unwrap();
+    let mut connection = open(listener.local_addr().unwrap()).await;
     let (mut stream, _) = listener.accept().await.unwrap();
     let short = Duration::from_millis(20);
     assert!(tokio::time::timeout(short, connection.ask(&question())).await.is_err());
@@ -135,14 +142,13 @@ async fn a_question_that_was_given_up_leaves_no_stale_answer() {
 #[tokio::test]
 async fn unix_sockets_work_alike() {
     let folder = tempfile::tempdir().unwrap();
-    let endpoint = Endpoint::Unix(folder.path().join("policy.sock"));
-    assert!(matches!(Connection::open(&endpoint).await, Err(ClientError::Io(_))));
-    let listener = UnixListener::bind(folder.path().join("policy.sock")).unwrap();
+    let path = folder.path().join("policy.sock");
+    let listener = UnixListener::bind(&path).unwrap();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         serve(&mut stream, &[b"action=1st\n\n".to_vec(), b"action=2nd\n\n".to_vec()]).await;
     });
-    let mut connection = Connection::open(&endpoint).await.unwrap();
+    let mut connection = Connection::new(UnixStream::connect(&path).await.unwrap());
     assert_eq!(ask(&mut connection).await.unwrap(), b"1st");
     assert_eq!(ask(&mut connection).await.unwrap(), b"2nd");
 }

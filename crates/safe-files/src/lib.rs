@@ -168,7 +168,6 @@ pub fn mode(bits: u32) -> Mode {
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::time::{Duration, Instant};
 
     #[test]
     fn only_regular_files_are_read_and_nothing_waits() {
@@ -176,7 +175,6 @@ mod tests {
         let (pipe, plain) = (folder.path().join("pipe"), folder.path().join("plain"));
         nix::unistd::mkfifo(&pipe, mode(0o600)).unwrap();
         std::fs::write(&plain, "12345").unwrap();
-        let start = Instant::now();
         for path in [&*pipe, Path::new("/dev/zero"), Path::new("/dev/null")] {
             let error = read(path, 10).unwrap_err();
             assert_eq!(error.to_string(), "it is not a regular file", "{}", path.display());
@@ -186,7 +184,6 @@ mod tests {
         assert_eq!(read(&plain, 5).unwrap(), b"12345");
         assert_eq!(read(&plain, 4).unwrap_err().to_string(), "the file is larger than 4 bytes");
         assert!(append(&pipe).is_err(), "nobody reads it");
-        assert!(start.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //!
 //! Knows: questions, answers, deadlines. Must not know: which plugin will ask, or why.
 
+use crate::Call;
+use lookups::Origin;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
+use super::recorded;
 use super::resolver::Lookup;
 use super::{Answer, Dns, Failure, Places, Question, RecordType};
 
@@ -33,10 +36,10 @@ impl Ahead {
     /// when too many lookups are in flight, or the time is over, the question is asked only by
     /// [`Ahead::answer`]. A started query goes on when the request ends early, for the next request will want
     /// the same answer.
-    pub fn start(&mut self, dns: &Arc<Dns>, question: Question, deadline: Instant) {
+    pub fn start(&mut self, dns: &Arc<Dns>, question: Question, call: Call<'_>) {
         let Dns::Resolver(resolver) = &**dns else { return };
         let now = Instant::now();
-        if self.find(&question).is_some() || deadline <= now {
+        if self.find(&question).is_some() || call.deadline() <= now || call.replay().is_some() {
             return;
         }
         if let Some(lookup) = resolver.start(&question, &self.places) {
@@ -73,12 +76,16 @@ impl Ahead {
         &self.places
     }
 
-    /// The answer that need not be waited for, if it is there.
-    pub fn known(&mut self, dns: &Dns, question: &Question) -> Option<Answer> {
-        match self.find(question) {
+    /// The answer that need not be waited for, if it is there; else it comes too late.
+    pub fn known(&mut self, dns: &Dns, question: &Question, call: Call<'_>) -> Answer {
+        let begun = call.begin();
+        let known = match self.find(question) {
             Some(started) => started.lookup.finish_now(),
             None => dns.remembered(question),
-        }
+        };
+        let answer = known.unwrap_or(Answer::Failed(Failure::TimedOut));
+        question.note(begun, &answer, Origin::Remembered);
+        answer
     }
 
     /// When the lookup of a question was started, or now.
@@ -87,7 +94,19 @@ impl Ahead {
     }
 
     /// The answer, from the lookups that were started or else asked now; `Failed` at the deadline.
-    pub async fn answer(&mut self, dns: &Arc<Dns>, question: &Question, deadline: Instant) -> Answer {
+    pub async fn answer(&mut self, dns: &Arc<Dns>, question: &Question, call: Call<'_>) -> Answer {
+        if let Some(replay) = call.replay() {
+            return recorded::answer(replay, dns, &self.places, question).await;
+        }
+        let begun = call.begin();
+        let is_started = self.find(question).is_some();
+        let answer = self.answer_unnoted(dns, question, call.deadline()).await;
+        let origin = if is_started { Origin::AskedAhead } else { Origin::Asked };
+        question.note(begun, &answer, origin);
+        answer
+    }
+
+    async fn answer_unnoted(&mut self, dns: &Arc<Dns>, question: &Question, deadline: Instant) -> Answer {
         if let Some(started) = self.find(question) {
             return started.lookup.finish(deadline).await;
         }
@@ -128,16 +147,16 @@ mod tests {
         let zone = Zone::default().address("a.test", [127, 0, 0, 2]).failing("down.test");
         let dns = Arc::new(Dns::Fake(zone));
         let mut ahead = Ahead::default();
-        let deadline = Instant::now();
+        let call = Call::until(Instant::now());
         let about = |name: &str| Question::new(name, RecordType::A);
         let listed = Answer::Addresses(Arc::from([[127, 0, 0, 2].into()]));
         for name in ["a.test", "down.test", "other.test"] {
-            ahead.start(&dns, about(name), deadline);
+            ahead.start(&dns, about(name), call);
         }
         for _ in 0..2 {
-            assert_eq!(at_once(ahead.answer(&dns, &about("a.test"), deadline)), listed);
-            assert_eq!(at_once(ahead.answer(&dns, &about("other.test"), deadline)), Answer::Nothing);
-            let failed = at_once(ahead.answer(&dns, &about("down.test"), deadline));
+            assert_eq!(at_once(ahead.answer(&dns, &about("a.test"), call)), listed);
+            assert_eq!(at_once(ahead.answer(&dns, &about("other.test"), call)), Answer::Nothing);
+            let failed = at_once(ahead.answer(&dns, &about("down.test"), call));
             assert!(matches!(failed, Answer::Failed(_)), "{failed:?}");
         }
         assert_eq!(at_once(dns.lookup(&about("a.test"))), listed);

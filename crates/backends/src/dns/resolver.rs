@@ -99,6 +99,11 @@ impl Resolver {
         self.stub.warning()
     }
 
+    /// What is remembered and under way.
+    pub(super) fn usage(&self) -> dns_stub::Usage {
+        self.stub.usage()
+    }
+
     /// Reads the list of servers again, if it has changed.
     pub(super) fn refresh(&self) {
         self.stub.refresh();

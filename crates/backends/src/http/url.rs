@@ -3,11 +3,8 @@
 //! Knows: URLs (RFC 3986) of HTTP. Must not know: connections.
 
 use crate::Secret;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use hyper::Uri;
-use hyper::http::uri::{Authority, Parts, Scheme};
-use percent_encoding::percent_decode_str;
+use ::http::Uri;
+use ::http::uri::{Authority, Parts, Scheme};
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -17,12 +14,16 @@ pub struct Url {
     uri: Uri,
     port: u16,
     /// `USER:PASSWORD`, as it stands in the URL.
-    user: Option<Secret>,
+    pub(super) user: Option<Secret>,
 }
 
 impl Url {
     /// A URL that is known to be one.
-    pub fn of(uri: Uri) -> Url {
+    ///
+    /// # Panics
+    /// It is none.
+    pub fn of(text: &'static str) -> Url {
+        let uri = Uri::from_static(text);
         let port = uri.port_u16().unwrap_or(if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
         Url { uri, port, user: None }
     }
@@ -63,16 +64,6 @@ impl Url {
     /// Whether there is a user in it.
     pub fn has_user(&self) -> bool {
         self.user.is_some()
-    }
-
-    /// What the header Authorization says of the user in it (RFC 7617).
-    pub fn basic_authorization(&self) -> Option<Secret> {
-        let Secret(user) = self.user.as_ref()?;
-        let (name, password) = user.split_once(':').unwrap_or((user, ""));
-        let mut bytes: Vec<u8> = percent_decode_str(name).collect();
-        bytes.push(b':');
-        bytes.extend(percent_decode_str(password));
-        Some(Secret(format!("Basic {}", BASE64_STANDARD.encode(bytes))))
     }
 }
 
@@ -171,8 +162,5 @@ mod tests {
         let url = url("https://al%69ce:s%3Acret@lookup.example:8443/path?key=1");
         assert_eq!(url.origin(), "https://lookup.example:8443");
         assert_eq!(url.to_string(), "https://lookup.example:8443/path?key=1");
-        let Secret(authorization) = url.basic_authorization().unwrap();
-        assert_eq!(authorization, format!("Basic {}", BASE64_STANDARD.encode("alice:s:cret")));
-        assert!(self::url("http://lookup.example/").basic_authorization().is_none());
     }
 }

@@ -8,32 +8,23 @@
 //! Knows: keys, lifetimes, which commands an operation needs. Must not know: what the values are for.
 
 mod address;
+mod by_hand;
 mod choice;
+mod job;
 mod line;
 mod protocol;
 mod server;
 
-use self::address::Address;
 use self::choice::Choice;
+use self::job::Fault;
 use self::protocol::{MAX_KEY_BYTES, MAX_VALUE_BYTES, Replies, Reply, Request};
-use self::server::{Fault, Server};
+use self::server::Server;
 use super::keys::stand_in;
-use super::{Lock, Locked, Protected, Version};
-use crate::{BackendError, Failure, call_deadline};
+use super::{Lock, Locked, MemcachedSettings, Protected, Version, lock_name};
+use crate::{BackendError, Call, Failure, OptionError};
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
-
-/// What a `<Connection>` of module Memcached says.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MemcachedSettings {
-    /// Addresses `host:port`, or paths of UNIX sockets; with `=weight` where it is not 1.
-    pub servers: Vec<String>,
-    /// Prefix of every key.
-    pub namespace: String,
-    /// How long one call may take.
-    pub timeout: Duration,
-}
 
 /// The longest namespace in bytes, so that there is room for a key.
 const MAX_NAMESPACE_BYTES: usize = 100;
@@ -47,6 +38,7 @@ const CLOCK_TICK: Duration = Duration::from_secs(1);
 
 /// Servers of memcached; a key lives on one of them.
 pub struct Memcached {
+    connection: Arc<str>,
     servers: Vec<Server>,
     choice: Choice,
     namespace: Vec<u8>,
@@ -62,43 +54,63 @@ struct Name<'a> {
 }
 
 impl Memcached {
-    /// The servers; nothing is opened yet. The error says what is wrong with a setting.
-    pub fn new(name: &str, settings: MemcachedSettings) -> Result<Memcached, String> {
+    /// The servers; nothing is opened yet.
+    ///
+    /// # Errors
+    /// What is wrong with which option.
+    pub fn new(name: &str, settings: MemcachedSettings) -> Result<Memcached, OptionError> {
         let namespace = settings.namespace.into_bytes();
         if namespace.len() > MAX_NAMESPACE_BYTES || !is_legal(&namespace) {
-            return Err(format!("namespace: at most {MAX_NAMESPACE_BYTES} bytes without blanks"));
+            let why = format!("at most {MAX_NAMESPACE_BYTES} bytes without blanks");
+            return Err(OptionError::new("namespace", why));
         }
-        let read = settings.servers.iter().map(|text| Address::parse(text));
-        let read = read.collect::<Result<Vec<_>, _>>().map_err(|why| format!("servers: {why}"))?;
+        let read = settings.servers.iter().map(|text| address::parse(text));
+        let read = read.collect::<Result<Vec<_>, _>>().map_err(|why| OptionError::new("servers", why))?;
         if read.is_empty() {
-            return Err("servers: there is none".to_owned());
+            return Err(OptionError::new("servers", "there is none"));
         }
         let choice = Choice::new(read.iter().map(|(_, weight)| *weight));
         let servers = read.into_iter().map(|(address, _)| Server::new(name, address, settings.timeout));
-        Ok(Memcached { servers: servers.collect(), choice, namespace, timeout: settings.timeout })
+        let (connection, servers, timeout) = (name.into(), servers.collect(), settings.timeout);
+        Ok(Memcached { connection, servers, choice, namespace, timeout })
     }
 
     /// Whether the servers answer, all of them. For the log at the start.
-    pub async fn ping(&self, deadline: Instant) -> Result<(), BackendError> {
+    pub async fn ping(&self, call: Call<'_>) -> Result<(), BackendError> {
         let mut outcome = Ok(());
         for server in &self.servers {
-            outcome = outcome.and(server.ping(self.deadline(deadline)).await);
+            outcome = outcome.and(server.ping(call.at_most(self.timeout).deadline()).await);
         }
         outcome
     }
 
     /// The value of a key.
-    pub async fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, BackendError> {
-        let deadline = self.deadline(deadline);
+    pub async fn get(&self, key: &[u8], call: Call<'_>) -> Result<Option<Vec<u8>>, BackendError> {
+        let (server, reply) = self.read(key, Request::get, call).await?;
+        value(server, reply)
+    }
+
+    /// The same, and which value it is.
+    pub async fn get_protected(&self, key: &[u8], call: Call<'_>) -> Result<Protected, BackendError> {
+        let (server, reply) = self.read(key, Request::gets, call).await?;
+        protected(server, reply)
+    }
+
+    async fn read(
+        &self,
+        key: &[u8],
+        request: fn(Request, &[u8]) -> Request,
+        call: Call<'_>,
+    ) -> Result<(&Server, Option<Reply>), BackendError> {
+        let call = call.at_most(self.timeout);
         let name = self.name(key);
-        let ask = || self.call(&name, |full| Request::new().get(full), deadline);
+        let ask = || self.call(&name, |full| request(Request::new(), full), call);
         let answered = match ask().await {
             // The connection was kept from before, and the server has closed it meanwhile.
             Err(BackendError { failure: Failure::Down(_), .. }) => ask().await,
             answered => answered,
         };
-        let (server, replies) = answered?;
-        value(server, replies.into_iter().next())
+        answered.map(|(server, replies)| (server, replies.into_iter().next()))
     }
 
     /// Sets a value, whatever there was, for a time. At most 1 MB.
@@ -107,12 +119,12 @@ impl Memcached {
         key: &[u8],
         value: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<(), BackendError> {
         self.check_size(value)?;
         let name = self.name(key);
         let request = |full: &[u8]| Request::new().set(full, value, lifetime);
-        let (server, replies) = self.call(&name, request, deadline).await?;
+        let (server, replies) = self.call(&name, request, call).await?;
         yes_or_no(server, replies.first(), &Reply::Stored, None).map(drop)
     }
 
@@ -122,20 +134,25 @@ impl Memcached {
         key: &[u8],
         value: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<bool, BackendError> {
         self.check_size(value)?;
         let name = self.name(key);
         let request = |full: &[u8]| Request::new().add(full, value, lifetime);
-        let (server, replies) = self.call(&name, request, deadline).await?;
+        let (server, replies) = self.call(&name, request, call).await?;
         yes_or_no(server, replies.first(), &Reply::Stored, Some(&Reply::NotStored))
     }
 
     /// Removes a key. Returns whether it existed.
-    pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
+    pub async fn delete(&self, key: &[u8], call: Call<'_>) -> Result<bool, BackendError> {
         let name = self.name(key);
-        let (server, replies) = self.call(&name, |full| Request::new().delete(full), deadline).await?;
+        let (server, replies) = self.call(&name, |full| Request::new().delete(full), call).await?;
         yes_or_no(server, replies.first(), &Reply::Deleted, Some(&Reply::NotFound))
+    }
+
+    /// Removes a key that has still this value: whether it had.
+    pub async fn delete_unchanged(&self, key: &[u8], cas: u64, call: Call<'_>) -> Result<bool, BackendError> {
+        self.release(&self.name(key), cas, call).await
     }
 
     /// Adds one to a number, which begins at nothing and lives for this time from now on. An error if the
@@ -144,45 +161,45 @@ impl Memcached {
         &self,
         key: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<u64, BackendError> {
-        let deadline = self.deadline(deadline);
+        let call = call.at_most(self.timeout);
         let name = self.name(key);
         for _ in 0..MAX_INCREMENTS {
             let request = |full: &[u8]| Request::new().increment(full).touch(full, lifetime);
-            let (server, replies) = self.call(&name, request, deadline).await?;
+            let (server, replies) = self.call(&name, request, call).await?;
             match replies.first() {
                 Some(Reply::Number(number)) => return Ok(*number),
                 Some(Reply::NotFound) => {}
                 other => return Err(unexpected(server, other)),
             }
             // It is not there; somebody else may be making it too.
-            if self.add(key, b"1", lifetime, deadline).await? {
+            if self.add(key, b"1", lifetime, call).await? {
                 return Ok(1);
             }
         }
         Err(self.home(&name).refused("a counter is removed as soon as it is made".to_owned()))
     }
 
-    /// Locks `lock` for `owner`, for at least `lifetime` unless the server loses it, and reads `key`: in one
+    /// Locks `key` for `owner`, for at least `lifetime` unless the server loses it, and reads it: in one
     /// round trip if both live on the same server. If they do not, the key is read once the lock is ours,
     /// since it may change before.
     pub async fn lock(
         &self,
-        lock: &[u8],
+        key: &[u8],
         owner: &[u8],
         lifetime: Duration,
-        key: &[u8],
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Locked, BackendError> {
-        let deadline = self.deadline(deadline);
-        let (lock, key_name) = (self.name(lock), self.name(key));
+        let call = call.at_most(self.timeout);
+        let lock = lock_name(key);
+        let (lock, key_name) = (self.name(&lock), self.name(key));
         let together = std::ptr::eq(self.home(&lock), self.home(&key_name));
         let request = |full: &[u8]| {
             let add = Request::new().add(full, owner, lifetime.saturating_add(CLOCK_TICK));
             if together { add.gets(&key_name.full) } else { add }
         };
-        let (server, replies) = self.call(&lock, request, deadline).await?;
+        let (server, replies) = self.call(&lock, request, call).await?;
         let mut replies = replies.into_iter();
         if !yes_or_no(server, replies.next().as_ref(), &Reply::Stored, Some(&Reply::NotStored))? {
             return Ok(Locked::Theirs);
@@ -191,8 +208,32 @@ impl Memcached {
         if together && std::ptr::eq(server, self.home(&key_name)) {
             return protected(server, replies.next()).map(Locked::Ours);
         }
-        let (server, replies) = self.call(&key_name, |full| Request::new().gets(full), deadline).await?;
+        let (server, replies) = self.call(&key_name, |full| Request::new().gets(full), call).await?;
         protected(server, replies.into_iter().next()).map(Locked::Ours)
+    }
+
+    /// Keeps a lock for at least `lifetime` from now on, if it still is this owner's: whether it was.
+    pub async fn renew(
+        &self,
+        key: &[u8],
+        owner: &[u8],
+        lifetime: Duration,
+        call: Call<'_>,
+    ) -> Result<bool, BackendError> {
+        let call = call.at_most(self.timeout);
+        let lock = lock_name(key);
+        let name = self.name(&lock);
+        let (server, replies) = self.call(&name, |full| Request::new().gets(full), call).await?;
+        let Some(ours) = version_of_lock(server, replies.first(), owner)? else { return Ok(false) };
+        let lifetime = lifetime.saturating_add(CLOCK_TICK);
+        let request = |full: &[u8]| Request::new().set_unchanged(full, owner, lifetime, ours);
+        let (server, replies) = self.call(&name, request, call).await?;
+        match replies.first() {
+            Some(Reply::Stored) => Ok(true),
+            // It has expired meanwhile, and may be another's.
+            Some(Reply::Exists | Reply::NotFound) => Ok(false),
+            other => Err(unexpected(server, other)),
+        }
     }
 
     /// Sets what a lock protects and gives the lock back, if the lock still is its owner's and nobody has
@@ -203,12 +244,13 @@ impl Memcached {
         value: &[u8],
         lifetime: Duration,
         lock: Lock<'_>,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<bool, BackendError> {
         self.check_size(value)?;
-        let deadline = self.deadline(deadline);
-        let (name, key_name) = (self.name(lock.key), self.name(key));
-        let (server, replies) = self.call(&name, |full| Request::new().gets(full), deadline).await?;
+        let call = call.at_most(self.timeout);
+        let lock_key = lock_name(key);
+        let (name, key_name) = (self.name(&lock_key), self.name(key));
+        let (server, replies) = self.call(&name, |full| Request::new().gets(full), call).await?;
         let Some(ours) = version_of_lock(server, replies.first(), lock.owner)? else { return Ok(false) };
         let set = |full: &[u8]| match lock.version {
             Version::Unique(cas) => Request::new().set_unchanged(full, value, lifetime, cas),
@@ -216,14 +258,14 @@ impl Memcached {
             Version::Unknown => Request::new().set(full, value, lifetime),
         };
         if !std::ptr::eq(server, self.home(&key_name)) {
-            let (server, replies) = self.call(&key_name, set, deadline).await?;
-            let saved = self.is_saved(server, replies.first(), (key, value, lifetime), deadline).await?;
-            self.release(&name, ours, deadline).await?;
+            let (server, replies) = self.call(&key_name, set, call).await?;
+            let saved = self.is_saved(server, replies.first(), (key, value, lifetime), call).await?;
+            self.release(&name, ours, call).await?;
             return Ok(saved);
         }
         let both = |full: &[u8]| set(full).delete_unchanged(&name.full, ours);
-        let (server, replies) = self.call(&key_name, both, deadline).await?;
-        self.is_saved(server, replies.first(), (key, value, lifetime), deadline).await
+        let (server, replies) = self.call(&key_name, both, call).await?;
+        self.is_saved(server, replies.first(), (key, value, lifetime), call).await
     }
 
     /// Whether a value was stored. One that has gone meanwhile is in nobody's way.
@@ -232,31 +274,32 @@ impl Memcached {
         server: &Server,
         reply: Option<&Reply>,
         (key, value, lifetime): (&[u8], &[u8], Duration),
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<bool, BackendError> {
         match reply {
             Some(Reply::Stored) => Ok(true),
             Some(Reply::Exists | Reply::NotStored) => Ok(false),
-            Some(Reply::NotFound) => self.add(key, value, lifetime, deadline).await,
+            Some(Reply::NotFound) => self.add(key, value, lifetime, call).await,
             other => Err(unexpected(server, other)),
         }
     }
 
     /// Gives a lock back, if it still is this owner's: whether it was.
-    pub async fn unlock(&self, lock: &[u8], owner: &[u8], deadline: Instant) -> Result<bool, BackendError> {
-        let deadline = self.deadline(deadline);
-        let name = self.name(lock);
-        let (server, replies) = self.call(&name, |full| Request::new().gets(full), deadline).await?;
+    pub async fn unlock(&self, key: &[u8], owner: &[u8], call: Call<'_>) -> Result<bool, BackendError> {
+        let call = call.at_most(self.timeout);
+        let lock = lock_name(key);
+        let name = self.name(&lock);
+        let (server, replies) = self.call(&name, |full| Request::new().gets(full), call).await?;
         match version_of_lock(server, replies.first(), owner)? {
-            Some(version) => self.release(&name, version, deadline).await,
+            Some(version) => self.release(&name, version, call).await,
             None => Ok(false),
         }
     }
 
-    /// Removes a lock that is still the one that was read: whether it was.
-    async fn release(&self, name: &Name<'_>, version: u64, deadline: Instant) -> Result<bool, BackendError> {
+    /// Removes a key that is still the one that was read: whether it was.
+    async fn release(&self, name: &Name<'_>, version: u64, call: Call<'_>) -> Result<bool, BackendError> {
         let request = |full: &[u8]| Request::new().delete_unchanged(full, version);
-        let (server, replies) = self.call(name, request, deadline).await?;
+        let (server, replies) = self.call(name, request, call).await?;
         match replies.first() {
             Some(Reply::Stored) => Ok(true),
             // It has expired meanwhile, and may be another's.
@@ -270,15 +313,15 @@ impl Memcached {
         &self,
         name: &Name<'_>,
         request: impl FnOnce(&[u8]) -> Request,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<(&Server, Replies), BackendError> {
-        let deadline = self.deadline(deadline);
+        let call = call.at_most(self.timeout);
         let mut request = request(&name.full);
         let mut first_error = None;
         for server in self.choice.order(&name.chosen_by).filter_map(|index| self.servers.get(index)) {
             let error = match server.check() {
                 Err(error) => error,
-                Ok(()) => match server.call(request, deadline).await {
+                Ok(()) => match server.call(request, call.deadline()).await {
                     Ok(replies) => return Ok((server, replies)),
                     Err(Fault::Lost(error)) => return Err(error),
                     Err(Fault::Unsent(unsent, error)) => {
@@ -312,10 +355,6 @@ impl Memcached {
         }
         let message = format!("a value of {} bytes is beyond the limit of {MAX_VALUE_BYTES}", value.len());
         Err(self.servers[0].refused(message))
-    }
-
-    fn deadline(&self, deadline: Instant) -> Instant {
-        call_deadline(deadline, self.timeout)
     }
 }
 
@@ -386,10 +425,12 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_setting_is_said() {
-        let error = |servers: &[&str], namespace| Memcached::new("m", settings(servers, namespace)).err();
+        let error = |servers: &[&str], namespace| {
+            Memcached::new("m", settings(servers, namespace)).err().map(String::from)
+        };
         assert_eq!(error(&["a", "/run/m.sock=3"], "mt-"), None);
         assert_eq!(error(&[], ""), Some("servers: there is none".to_owned()));
-        let port = "servers: a:...: the port is a number from 1 to 65535";
+        let port = "servers: `a:...` has no port from 1 to 65535; write HOST:PORT, [IPV6]:PORT or unix:PATH";
         assert_eq!(error(&["a:x"], ""), Some(port.to_owned()));
         assert!(error(&["a"], "a b").is_some_and(|error| error.contains("namespace")));
         assert!(error(&["a"], &"x".repeat(101)).is_some());
@@ -411,8 +452,8 @@ mod tests {
             }
         });
         let memcached = Memcached::new("m", settings(&[&address], "")).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        assert_eq!(memcached.get(b"key", deadline).await.unwrap(), None);
+        let call = Call::within(Duration::from_secs(5));
+        assert_eq!(memcached.get(b"key", call).await.unwrap(), None);
     }
 
     #[test]
@@ -428,5 +469,30 @@ mod tests {
         }
         // The namespace does not decide where a key is.
         assert_eq!(&memcached.name(b"key").chosen_by[..], b"key");
+    }
+
+    /// A second of the server's clock may be over at once.
+    #[tokio::test]
+    async fn a_lock_gets_a_second_more_than_it_has_to_hold() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut said = String::new();
+            let mut bytes = [0; 256];
+            while !said.contains("gets a") {
+                let length = stream.read(&mut bytes).await.unwrap();
+                said += std::str::from_utf8(&bytes[..length]).unwrap();
+            }
+            stream.write_all(b"STORED\r\nEND\r\n").await.unwrap();
+            said
+        });
+        let memcached = Memcached::new("m", settings(&[&address], "")).unwrap();
+        let call = Call::within(Duration::from_secs(60));
+        let locked = memcached.lock(b"a", b"me", Duration::from_secs(5), call).await;
+        assert!(matches!(locked, Ok(Locked::Ours(_))), "{locked:?}");
+        let said = server.await.unwrap();
+        assert!(said.starts_with("add lock_a 0 6 2\r\nme\r\n"), "{said}");
     }
 }

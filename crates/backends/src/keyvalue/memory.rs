@@ -9,13 +9,16 @@
 //!
 //! Knows: time. Must not know: what the values are for.
 
-use super::{Locked, parse_number};
+mod scan;
+
+use super::{Lock, Locked, lock_name, parse_number};
 use crate::Throttle;
 use crate::messages;
-use crate::{BackendError, Failure};
+use crate::{BackendError, Call, Failure};
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -52,6 +55,10 @@ pub struct Memory {
     bounds: Bounds,
     parts: Box<[Mutex<Entries>]>,
     hasher: RandomState,
+    /// When it was made.
+    begun: Instant,
+    /// How much later it is here than it is, in milliseconds.
+    ahead: AtomicU64,
     /// When it was last said that the store is full.
     full: Throttle,
 }
@@ -77,14 +84,37 @@ impl Memory {
             bounds: Bounds { entries: max_entries / parts, bytes: max_bytes / parts },
             parts: (0..parts).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
+            begun: Instant::now(),
+            ahead: AtomicU64::new(0),
             full: Throttle::default(),
         }
+    }
+
+    /// The name of the connection.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number of values, those included that have expired and were not removed yet.
+    pub fn entries(&self) -> usize {
+        let parts = self.parts.iter().map(|part| part.lock().unwrap_or_else(PoisonError::into_inner));
+        parts.map(|part| part.by_key.len()).sum()
+    }
+
+    /// Sets how far time here is ahead of the clock: for a replay, in which days take seconds.
+    pub fn set_ahead(&self, ahead: Duration) {
+        self.ahead.store(u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Instant {
+        let ahead = Duration::from_millis(self.ahead.load(Ordering::Relaxed));
+        Instant::now() + ahead.min(MAX_LIFETIME)
     }
 
     /// Changes a value as one step: what `change` makes of it and for how long it lives, and its result.
     /// `None` forgets the key. Others wait meanwhile, so `change` should be short.
     pub fn update<T>(&self, key: &[u8], change: impl FnOnce(Option<&[u8]>) -> (Change, T)) -> T {
-        let now = Instant::now();
+        let now = self.now();
         let mut entries = self.entries_of(key);
         let (change, result) = change(entries.get(key, now));
         match change {
@@ -95,8 +125,8 @@ impl Memory {
     }
 
     /// The value of a key.
-    pub async fn get(&self, key: &[u8], _deadline: Instant) -> Result<Option<Vec<u8>>, BackendError> {
-        Ok(self.entries_of(key).get(key, Instant::now()).map(<[u8]>::to_vec))
+    pub async fn get(&self, key: &[u8], _call: Call<'_>) -> Result<Option<Vec<u8>>, BackendError> {
+        Ok(self.entries_of(key).get(key, self.now()).map(<[u8]>::to_vec))
     }
 
     /// Sets a value, whatever there was, for a time.
@@ -105,9 +135,9 @@ impl Memory {
         key: &[u8],
         value: &[u8],
         lifetime: Duration,
-        _deadline: Instant,
+        _call: Call<'_>,
     ) -> Result<(), BackendError> {
-        self.put(&mut self.entries_of(key), key, value, lifetime, Instant::now());
+        self.put(&mut self.entries_of(key), key, value, lifetime, self.now());
         Ok(())
     }
 
@@ -117,9 +147,9 @@ impl Memory {
         key: &[u8],
         value: &[u8],
         lifetime: Duration,
-        _deadline: Instant,
+        _call: Call<'_>,
     ) -> Result<bool, BackendError> {
-        let now = Instant::now();
+        let now = self.now();
         let mut entries = self.entries_of(key);
         let free = entries.get(key, now).is_none();
         if free {
@@ -129,9 +159,9 @@ impl Memory {
     }
 
     /// Removes a key. Returns whether it existed.
-    pub async fn delete(&self, key: &[u8], _deadline: Instant) -> Result<bool, BackendError> {
+    pub async fn delete(&self, key: &[u8], _call: Call<'_>) -> Result<bool, BackendError> {
         let mut entries = self.entries_of(key);
-        let found = entries.get(key, Instant::now()).is_some();
+        let found = entries.get(key, self.now()).is_some();
         entries.remove(key);
         Ok(found)
     }
@@ -142,9 +172,9 @@ impl Memory {
         &self,
         key: &[u8],
         lifetime: Duration,
-        _deadline: Instant,
+        _call: Call<'_>,
     ) -> Result<u64, BackendError> {
-        let now = Instant::now();
+        let now = self.now();
         let mut entries = self.entries_of(key);
         let before = match entries.get(key, now) {
             Some(value) => parse_number(value).map_err(|message| self.refused(message))?,
@@ -155,30 +185,70 @@ impl Memory {
         Ok(number)
     }
 
-    /// Locks `lock` for `owner`, at most for `lifetime`, and reads `key`.
+    /// Locks `key` for `owner`, for `lifetime` unless that is renewed, and reads it.
     pub async fn lock(
         &self,
-        lock: &[u8],
+        key: &[u8],
         owner: &[u8],
         lifetime: Duration,
-        key: &[u8],
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Locked, BackendError> {
-        if self.add(lock, owner, lifetime, deadline).await? {
-            Ok(Locked::ours(self.get(key, deadline).await?))
-        } else {
-            Ok(Locked::Theirs)
+        let (lock, now) = (lock_name(key), self.now());
+        let is_free = {
+            let mut entries = self.entries_of(&lock);
+            let is_free = entries.get(&lock, now).is_none_or(|holder| holder == owner);
+            if is_free {
+                self.put(&mut entries, &lock, owner, lifetime, now);
+            }
+            is_free
+        };
+        if is_free { Ok(Locked::ours(self.get(key, call).await?)) } else { Ok(Locked::Theirs) }
+    }
+
+    /// Keeps a lock for `lifetime` from now on, if it still is this owner's: whether it was.
+    pub async fn renew(
+        &self,
+        key: &[u8],
+        owner: &[u8],
+        lifetime: Duration,
+        _call: Call<'_>,
+    ) -> Result<bool, BackendError> {
+        let (lock, now) = (lock_name(key), self.now());
+        let mut entries = self.entries_of(&lock);
+        let is_ours = entries.get(&lock, now) == Some(owner);
+        if is_ours {
+            self.put(&mut entries, &lock, owner, lifetime, now);
         }
+        Ok(is_ours)
+    }
+
+    /// Sets what a lock protects and gives the lock back, if it still is its owner's: whether it was.
+    pub async fn set_and_unlock(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        lifetime: Duration,
+        lock: Lock<'_>,
+        call: Call<'_>,
+    ) -> Result<bool, BackendError> {
+        // The lock goes last, since others read the value under it.
+        let is_ours = self.get(&lock_name(key), call).await?.as_deref() == Some(lock.owner);
+        if is_ours {
+            self.set(key, value, lifetime, call).await?;
+            self.unlock(key, lock.owner, call).await?;
+        }
+        Ok(is_ours)
     }
 
     /// Gives a lock back, if it still is this owner's: whether it was.
-    pub async fn unlock(&self, lock: &[u8], owner: &[u8], _deadline: Instant) -> Result<bool, BackendError> {
-        let mut entries = self.entries_of(lock);
-        let ours = entries.get(lock, Instant::now()) == Some(owner);
-        if ours {
-            entries.remove(lock);
+    pub async fn unlock(&self, key: &[u8], owner: &[u8], _call: Call<'_>) -> Result<bool, BackendError> {
+        let lock = lock_name(key);
+        let mut entries = self.entries_of(&lock);
+        let is_ours = entries.get(&lock, self.now()) == Some(owner);
+        if is_ours {
+            entries.remove(&lock);
         }
-        Ok(ours)
+        Ok(is_ours)
     }
 
     /// Puts a value in its place, and says in the log when that takes the place of others.
@@ -287,8 +357,8 @@ mod tests {
         Memory::new("memory", MemorySettings { max_entries, max_bytes: 1 << 20 })
     }
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(1)
+    fn soon() -> Call<'static> {
+        Call::within(Duration::from_secs(1))
     }
 
     #[tokio::test(start_paused = true)]
@@ -356,14 +426,20 @@ mod tests {
     async fn only_its_owner_gives_a_lock_back() {
         let memory = memory(10);
         memory.set(b"k", b"v", MINUTE, soon()).await.unwrap();
-        let ours = memory.lock(b"l", b"me", MINUTE, b"k", soon()).await.unwrap();
-        assert_eq!(ours, Locked::ours(Some(b"v".to_vec())));
-        assert_eq!(memory.lock(b"l", b"you", MINUTE, b"k", soon()).await.unwrap(), Locked::Theirs);
-        assert!(!memory.unlock(b"l", b"you", soon()).await.unwrap());
-        assert!(memory.unlock(b"l", b"me", soon()).await.unwrap());
-        assert_eq!(memory.lock(b"l", b"you", MINUTE, b"none", soon()).await.unwrap(), Locked::ours(None));
-        tokio::time::advance(MINUTE).await;
-        assert!(!memory.unlock(b"l", b"you", soon()).await.unwrap());
+        let half = MINUTE / 2;
+        let ours = Locked::ours(Some(b"v".to_vec()));
+        assert_eq!(memory.lock(b"k", b"me", half, soon()).await.unwrap(), ours);
+        assert_eq!(memory.lock(b"k", b"you", half, soon()).await.unwrap(), Locked::Theirs);
+        assert!(!memory.unlock(b"k", b"you", soon()).await.unwrap());
+        assert!(!memory.renew(b"k", b"you", MINUTE, soon()).await.unwrap());
+        assert!(memory.renew(b"k", b"me", MINUTE, soon()).await.unwrap());
+        tokio::time::advance(half).await;
+        assert_eq!(memory.lock(b"k", b"you", half, soon()).await.unwrap(), Locked::Theirs);
+        assert!(memory.unlock(b"k", b"me", soon()).await.unwrap());
+        assert_eq!(memory.lock(b"none", b"you", half, soon()).await.unwrap(), Locked::ours(None));
+        tokio::time::advance(half).await;
+        assert!(!memory.renew(b"none", b"you", half, soon()).await.unwrap());
+        assert!(!memory.unlock(b"none", b"you", soon()).await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,94 +3,43 @@
 //! Knows: Redis. Must not know: what the values are for.
 
 mod call;
+mod clock;
 mod cluster;
-mod link;
+mod connection;
+mod error;
+mod keys;
 mod node;
+mod scan;
 mod script;
+mod scripts;
 mod sentinel;
-mod trouble;
 
-use super::{Lock, Locked};
-use crate::tls;
-use crate::{BackendError, Breaker, Failure, Secret, call_deadline};
-use call::{Call, Servers};
+use super::{Lock, Locked, RedisServer, RedisSettings};
+use crate::tls::{self, Verification};
+use crate::{BackendError, Breaker, Call, Endpoint, Failure, OptionError, Secret};
+use call::{Command, Patience, STALE, Servers};
 use cluster::Cluster;
-use link::{Access, Address, Login};
+use connection::{Access, Login, tcp};
+use error::RequestError;
+use keys::Pair;
 use node::{Node, Target};
 use redis::{Cmd, Value, cmd};
-use script::{Lua, is_unknown, texts, unexpected};
+use script::{Lua, body_of, is_unknown, texts, unexpected};
+use scripts::{INCREMENT, LOCK, RENEW, SET_AND_UNLOCK, UNLOCK};
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
-use trouble::Trouble;
 
-/// What a `<Connection>` of module Redis says.
-#[derive(Clone, PartialEq)]
-pub struct RedisSettings {
-    /// Where it is.
-    pub server: RedisServer,
-    /// The user of an access control list, if any.
-    pub user: Option<String>,
-    /// The password, if it wants one.
-    pub password: Option<Secret>,
-    /// The number of the database.
-    pub db: i64,
-    /// Prefix of every key.
-    pub prefix: String,
-    /// How long one call may take.
-    pub timeout: Duration,
-    /// Whether the connection is encrypted, and the server's certificate verified.
-    pub tls: bool,
-    /// Certificates of authorities to trust, in PEM, beside those of the system.
-    pub tls_ca: Option<String>,
-}
-
-/// Where a Redis is.
-#[derive(Clone, PartialEq)]
-pub enum RedisServer {
-    /// `host:port`.
-    Tcp(String),
-    /// The path of a socket.
-    Unix(String),
-    /// The master of a service, which these sentinels (`host:port`) know.
-    Sentinel {
-        /// The sentinels.
-        sentinels: Vec<String>,
-        /// The name of the service.
-        service: String,
-        /// The user of the sentinels' access control lists, if any.
-        user: Option<String>,
-        /// The password of the sentinels, if they want one.
-        password: Option<Secret>,
-    },
-    /// A cluster that one of these nodes (`host:port`) knows.
-    Cluster(Vec<String>),
-}
+pub use script::Script;
 
 /// Where a server listens unless its port is given.
 const PORT: u16 = 6379;
 
+/// What keys begin with that stand beside others.
+const NOTED: &[u8] = b"mtpolicyd:noted:";
+
 /// The longest lifetime, in milliseconds: some 30 years, which no server refuses.
 const MAX_LIFETIME_MS: u64 = 1_000_000_000_000;
-
-/// `KEYS[1]` is a number, `ARGV[1]` how long it lives from now on in milliseconds.
-static INCREMENT: LazyLock<Lua<'static>> = LazyLock::new(|| {
-    Lua::new("local n = redis.call('INCR', KEYS[1]) redis.call('PEXPIRE', KEYS[1], ARGV[1]) return n")
-});
-
-/// `KEYS[1]` is a lock, `ARGV[1]` who owns it.
-static UNLOCK: LazyLock<Lua<'static>> = LazyLock::new(|| {
-    Lua::new("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0")
-});
-
-/// Keys: the lock, what it protects. Arguments: the owner, the value, its lifetime in milliseconds.
-static SET_AND_UNLOCK: LazyLock<Lua<'static>> = LazyLock::new(|| {
-    Lua::new(
-        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end \
-         redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) return redis.call('DEL', KEYS[1])",
-    )
-});
 
 /// A Redis. Keys are what callers pass, behind the prefix of the connection; without one, tickets, sessions
 /// and locks of the original are found.
@@ -101,39 +50,51 @@ pub struct Redis {
     breaker: Arc<Breaker>,
     servers: Servers,
     timeout: Duration,
+    failover: Duration,
     prefix: String,
 }
 
 impl Redis {
-    /// A Redis; nothing is opened yet. The error says what is wrong with a setting.
-    pub fn new(name: &str, settings: RedisSettings) -> Result<Redis, String> {
-        let access = access(&settings)?;
+    /// A Redis; nothing is opened yet.
+    ///
+    /// # Errors
+    /// What is wrong with which option.
+    pub fn new(name: &str, settings: RedisSettings) -> Result<Redis, OptionError> {
+        let access = access(name, &settings)?;
         let breaker = Breaker::new(name);
         let one = |target| Servers::One(Node::new(target, access.clone(), breaker.clone()));
         let servers = match settings.server {
-            RedisServer::Tcp(server) => one(Target::Address(Address::parse(&server, PORT)?)),
-            RedisServer::Unix(path) if settings.tls => {
-                return Err(format!("tls: the socket {path} is not encrypted"));
+            RedisServer::Tcp(server) => {
+                let address = tcp(&server, PORT);
+                one(Target::Address(address.map_err(|why| OptionError::new("server", why))?))
             }
-            RedisServer::Unix(path) => one(Target::Address(Address::Unix(path))),
+            RedisServer::Unix(path) if settings.tls => {
+                return Err(OptionError::new("tls", format!("the socket {path} is not encrypted")));
+            }
+            RedisServer::Unix(path) => one(Target::Address(Endpoint::Unix(path.into()))),
             RedisServer::Sentinel { sentinels, service, user, password } => {
                 let sentinels = addresses("sentinels", &sentinels, sentinel::PORT)?;
                 let password = password.and_then(not_empty);
                 if user.is_some() && password.is_none() {
-                    return Err("sentinel_user: a user needs a password".to_owned());
+                    return Err(OptionError::new("sentinel_user", "a user needs a password"));
                 }
                 let login = Login { user, password, ..Login::default() };
                 one(Target::Master(sentinel::Service { name: service, sentinels, login }))
             }
             RedisServer::Cluster(_) if settings.db != 0 => {
-                return Err(format!("db = {}: a cluster has database 0 only", settings.db));
+                return Err(OptionError::new("db", "a cluster has database 0 only"));
+            }
+            RedisServer::Cluster(_) if !keys::keeps_together(&settings.prefix) => {
+                let why = format!("`{}` keeps a cluster from keeping any keys together", settings.prefix);
+                return Err(OptionError::new("prefix", why));
             }
             RedisServer::Cluster(nodes) => {
                 let seeds = addresses("cluster", &nodes, PORT)?;
                 Servers::Cluster(Cluster::new(seeds, access, breaker.clone()))
             }
         };
-        Ok(Redis { breaker, servers, timeout: settings.timeout, prefix: settings.prefix })
+        let RedisSettings { timeout, failover_wait: failover, prefix, .. } = settings;
+        Ok(Redis { breaker, servers, timeout, failover, prefix })
     }
 
     /// The name of the connection.
@@ -142,9 +103,9 @@ impl Redis {
     }
 
     /// Whether it answers, be it that the command is not allowed. For the log at the start.
-    pub async fn ping(&self, deadline: Instant) -> Result<(), BackendError> {
-        match self.call(Call::repeatable(b"", [cmd("PING")]), deadline).await {
-            Err(BackendError { failure: Failure::Refused(answer), .. }) if trouble::is_forbidden(&answer) => {
+    pub async fn ping(&self, call: Call<'_>) -> Result<(), BackendError> {
+        match self.one(Command::repeatable(b"", cmd("PING")), call).await {
+            Err(BackendError { failure: Failure::Refused(answer), .. }) if error::is_forbidden(&answer) => {
                 Ok(())
             }
             answered => answered.map(drop),
@@ -159,25 +120,45 @@ impl Redis {
     /// Runs a script (Lua), all keys of which have to be on one server: its reply as a list of texts. A
     /// number is written in decimals, nothing is an empty text, lists in a list are flattened.
     ///
-    /// A script whose connection broke is not run again, so what it was to do may be done or not.
+    /// After an error it has been run or not, and will not be run later.
     pub async fn eval(
         &self,
-        script: &str,
+        script: &Script,
         keys: &[Vec<u8>],
         args: &[Vec<u8>],
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Vec<Vec<u8>>, BackendError> {
+        call.refuse_to_pretend(self.name(), || format!("change {}", self.name()))?;
         let keys: Vec<_> = keys.iter().map(|key| self.key(key)).collect();
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         let args: Vec<_> = args.iter().map(Vec::as_slice).collect();
-        let reply = self.run(&Lua::new(script), &keys, &args, Call::once, deadline).await?;
-        self.read(texts(reply))
+        let make = |key, command| match script.repeatable {
+            true => Command::repeatable(key, command).dated(),
+            false => Command::once(key, command).dated(),
+        };
+        let reply = self.run(&script.lua, &keys, &args, make, call).await?;
+        match self.read(body_of(reply))? {
+            Some(reply) => self.read(texts(reply)),
+            None => Err(self.breaker.error(Failure::TimedOut)),
+        }
+    }
+
+    /// A key for what is noted of another one, which a script may use together with that; `None` if a cluster
+    /// can't keep them together, since the braces in it are odd.
+    pub fn beside(&self, key: &[u8], note: &str) -> Option<Vec<u8>> {
+        let whole = self.key(key);
+        let tagged = [NOTED, b"{", &*whole, b"}:", note.as_bytes()].concat();
+        if matches!(self.servers, Servers::One(_)) {
+            return Some(tagged);
+        }
+        let plain = [key, b":", note.as_bytes()].concat();
+        [tagged, plain].into_iter().find(|noted| keys::slot(&self.key(noted)) == keys::slot(&whole))
     }
 
     /// The value of a key.
-    pub async fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, BackendError> {
+    pub async fn get(&self, key: &[u8], call: Call<'_>) -> Result<Option<Vec<u8>>, BackendError> {
         let key = &*self.key(key);
-        let reply = self.one(Call::repeatable(key, [get(key)]), deadline).await?;
+        let reply = self.one(Command::repeatable(key, get(key)), call).await?;
         self.read(value(reply))
     }
 
@@ -187,10 +168,10 @@ impl Redis {
         key: &[u8],
         value: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<(), BackendError> {
         let key = &*self.key(key);
-        self.one(Call::repeatable(key, [set(key, value, lifetime)]), deadline).await.map(drop)
+        self.one(Command::repeatable(key, set(key, value, lifetime)), call).await.map(drop)
     }
 
     /// Sets a value unless there is one: whether it did.
@@ -201,19 +182,19 @@ impl Redis {
         key: &[u8],
         value: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<bool, BackendError> {
         let key = &*self.key(key);
-        let reply = self.one(Call::once(key, [add(key, value, lifetime)]), deadline).await?;
+        let reply = self.one(Command::once(key, add(key, value, lifetime)), call).await?;
         Ok(reply == Value::Okay)
     }
 
     /// Removes a key. Returns whether it existed.
-    pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
+    pub async fn delete(&self, key: &[u8], call: Call<'_>) -> Result<bool, BackendError> {
         let key = &*self.key(key);
         let mut delete = cmd("DEL");
         delete.arg(key);
-        let reply = self.one(Call::repeatable(key, [delete]), deadline).await?;
+        let reply = self.one(Command::repeatable(key, delete), call).await?;
         self.read(number(&reply)).map(|deleted| deleted > 0)
     }
 
@@ -224,116 +205,131 @@ impl Redis {
         &self,
         key: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<u64, BackendError> {
         let lifetime = milliseconds(lifetime).to_string();
         let key = &*self.key(key);
-        let reply = self.run(&INCREMENT, &[key], &[lifetime.as_bytes()], Call::once, deadline).await?;
+        let reply = self.run(&INCREMENT, &[key], &[lifetime.as_bytes()], Command::once, call).await?;
         self.read(number(&reply))
     }
 
-    /// Locks `lock` for `owner`, at most for `lifetime`, and reads `key`; in one round trip, in a cluster in
-    /// two.
+    /// Locks `key` for `owner`, for `lifetime` unless that is renewed, and reads it, in one round trip. A
+    /// lock that is the owner's already is renewed, so it does no harm to ask again after an error.
     pub async fn lock(
         &self,
-        lock: &[u8],
+        key: &[u8],
         owner: &[u8],
         lifetime: Duration,
-        key: &[u8],
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Locked, BackendError> {
-        let (lock, of) = (&*self.key(lock), &*self.key(key));
-        let locking = add(lock, owner, lifetime);
-        if let Servers::Cluster(_) = self.servers {
-            // One after the other: a value read before the lock was ours might change until it is.
-            return match self.one(Call::once(lock, [locking]), deadline).await? {
-                Value::Okay => self.get(key, deadline).await.map(Locked::ours),
-                _ => Ok(Locked::Theirs),
-            };
+        let Pair { lock, key } = self.pair(key);
+        let lifetime = milliseconds(lifetime).to_string();
+        let (keys, args) = ([&*lock, &*key], [owner, lifetime.as_bytes()]);
+        let make = |key, command| Command::repeatable(key, command).dated();
+        let reply = self.run(&LOCK, &keys, &args, make, call).await?;
+        let Value::Array(parts) = reply else { return self.read(Err(unexpected())) };
+        match <[Value; 3]>::try_from(parts) {
+            Ok([Value::Int(1), held, _]) => self.read(value(held)).map(Locked::ours),
+            Ok([Value::Int(0), ..]) => Ok(Locked::Theirs),
+            Ok([Value::Int(STALE), ..]) => Err(self.breaker.error(Failure::TimedOut)),
+            _ => self.read(Err(unexpected())),
         }
-        let replies = self.call(Call::once(lock, [locking, get(of)]), deadline).await?;
-        match <[Value; 2]>::try_from(replies) {
-            Ok([Value::Okay, reply]) => self.read(value(reply)).map(Locked::ours),
-            Ok(_) => Ok(Locked::Theirs),
-            Err(_) => self.read(Err(unexpected())),
-        }
+    }
+
+    /// Keeps a lock for `lifetime` from now on, if it still is this owner's: whether it was.
+    pub async fn renew(
+        &self,
+        key: &[u8],
+        owner: &[u8],
+        lifetime: Duration,
+        call: Call<'_>,
+    ) -> Result<bool, BackendError> {
+        let lock = self.pair(key).lock;
+        let lifetime = milliseconds(lifetime).to_string();
+        let args = [owner, lifetime.as_bytes()];
+        let reply = self.run(&RENEW, &[&*lock], &args, Command::repeatable, call).await?;
+        self.read(number(&reply)).map(|renewed| renewed > 0)
     }
 
     /// Gives a lock back, if it still is this owner's: whether it was.
-    pub async fn unlock(&self, lock: &[u8], owner: &[u8], deadline: Instant) -> Result<bool, BackendError> {
-        let lock = &*self.key(lock);
-        let reply = self.run(&UNLOCK, &[lock], &[owner], Call::repeatable, deadline).await?;
+    pub async fn unlock(&self, key: &[u8], owner: &[u8], call: Call<'_>) -> Result<bool, BackendError> {
+        let lock = self.pair(key).lock;
+        let reply = self.run(&UNLOCK, &[&*lock], &[owner], Command::repeatable, call).await?;
         self.read(number(&reply)).map(|deleted| deleted > 0)
     }
 
-    /// Sets what a lock protects and gives the lock back, both only if the lock still is its owner's: whether
-    /// it was. In a cluster the two may be on different nodes: the lock is looked at before.
+    /// Sets what a lock protects and gives the lock back, both only if the lock still is its owner's, or has
+    /// ended without anybody changing the value: whether that was so.
     pub async fn set_and_unlock(
         &self,
         key: &[u8],
         value: &[u8],
         lifetime: Duration,
         lock: Lock<'_>,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<bool, BackendError> {
-        if let Servers::Cluster(_) = self.servers {
-            let is_ours = self.get(lock.key, deadline).await?.as_deref() == Some(lock.owner);
-            if is_ours {
-                self.set(key, value, lifetime, deadline).await?;
-                self.unlock(lock.key, lock.owner, deadline).await?;
-            }
-            return Ok(is_ours);
-        }
-        let keys = [&*self.key(lock.key), &*self.key(key)];
-        let milliseconds = lifetime.as_millis().max(1).to_string();
-        let arguments = [lock.owner, value, milliseconds.as_bytes()];
-        let reply = self.run(&SET_AND_UNLOCK, &keys, &arguments, Call::once, deadline).await?;
+        let pair = self.pair(key);
+        let lifetime = milliseconds(lifetime).to_string();
+        let keys = [&*pair.lock, &*pair.key];
+        let mut args = vec![lock.owner, value, lifetime.as_bytes()];
+        args.extend(lock.before);
+        let reply = self.run(&SET_AND_UNLOCK, &keys, &args, Command::repeatable, call).await?;
         self.read(number(&reply)).map(|done| done > 0)
+    }
+
+    /// A lock and the key of what it protects. A cluster runs a script only on keys that it keeps together.
+    fn pair(&self, key: &[u8]) -> Pair {
+        match self.servers {
+            Servers::One(_) => Pair::new(&self.prefix, key),
+            Servers::Cluster(_) => Pair::in_one_slot(&self.prefix, key),
+        }
     }
 
     /// Runs a script by its hash, or by its text where the server does not know it.
     async fn run<'a>(
         &self,
-        script: &Lua<'_>,
+        script: &Lua,
         keys: &[&'a [u8]],
         args: &[&[u8]],
-        make: fn(&'a [u8], [Cmd; 1]) -> Call<'a>,
-        deadline: Instant,
+        make: impl Fn(&'a [u8], Cmd) -> Command<'a>,
+        call: Call<'_>,
     ) -> Result<Value, BackendError> {
         let first = keys.first().copied().unwrap_or_default();
-        let reply = self.one(make(first, [script.by_hash(keys, args)]), deadline).await?;
+        let reply = self.one(make(first, script.by_hash(keys, args)), call).await?;
         if is_unknown(&reply) {
-            return self.one(make(first, [script.by_text(keys, args)]), deadline).await;
+            return self.one(make(first, script.by_text(keys, args)), call).await;
         }
         Ok(reply)
     }
 
-    /// The reply to a call of one command.
-    async fn one(&self, call: Call<'_>, deadline: Instant) -> Result<Value, BackendError> {
-        let reply = self.call(call, deadline).await?.pop();
-        self.read(reply.ok_or_else(unexpected))
+    /// The reply to a command.
+    async fn one(&self, command: Command<'_>, call: Call<'_>) -> Result<Value, BackendError> {
+        let (deadline, reply, failover) = (call.deadline(), self.timeout, self.failover);
+        self.read(self.servers.call(&command, Patience { deadline, reply, failover }).await)
     }
 
-    async fn call(&self, call: Call<'_>, deadline: Instant) -> Result<Vec<Value>, BackendError> {
-        let deadline = call_deadline(deadline, self.timeout);
-        self.read(self.servers.call(&call, deadline).await)
-    }
-
-    fn read<T>(&self, read: Result<T, Trouble>) -> Result<T, BackendError> {
-        read.map_err(|trouble| trouble.told(&self.breaker))
+    fn read<T>(&self, read: Result<T, RequestError>) -> Result<T, BackendError> {
+        read.map_err(|error| error.into_backend_error(&self.breaker))
     }
 }
 
-fn access(settings: &RedisSettings) -> Result<Access, String> {
-    if settings.tls_ca.is_some() && !settings.tls {
-        return Err("tls_ca: without `tls = on` nothing is encrypted".to_owned());
+fn access(name: &str, settings: &RedisSettings) -> Result<Access, OptionError> {
+    let of_tls = [("tls_ca", settings.tls_ca.is_some()), ("tls_certificate", settings.identity.is_some())];
+    if let Some((option, _)) = of_tls.iter().find(|(_, is_set)| *is_set && !settings.tls) {
+        return Err(OptionError::new(option, "without `tls = on` nothing is encrypted"));
     }
     let password = settings.password.clone().and_then(not_empty);
     if settings.user.is_some() && password.is_none() {
-        return Err("user: a user needs a password".to_owned());
+        return Err(OptionError::new("user", "a user needs a password"));
     }
-    let tls = settings.tls.then(|| tls::client_config(settings.tls_ca.as_deref())).transpose()?;
-    Ok(Access { login: Login { user: settings.user.clone(), password, db: settings.db }, tls })
+    let (ca, identity) = (settings.tls_ca.as_deref(), settings.identity.as_ref());
+    let config = || tls::client_config(Verification::Full, ca, identity).map(Arc::new);
+    let tls = settings.tls.then(config).transpose()?;
+    let login = Login { user: settings.user.clone(), password, db: settings.db };
+    // A name must not have blanks.
+    let shown = |c: char| if c.is_ascii_graphic() { c } else { '_' };
+    let client_name = format!("mtpolicyd:{name}").chars().map(shown).collect::<String>().into();
+    Ok(Access { login, tls, limit: settings.timeout, client_name })
 }
 
 /// A password that is empty is none.
@@ -341,11 +337,11 @@ fn not_empty(password: Secret) -> Option<Secret> {
     (!password.0.is_empty()).then_some(password)
 }
 
-fn addresses(option: &str, texts: &[String], port: u16) -> Result<Vec<Address>, String> {
-    let addresses: Result<Vec<_>, _> = texts.iter().map(|text| Address::parse(text, port)).collect();
-    let addresses = addresses.map_err(|wrong| format!("{option}: {wrong}"))?;
+fn addresses(option: &'static str, texts: &[String], port: u16) -> Result<Vec<Endpoint>, OptionError> {
+    let addresses: Result<Vec<_>, _> = texts.iter().map(|text| tcp(text, port)).collect();
+    let addresses = addresses.map_err(|why| OptionError::new(option, why))?;
     if addresses.is_empty() {
-        return Err(format!("{option}: no server is named"));
+        return Err(OptionError::new(option, "no server is named"));
     }
     Ok(addresses)
 }
@@ -373,7 +369,7 @@ fn milliseconds(lifetime: Duration) -> u64 {
     u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX).clamp(1, MAX_LIFETIME_MS)
 }
 
-fn value(reply: Value) -> Result<Option<Vec<u8>>, Trouble> {
+fn value(reply: Value) -> Result<Option<Vec<u8>>, RequestError> {
     match reply {
         Value::Nil => Ok(None),
         Value::BulkString(value) => Ok(Some(value)),
@@ -381,7 +377,7 @@ fn value(reply: Value) -> Result<Option<Vec<u8>>, Trouble> {
     }
 }
 
-fn number(reply: &Value) -> Result<u64, Trouble> {
+fn number(reply: &Value) -> Result<u64, RequestError> {
     match reply {
         Value::Int(number) => u64::try_from(*number).map_err(|_| unexpected()),
         _ => Err(unexpected()),
@@ -393,13 +389,14 @@ mod tests {
     use super::*;
 
     fn settings(server: RedisServer) -> RedisSettings {
-        let (user, password, tls_ca) = (None, None, None);
+        let (user, password, tls_ca, identity) = (None, None, None, None);
         let (db, prefix, timeout) = (0, String::new(), Duration::from_secs(1));
-        RedisSettings { server, user, password, db, prefix, timeout, tls: false, tls_ca }
+        let (failover_wait, tls) = (Duration::ZERO, false);
+        RedisSettings { server, user, password, db, prefix, timeout, failover_wait, tls, tls_ca, identity }
     }
 
     fn mistake(settings: RedisSettings) -> String {
-        Redis::new("redis", settings).err().expect("a mistake")
+        Redis::new("redis", settings).err().expect("a mistake").to_string()
     }
 
     #[test]
@@ -412,7 +409,7 @@ mod tests {
             password: None,
         };
         assert!(Redis::new("redis", tcp()).is_ok());
-        assert!(mistake(settings(RedisServer::Tcp("a:b".to_owned()))).contains("`a:...` is not a server"));
+        assert!(mistake(settings(RedisServer::Tcp("a:b".to_owned()))).contains("`a:...` has no port from"));
         assert!(mistake(settings(sentinels(&[]))).contains("no server is named"));
         assert!(mistake(settings(sentinels(&["a:b"]))).starts_with("sentinels: "));
         let cluster = RedisSettings { db: 1, ..settings(RedisServer::Cluster(vec!["a".to_owned()])) };

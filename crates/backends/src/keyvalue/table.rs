@@ -6,17 +6,17 @@
 //!
 //! Knows: SQL. Must not know: what the values are for.
 
+mod scan;
 mod statements;
 
 use self::statements::Statements;
 use super::keys::stand_in;
-use super::{Lock, Locked, parse_number};
+use super::{Lock, Locked, lock_name, parse_number};
 use crate::clock::Clock;
-use crate::sql::{Needs, Output, Param, Right, Sql, Statement, Work};
-use crate::{BackendError, Failure, call_deadline};
+use crate::sql::{Output, Param, Schema, Sql, Statement, Work};
+use crate::{BackendError, Call, Failure};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// The longest key in bytes: what the column takes.
 const MAX_KEY_BYTES: usize = 255;
@@ -48,24 +48,18 @@ impl SqlTable {
         &self.sql
     }
 
-    /// What is needed of the table.
-    pub fn needs(&self) -> Needs {
-        let (table, rights) = (statements::TABLE.to_owned(), Right::ALL.to_vec());
-        Needs { table, column: "name", rights, create: self.creation(), only_if: None }
-    }
-
-    fn creation(&self) -> Vec<Statement> {
-        let statements = self.statements.create.iter();
-        statements.map(|sql| Statement { sql: sql.clone(), params: Vec::new() }).collect()
+    /// The table.
+    pub fn schema(&self) -> Schema {
+        Schema::new(statements::TABLE, "name", self.statements.create.iter().cloned())
     }
 
     /// Removes what has expired: how much.
-    pub async fn expire(&self, deadline: Instant) -> Result<u64, BackendError> {
-        let deadline = call_deadline(deadline, EXPIRE_LIMIT);
+    pub async fn expire(&self, call: Call<'_>) -> Result<u64, BackendError> {
+        let call = call.at_most(EXPIRE_LIMIT);
         let mut removed = 0;
         loop {
             let expire = Statement { sql: self.statements.expire.clone(), params: vec![now()] };
-            let some = affected(self.run(vec![expire], false, deadline).await?.first());
+            let some = affected(self.run(vec![expire], false, call).await?.first());
             removed += some;
             if some < EXPIRED_PER_WORK {
                 return Ok(removed);
@@ -74,9 +68,9 @@ impl SqlTable {
     }
 
     /// The value of a key.
-    pub async fn get(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, BackendError> {
+    pub async fn get(&self, key: &[u8], call: Call<'_>) -> Result<Option<Vec<u8>>, BackendError> {
         let query = self.select(key);
-        let rows = self.sql.query_or_make(query, || self.create(deadline), deadline).await?;
+        let rows = self.sql.query_or_make(query, || self.create(call), call).await?;
         Ok(first_value(&rows).map(decode))
     }
 
@@ -86,9 +80,9 @@ impl SqlTable {
         key: &[u8],
         value: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<(), BackendError> {
-        self.run(vec![self.upsert(key, value, lifetime)?], true, deadline).await.map(drop)
+        self.run(vec![self.upsert(key, value, lifetime)?], true, call).await.map(drop)
     }
 
     /// Sets a value unless there is one: whether it did. At most 1 MB.
@@ -97,16 +91,16 @@ impl SqlTable {
         key: &[u8],
         value: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<bool, BackendError> {
         let add = self.insert(key, value, lifetime)?;
-        Ok(affected(self.run(vec![add], true, deadline).await?.first()) > 0)
+        Ok(affected(self.run(vec![add], true, call).await?.first()) > 0)
     }
 
     /// Removes a key. Returns whether it existed.
-    pub async fn delete(&self, key: &[u8], deadline: Instant) -> Result<bool, BackendError> {
+    pub async fn delete(&self, key: &[u8], call: Call<'_>) -> Result<bool, BackendError> {
         let delete = Statement { sql: self.statements.delete.clone(), params: vec![name(key), now()] };
-        Ok(affected(self.run(vec![delete], true, deadline).await?.first()) > 0)
+        Ok(affected(self.run(vec![delete], true, call).await?.first()) > 0)
     }
 
     /// Adds one to a number, which begins at nothing and lives for this time from now on. An error if the
@@ -115,33 +109,45 @@ impl SqlTable {
         &self,
         key: &[u8],
         lifetime: Duration,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<u64, BackendError> {
         let mut params = vec![name(key), until(lifetime)];
         params.extend(std::iter::repeat_n(now(), self.statements.increment_nows));
         let increment = Statement { sql: self.statements.increment.clone(), params };
         // In the same transaction nobody changes the row in between.
-        let outputs = self.run(vec![increment, self.select(key)], true, deadline).await?;
+        let outputs = self.run(vec![increment, self.select(key)], true, call).await?;
         let number = outputs.get(1).and_then(|output| first_value(&output.rows));
         // Its lifetime may have been nothing.
         number.map_or(Ok(1), |text| parse_number(text.as_bytes())).map_err(|message| self.refused(message))
     }
 
-    /// Locks `lock` for `owner`, at most for `lifetime`, and reads `key`, in one transaction.
+    /// Locks `key` for `owner`, for `lifetime` unless that is renewed, and reads it, in one transaction.
     pub async fn lock(
         &self,
-        lock: &[u8],
+        key: &[u8],
         owner: &[u8],
         lifetime: Duration,
-        key: &[u8],
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Locked, BackendError> {
-        let work = vec![self.insert(lock, owner, lifetime)?, self.select(key)];
-        let outputs = self.run(work, false, deadline).await?;
+        let work = vec![self.insert(&lock_name(key), owner, lifetime)?, self.select(key)];
+        let outputs = self.run(work, false, call).await?;
         if affected(outputs.first()) == 0 {
             return Ok(Locked::Theirs);
         }
         Ok(Locked::ours(outputs.get(1).and_then(|output| first_value(&output.rows)).map(decode)))
+    }
+
+    /// Keeps a lock for `lifetime` from now on, if it still is this owner's: whether it was.
+    pub async fn renew(
+        &self,
+        key: &[u8],
+        owner: &[u8],
+        lifetime: Duration,
+        call: Call<'_>,
+    ) -> Result<bool, BackendError> {
+        let params = vec![until(lifetime), name(&lock_name(key)), self.value(owner)?, now()];
+        let renew = Statement { sql: self.statements.renew.clone(), params };
+        Ok(affected(self.run(vec![renew], false, call).await?.first()) > 0)
     }
 
     /// Sets what a lock protects and gives the lock back in one transaction, if it still is its owner's:
@@ -152,19 +158,23 @@ impl SqlTable {
         value: &[u8],
         lifetime: Duration,
         lock: Lock<'_>,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<bool, BackendError> {
-        if self.get(lock.key, deadline).await?.as_deref() != Some(lock.owner) {
-            return Ok(false);
-        }
-        let work = vec![self.upsert(key, value, lifetime)?, self.release(lock.key, lock.owner)?];
-        self.run(work, true, deadline).await.map(|_| true)
+        let lock_key = lock_name(key);
+        let mut params = vec![name(key), self.value(value)?, until(lifetime)];
+        params.extend([name(&lock_key), self.value(lock.owner)?, now()]);
+        let set = Statement { sql: self.statements.set_locked.clone(), params };
+        // What a power cut loses is a message in the middle of its way, since Postfix stops as well. A server
+        // that crashes is back while the next recipient waits.
+        let durable = self.sql.crash_loses();
+        let outputs = self.run(vec![set, self.release(&lock_key, lock.owner)?], durable, call).await?;
+        Ok(affected(outputs.last()) > 0)
     }
 
     /// Gives a lock back, if it still is this owner's: whether it was.
-    pub async fn unlock(&self, lock: &[u8], owner: &[u8], deadline: Instant) -> Result<bool, BackendError> {
-        let unlock = self.release(lock, owner)?;
-        Ok(affected(self.run(vec![unlock], false, deadline).await?.first()) > 0)
+    pub async fn unlock(&self, key: &[u8], owner: &[u8], call: Call<'_>) -> Result<bool, BackendError> {
+        let unlock = self.release(&lock_name(key), owner)?;
+        Ok(affected(self.run(vec![unlock], false, call).await?.first()) > 0)
     }
 
     fn release(&self, lock: &[u8], owner: &[u8]) -> Result<Statement, BackendError> {
@@ -194,15 +204,15 @@ impl SqlTable {
         &self,
         statements: Vec<Statement>,
         durable: bool,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Vec<Output>, BackendError> {
         let work = Work { statements, lock: None, durable };
-        self.sql.run_or_make(work, || self.create(deadline), deadline).await
+        self.sql.run_or_make(work, || self.create(call), call).await
     }
 
-    async fn create(&self, deadline: Instant) -> Result<(), BackendError> {
+    async fn create(&self, call: Call<'_>) -> Result<(), BackendError> {
         // PostgreSQL refuses to make a table twice at the same time.
-        self.sql.make_table(statements::TABLE, self.creation(), statements::TABLE, deadline).await
+        self.sql.make_table(&self.schema(), call).await
     }
 
     fn value(&self, bytes: &[u8]) -> Result<Param, BackendError> {

@@ -2,28 +2,14 @@
 //!
 //! Knows: the structure of an answer. Must not know: connections.
 
+use super::Entry;
 use ldap3::asn1::StructureTag;
 use std::collections::BTreeMap;
 
 /// The tag of an entry among the answers to a search; others are referrals.
 const SEARCH_RESULT_ENTRY: u64 = 4;
 
-/// An entry that was found: its attributes, each with its values in the order of the server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// Its distinguished name.
-    pub dn: String,
-    /// Its attributes. What is not UTF-8 in a value has been replaced.
-    pub attributes: BTreeMap<String, Vec<String>>,
-}
-
 impl Entry {
-    /// The first value of an attribute, whose name may be written in any case.
-    pub fn value(&self, name: &str) -> Option<&str> {
-        let found = self.attributes.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
-        found.and_then(|(_, values)| values.first()).map(String::as_str)
-    }
-
     /// Reads an answer. `None` if it is not an entry, or one that is built wrongly.
     pub(super) fn read(answer: StructureTag) -> Option<Entry> {
         // ldap3's own reader panics over what a server sends.

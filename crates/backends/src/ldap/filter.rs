@@ -18,14 +18,11 @@ pub fn escape(value: &[u8]) -> String {
     escaped
 }
 
-/// Whether a text is a filter.
-pub fn is_filter(text: &str) -> bool {
-    ldap3::parse_filter(text).is_ok()
-}
-
 /// Returns a filter without the blanks between its parts and around its attributes, which the RFC does not
-/// have, but Net::LDAP, ldapsearch and slapd accept. Blanks inside values stay.
+/// have, but Net::LDAP, ldapsearch and slapd accept. Blanks inside values stay. The escapes of LDAPv2 that
+/// Net::LDAP accepts (`\(`, `\)`, `\*`, `\\`) become those of the RFC.
 pub fn without_blanks(text: &str) -> String {
+    let text = with_codes(text);
     let mut filter = String::with_capacity(text.len());
     let mut rest = text.trim();
     while let Some(next) = rest.chars().next() {
@@ -51,8 +48,24 @@ pub fn without_blanks(text: &str) -> String {
     filter
 }
 
-#[cfg(test)]
+/// Replaces a backslash before a special character by the code of that character.
+fn with_codes(text: &str) -> String {
+    let mut filter = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match characters.next_if(|next| character == '\\' && matches!(next, '(' | ')' | '*' | '\\')) {
+            Some(special) => {
+                let _ = write!(filter, "\\{:02x}", u32::from(special));
+            }
+            None => filter.push(character),
+        }
+    }
+    filter
+}
+
+#[cfg(all(test, feature = "ldap"))]
 mod tests {
+    use super::super::is_filter;
     use super::*;
 
     #[test]
@@ -73,6 +86,8 @@ mod tests {
             ("(&(a=b)\t(!\n( c = d e ))  )", "(&(a=b)(!(c=d e )))"),
             ("( | (cn=a b*c) (cn >= 1)(cn:dn:=x) )", "(|(cn=a b*c)(cn>=1)(cn:dn:=x))"),
             ("(cn=a\\28b \\29)", "(cn=a\\28b \\29)"),
+            (r"(cn=Max \(x\) \* \\ )", r"(cn=Max \28x\29 \2a \5c )"),
+            (r"(&(cn=a\2ab)(mail=%s))", r"(&(cn=a\2ab)(mail=%s))"),
             ("(cn=a & b | !c)", "(cn=a & b | !c)"),
         ] {
             assert_eq!(without_blanks(text), expected);

@@ -2,10 +2,10 @@
 //!
 //! Knows: the forms of servers that Net::LDAP takes. Must not know: connections.
 
+use crate::Endpoint;
 use crate::secret::shown_address;
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
-use std::net::Ipv6Addr;
 
 /// Ports of LDAP, in the clear at first and encrypted from the beginning.
 const LDAP_PORT: u16 = 389;
@@ -13,17 +13,10 @@ const LDAPS_PORT: u16 = 636;
 
 /// One server of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Server {
-    /// A TCP port.
-    Tcp {
-        /// A name or an address, without brackets.
-        host: String,
-        port: u16,
-        /// Whether it is encrypted from the beginning.
-        ldaps: bool,
-    },
-    /// The path of a UNIX socket.
-    Unix(String),
+pub(super) struct Server {
+    pub endpoint: Endpoint,
+    /// Whether it is encrypted from the beginning.
+    pub ldaps: bool,
 }
 
 impl Server {
@@ -33,42 +26,39 @@ impl Server {
     /// What is wrong with which server, without a user and a password that may be in it.
     pub fn parse_list(text: &str, port: Option<u16>) -> Result<Vec<Server>, String> {
         let servers: Vec<_> = texts(text).map(|text| Server::parse(text, port)).collect::<Result<_, _>>()?;
-        if servers.is_empty() { Err("host: no server is named".to_owned()) } else { Ok(servers) }
+        if servers.is_empty() { Err("no server is named".to_owned()) } else { Ok(servers) }
     }
 
     fn parse(text: &str, default_port: Option<u16>) -> Result<Server, String> {
+        if text.starts_with('/') {
+            let path = text.replace('/', "%2F");
+            return Err(format!("`{text}` is a path; write `ldapi://{path}` for a UNIX socket"));
+        }
         let (scheme, rest) = text.split_once("://").unwrap_or(("ldap", text));
-        let ldaps = match scheme {
+        // Schemes are read in either case (RFC 3986 section 3.1).
+        let ldaps = match scheme.to_ascii_lowercase().as_str() {
             "ldap" => false,
             "ldaps" => true,
             "ldapi" => return Server::socket(rest),
             _ => {
                 let scheme = shown_address(scheme);
-                return Err(format!("host: `{scheme}` is not one of ldap, ldaps and ldapi"));
+                return Err(format!("`{scheme}` is not one of ldap, ldaps and ldapi"));
             }
         };
         if rest.contains('@') {
             let place = shown_address(rest);
-            return Err(format!("host: before `{place}` stands a user; write binddn and password instead"));
+            return Err(format!("before `{place}` stands a user; write binddn and password instead"));
         }
         // What a URL has behind the host is for searches.
         let place = rest.split(['/', '?']).next().unwrap_or_default();
-        let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, port)) => (host, port.strip_prefix(':')),
-            None if place.parse::<Ipv6Addr>().is_ok() => (place, None),
-            None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
-        };
-        if ServerName::try_from(host).is_err() {
-            return Err(format!("host: `{host}` is neither a name nor an address"));
+        let port = default_port.unwrap_or(if ldaps { LDAPS_PORT } else { LDAP_PORT });
+        let endpoint = Endpoint::parse(place, Some(port)).map_err(|error| error.to_string())?;
+        match &endpoint {
+            Endpoint::Tcp { host, .. } if ServerName::try_from(host.as_str()).is_err() => {
+                Err(format!("`{host}` is neither a name nor an address"))
+            }
+            _ => Ok(Server { endpoint, ldaps }),
         }
-        let port = match port {
-            None => default_port.unwrap_or(if ldaps { LDAPS_PORT } else { LDAP_PORT }),
-            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-                let place = shown_address(place);
-                format!("host: `{place}` has no port; write HOST:PORT, or [ADDRESS]:PORT for IPv6")
-            })?,
-        };
-        Ok(Server::Tcp { host: host.to_owned(), port, ldaps })
     }
 
     /// A socket as `%2Frun%2Fslapd%2Fldapi`, or as a path.
@@ -81,8 +71,8 @@ impl Server {
             .ok()
             .map(|path| path.trim_end_matches('/').to_owned())
             .filter(|path| path.len() > 1 && path.starts_with('/'));
-        path.map(Server::Unix)
-            .ok_or_else(|| "host: the socket needs a path, as in `ldapi://%2Frun%2Fslapd%2Fldapi`".to_owned())
+        path.map(|path| Server { endpoint: Endpoint::Unix(path.into()), ldaps: false })
+            .ok_or_else(|| "the socket needs a path, as in `ldapi://%2Frun%2Fslapd%2Fldapi`".to_owned())
     }
 }
 
@@ -90,7 +80,7 @@ impl Server {
 /// what follows them in URLs.
 pub fn ignored_path(list: &str) -> Option<&str> {
     texts(list).find_map(|text| {
-        let (_, rest) = text.split_once("://").filter(|(scheme, _)| *scheme != "ldapi")?;
+        let (_, rest) = text.split_once("://").filter(|(scheme, _)| !scheme.eq_ignore_ascii_case("ldapi"))?;
         rest.find(['/', '?']).map(|at| &rest[at..]).filter(|path| !path.trim_matches(['/', '?']).is_empty())
     })
 }
@@ -114,8 +104,11 @@ mod tests {
 
     #[test]
     fn a_server_is_written_in_several_ways() {
-        let tcp = |host: &str, port, ldaps| Server::Tcp { host: host.to_owned(), port, ldaps };
-        let socket = Server::Unix("/run/slapd/ldapi".to_owned());
+        let tcp = |host: &str, port, ldaps| {
+            let endpoint = Endpoint::Tcp { host: host.to_owned(), port };
+            Server { endpoint, ldaps }
+        };
+        let socket = Server { endpoint: Endpoint::Unix("/run/slapd/ldapi".into()), ldaps: false };
         for (text, expected) in [
             ("ldap.example.test", tcp("ldap.example.test", 389, false)),
             ("ldap.example.test:1389", tcp("ldap.example.test", 1389, false)),
@@ -126,6 +119,8 @@ mod tests {
             ("ldap://a.test/", tcp("a.test", 389, false)),
             ("ldap://a.test:1389/dc=x?uid", tcp("a.test", 1389, false)),
             ("ldaps://a.test", tcp("a.test", 636, true)),
+            ("LDAP://a.test", tcp("a.test", 389, false)),
+            ("LDAPS://a.test:1636", tcp("a.test", 1636, true)),
             ("ldaps://[::1]:1636", tcp("::1", 1636, true)),
             ("ldap://a.test:1389/dc=example,dc=org", tcp("a.test", 1389, false)),
             ("ldap://a.test/dc=example, dc=org?uid?sub", tcp("a.test", 389, false)),
@@ -154,6 +149,12 @@ mod tests {
     }
 
     #[test]
+    fn a_path_alone_is_shown_as_a_socket() {
+        let mistake = Server::parse_list("/run/slapd/ldapi", None).unwrap_err();
+        assert!(mistake.contains("`ldapi://%2Frun%2Fslapd%2Fldapi`"), "{mistake}");
+    }
+
+    #[test]
     fn what_is_no_server_is_refused() {
         for text in [
             "",
@@ -173,7 +174,7 @@ mod tests {
             "ldapi://x",
         ] {
             let mistake = Server::parse_list(text, None).unwrap_err();
-            assert!(mistake.starts_with("host: ") && !mistake.contains("hunter2"), "{text}: {mistake}");
+            assert!(!mistake.contains("hunter2"), "{text}: {mistake}");
         }
     }
 }

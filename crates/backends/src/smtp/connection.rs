@@ -1,8 +1,9 @@
 //! A connection to an SMTP server: a command, its reply, each with a time limit.
 //!
-//! Knows: TCP, TLS, where a reply ends. Must not know: which command follows which.
+//! Knows: time limits, where a reply ends. Must not know: which command follows which.
 
 use super::reply::Reply;
+use crate::{Endpoint, Socket, Stream};
 use bytes::{Buf, BytesMut};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -10,10 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 /// How long connecting may take: a host that is reachable answers in less, and another may follow.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -48,20 +46,11 @@ pub struct Connection {
     received: BytesMut,
 }
 
-enum Stream {
-    Plain(TcpStream),
-    Encrypted(Box<TlsStream<TcpStream>>),
-}
-
 impl Connection {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Result<Connection, Lost> {
-        match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Each command waits for its reply, so nothing is gained by waiting for more to send.
-                let _ = stream.set_nodelay(true);
-                Ok(Connection { stream: Stream::Plain(stream), received: BytesMut::new() })
-            }
+        match timeout(CONNECT_LIMIT, Socket::connect(&Endpoint::from(address), CONNECT_LIMIT)).await {
+            Ok(Ok(socket)) => Ok(Connection { stream: Stream::Plain(socket), received: BytesMut::new() }),
             Ok(Err(error)) => Err(Lost(format!("can't connect: {error}"))),
             Err(_) => Err(Lost("can't connect in time".to_owned())),
         }
@@ -88,11 +77,7 @@ impl Connection {
                 }
                 looked_at = self.received.len();
             }
-            let read = match &mut self.stream {
-                Stream::Plain(stream) => stream.read_buf(&mut self.received).await,
-                Stream::Encrypted(stream) => stream.read_buf(&mut self.received).await,
-            };
-            match read {
+            match self.stream.read_buf(&mut self.received).await {
                 Ok(0) => return Err(Lost("it closed the connection".to_owned())),
                 Ok(_) => {}
                 Err(error) => return Err(Lost(error.to_string())),
@@ -115,13 +100,8 @@ impl Connection {
     }
 
     async fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match &mut self.stream {
-            Stream::Plain(stream) => stream.write_all(bytes).await,
-            Stream::Encrypted(stream) => {
-                stream.write_all(bytes).await?;
-                stream.flush().await
-            }
-        }
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// The same connection, encrypted from now on.
@@ -130,15 +110,13 @@ impl Connection {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<Connection, Lost> {
-        let Stream::Plain(stream) = self.stream else { return Ok(self) };
+        let Stream::Plain(socket) = self.stream else { return Ok(self) };
         // Somebody on the way could have put it there before the encryption began.
         if !self.received.is_empty() {
             return Err(Lost("it said something before TLS began".to_owned()));
         }
-        match timeout(HANDSHAKE_LIMIT, TlsConnector::from(config).connect(name, stream)).await {
-            Ok(Ok(stream)) => {
-                Ok(Connection { stream: Stream::Encrypted(Box::new(stream)), received: BytesMut::new() })
-            }
+        match timeout(HANDSHAKE_LIMIT, socket.encrypt(config, name)).await {
+            Ok(Ok(stream)) => Ok(Connection { stream, received: BytesMut::new() }),
             Ok(Err(error)) => Err(Lost(format!("TLS: {error}"))),
             Err(_) => Err(Lost("TLS: no answer in time".to_owned())),
         }

@@ -4,6 +4,8 @@
 //! Knows: limits, times. Must not know: what is said to a server.
 
 use super::dialogue::Conversation;
+use super::findings::Limits;
+use crate::OptionError;
 use crate::dns::Association;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
@@ -39,15 +41,6 @@ const KEPT: Duration = Duration::from_secs(5);
 
 /// The span that probes are counted in.
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// How often a server may be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// At the same time.
-    pub at_once: u64,
-    /// Within a minute.
-    pub a_minute: Option<u64>,
-}
 
 /// The conditions under which a connection was opened; it is reused only under the same ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +107,11 @@ impl Default for Destinations {
 }
 
 impl Destinations {
+    /// Whether this build can ask servers: always.
+    pub fn check_built() -> Result<(), OptionError> {
+        Ok(())
+    }
+
     /// The server at an address.
     pub async fn of(&self, address: SocketAddr) -> Arc<Destination> {
         let new = async { Arc::new(Destination { all_kept: self.kept.clone(), ..Destination::default() }) };

@@ -4,6 +4,7 @@
 
 use super::address::Mailbox;
 use super::connection::{Connection, Lost};
+use super::findings::{Judgement, Message, Refusal};
 use super::reply::{Capabilities, Reply, Status};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -19,44 +20,6 @@ pub enum Encryption {
     Opportunistic(Arc<ClientConfig>),
     /// Or there is none.
     Required(Arc<ClientConfig>),
-}
-
-/// What a message would be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// The sender; `None` is the null sender.
-    pub sender: Option<Mailbox>,
-    /// The recipient.
-    pub recipient: Mailbox,
-    /// Its size in bytes, if it is known.
-    pub size: Option<u64>,
-}
-
-/// Whether a server would take a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
-    /// It would.
-    Accepted,
-    /// It would not.
-    Refused(Refusal),
-    /// Nobody asked, for a reason of ours that soon passes, given as text for a reply. It counts like a
-    /// temporary failure, and is not remembered.
-    NotAsked(String),
-    /// It is not to be asked, and why.
-    Unknown(String),
-}
-
-/// Why a message would not be taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Whether it would not be taken later either.
-    pub is_permanent: bool,
-    /// Whether it is so whoever sends: the recipient's address is the reason, or no server can be asked.
-    pub for_all_senders: bool,
-    /// A text for a reply. The words of a server are only in it if the server is the administrator's.
-    pub message: String,
-    /// The words of a server that strangers chose, for the log.
-    pub said: Option<String>,
 }
 
 /// Whose words a text for a reply may have.

@@ -4,98 +4,20 @@
 
 use super::address::DomainForm;
 use super::connection::Lost;
-use super::destination::{Destination, Destinations, Limits, ReuseKey};
-use super::dialogue::{Conversation, Encryption, Judgement, Message, NotOpen, Refusal, Wording};
+use super::destination::{Destination, ReuseKey};
+use super::dialogue::{Conversation, Encryption, NotOpen, Wording};
+use super::findings::{ActiveServers, Findings, Judgement, Probe, Refusal, Route};
 use super::route::{
     Admission, Host, MAX_ADDRESSES, MAX_HOSTS, Names, OwnAddresses, Rules, permanent, temporary,
 };
-use crate::dns::{Association, Dns};
+use crate::dns::Association;
 use crate::tls::dane::Dane;
-use crate::tls::{Verification, client_config_with};
+use crate::tls::{Verification, client_config};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-/// Which servers are asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// This one.
-    Host(Arc<str>),
-    /// Those that take the mail of the recipient's domain, if the rules admit them.
-    Exchanges(Rules),
-}
-
-/// How servers are asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeSettings {
-    /// Which.
-    pub route: Route,
-    /// On which port.
-    pub port: u16,
-    /// The name that is said.
-    pub helo: Arc<str>,
-    /// Whether the connection is encrypted if the server can.
-    pub encrypts: bool,
-    /// Whether TLSA records are looked for.
-    pub tlsa: bool,
-    /// How often.
-    pub limits: Limits,
-}
-
-/// What was found out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Findings {
-    /// Whether the message would be taken.
-    pub judgement: Judgement,
-    /// Whether the server looks at sizes, so that another size may have another answer.
-    pub by_size: bool,
-    /// Whether the server that answered offers to encrypt.
-    pub starttls: Option<bool>,
-    /// Whether it has TLSA records.
-    pub tlsa: Option<bool>,
-}
-
-/// The servers that are being asked at the moment, by address.
-#[derive(Debug, Default)]
-pub struct ActiveServers {
-    addresses: Mutex<Vec<IpAddr>>,
-    /// Whether the question waits since too many others are being asked.
-    waits: AtomicBool,
-}
-
-impl ActiveServers {
-    /// Whether this one is.
-    pub fn has(&self, address: IpAddr) -> bool {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).contains(&address.to_canonical())
-    }
-
-    /// Whether none is at the moment, since this machine asks too many others. That is not their failure.
-    pub fn are_waited_for(&self) -> bool {
-        self.waits.load(Ordering::Relaxed)
-    }
-
-    fn add(&self, address: IpAddr) {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).push(address.to_canonical());
-    }
-}
-
-/// Asks.
-pub struct Probe<'a> {
-    /// Who knows names.
-    pub dns: &'a Dns,
-    /// The servers there are.
-    pub destinations: &'a Destinations,
-    /// How to ask.
-    pub probing: &'a ProbeSettings,
-    /// What to ask.
-    pub message: &'a Message,
-    /// The servers that are being asked.
-    pub active: &'a ActiveServers,
-    /// The addresses of this machine, or why they are not known.
-    pub own: &'a Result<OwnAddresses, String>,
-}
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError};
 
 /// How the attempt with one server ended.
 enum Attempt {
@@ -122,6 +44,12 @@ impl Findings {
 
     fn not_asked(why: &str) -> Findings {
         Findings::only(Judgement::NotAsked(why.to_owned()))
+    }
+}
+
+impl ActiveServers {
+    fn add(&self, address: IpAddr) {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).push(address.to_canonical());
     }
 }
 
@@ -395,7 +323,7 @@ impl Server<'_> {
 }
 
 fn config(verification: Verification) -> Result<Arc<ClientConfig>, Lost> {
-    client_config_with(verification, None).map(Arc::new).map_err(Lost)
+    client_config(verification, None, None).map(Arc::new).map_err(|error| Lost(error.to_string()))
 }
 
 /// What accepts every certificate: without a proof of which is the right one, a false one is no worse than no
@@ -408,8 +336,8 @@ fn unverified() -> Result<Arc<ClientConfig>, Lost> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::{Answer, Exchange, Question, RecordType, Zone};
-    use crate::smtp::Mailbox;
+    use crate::dns::{Answer, Dns, Exchange, Question, RecordType, Zone};
+    use crate::smtp::{Destinations, Limits, Mailbox, Message, ProbeSettings};
     use std::io::{BufRead, BufReader, Write};
     use std::net::{Ipv4Addr, TcpListener};
 

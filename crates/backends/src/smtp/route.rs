@@ -3,7 +3,7 @@
 //!
 //! Knows: the DNS, the addresses of this machine. Must not know: SMTP.
 
-use super::dialogue::Refusal;
+use super::findings::Refusal;
 use crate::dns::{Answer, Association, Authentic, Dns, Question, RecordType};
 use crate::scope::{Scope, embedded_v4, scope};
 use std::net::IpAddr;

@@ -10,6 +10,8 @@ pub(super) use mysql::MySqlSource;
 pub(super) use postgres::{PostgresSource, Session};
 
 use super::SqlSettings;
+use crate::tls::Identity;
+use crate::{OptionError, Secret};
 use std::path::PathBuf;
 
 /// Where the data is.
@@ -42,9 +44,10 @@ impl SqliteSource {
 }
 
 /// How a connection is encrypted, as `sslmode` of PostgreSQL has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Tls {
     /// Not at all.
+    #[default]
     Disable,
     /// If the server can; its certificate is not verified.
     Prefer,
@@ -56,23 +59,95 @@ pub(super) enum Tls {
     VerifyFull,
 }
 
+/// Which database of a server, and who asks it in which way: what servers of all kinds are told.
+#[derive(Clone, Default, PartialEq)]
+pub(super) struct Login {
+    /// The database; none for the one that the server takes then.
+    pub database: Option<String>,
+    /// Who we are there; none for the name of the user that the process runs as.
+    pub user: Option<String>,
+    /// And how we show it.
+    pub password: Secret,
+    /// Whether to encrypt.
+    pub tls: Tls,
+    /// A file of certificates to trust, beside those of the system.
+    pub tls_ca: Option<String>,
+    /// The file of the client's own certificate, and that of its key.
+    pub certificate: Option<String>,
+    pub key: Option<String>,
+}
+
+impl Login {
+    /// Takes what the settings say where the data source says nothing.
+    fn complete(&mut self, settings: &SqlSettings) {
+        let identity = settings.identity.clone();
+        let (certificate, key) =
+            identity.map(|Identity { certificate, key }| (Some(certificate), Some(key))).unwrap_or_default();
+        self.complete_from(Login {
+            user: Some(settings.user.clone()).filter(|user| !user.is_empty()),
+            password: settings.password.clone(),
+            tls_ca: settings.tls_ca.clone(),
+            certificate,
+            key,
+            ..Login::default()
+        });
+    }
+
+    /// Takes what others say where this says nothing, and the stricter encryption.
+    fn complete_from(&mut self, others: Login) {
+        self.database = self.database.take().or(others.database);
+        self.user = self.user.take().or(others.user);
+        if self.password.0.is_empty() {
+            self.password = others.password;
+        }
+        self.tls = self.tls.max_of(others.tls);
+        self.tls_ca = self.tls_ca.take().or(others.tls_ca);
+        if self.certificate.is_none() {
+            self.certificate = others.certificate;
+            self.key = self.key.take().or(others.key);
+        }
+    }
+
+    /// The client's own certificate with its key, if it has one.
+    pub(super) fn identity(&self) -> Result<Option<Identity>, OptionError> {
+        match (self.certificate.clone(), self.key.clone()) {
+            (Some(certificate), Some(key)) => Ok(Some(Identity { certificate, key })),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(wrong("the data source names a certificate and no key for it")),
+            (None, Some(_)) => Err(wrong("the data source names a key and no certificate for it")),
+        }
+    }
+}
+
+/// What is wrong with the data source.
+fn wrong(why: impl ToString) -> OptionError {
+    OptionError::new("dsn", why)
+}
+
 /// What may stand in front of a data source.
 const KNOWN: &str = "`dbi:SQLite:...`, `dbi:mysql:...`, `dbi:MariaDB:...`, `dbi:Pg:...`, `sqlite://...`, \
                      `mysql://...` or `postgres://...`";
 
 impl Source {
-    /// Reads the data source of the settings. The error shows neither passwords nor the whole source.
-    pub fn read(settings: &SqlSettings) -> Result<Source, String> {
+    /// Reads the data source of the settings.
+    ///
+    /// # Errors
+    /// What is wrong with it; neither passwords nor the whole source are shown.
+    pub fn read(settings: &SqlSettings) -> Result<Source, OptionError> {
         let dsn = settings.dsn.trim();
-        let mut source = match dsn.split_once(':') {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("dbi") => dbi(rest)?,
-            Some((scheme, rest)) if rest.starts_with("//") => url(scheme, &rest[2..])?,
-            _ => return Err(format!("the data source begins with none of {KNOWN}")),
+        let source = match dsn.split_once(':') {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("dbi") => dbi(rest),
+            Some((scheme, rest)) if rest.starts_with("//") => url(scheme, &rest[2..]),
+            _ => Err(format!("the data source begins with none of {KNOWN}")),
         };
+        let mut source = source.map_err(wrong)?;
         match &mut source {
             Source::Sqlite(_) => {}
-            Source::MySql(server) => server.complete(settings)?,
-            Source::Postgres(server) => server.complete(settings)?,
+            Source::MySql(server) => {
+                server.login.complete(settings);
+                server.complete().map_err(wrong)?;
+            }
+            Source::Postgres(server) => server.login.complete(settings),
         }
         Ok(source)
     }

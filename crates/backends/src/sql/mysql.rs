@@ -8,15 +8,17 @@
 mod values;
 
 use super::dsn::{MySqlSource, Tls};
-use super::server::{Driver, Kind, Trouble, hash};
+use super::server::{Driver, Kind, WorkError, hash};
 use super::{Limiter, Output, Param, Statement, Work, blame};
-use crate::Failure;
-use crate::tls;
+use crate::tls::{self, Identity};
+use crate::{Failure, OptionError};
 use mysql_async::prelude::{Protocol, Queryable};
 use mysql_async::{
-    Conn, DriverError, Error, Opts, OptsBuilder, Params, QueryResult, ServerError, SslOpts, Value,
+    ClientIdentity, Conn, DriverError, Error, Opts, OptsBuilder, Params, QueryResult, ServerError, SslOpts,
+    Value,
 };
 use nix::unistd::{Uid, User};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -25,7 +27,8 @@ const PREPARED: usize = 128;
 
 /// What a server may have other defaults for: without it a single change would be undone at the end of the
 /// connection, or texts would be read in another character set.
-const SESSION: [&str; 2] = ["SET autocommit = 1", "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci"];
+const SESSION: [&str; 2] =
+    ["SET autocommit = 1, completion_type = 0", "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci"];
 
 /// The default of the server also locks the places where a row could be: works about different new keys would
 /// wait for one another in a circle. PostgreSQL's default is this one.
@@ -74,15 +77,16 @@ const SOCKET: &str = "/run/mysqld/mysqld.sock";
 
 impl MySql {
     /// The error says what is wrong with the certificates.
-    pub fn new(source: MySqlSource) -> Result<MySql, String> {
+    pub fn new(source: MySqlSource) -> Result<MySql, OptionError> {
         let tls = ssl_options(&source)?;
-        let database = source.database.clone().unwrap_or_default();
+        let login = source.login;
+        let database = login.database.clone().unwrap_or_default();
         let socket = source.socket.clone().or_else(|| source.host.is_none().then(|| SOCKET.to_owned()));
         let mut options = OptsBuilder::default()
             .ip_or_hostname(source.host.unwrap_or_else(|| "localhost".to_owned()))
-            .user(source.user)
-            .pass((!source.password.0.is_empty()).then_some(source.password.0))
-            .db_name(source.database)
+            .user(login.user)
+            .pass((!login.password.0.is_empty()).then_some(login.password.0))
+            .db_name(login.database)
             .prefer_socket(false)
             .stmt_cache_size(PREPARED)
             // Rows that were changed, not those that were looked at.
@@ -91,7 +95,7 @@ impl MySql {
         if let Some(port) = source.port {
             options = options.tcp_port(port);
         }
-        let plain = (source.tls == Tls::Prefer).then(|| options.clone().into());
+        let plain = (login.tls == Tls::Prefer).then(|| options.clone().into());
         let init = source.init;
         Ok(MySql { options: options.ssl_opts(tls).into(), plain, database, init })
     }
@@ -109,27 +113,37 @@ impl MySql {
 
 /// With a file of authorities the certificate has to be one of theirs, or of the system's, and for the
 /// server's name. Without one it is not verified, as DBD::mysql has it.
-fn ssl_options(source: &MySqlSource) -> Result<Option<SslOpts>, String> {
-    if source.tls == Tls::Disable || source.host.is_none() {
+fn ssl_options(source: &MySqlSource) -> Result<Option<SslOpts>, OptionError> {
+    let login = &source.login;
+    if login.tls == Tls::Disable || source.host.is_none() {
         return Ok(None);
     }
-    let verified = matches!(source.tls, Tls::VerifyCa | Tls::VerifyFull);
-    if !verified && source.tls_ca.is_none() {
-        return Ok(Some(SslOpts::default().with_danger_accept_invalid_certs(true)));
+    let identity = login.identity()?;
+    if let Some(identity) = &identity {
+        // The library would say nothing of files that can't be read before it connects.
+        identity.check()?;
     }
-    let trusted = tls::authorities(source.tls_ca.as_deref())?;
+    let identity = identity.map(|Identity { certificate, key }| {
+        ClientIdentity::new(PathBuf::from(certificate).into(), PathBuf::from(key).into())
+    });
+    let options = SslOpts::default().with_client_identity(identity);
+    let verified = matches!(login.tls, Tls::VerifyCa | Tls::VerifyFull);
+    if !verified && login.tls_ca.is_none() {
+        return Ok(Some(options.with_danger_accept_invalid_certs(true)));
+    }
+    let trusted = tls::authorities(login.tls_ca.as_deref())?;
     let trusted = trusted.iter().map(|certificate| certificate.as_ref().to_vec().into()).collect();
-    Ok(Some(SslOpts::default().with_disable_built_in_roots(true).with_root_certs(trusted)))
+    Ok(Some(options.with_disable_built_in_roots(true).with_root_certs(trusted)))
 }
 
 impl MySql {
     /// The library tells the path of a socket by no word.
-    fn unreachable(&self, error: &Error) -> Trouble {
+    fn unreachable(&self, error: &Error) -> WorkError {
         let text = describe(error);
         if matches!(error, Error::Server(said) if FULL.contains(&said.code)) {
-            return Trouble::Full(text);
+            return WorkError::TooManyConnections(text);
         }
-        Trouble::Lost(match (error, self.options.socket()) {
+        WorkError::Lost(match (error, self.options.socket()) {
             (Error::Io(_), Some(socket)) => {
                 format!("{socket}: {text}; where no host, or `localhost`, is named, the UNIX socket is meant")
             }
@@ -139,44 +153,47 @@ impl MySql {
 }
 
 impl Driver for MySql {
-    type Link = Conn;
+    type Connection = Conn;
 
-    async fn connect(&self) -> Result<Conn, Trouble> {
+    async fn connect(&self) -> Result<Conn, WorkError> {
         let mut connected = Conn::new(as_ourselves(&self.options)).await;
         if let (Err(Error::Driver(DriverError::NoClientSslFlagFromServer)), Some(plain)) =
             (&connected, &self.plain)
         {
             connected = Conn::new(as_ourselves(plain)).await;
         }
-        let mut link = connected.map_err(|error| self.unreachable(&error))?;
-        let prepared = prepare(&mut link, &self.init).await;
-        prepared.map_err(|error| Trouble::Unreachable(describe(&error)))?;
-        Ok(link)
+        let mut connection = connected.map_err(|error| self.unreachable(&error))?;
+        let prepared = prepare(&mut connection, &self.init).await;
+        prepared.map_err(|error| WorkError::Unreachable(describe(&error)))?;
+        Ok(connection)
     }
 
-    fn is_open(link: &Conn) -> bool {
+    fn is_open(connection: &mut Conn) -> bool {
         // The library closes it after mistakes of its own user, such as too few parameters.
-        !link.is_disconnected()
+        !connection.is_disconnected()
     }
 
-    async fn ping(link: &mut Conn) -> bool {
-        link.ping().await.is_ok()
+    async fn ping(connection: &mut Conn) -> bool {
+        connection.ping().await.is_ok()
     }
 
     async fn run(
         &self,
-        link: &mut Conn,
+        connection: &mut Conn,
         work: &Work,
         _kind: Kind,
         deadline: Instant,
-    ) -> Result<Vec<Output>, Trouble> {
-        let Some(name) = &work.lock else { return transaction(link, work).await };
+    ) -> Result<Vec<Output>, WorkError> {
+        let Some(name) = &work.lock else { return transaction(connection, work).await };
         let name = self.lock_name(name);
-        lock(link, &name, deadline).await.map_err(Trouble::before_anything)?;
-        let result = transaction(link, work).await;
-        if !matches!(result, Err(Trouble::Lost(_))) {
+        lock(connection, &name, deadline).await.map_err(WorkError::before_anything)?;
+        let result = transaction(connection, work).await;
+        if !matches!(result, Err(WorkError::Lost(_))) {
             let release = vec![Value::from(&name)];
-            link.exec_drop("DO RELEASE_LOCK(?)", release).await.map_err(|error| trouble(&error, &[]))?;
+            connection
+                .exec_drop("DO RELEASE_LOCK(?)", release)
+                .await
+                .map_err(|error| work_error(&error, &[]))?;
         }
         result
     }
@@ -193,11 +210,11 @@ fn as_ourselves(options: &Opts) -> Opts {
 }
 
 /// Sets what the daemon relies on, after what the administrator wants.
-async fn prepare(link: &mut Conn, init: &[String]) -> Result<(), Error> {
+async fn prepare(connection: &mut Conn, init: &[String]) -> Result<(), Error> {
     for statement in init.iter().map(String::as_str).chain(SESSION) {
-        link.query_drop(statement).await?;
+        connection.query_drop(statement).await?;
     }
-    let asked = link.query_first("SELECT @@global.log_bin, @@session.binlog_format").await;
+    let asked = connection.query_first("SELECT @@global.log_bin, @@session.binlog_format").await;
     let logged: Option<mysql_async::Row> = match asked {
         // A proxy need not know them.
         Err(Error::Server(_)) => None,
@@ -206,57 +223,58 @@ async fn prepare(link: &mut Conn, init: &[String]) -> Result<(), Error> {
     let is = |at, text| logged.as_ref().and_then(|row| row.get_opt::<String, usize>(at)) == Some(Ok(text));
     let by_statements = is(0, "1".to_owned()) && is(1, "STATEMENT".to_owned());
     // Only some may change what the log is written by.
-    let is_free = !by_statements || link.query_drop("SET SESSION binlog_format = 'MIXED'").await.is_ok();
-    link.query_drop(if is_free { READ_COMMITTED } else { REPEATABLE_READ }).await
+    let is_free =
+        !by_statements || connection.query_drop("SET SESSION binlog_format = 'MIXED'").await.is_ok();
+    connection.query_drop(if is_free { READ_COMMITTED } else { REPEATABLE_READ }).await
 }
 
 /// Waits for a lock. It is the connection's, so it ends with it.
-async fn lock(link: &mut Conn, name: &str, deadline: Instant) -> Result<(), Trouble> {
+async fn lock(connection: &mut Conn, name: &str, deadline: Instant) -> Result<(), WorkError> {
     let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
     let params = (name, left.as_secs());
-    let got: Result<Option<Option<i64>>, _> = link.exec_first("SELECT GET_LOCK(?, ?)", params).await;
-    match got.map_err(|error| trouble(&error, &[]))? {
+    let got: Result<Option<Option<i64>>, _> = connection.exec_first("SELECT GET_LOCK(?, ?)", params).await;
+    match got.map_err(|error| work_error(&error, &[]))? {
         Some(Some(1)) => Ok(()),
-        _ => Err(Trouble::Said(Failure::TimedOut)),
+        _ => Err(WorkError::Refused(Failure::TimedOut)),
     }
 }
 
-async fn transaction(link: &mut Conn, work: &Work) -> Result<Vec<Output>, Trouble> {
+async fn transaction(connection: &mut Conn, work: &Work) -> Result<Vec<Output>, WorkError> {
     // One statement alone happens all or not at all anyway.
     let in_transaction = work.statements.len() > 1;
     if in_transaction {
-        plain(link, "START TRANSACTION").await.map_err(Trouble::before_anything)?;
+        plain(connection, "START TRANSACTION").await.map_err(WorkError::before_anything)?;
     }
     let mut outputs = Vec::with_capacity(work.statements.len());
     for one in &work.statements {
-        match statement(link, one).await {
+        match statement(connection, one).await {
             Ok(output) => outputs.push(output),
             Err(error) => {
-                let trouble = trouble(&error, &one.params);
-                if in_transaction && !matches!(trouble, Trouble::Lost(_)) {
-                    plain(link, "ROLLBACK").await?;
+                let error = work_error(&error, &one.params);
+                if in_transaction && !matches!(error, WorkError::Lost(_)) {
+                    plain(connection, "ROLLBACK").await?;
                 }
-                return Err(trouble);
+                return Err(error);
             }
         }
     }
     if in_transaction {
-        plain(link, "COMMIT").await?;
+        plain(connection, "COMMIT").await?;
     }
     Ok(outputs)
 }
 
-async fn plain(link: &mut Conn, sql: &str) -> Result<(), Trouble> {
-    link.query_drop(sql).await.map_err(|error| trouble(&error, &[]))
+async fn plain(connection: &mut Conn, sql: &str) -> Result<(), WorkError> {
+    connection.query_drop(sql).await.map_err(|error| work_error(&error, &[]))
 }
 
-async fn statement(link: &mut Conn, statement: &Statement) -> Result<Output, Error> {
+async fn statement(connection: &mut Conn, statement: &Statement) -> Result<Output, Error> {
     let sql = statement.sql.as_ref();
     if statement.params.is_empty() {
-        return output(link.query_iter(sql).await?).await;
+        return output(connection.query_iter(sql).await?).await;
     }
     let params = Params::Positional(statement.params.iter().map(value).collect());
-    output(link.exec_iter(sql, params).await?).await
+    output(connection.exec_iter(sql, params).await?).await
 }
 
 fn value(param: &Param) -> Value {
@@ -282,25 +300,25 @@ async fn output<P: Protocol>(mut result: QueryResult<'_, '_, P>) -> Result<Outpu
     Ok(Output { rows: limiter.rows, affected })
 }
 
-fn trouble(error: &Error, params: &[Param]) -> Trouble {
+fn work_error(error: &Error, params: &[Param]) -> WorkError {
     let text = describe(error);
     match error {
         Error::Server(said) => match said.code {
-            NO_SUCH_TABLE => Trouble::Said(Failure::NoTable(text)),
-            code if DENIED.contains(&code) => Trouble::Said(Failure::Denied(text)),
-            _ if is_bad_value(said, params) => Trouble::Said(Failure::BadValue(text)),
-            code if UNDONE.contains(&code) => Trouble::Undone(text),
-            code if ELSEWHERE.contains(&code) => Trouble::Elsewhere(text),
-            SERVER_SHUTDOWN | CONNECTION_KILLED => Trouble::Lost(text),
-            _ => Trouble::Said(Failure::Refused(text)),
+            NO_SUCH_TABLE => WorkError::Refused(Failure::NoTable(text)),
+            code if DENIED.contains(&code) => WorkError::Refused(Failure::Denied(text)),
+            _ if is_bad_value(said, params) => WorkError::Refused(Failure::BadValue(text)),
+            code if UNDONE.contains(&code) => WorkError::RolledBack(text),
+            code if ELSEWHERE.contains(&code) => WorkError::WrongServer(text),
+            SERVER_SHUTDOWN | CONNECTION_KILLED => WorkError::Lost(text),
+            _ => WorkError::Refused(Failure::Refused(text)),
         },
         Error::Driver(
             DriverError::StmtParamsMismatch { .. }
             | DriverError::StmtParamsNumberExceedsLimit { .. }
             | DriverError::MixedParams
             | DriverError::Params(_),
-        ) => Trouble::Said(Failure::Refused(text)),
-        _ => Trouble::Lost(text),
+        ) => WorkError::Refused(Failure::Refused(text)),
+        _ => WorkError::Lost(text),
     }
 }
 

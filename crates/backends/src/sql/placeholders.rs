@@ -1,4 +1,4 @@
-//! `?` for parameters turned into PostgreSQL's `$1`, `$2`, ...
+//! `?` for parameters turned into PostgreSQL's `$1`, `$2`, ..., or into values.
 //!
 //! Knows: where SQL's quotes and comments end. Must not know: what a statement does.
 
@@ -8,6 +8,12 @@ pub(super) fn numbered(sql: &str) -> String {
     number(sql).0
 }
 
+/// The statement with what `value` gives for each parameter, counted from 0, and the number of parameters.
+/// Where it gives nothing, the parameter stays.
+pub(super) fn filled(sql: &str, value: impl Fn(usize) -> Option<String>) -> (String, usize) {
+    replaced(sql, |count| value(count).unwrap_or_else(|| "?".to_owned()))
+}
+
 /// The number of parameters of a statement.
 pub fn count_parameters(sql: &str) -> usize {
     number(sql).1
@@ -15,6 +21,11 @@ pub fn count_parameters(sql: &str) -> usize {
 
 /// The statement with numbered parameters, and their number.
 fn number(sql: &str) -> (String, usize) {
+    replaced(sql, |count| format!("${}", count + 1))
+}
+
+/// The statement with something else for each parameter, and their number.
+fn replaced(sql: &str, parameter: impl Fn(usize) -> String) -> (String, usize) {
     let mut result = String::with_capacity(sql.len() + 8);
     let mut count = 0_usize;
     let mut rest = sql;
@@ -39,8 +50,8 @@ fn number(sql: &str) -> (String, usize) {
         match taken {
             "??" => result.push('?'),
             "?" => {
+                result.push_str(&parameter(count));
                 count += 1;
-                result.push_str(&format!("${count}"));
             }
             other => result.push_str(other),
         }
@@ -148,7 +159,14 @@ mod tests {
         }
     }
 
-    /// Every text of up to six of the signs that matter is left as it is but for its parameters.
+    #[test]
+    fn parameters_are_replaced_by_values() {
+        let values = ["'a?'".to_owned(), "NULL".to_owned()];
+        let filled = |sql: &str| filled(sql, |n| values.get(n).cloned());
+        assert_eq!(filled("x = ? OR '?' = ? -- ?"), ("x = 'a?' OR '?' = NULL -- ?".to_owned(), 2));
+        assert_eq!(filled("?, ?, ?"), ("'a?', NULL, ?".to_owned(), 3));
+    }
+
     #[test]
     fn parameters_are_counted() {
         for (sql, count) in [
@@ -162,6 +180,7 @@ mod tests {
         }
     }
 
+    /// Every text of up to four of the signs that matter is left as it is but for its parameters.
     #[test]
     fn nothing_but_parameters_changes() {
         let signs = ["?", "'", "\"", "$", "a", "E", "\\", "--", "/*", "*/", "\n", "é"];

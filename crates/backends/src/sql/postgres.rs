@@ -2,32 +2,37 @@
 //!
 //! Knows: tokio-postgres, PostgreSQL's types and errors. Must not know: what the tables are for.
 //!
-//! Parameters are sent as text and cast by the server, as DBD::Pg has it. Results come in binary; what is
-//! neither text, number nor truth is made text by the server, in a query around the statement.
+//! A work travels as one message, a script with its values written into it, which the server does as one
+//! transaction: it begins only when it has all of it, and ends it without us. So a daemon that is stopped in
+//! the middle holds no lock, and the way there and back is paid once, whatever the number of statements.
+//!
+//! Queries are sent with parameters as text and cast by the server, as DBD::Pg has it. Results come in
+//! binary; what is neither text, number nor truth is made text by the server, in a query around the
+//! statement.
 //!
 //! No prepared statement has a name beyond a transaction: a pooler such as PgBouncer may give each
 //! transaction another connection to the server, and would mix up statements of the same name.
 
+mod error;
 mod values;
+mod wire;
 
+use self::error::{Failed, describe, not_connected};
+use self::wire::Wire;
 use super::dsn::{PostgresSource, Session, Tls};
 use super::placeholders;
-use super::server::{Driver, Kind, Trouble, hash};
-use super::{Limiter, Output, Param, Statement, Work, blame};
-use crate::Failure;
+use super::server::{Driver, Kind, WorkError, hash};
+use super::{Limiter, Output, Param, Statement, Work};
 use crate::tls::{self, Verification};
-use bytes::BytesMut;
+use crate::{Failure, OptionError};
 use futures_util::TryStreamExt;
 use std::collections::HashMap;
-use std::error::Error as StdError;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
-use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{Format, IsNull, ToSql, Type};
+use tokio_postgres::types::Type;
 use tokio_postgres::{CancelToken, Client, Config, Error, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -37,13 +42,17 @@ const PLANS: usize = 128;
 /// Where the socket of the server is where no host is named, as libpq of Debian has it.
 const SOCKETS: &str = "/var/run/postgresql";
 
-/// How works begin. Their statements count on nothing stricter, and a default of the server that is would
-/// have it undo most of those that are done at the same time.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+/// The isolation of works. Their statements count on nothing stricter, and a default of the server that is
+/// would have it undo most of those that are done at the same time.
 const ISOLATION: &str = "read committed";
+const ISOLATED: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
-/// What PgBouncer says beyond its `max_client_conn`.
-const POOLER_FULL: &str = "no more connections allowed";
+/// The answer does not wait until the change is on the disk: the server writes it there a moment later.
+const NOT_DURABLE: &str = "SET LOCAL synchronous_commit TO off";
+
+/// How long a server of several may take to accept a connection, unless the data source says it: then the
+/// next one is tried.
+const NEXT_HOST_AFTER: Duration = Duration::from_secs(1);
 
 /// How long the server is given to hear that nobody waits for a query any more.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
@@ -66,10 +75,9 @@ struct Plan {
 }
 
 /// A connection.
-pub(super) struct Link {
+pub(super) struct Connection {
     client: Client,
-    /// What moves its bytes.
-    task: JoinHandle<()>,
+    wire: Wire,
     plans: Arc<Mutex<HashMap<Arc<str>, Plan>>>,
     /// Whether single changes need a transaction, since the server has another isolation.
     is_strict: bool,
@@ -83,18 +91,24 @@ pub(super) struct Link {
 
 impl Postgres {
     /// The error says what is wrong with the certificates.
-    pub fn new(source: PostgresSource) -> Result<Postgres, String> {
-        let ca = source.tls_ca.as_deref();
-        let verification = match source.tls {
+    pub fn new(source: PostgresSource) -> Result<Postgres, OptionError> {
+        let login = source.login;
+        let ca = login.tls_ca.as_deref();
+        let verification = match login.tls {
             Tls::Disable | Tls::Prefer => Verification::None,
             // As libpq has it.
             Tls::Require if ca.is_none() => Verification::None,
             Tls::Require | Tls::VerifyCa => Verification::Authority,
             Tls::VerifyFull => Verification::Full,
         };
-        let tls = MakeRustlsConnect::new(tls::client_config_with(verification, ca)?);
+        let tls = MakeRustlsConnect::new(tls::client_config(verification, ca, login.identity()?.as_ref())?);
         let mut config = Config::new();
-        config.application_name("mtpolicyd").ssl_mode(match source.tls {
+        config.application_name(source.application_name.as_deref().unwrap_or("mtpolicyd"));
+        let is_one_of_several = source.hosts.len().max(source.addresses.len()) > 1;
+        if let Some(limit) = source.connect_timeout.or(is_one_of_several.then_some(NEXT_HOST_AFTER)) {
+            config.connect_timeout(limit);
+        }
+        config.ssl_mode(match login.tls {
             Tls::Disable => SslMode::Disable,
             Tls::Prefer => SslMode::Prefer,
             Tls::Require | Tls::VerifyCa | Tls::VerifyFull => SslMode::Require,
@@ -125,13 +139,13 @@ impl Postgres {
             Session::ReadWrite => TargetSessionAttrs::ReadWrite,
             Session::ReadOnly => TargetSessionAttrs::ReadOnly,
         });
-        if let Some(user) = source.user {
+        if let Some(user) = login.user {
             config.user(user);
         }
-        if !source.password.0.is_empty() {
-            config.password(source.password.0);
+        if !login.password.0.is_empty() {
+            config.password(login.password.0);
         }
-        if let Some(database) = source.database {
+        if let Some(database) = login.database {
             config.dbname(database);
         }
         Ok(Postgres { config, tls, plans: Arc::default() })
@@ -139,62 +153,49 @@ impl Postgres {
 }
 
 impl Driver for Postgres {
-    type Link = Link;
+    type Connection = Connection;
 
-    async fn connect(&self) -> Result<Link, Trouble> {
+    async fn connect(&self) -> Result<Connection, WorkError> {
         let connected = self.config.connect(self.tls.clone()).await;
         let (client, connection) = connected.map_err(|error| not_connected(&error))?;
-        let cancel = client.cancel_token();
-        let task = tokio::spawn(async move {
-            // Who waits for an answer hears of it too.
-            let _ = connection.await;
-        });
-        let (plans, tls) = (self.plans.clone(), self.tls.clone());
-        let mut link =
-            Link { client, task, plans, is_strict: false, is_spent: false, cancel, tls, busy: false };
-        let shown = link.client.simple_query("SHOW default_transaction_isolation").await;
-        let shown = shown.map_err(|error| Trouble::Lost(describe(&error)))?;
-        link.is_strict = shown.iter().any(|message| match message {
+        let (cancel, mut wire) = (client.cancel_token(), Wire::new(connection));
+        let shown = wire.during(client.simple_query("SHOW default_transaction_isolation")).await;
+        let shown = shown.map_err(|error| WorkError::Lost(describe(&error)))?;
+        let is_strict = shown.iter().any(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0).is_some_and(|isolation| isolation != ISOLATION),
             _ => false,
         });
-        Ok(link)
+        let (plans, tls) = (self.plans.clone(), self.tls.clone());
+        Ok(Connection { client, wire, plans, is_strict, is_spent: false, cancel, tls, busy: false })
     }
 
-    fn is_open(link: &Link) -> bool {
-        !link.client.is_closed() && !link.is_spent
+    fn is_open(connection: &mut Connection) -> bool {
+        !connection.is_spent && connection.wire.is_open()
     }
 
-    async fn ping(link: &mut Link) -> bool {
-        link.client.check_connection().await.is_ok()
+    async fn ping(connection: &mut Connection) -> bool {
+        let Connection { client, wire, .. } = connection;
+        wire.during(client.check_connection()).await.is_ok()
     }
 
     async fn run(
         &self,
-        link: &mut Link,
+        connection: &mut Connection,
         work: &Work,
         kind: Kind,
         _deadline: Instant,
-    ) -> Result<Vec<Output>, Trouble> {
-        link.busy = true;
+    ) -> Result<Vec<Output>, WorkError> {
+        connection.busy = true;
         let result = match kind {
-            Kind::Query => link.queries(work).await,
-            Kind::Change => link.changes(work).await,
+            Kind::Query => connection.queries(work).await,
+            Kind::Change => connection.change(work).await,
         };
-        link.busy = matches!(&result, Err(Failed { trouble: Trouble::Lost(_), .. }));
-        result.map_err(|failed| failed.trouble)
+        connection.busy = matches!(&result, Err(Failed { error: WorkError::Lost(_), .. }));
+        result.map_err(|failed| failed.error)
     }
 }
 
-/// Why a work failed.
-#[derive(Debug)]
-struct Failed {
-    trouble: Trouble,
-    /// The table has changed since it was found out how to ask.
-    is_stale: bool,
-}
-
-impl Link {
+impl Connection {
     /// Queries whose columns are not known before.
     async fn queries(&mut self, work: &Work) -> Result<Vec<Output>, Failed> {
         let mut outputs = Vec::with_capacity(work.statements.len());
@@ -209,57 +210,67 @@ impl Link {
     }
 
     async fn query(&mut self, statement: &Statement) -> Result<Output, Failed> {
-        let plan = self.plan(&statement.sql, false).await?;
+        let plan = self.plan(&statement.sql).await?;
         self.execute(&plan, statement).await
     }
 
-    /// Changes, and what is asked together with them.
-    async fn changes(&mut self, work: &Work) -> Result<Vec<Output>, Failed> {
-        let in_transaction = self.is_strict || work.lock.is_some() || work.statements.len() > 1;
-        if in_transaction {
-            let lock = work.lock.as_deref().map(|name| hash(name).cast_signed());
-            let lock = lock.map(|key| format!("; SELECT pg_advisory_xact_lock({key})")).unwrap_or_default();
-            self.plain(&format!("{BEGIN}{lock}")).await.map_err(Failed::before_the_end)?;
-        }
-        let mut outputs = Vec::with_capacity(work.statements.len());
-        for statement in &work.statements {
-            match self.change(statement, in_transaction).await {
-                Ok(output) => outputs.push(output),
-                Err(failed) if !in_transaction => return Err(failed),
-                Err(failed) => {
-                    let failed = failed.before_the_end();
-                    if !matches!(failed.trouble, Trouble::Cut(_)) {
-                        self.plain("ROLLBACK").await?;
-                    }
-                    return Err(failed);
-                }
+    /// Changes, and what is asked together with them, in one message.
+    async fn change(&mut self, work: &Work) -> Result<Vec<Output>, Failed> {
+        let (script, preparations) = self.script(work)?;
+        let Connection { client, wire, .. } = self;
+        let mut outputs = match wire.during(run_script(client, &script)).await {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                let params = work.statements.iter().flat_map(|statement| &statement.params);
+                return Err(wire.failed(&error, &params.cloned().collect::<Vec<_>>()));
             }
-        }
-        if in_transaction {
-            self.plain("COMMIT").await?;
-        }
+        };
+        outputs.drain(..preparations.min(outputs.len()));
         Ok(outputs)
     }
 
-    async fn change(&mut self, statement: &Statement, in_transaction: bool) -> Result<Output, Failed> {
-        let plan = self.plan(&statement.sql, in_transaction).await?;
-        self.execute(&plan, statement).await
+    /// The statements of a work with their values, and those before them that make them the transaction which
+    /// they have to be: several statements of one message are one, which the server undoes when one fails.
+    fn script(&self, work: &Work) -> Result<(String, usize), Failed> {
+        let lock = work.lock.as_deref().map(|name| hash(name).cast_signed());
+        let preparations = [
+            self.is_strict.then(|| ISOLATED.to_owned()),
+            (!work.durable).then(|| NOT_DURABLE.to_owned()),
+            lock.map(|key| format!("SELECT pg_advisory_xact_lock({key})")),
+        ];
+        let mut parts: Vec<_> = preparations.into_iter().flatten().collect();
+        let count = parts.len();
+        for Statement { sql, params } in &work.statements {
+            let (text, wanted) = placeholders::filled(sql, |n| params.get(n).map(values::literal));
+            if wanted != params.len() {
+                return Err(Failed::parameters(wanted, params.len()));
+            }
+            parts.push(text);
+        }
+        // A statement may end with a comment.
+        Ok((parts.join("\n;"), count))
     }
 
-    async fn plain(&self, sql: &str) -> Result<(), Failed> {
-        self.client.batch_execute(sql).await.map_err(|error| Failed::of(&error))
+    async fn plain(&mut self, sql: &str) -> Result<(), Failed> {
+        let Connection { client, wire, .. } = self;
+        let done = wire.during(client.batch_execute(sql)).await;
+        done.map_err(|error| wire.failed(&error, &[]))
     }
 
-    async fn execute(&self, plan: &Plan, statement: &Statement) -> Result<Output, Failed> {
+    async fn execute(&mut self, plan: &Plan, statement: &Statement) -> Result<Output, Failed> {
         let (params, given) = (&statement.params, statement.params.len());
         if plan.parameters != given {
-            let wanted = plan.parameters;
-            let why = format!("the statement has {wanted} parameters, and {given} are given");
-            return Err(Failed { trouble: Trouble::Said(Failure::Refused(why)), is_stale: false });
+            return Err(Failed::parameters(plan.parameters, given));
         }
-        let mut result = self.fetch(&plan.text, params).await;
+        let Connection { client, wire, .. } = self;
+        let mut result = match wire.during(fetch(client, &plan.text, params)).await {
+            Ok(Some(output)) => Ok(output),
+            Ok(None) => Err(Failed::stale()),
+            Err(error) => Err(wire.failed(&error, params)),
+        };
         if let Err(failed) = &mut result {
-            failed.is_stale |= plan.is_cast && matches!(failed.trouble, Trouble::Said(Failure::Refused(_)));
+            failed.is_stale |=
+                plan.is_cast && matches!(failed.error, WorkError::Refused(Failure::Refused(_)));
             if failed.is_stale {
                 self.plans().remove(&statement.sql);
             }
@@ -267,43 +278,18 @@ impl Link {
         result
     }
 
-    async fn fetch(&self, text: &str, params: &[Param]) -> Result<Output, Failed> {
-        let failed = |error: Error| Failed::with(&error, params);
-        // The type of a parameter is what the server takes it for.
-        let typed = params.iter().map(|param| (param, Type::UNKNOWN));
-        let mut rows = pin!(self.client.query_typed_raw(text, typed).await.map_err(failed)?);
-        let mut limiter = Limiter::default();
-        let mut is_full = false;
-        let mut is_stale = false;
-        while let Some(row) = rows.try_next().await.map_err(failed)? {
-            is_stale |= !row.columns().iter().all(|column| is_shown(column.type_()));
-            // The rest is read, so that the connection can be used again.
-            is_full = is_full || is_stale || !limiter.add(values::texts(&row).map_err(failed)?);
-        }
-        if is_stale {
-            let trouble = Trouble::Said(Failure::Refused("the columns have other types now".to_owned()));
-            return Err(Failed { trouble, is_stale });
-        }
-        let affected = if limiter.rows.is_empty() { rows.rows_affected().unwrap_or(0) } else { 0 };
-        Ok(Output { rows: limiter.rows, affected })
-    }
-
-    /// How a statement is run. To find it out the server has to prepare it under a name, which is gone again
-    /// at the end of the transaction.
-    async fn plan(&mut self, sql: &Arc<str>, in_transaction: bool) -> Result<Plan, Failed> {
+    /// How a query is run. To find it out the server has to prepare it under a name, which is gone again at
+    /// the end of the transaction.
+    async fn plan(&mut self, sql: &Arc<str>) -> Result<Plan, Failed> {
         if let Some(plan) = self.plans().get(sql) {
             return Ok(plan.clone());
         }
-        let plan = if in_transaction {
-            self.describe(sql).await?
-        } else {
-            self.plain(BEGIN).await.map_err(Failed::before_the_end)?;
-            let plan = self.describe(sql).await.map_err(Failed::before_the_end);
-            if !matches!(plan, Err(Failed { trouble: Trouble::Cut(_), .. })) {
-                self.plain("ROLLBACK").await?;
-            }
-            plan?
-        };
+        self.plain("BEGIN").await?;
+        let plan = self.describe(sql).await;
+        if !matches!(plan, Err(Failed { error: WorkError::NotStarted(_) | WorkError::Lost(_), .. })) {
+            self.plain("ROLLBACK").await?;
+        }
+        let plan = plan?;
         let mut plans = self.plans();
         if plans.len() >= PLANS {
             plans.clear();
@@ -315,7 +301,9 @@ impl Link {
 
     async fn describe(&mut self, sql: &str) -> Result<Plan, Failed> {
         let mut text = placeholders::numbered(sql);
-        let prepared = self.client.prepare(&text).await.map_err(|error| Failed::of(&error))?;
+        let Connection { client, wire, .. } = self;
+        let prepared = wire.during(client.prepare(&text)).await;
+        let prepared = prepared.map_err(|error| wire.failed(&error, &[]))?;
         let parameters = prepared.params().len();
         let columns = || prepared.columns().iter().map(tokio_postgres::Column::type_);
         let is_cast = !columns().all(is_shown);
@@ -338,10 +326,9 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for Connection {
     /// A query that nobody waits for any more is ended on the server too: it may hold locks.
     fn drop(&mut self) {
-        self.task.abort();
         if self.busy
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -353,11 +340,39 @@ impl Drop for Link {
     }
 }
 
-fn not_connected(error: &Error) -> Trouble {
-    let text = describe(error);
-    // PgBouncer has no code for it.
-    let is_full = error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) || text.contains(POOLER_FULL);
-    if is_full { Trouble::Full(text) } else { Trouble::Lost(text) }
+/// What each statement of a script gives.
+async fn run_script(client: &Client, script: &str) -> Result<Vec<Output>, Error> {
+    let mut messages = pin!(client.simple_query_raw(script).await?);
+    let (mut outputs, mut limiter, mut is_full) = (Vec::new(), Limiter::default(), false);
+    while let Some(message) = messages.try_next().await? {
+        match message {
+            // The rest is read, so that the connection can be used again.
+            SimpleQueryMessage::Row(row) => is_full = is_full || !limiter.add(values::shown(&row)?),
+            SimpleQueryMessage::CommandComplete(count) => {
+                let rows = std::mem::take(&mut limiter).rows;
+                let affected = if rows.is_empty() { count } else { 0 };
+                outputs.push(Output { rows, affected });
+                is_full = false;
+            }
+            _ => {}
+        }
+    }
+    Ok(outputs)
+}
+
+/// What a query gives; `None` where its columns have other types than they had.
+async fn fetch(client: &Client, text: &str, params: &[Param]) -> Result<Option<Output>, Error> {
+    // The type of a parameter is what the server takes it for.
+    let typed = params.iter().map(|param| (param, Type::UNKNOWN));
+    let mut rows = pin!(client.query_typed_raw(text, typed).await?);
+    let (mut limiter, mut is_full, mut is_stale) = (Limiter::default(), false, false);
+    while let Some(row) = rows.try_next().await? {
+        is_stale |= !row.columns().iter().all(|column| is_shown(column.type_()));
+        // The rest is read, so that the connection can be used again.
+        is_full = is_full || is_stale || !limiter.add(values::texts(&row)?);
+    }
+    let affected = if limiter.rows.is_empty() { rows.rows_affected().unwrap_or(0) } else { 0 };
+    Ok((!is_stale).then_some(Output { rows: limiter.rows, affected }))
 }
 
 /// Types whose values [`texts`] can show.
@@ -386,87 +401,4 @@ fn cast(sql: &str, prepared: &tokio_postgres::Statement) -> String {
         .unzip();
     // The statement may end with a comment.
     format!("WITH q ({}) AS ({sql}\n) SELECT {} FROM q", names.join(", "), shown.join(", "))
-}
-
-/// A parameter goes as text; the server casts it to what it needs.
-impl ToSql for Param {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
-        match self {
-            Param::Null => return Ok(IsNull::Yes),
-            Param::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
-            // PostgreSQL's texts hold no NUL.
-            Param::Text(text) => out.extend_from_slice(text.replace('\0', "\u{fffd}").as_bytes()),
-        }
-        Ok(IsNull::No)
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    fn encode_format(&self, _: &Type) -> Format {
-        Format::Text
-    }
-
-    tokio_postgres::types::to_sql_checked!();
-}
-
-impl Failed {
-    fn of(error: &Error) -> Failed {
-        Failed::with(error, &[])
-    }
-
-    /// Of a statement that had these parameters.
-    fn with(error: &Error, params: &[Param]) -> Failed {
-        let Some(said) = error.as_db_error() else {
-            return Failed { trouble: Trouble::Lost(describe(error)), is_stale: false };
-        };
-        let text = said.message().to_owned();
-        let code = said.code();
-        // A connection that ends, or a server that does (classes 08 and 57P).
-        let is_lost = code.code().starts_with("08") || code.code().starts_with("57P");
-        let is_undone = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code);
-        let is_elsewhere = *code == SqlState::READ_ONLY_SQL_TRANSACTION;
-        let trouble = match () {
-            () if is_lost => Trouble::Lost(text),
-            () if is_undone => Trouble::Undone(text),
-            () if is_elsewhere => Trouble::Elsewhere(text),
-            () if *code == SqlState::UNDEFINED_TABLE || text.contains("ON CONFLICT specification") => {
-                Trouble::Said(Failure::NoTable(text))
-            }
-            () if *code == SqlState::INSUFFICIENT_PRIVILEGE => Trouble::Said(Failure::Denied(text)),
-            () if is_bad_value(code, &text, params) => Trouble::Said(Failure::BadValue(text)),
-            () => Trouble::Said(Failure::Refused(text)),
-        };
-        Failed { trouble, is_stale: false }
-    }
-
-    /// The same of a statement in a transaction: without its end nothing is done.
-    fn before_the_end(self) -> Failed {
-        Failed { trouble: self.trouble.before_anything(), ..self }
-    }
-}
-
-/// A value may be too long for its column or for an index, or (class 22) of a form that is not right there.
-fn is_bad_value(code: &SqlState, text: &str, params: &[Param]) -> bool {
-    let too_long = [SqlState::STRING_DATA_RIGHT_TRUNCATION, SqlState::PROGRAM_LIMIT_EXCEEDED];
-    let is_about_data = code.code().starts_with("22");
-    too_long.contains(code) || (is_about_data && blame::is_about_a_value(text, params))
-}
-
-/// An error with its causes, in one line.
-fn describe(error: &Error) -> String {
-    if let Some(said) = error.as_db_error() {
-        return said.message().to_owned();
-    }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
 }

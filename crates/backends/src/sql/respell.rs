@@ -6,25 +6,8 @@
 //!
 //! Knows: three kinds of SQL. Must not know: what the tables are for.
 
-use super::{Dialect, Param, Sql, Statement, Work};
-use crate::BackendError;
-use tokio::time::Instant;
-
-/// A table with numbers under keys.
-pub struct Respelling<'a> {
-    /// The name of the table.
-    pub table: &'a str,
-    /// The column whose values may be spelled in another way.
-    pub key: &'a str,
-    /// The column that is unique together with the key.
-    pub beside: &'a str,
-    /// The columns that are added up, each with the largest number that it holds.
-    pub sums: &'a [(&'a str, i64)],
-    /// The columns of which the largest value stays.
-    pub latest: &'a [&'a str],
-    /// Works with this lock happen one after the other, in all daemons.
-    pub lock: &'a str,
-}
+use super::{Dialect, Param, Sql, Statement, Tally, Work};
+use crate::{BackendError, Call};
 
 /// How many rows are looked at, and moved in one transaction, at once: others need not wait long.
 const ROWS: usize = 200;
@@ -37,9 +20,9 @@ impl Sql {
     /// each finds its place. In MySQL there is nothing to do: keys that differ in case only are one there.
     pub async fn respell(
         &self,
-        table: &Respelling<'_>,
+        table: Tally<'_>,
         spell: impl Fn(&str) -> String + Send + Sync,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<u64, BackendError> {
         if self.dialect() == Dialect::MySql {
             return Ok(0);
@@ -49,7 +32,7 @@ impl Sql {
         let (mut after, mut moved) = (0, 0);
         loop {
             let params = vec![Param::Integer(after)];
-            let rows = self.query(Statement { sql: find.as_str().into(), params }, deadline).await?;
+            let rows = self.query(Statement { sql: find.as_str().into(), params }, call).await?;
             let (is_last, before) = (rows.len() < ROWS, after);
             let mut statements = Vec::new();
             for row in rows {
@@ -63,7 +46,7 @@ impl Sql {
             }
             if !statements.is_empty() {
                 let work = Work { statements, lock: Some(table.lock.to_owned()), durable: true };
-                let outputs = self.run(work, deadline).await?;
+                let outputs = self.run(work, call).await?;
                 // The last statement for a row removes it.
                 let steps = if self.dialect() == Dialect::Sqlite { 2 } else { 1 };
                 moved +=
@@ -76,7 +59,7 @@ impl Sql {
     }
 
     /// Rows after an id with a key that may be spelled in another way.
-    fn odd_keys(&self, table: &Respelling<'_>) -> String {
+    fn odd_keys(&self, table: Tally<'_>) -> String {
         let (name, key) = (self.quote(table.table), self.quote(table.key));
         let is_odd = match self.dialect() {
             Dialect::Sqlite => format!("{key} GLOB '*[^{USUAL}]*'"),
@@ -89,24 +72,25 @@ impl Sql {
     }
 
     /// Adds a row to the one under another key and removes it, unless somebody else has done so.
-    fn move_row(&self, table: &Respelling<'_>, id: i64, key: &str, spelled: &str) -> Vec<Statement> {
+    fn move_row(&self, table: Tally<'_>, id: i64, key: &str, spelled: &str) -> Vec<Statement> {
         let name = self.quote(table.table);
         let [key_column, beside] = [table.key, table.beside].map(|column| self.quote(column));
         let is_sqlite = self.dialect() == Dialect::Sqlite;
-        let (least, greatest) = if is_sqlite { ("MIN", "MAX") } else { ("LEAST", "GREATEST") };
+        let dialect = self.dialect();
+        let [least, greatest] = dialect.least_and_greatest();
         let sums = table.sums.iter().map(|(column, largest)| {
             let (column, old) = (self.quote(column), format!("COALESCE({name}.{}, 0)", self.quote(column)));
-            format!("{column} = {old} + {least}(excluded.{column}, {largest} - {old})")
+            format!("{column} = {old} + {least}({}, {largest} - {old})", dialect.inserted(&column))
         });
         let latest = table.latest.iter().map(|column| {
             let column = self.quote(column);
-            format!("{column} = {greatest}({name}.{column}, excluded.{column})")
+            format!("{column} = {greatest}({name}.{column}, {})", dialect.inserted(&column))
         });
         let set = sums.chain(latest).collect::<Vec<_>>().join(", ");
         let numbers = table.sums.iter().map(|(column, _)| column).chain(table.latest);
         let numbers = numbers.map(|column| self.quote(column)).collect::<Vec<_>>().join(", ");
         let insert = format!("INSERT INTO {name} ({key_column}, {beside}, {numbers})");
-        let add = format!("ON CONFLICT ({key_column}, {beside}) DO UPDATE SET {set}");
+        let add = format!("{} {set}", dialect.or_update(&format!("{key_column}, {beside}")));
         let is_it = format!("id = ? AND {key_column} = ?");
         let row = [Param::Integer(id), Param::Text(key.to_owned())];
         let spelled = Param::Text(spelled.to_owned());

@@ -2,11 +2,8 @@
 //!
 //! Knows: statements that touch no row, the grants of MySQL. Must not know: what the tables are for.
 
-use super::{Dialect, Param, Sql, Statement, Work};
-use crate::{BackendError, Failure};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::time::Instant;
+use super::{Dialect, Param, Schema, Sql, Statement, Work};
+use crate::{BackendError, Call, Failure};
 
 /// A right on a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,48 +32,24 @@ impl Right {
     }
 }
 
-/// What a plugin needs of a table.
-#[derive(Clone)]
-pub struct Needs {
-    /// Its name.
-    pub table: String,
-    /// A column of it.
-    pub column: &'static str,
-    /// What is done with its rows.
-    pub rights: Vec<Right>,
-    /// The statements that make it.
-    pub create: Vec<Statement>,
-    /// Whether it is needed at all, where that is known only when all is read.
-    pub only_if: Option<Arc<AtomicBool>>,
-}
-
-impl Needs {
-    fn apply(&self) -> bool {
-        self.only_if.as_ref().is_none_or(|needed| needed.load(Ordering::Relaxed))
-    }
-}
-
 impl Sql {
     /// Fails with [`Failure::Denied`] and the statement to run if the table is missing and can't be made.
-    pub async fn check_table(&self, needs: &Needs, deadline: Instant) -> Result<(), BackendError> {
-        if !needs.apply() || self.has_table(&needs.table, deadline).await? || self.may_make(deadline).await? {
+    pub async fn check_table(&self, schema: &Schema, call: Call<'_>) -> Result<(), BackendError> {
+        if !schema.is_needed() || self.has_table(&schema.table, call).await? || self.may_make(call).await? {
             return Ok(());
         }
-        let create =
-            needs.create.iter().map(|statement| statement.sql.as_ref()).collect::<Vec<_>>().join("; ");
-        let why = self.breaker.error(Failure::Denied("the user may not make one".to_owned()));
-        Err(why.advise(&format!("table {} is missing", needs.table), &create))
+        Err(schema.missing(self.breaker.error(Failure::Denied("the user may not make one".to_owned()))))
     }
 
     /// Fails with [`Failure::Denied`] and the statement to run if the table is there and a right on it is
     /// missing.
-    pub async fn check_rights(&self, needs: &Needs, deadline: Instant) -> Result<(), BackendError> {
-        if !needs.apply() || !self.has_table(&needs.table, deadline).await? {
+    pub async fn check_rights(&self, schema: &Schema, call: Call<'_>) -> Result<(), BackendError> {
+        if !schema.is_needed() || !self.has_table(&schema.table, call).await? {
             return Ok(());
         }
         let mut missing = Vec::new();
-        for right in &needs.rights {
-            match self.run(self.probe(*right, needs), deadline).await {
+        for right in &schema.rights {
+            match self.run(self.probe(*right, schema), call).await {
                 Err(BackendError { failure: Failure::Denied(why), .. }) => missing.push((right.word(), why)),
                 Err(error) if matches!(error.failure, Failure::Down(_) | Failure::TimedOut) => {
                     return Err(error);
@@ -88,28 +61,28 @@ impl Sql {
         }
         let Some((_, why)) = missing.first().cloned() else { return Ok(()) };
         let words: Vec<_> = missing.into_iter().map(|(word, _)| word).collect();
-        let what = format!("table {} can't be used as it has to be", needs.table);
+        let what = format!("table {} can't be used as it has to be", schema.table);
         let error = self.breaker.error(Failure::Denied(why));
         if self.dialect() == Dialect::Sqlite {
             return Err(error);
         }
-        let (table, user) = (self.quote(&needs.table), self.user(deadline).await?);
+        let (table, user) = (self.quote(&schema.table), self.user(call).await?);
         Err(error.advise(&what, &format!("GRANT {} ON {table} TO {user}", words.join(", "))))
     }
 
     /// Fails with [`Failure::NoTable`] or [`Failure::Denied`] if a query of the administrator's would. It is
     /// not asked.
-    pub async fn check_query(&self, query: &str, deadline: Instant) -> Result<(), BackendError> {
+    pub async fn check_query(&self, query: &str, call: Call<'_>) -> Result<(), BackendError> {
         let params = vec![Param::Null; super::count_parameters(query)];
-        match self.query(Statement { sql: format!("EXPLAIN {query}").into(), params }, deadline).await {
+        match self.query(Statement { sql: format!("EXPLAIN {query}").into(), params }, call).await {
             Err(error) if matches!(error.failure, Failure::NoTable(_) | Failure::Denied(_)) => Err(error),
             _ => Ok(()),
         }
     }
 
     /// A statement for which the right is needed and that touches no row.
-    fn probe(&self, right: Right, needs: &Needs) -> Work {
-        let (table, column) = (self.quote(&needs.table), self.quote(needs.column));
+    fn probe(&self, right: Right, schema: &Schema) -> Work {
+        let (table, column) = (self.quote(&schema.table), self.quote(schema.column));
         let sql = match right {
             Right::Select => format!("SELECT {column} FROM {table} WHERE 1 = 0"),
             Right::Insert => {
@@ -121,9 +94,9 @@ impl Sql {
         Work { durable: false, ..Work::durable(sql, Vec::new()) }
     }
 
-    async fn may_make(&self, deadline: Instant) -> Result<bool, BackendError> {
+    async fn may_make(&self, call: Call<'_>) -> Result<bool, BackendError> {
         let first = |rows: Vec<super::Row>| rows.into_iter().next().and_then(|row| row.into_iter().next()?);
-        let ask = |sql: &str| self.query(Statement { sql: sql.into(), params: Vec::new() }, deadline);
+        let ask = |sql: &str| self.query(Statement { sql: sql.into(), params: Vec::new() }, call);
         Ok(match self.dialect() {
             Dialect::Sqlite => true,
             Dialect::Postgres => {
@@ -142,7 +115,7 @@ impl Sql {
     }
 
     /// The user as a GRANT names it.
-    async fn user(&self, deadline: Instant) -> Result<String, BackendError> {
+    async fn user(&self, call: Call<'_>) -> Result<String, BackendError> {
         let sql = match self.dialect() {
             Dialect::MySql => {
                 "SELECT CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', \
@@ -150,18 +123,20 @@ impl Sql {
             }
             Dialect::Postgres | Dialect::Sqlite => "SELECT quote_ident(current_user)",
         };
-        let rows = self.query(Statement { sql: sql.into(), params: Vec::new() }, deadline).await?;
+        let rows = self.query(Statement { sql: sql.into(), params: Vec::new() }, call).await?;
         Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()?).unwrap_or_default())
     }
 }
 
 /// Whether a line of SHOW GRANTS gives the right to make a table in the database. A role may give any right.
+/// Names are quoted as the `sql_mode` of the server has it.
 fn lets_make(grant: &str, database: &str) -> bool {
     let Some((rights, scope)) = grant.strip_prefix("GRANT ").and_then(|rest| rest.split_once(" ON ")) else {
         return true;
     };
     let scope = scope.split(" TO ").next().unwrap_or_default().replace('\\', "");
-    let is_here = scope == "*.*" || scope == format!("`{database}`.*") || scope.contains('%');
+    let names_it = || scope.strip_suffix(".*").is_some_and(|name| name.trim_matches(['`', '"']) == database);
+    let is_here = scope == "*.*" || scope.contains('%') || names_it();
     is_here && rights.split(", ").any(|right| matches!(right, "CREATE" | "ALL PRIVILEGES"))
 }
 
@@ -181,6 +156,10 @@ mod tests {
             ("GRANT ALL PRIVILEGES ON `mail`.`t` TO `few`@`%`", false),
             ("GRANT ALL PRIVILEGES ON *.* TO `few`@`%` WITH GRANT OPTION", true),
             ("GRANT `writers` TO `few`@`%`", true),
+            // With ANSI_QUOTES, and without sql_quote_show_create.
+            ("GRANT ALL PRIVILEGES ON \"mail\".* TO \"few\"@\"%\"", true),
+            ("GRANT CREATE ON mail.* TO few@%", true),
+            ("GRANT ALL PRIVILEGES ON \"other\".* TO \"few\"@\"%\"", false),
         ] {
             assert_eq!(lets_make(grant, "mail"), lets, "{grant}");
         }

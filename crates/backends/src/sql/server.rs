@@ -2,15 +2,14 @@
 //!
 //! Knows: deadlines, which failures leave a connection usable, the breaker. Must not know: any protocol.
 
-mod places;
+mod slots;
 
-use self::places::{Open, Place, Places};
+use self::slots::{Open, Slot, Slots};
 use super::{Output, Work};
-use crate::{BackendError, Breaker, Failure, Probe, Throttle, messages};
-use std::pin::Pin;
+use crate::{BackendError, Breaker, Call, CallError, Failure, Guarded, Throttle, messages};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// How long a connection may have been idle and is still believed to work. One that the server closed while
 /// nobody looked must not fail a request, and a look costs a round trip.
@@ -22,31 +21,39 @@ const REPEATS: u32 = 20;
 /// How much longer is waited before each time, so that those who were in each other's way part.
 const REPEAT_PAUSE: Duration = Duration::from_millis(2);
 
+/// How long works wait for a server that has just gone away: one that is started again after a crash, or in
+/// whose place another is put, is back within seconds. It is counted from the beginning of the outage, so
+/// that a server that stays away delays the works of its first seconds only.
+const RETURN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long to wait before the next try meanwhile.
+const RETURN_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long a kept connection has to answer a try of the breaker's.
 const KEPT_LIMIT: Duration = Duration::from_millis(300);
 
 /// How one kind of server is spoken to.
 pub(super) trait Driver: Send + Sync + 'static {
     /// A connection. Dropping it closes it.
-    type Link: Send + 'static;
+    type Connection: Send + 'static;
 
     /// Makes a connection.
-    fn connect(&self) -> impl Future<Output = Result<Self::Link, Trouble>> + Send;
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, WorkError>> + Send;
 
     /// Whether the connection is not known to be closed.
-    fn is_open(link: &Self::Link) -> bool;
+    fn is_open(connection: &mut Self::Connection) -> bool;
 
     /// Whether the server answers on a connection.
-    fn ping(link: &mut Self::Link) -> impl Future<Output = bool> + Send;
+    fn ping(connection: &mut Self::Connection) -> impl Future<Output = bool> + Send;
 
     /// Does a work. What only asks is one statement, outside any transaction.
     fn run(
         &self,
-        link: &mut Self::Link,
+        connection: &mut Self::Connection,
         work: &Work,
         kind: Kind,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Vec<Output>, Trouble>> + Send;
+    ) -> impl Future<Output = Result<Vec<Output>, WorkError>> + Send;
 }
 
 /// What a work may do.
@@ -60,121 +67,156 @@ pub(super) enum Kind {
 
 /// Why something failed, by what is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum WorkError {
     /// There is no connection to be had.
     Unreachable(String),
     /// The server accepts no more connections than it has, perhaps from this user.
-    Full(String),
+    TooManyConnections(String),
     /// The connection is lost, and perhaps the server. Whether the work was done nobody knows.
     Lost(String),
     /// The connection is lost before anything was done.
-    Cut(String),
+    NotStarted(String),
     /// The server does not do such works now, as one that another has taken over from: ask that one. Nothing
     /// was done.
-    Elsewhere(String),
+    WrongServer(String),
     /// The server has undone the work since another one was in its way: do it again.
-    Undone(String),
+    RolledBack(String),
     /// The server said no. The work was not done, and the connection works.
-    Said(Failure),
+    Refused(Failure),
 }
 
-impl Trouble {
+impl WorkError {
     /// The same, where nothing can have been done yet.
-    pub fn before_anything(self) -> Trouble {
+    pub fn before_anything(self) -> WorkError {
         match self {
-            Trouble::Lost(cause) => Trouble::Cut(cause),
+            WorkError::Lost(cause) => WorkError::NotStarted(cause),
             other => other,
         }
     }
 
     /// One that a new connection has.
-    fn of_connecting(self) -> Trouble {
+    fn of_connecting(self) -> WorkError {
         match self {
-            Trouble::Lost(cause) | Trouble::Cut(cause) => Trouble::Unreachable(cause),
+            WorkError::Lost(cause) | WorkError::NotStarted(cause) => WorkError::Unreachable(cause),
             other => other,
         }
     }
 }
 
 /// A server and the connections to it.
-pub(super) struct Server<D: Driver>(Arc<Inner<D>>);
+pub(super) struct Server<D: Driver>(Guarded<Inner<D>>);
 
 struct Inner<D: Driver> {
     driver: D,
-    breaker: Arc<Breaker>,
-    places: Places,
-    idle: Mutex<Vec<(Open<D::Link>, Instant)>>,
+    connection: Arc<str>,
+    slots: Slots,
+    idle: Mutex<Vec<(Open<D::Connection>, Instant)>>,
     complaints: Throttle,
 }
 
 impl<D: Driver> Server<D> {
     /// A server; nothing is connected yet. At most `bound` connections are open, apart from a try of the
     /// breaker's.
-    pub fn new(driver: D, breaker: Arc<Breaker>, bound: usize) -> Server<D> {
-        let (places, complaints) = (Places::new(bound), Throttle::default());
-        Server(Arc::new(Inner { driver, breaker, places, idle: Mutex::default(), complaints }))
+    pub fn new(driver: D, breaker: Arc<Breaker>, limit: Duration, bound: usize) -> Server<D> {
+        let (connection, slots) = (breaker.connection().clone(), Slots::new(bound));
+        let (idle, complaints) = (Mutex::default(), Throttle::default());
+        let inner = Inner { driver, connection, slots, idle, complaints };
+        Server(Guarded::new(breaker, limit, inner))
     }
 
     /// Does a work.
-    pub async fn run(&self, work: &Work, kind: Kind, deadline: Instant) -> Result<Vec<Output>, BackendError> {
-        let inner = &self.0;
-        inner.breaker.check()?;
-        match timeout_at(deadline, inner.run(work, kind, deadline)).await {
-            Ok(Ok(outputs)) => Ok(outputs),
-            Ok(Err(Trouble::Said(failure))) => Err(inner.breaker.error(failure)),
-            Ok(Err(Trouble::Undone(cause) | Trouble::Elsewhere(cause))) => {
-                Err(inner.breaker.error(Failure::Refused(cause)))
-            }
-            Ok(Err(Trouble::Lost(cause) | Trouble::Cut(cause))) => {
-                // Connections made before are probably broken too. Whether the server is, the next work
-                // finds out: an administrator may have ended just this connection.
-                inner.idle().clear();
-                Err(inner.breaker.error(Failure::Down(cause.into())))
-            }
-            Ok(Err(Trouble::Unreachable(cause) | Trouble::Full(cause))) => {
-                Err(inner.breaker.failed(&cause, inner.probe()))
-            }
-            Err(_) => Err(inner.breaker.suspect(inner.probe())),
+    pub async fn run(&self, work: &Work, kind: Kind, call: Call<'_>) -> Result<Vec<Output>, BackendError> {
+        let (inner, breaker) = (&self.0, self.0.breaker());
+        if breaker.check().is_err() {
+            // A call that had no more time has found it gone; this one has.
+            breaker.wait(RETURN_LIMIT, call.deadline()).await;
         }
+        let done = async {
+            inner.run_when_back(work, kind, call.deadline(), breaker).await.map_err(|error| match error {
+                WorkError::Refused(failure) => CallError::Failed(failure),
+                WorkError::RolledBack(cause) | WorkError::WrongServer(cause) => {
+                    CallError::Failed(Failure::Refused(cause))
+                }
+                WorkError::Lost(cause) | WorkError::NotStarted(cause) => {
+                    // Connections made before are probably broken too. Whether the server is, the next work
+                    // finds out: an administrator may have ended just this connection.
+                    inner.idle().clear();
+                    CallError::Failed(Failure::Down(cause.into()))
+                }
+                WorkError::Unreachable(cause) | WorkError::TooManyConnections(cause) => {
+                    CallError::Down(cause)
+                }
+            })
+        };
+        inner.call(done, call).await
     }
 }
 
 impl<D: Driver> Inner<D> {
+    /// Does a work, once the server is back if it has just gone. What may have been done is not done again.
+    async fn run_when_back(
+        &self,
+        work: &Work,
+        kind: Kind,
+        deadline: Instant,
+        breaker: &Breaker,
+    ) -> Result<Vec<Output>, WorkError> {
+        loop {
+            let failed = match self.run(work, kind, deadline).await {
+                Err(failed @ (WorkError::Unreachable(_) | WorkError::NotStarted(_) | WorkError::Lost(_))) => {
+                    failed
+                }
+                done => {
+                    breaker.served();
+                    return done;
+                }
+            };
+            let may_be_done = matches!(failed, WorkError::Lost(_)) && kind == Kind::Change;
+            breaker.not_serving();
+            let until = breaker.worth_waiting(RETURN_LIMIT).map(|until| until.min(deadline));
+            let next = Instant::now() + RETURN_PAUSE;
+            if may_be_done || until.is_none_or(|until| next >= until) {
+                return Err(failed);
+            }
+            sleep_until(next).await;
+        }
+    }
+
     /// A connection is kept only after an answer: if this is dropped on its way, or the connection is lost,
     /// it is closed. One that was kept and turns out dead is replaced once, if nothing was done on it that
     /// must not be done twice; so is one to a server that is the wrong one by now.
-    async fn run(&self, work: &Work, kind: Kind, deadline: Instant) -> Result<Vec<Output>, Trouble> {
-        let mut place = self.places.take().await?;
-        let (mut link, mut was_kept) = self.link(&mut place, false).await?;
+    async fn run(&self, work: &Work, kind: Kind, deadline: Instant) -> Result<Vec<Output>, WorkError> {
+        let mut slot = self.slots.take().await?;
+        let (mut connection, mut was_kept) = self.connection(&mut slot, false).await?;
         let mut may_move = true;
         let mut repeats = 0;
         loop {
-            let failed = match self.driver.run(&mut link.link, work, kind, deadline).await {
+            let failed = match self.driver.run(&mut connection.inner, work, kind, deadline).await {
                 Err(failed) => failed,
                 done => {
-                    self.keep(link);
+                    self.keep(connection);
                     return done;
                 }
             };
             let replace = match &failed {
-                Trouble::Cut(_) => was_kept,
-                Trouble::Lost(_) => was_kept && kind == Kind::Query,
-                Trouble::Elsewhere(_) => std::mem::replace(&mut may_move, false),
+                WorkError::NotStarted(_) => was_kept,
+                WorkError::Lost(_) => was_kept && kind == Kind::Query,
+                WorkError::WrongServer(_) => std::mem::replace(&mut may_move, false),
                 _ => false,
             };
             match failed {
                 _ if replace => {
-                    // The others lead to the same place.
+                    // The others lead to the same server.
                     self.idle().clear();
-                    drop(link);
-                    (link, was_kept) = self.link(&mut place, true).await?;
+                    drop(connection);
+                    (connection, was_kept) = self.connection(&mut slot, true).await?;
                 }
-                Trouble::Undone(_) if repeats < REPEATS => {
+                WorkError::RolledBack(_) if repeats < REPEATS => {
                     repeats += 1;
                     tokio::time::sleep(REPEAT_PAUSE * repeats).await;
                 }
-                Trouble::Said(_) | Trouble::Undone(_) => {
-                    self.keep(link);
+                WorkError::Refused(_) | WorkError::RolledBack(_) => {
+                    self.keep(connection);
                     return Err(failed);
                 }
                 _ => return Err(failed),
@@ -184,87 +226,81 @@ impl<D: Driver> Inner<D> {
 
     /// A connection, `new` or not, and whether it was kept from earlier. Where the server accepts no more
     /// than there are, it is one of those, once nobody uses it.
-    async fn link<'a>(
+    async fn connection<'a>(
         &'a self,
-        place: &mut Place<'a>,
+        slot: &mut Slot<'a>,
         mut new: bool,
-    ) -> Result<(Open<D::Link>, bool), Trouble> {
+    ) -> Result<(Open<D::Connection>, bool), WorkError> {
         loop {
-            if let Some(link) = if new { None } else { self.kept().await } {
-                return Ok((link, true));
+            if let Some(connection) = if new { None } else { self.kept().await } {
+                return Ok((connection, true));
             }
             match self.connect().await {
-                Err(Trouble::Full(cause)) if self.places.open() > 0 => {
+                Err(WorkError::TooManyConnections(cause)) if self.slots.open() > 0 => {
                     if self.complaints.is_due() {
-                        messages::no_more_connections(self.breaker.connection(), &cause);
+                        messages::no_more_connections(&self.connection, &cause);
                     }
-                    place.change().await?;
+                    slot.change().await?;
                     new = false;
                 }
-                link => return Ok((link.map_err(Trouble::of_connecting)?, false)),
+                connection => return Ok((connection.map_err(WorkError::of_connecting)?, false)),
             }
         }
     }
 
-    async fn kept(&self) -> Option<Open<D::Link>> {
+    async fn kept(&self) -> Option<Open<D::Connection>> {
         loop {
-            let (mut link, since) = self.idle().pop()?;
-            if D::is_open(&link.link) && (since.elapsed() < TRUSTED || D::ping(&mut link.link).await) {
-                return Some(link);
+            let (mut connection, since) = self.idle().pop()?;
+            if D::is_open(&mut connection.inner)
+                && (since.elapsed() < TRUSTED || D::ping(&mut connection.inner).await)
+            {
+                return Some(connection);
             }
         }
     }
 
-    async fn connect(&self) -> Result<Open<D::Link>, Trouble> {
-        let opening = self.places.opening();
+    async fn connect(&self) -> Result<Open<D::Connection>, WorkError> {
+        let opening = self.slots.opening();
         Ok(opening.done(self.driver.connect().await?))
     }
 
-    fn keep(&self, link: Open<D::Link>) {
+    fn keep(&self, connection: Open<D::Connection>) {
         let mut idle = self.idle();
-        if idle.len() < self.places.bound() {
-            idle.push((link, Instant::now()));
+        if idle.len() < self.slots.bound() {
+            idle.push((connection, Instant::now()));
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<(Open<D::Link>, Instant)>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Open<D::Connection>, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
+impl<D: Driver> crate::Server for Inner<D> {
     /// Whether the server answers, asked on a connection that was kept if there is one: there may be none to
     /// be had beside it.
     async fn answers(&self) -> bool {
         let kept = self.idle().pop();
-        if let Some((mut link, _)) = kept {
-            if D::is_open(&link.link) && timeout(KEPT_LIMIT, D::ping(&mut link.link)).await == Ok(true) {
-                self.keep(link);
+        if let Some((mut connection, _)) = kept {
+            if D::is_open(&mut connection.inner)
+                && timeout(KEPT_LIMIT, D::ping(&mut connection.inner)).await == Ok(true)
+            {
+                self.keep(connection);
                 return true;
             }
             // The others are probably broken too, and would be in the way of a new one.
             self.idle().clear();
         }
         match self.connect().await {
-            Ok(mut link) => {
-                let answers = D::ping(&mut link.link).await;
+            Ok(mut connection) => {
+                let answers = D::ping(&mut connection.inner).await;
                 if answers {
-                    self.keep(link);
+                    self.keep(connection);
                 }
                 answers
             }
-            Err(Trouble::Full(_)) => self.places.open() > 0,
+            Err(WorkError::TooManyConnections(_)) => self.slots.open() > 0,
             Err(_) => false,
-        }
-    }
-
-    /// Finds out whether the server is there.
-    fn probe(self: &Arc<Self>) -> impl FnMut() -> Pin<Box<dyn Future<Output = Probe> + Send>> + use<D> {
-        let server = Arc::downgrade(self);
-        move || {
-            let server = server.clone();
-            Box::pin(async move {
-                let Some(server) = server.upgrade() else { return Probe::Dropped };
-                if server.answers().await { Probe::Alive } else { Probe::Dead }
-            })
         }
     }
 }

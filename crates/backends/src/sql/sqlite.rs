@@ -11,7 +11,7 @@ use super::dsn::SqliteSource;
 use super::queue::Queue;
 use super::server::Kind;
 use super::{Durability, Output, Work};
-use crate::Failure;
+use crate::{Failure, OptionError};
 use file::Place;
 use reader::{GivenUp, Queries, Query, Running};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,15 +48,15 @@ struct Threads {
 }
 
 impl Sqlite {
-    /// A database; the file is not touched yet.
-    pub fn new(source: SqliteSource, name: Arc<str>, durability: Durability) -> Sqlite {
-        Sqlite {
+    /// A database; the file is not touched yet. Never fails.
+    pub fn new(source: SqliteSource, name: Arc<str>, durability: Durability) -> Result<Sqlite, OptionError> {
+        Ok(Sqlite {
             place: Arc::new(Place::new(source, name)),
             durability,
             jobs: Arc::new(Queue::new(WAITING)),
             queries: Arc::new(Queries::new(WAITING, READERS)),
             threads: Mutex::default(),
-        }
+        })
     }
 
     /// Does a work in a transaction, or asks the query that is its only statement.

@@ -3,13 +3,60 @@
 //!
 //! Knows: the catalogues of the three databases. Must not know: what the tables are for.
 
-use super::{Dialect, Param, Sql, Statement, Work};
-use crate::{BackendError, Failure};
-use tokio::time::Instant;
+use super::{Dialect, Param, Right, Sql, Statement, Work};
+use crate::{BackendError, Call, Failure};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A table that the daemon keeps, declared once: for making it, for the look at rights, and for what an
+/// administrator is told to run.
+#[derive(Clone)]
+pub struct Schema {
+    /// Its name.
+    pub table: String,
+    /// A column of it.
+    pub column: &'static str,
+    /// The statements that make it.
+    pub create: Vec<Statement>,
+    /// What is done with its rows.
+    pub rights: Vec<Right>,
+    /// Works with this lock happen one after the other, in all daemons.
+    pub lock: String,
+    /// Whether it is needed at all, where that is known only when all is read.
+    pub only_if: Option<Arc<AtomicBool>>,
+}
+
+impl Schema {
+    /// A table whose rows are read, added, changed and removed, and that is made by these statements.
+    pub fn new<Text: Into<Arc<str>>>(
+        table: &str,
+        column: &'static str,
+        create: impl IntoIterator<Item = Text>,
+    ) -> Schema {
+        let create = create.into_iter().map(|sql| Statement { sql: sql.into(), params: Vec::new() });
+        let (create, rights) = (create.collect(), Right::ALL.to_vec());
+        Schema { table: table.to_owned(), column, create, rights, lock: table.to_owned(), only_if: None }
+    }
+
+    /// The same with another lock.
+    pub fn locked_by(self, lock: &str) -> Schema {
+        Schema { lock: lock.to_owned(), ..self }
+    }
+
+    pub(super) fn is_needed(&self) -> bool {
+        self.only_if.as_ref().is_none_or(|needed| needed.load(Ordering::Relaxed))
+    }
+
+    /// The error if it is that the table could not be made, with the statements for an administrator to run.
+    pub(super) fn missing(&self, error: BackendError) -> BackendError {
+        let create: Vec<_> = self.create.iter().map(|statement| &*statement.sql).collect();
+        error.advise(&format!("table {} is missing", self.table), &create.join("; "))
+    }
+}
 
 impl Sql {
     /// Whether there is a table of that name, as far as the user may know it.
-    pub async fn has_table(&self, name: &str, deadline: Instant) -> Result<bool, BackendError> {
+    pub async fn has_table(&self, name: &str, call: Call<'_>) -> Result<bool, BackendError> {
         let (sql, name) = match self.dialect() {
             Dialect::Sqlite => ("SELECT 1 FROM sqlite_master WHERE name = ? COLLATE NOCASE", name.to_owned()),
             Dialect::MySql => (
@@ -19,25 +66,17 @@ impl Sql {
             Dialect::Postgres => ("SELECT 1 WHERE to_regclass(?) IS NOT NULL", self.quote(name)),
         };
         let query = Statement { sql: sql.into(), params: vec![Param::Text(name)] };
-        Ok(!self.query(query, deadline).await?.is_empty())
+        Ok(!self.query(query, call).await?.is_empty())
     }
 
-    /// Makes a table by these statements unless there is one. Those with the same lock happen one after the
-    /// other.
-    pub async fn make_table(
-        &self,
-        name: &str,
-        statements: Vec<Statement>,
-        lock: &str,
-        deadline: Instant,
-    ) -> Result<(), BackendError> {
-        if self.has_table(name, deadline).await? {
+    /// Makes a table unless there is one.
+    pub async fn make_table(&self, schema: &Schema, call: Call<'_>) -> Result<(), BackendError> {
+        if self.has_table(&schema.table, call).await? {
             return Ok(());
         }
-        let text = statements.iter().map(|statement| statement.sql.as_ref()).collect::<Vec<_>>().join("; ");
-        let work = Work { statements, lock: Some(lock.to_owned()), durable: true };
-        let made = self.run(work, deadline).await;
-        made.map(drop).map_err(|error| error.advise(&format!("table {name} is missing"), &text))
+        let (statements, lock) = (schema.create.clone(), Some(schema.lock.clone()));
+        let made = self.run(Work { statements, lock, durable: true }, call).await;
+        made.map(drop).map_err(|error| schema.missing(error))
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Knows: rustls. Must not know: callers that want less than everything.
 
-use super::Authorities;
+use super::config::Authorities;
 use super::dane::Dane;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};

@@ -139,7 +139,7 @@ fn internal_key<'p, S: ReadAt + ?Sized>(
     match kind_at(page, place)? & !item::DELETED {
         item::PLAIN => page.slice(start..start + page.u16_at(place)?).map(Cow::Borrowed),
         item::OVERFLOW => long_item(pages, page, start),
-        _ => Err(Error::Unsupported("a key of the tree is of a kind that tables have not")),
+        _ => Err(Error::Corrupt("a key of the tree is of a kind that tables have not")),
     }
 }
 
@@ -152,7 +152,7 @@ fn leaf_item<'p, S: ReadAt + ?Sized>(
     match kind_at(page, place)? & !item::DELETED {
         item::PLAIN => page.slice(place + 3..place + 3 + page.u16_at(place)?).map(Cow::Borrowed),
         item::OVERFLOW => long_item(pages, page, place),
-        _ => Err(Error::Unsupported("an item is of a kind that tables have not")),
+        _ => Err(Error::Corrupt("an item is of a kind that tables have not")),
     }
 }
 

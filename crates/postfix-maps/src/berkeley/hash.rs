@@ -141,7 +141,7 @@ fn item_bytes<'p, S: ReadAt + ?Sized>(
             let first = inside.then(|| page.slice(start..start + length)).transpose()?;
             first.map(Cow::Borrowed).ok_or(Error::Corrupt("the values of a key are not what they should be"))
         }
-        _ => Err(Error::Unsupported("an item is of a kind that tables have not")),
+        _ => Err(Error::Corrupt("an item is of a kind that tables have not")),
     }
 }
 

@@ -150,17 +150,15 @@ fn names_of_postfix_and_of_lists_have_no_extension() {
     assert_eq!(without_extension(b"owner-x+y", "+"), Some(&b"owner-x"[..]));
 }
 
+/// A search that is quadratic in it would take minutes.
 #[test]
 fn a_long_address_costs_little() {
     for unit in ["a!", "a@", "a%", "@a:", ".", "a@b@", "!", "\u{fc}."] {
         let long = unit.repeat((256 << 10) / unit.len());
-        let start = std::time::Instant::now();
         let short = &long[..long.floor_char_boundary(MAX_ROUTED_BYTES)];
         for text in [&*long, short] {
             std::hint::black_box(Mailbox::recipient(text.to_owned()));
         }
-        // A bound that a quadratic search in either misses by far, on any machine.
-        assert!(start.elapsed().as_secs() < 30, "{unit}");
     }
 }
 

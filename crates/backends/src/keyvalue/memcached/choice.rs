@@ -43,27 +43,10 @@ fn step(number: u32, key: &[u8]) -> usize {
 
 /// The hash of a text in parts: 15 bits of its CRC-32.
 fn hash(parts: &[&[u8]]) -> usize {
-    let bytes = parts.iter().copied().flatten();
-    let crc = !bytes.fold(!0_u32, |crc, byte| (crc >> 8) ^ CRC_TABLE[usize::from(crc as u8 ^ *byte)]);
-    usize::from((crc >> 16) as u16 & 0x7fff)
+    let mut crc = crc32fast::Hasher::new();
+    parts.iter().for_each(|part| crc.update(part));
+    usize::from((crc.finalize() >> 16) as u16 & 0x7fff)
 }
-
-/// CRC-32 of ISO 3309, as zip and Ethernet have it, of every byte.
-const CRC_TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut index = 0;
-    while index < 256 {
-        let mut crc = index as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

@@ -2,9 +2,9 @@
 //!
 //! Knows: which request was sent and whose reply is next. Must not know: which server it is, when to connect.
 
-use super::address::Stream;
+use super::job::Job;
 use super::protocol::{Parsed, Replies};
-use super::server::Job;
+use crate::Socket;
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
 use std::io;
@@ -20,7 +20,7 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// A connection.
 pub(super) struct Line {
-    stream: Stream,
+    stream: Socket,
     /// Bytes to write, and how many were written before them.
     output: BytesMut,
     written: u64,
@@ -54,7 +54,7 @@ pub(super) enum Ended {
 
 impl Line {
     /// A connection that sends these requests before others.
-    pub(super) fn new(stream: Stream, waiting: VecDeque<Job>) -> Line {
+    pub(super) fn new(stream: Socket, waiting: VecDeque<Job>) -> Line {
         Line {
             stream,
             output: BytesMut::with_capacity(BUFFER_BYTES),

@@ -7,14 +7,14 @@
 //!
 //! Knows: sockets, deadlines, whether the server is alive. Must not know: what is asked.
 
-use super::address::{Address, Stream};
+use super::job::{Fault, Job};
 use super::line::{Ended, Line};
 use super::protocol::{Parsed, Replies, Reply, Request};
 use crate::messages;
-use crate::{BackendError, Breaker, Failure, Probe};
+use crate::{BackendError, Breaker, Endpoint, Failure, Guarded, Socket};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
@@ -28,65 +28,47 @@ const MAX_CONNECTIONS_PER_JOB: u8 = 2;
 
 /// A server.
 pub(super) struct Server {
-    endpoint: Arc<Endpoint>,
+    target: Guarded<Target>,
     /// To the task, once there is one.
     queue: Mutex<Option<mpsc::Sender<Job>>>,
 }
 
-/// What the task and the probe know of a server.
-struct Endpoint {
-    address: Address,
-    breaker: Arc<Breaker>,
-    timeout: Duration,
-}
-
-/// Why a request has no replies.
-pub(super) enum Fault {
-    /// It was not sent, since the server is down; another one may take it.
-    Unsent(Request, BackendError),
-    /// It may have been done.
-    Lost(BackendError),
-}
-
-/// A request on its way.
-pub(super) struct Job {
-    pub(super) request: Request,
-    pub(super) deadline: Instant,
-    pub(super) answer: oneshot::Sender<Result<Replies, Fault>>,
-    /// The number of connections on which it has waited.
-    connections: u8,
+/// Where a server is.
+struct Target {
+    endpoint: Endpoint,
+    limit: Duration,
 }
 
 impl Server {
     /// A server for the connection of that name; nothing is opened yet.
-    pub(super) fn new(connection: &str, address: Address, timeout: Duration) -> Server {
-        let breaker = Breaker::new(&format!("{connection} ({address})"));
-        Server { endpoint: Arc::new(Endpoint { address, breaker, timeout }), queue: Mutex::default() }
+    pub(super) fn new(connection: &str, endpoint: Endpoint, limit: Duration) -> Server {
+        let breaker = Breaker::new(&format!("{connection} ({endpoint})"));
+        Server { target: Guarded::new(breaker, limit, Target { endpoint, limit }), queue: Mutex::default() }
     }
 
     /// Whether it is believed to be alive.
     pub(super) fn check(&self) -> Result<(), BackendError> {
-        self.endpoint.breaker.check()
+        self.target.check()
     }
 
     /// An error of this server's.
     pub(super) fn refused(&self, message: String) -> BackendError {
-        self.endpoint.breaker.error(Failure::Refused(message))
+        self.target.error(Failure::Refused(message))
     }
 
     /// Whether it answers.
     pub(super) async fn ping(&self, deadline: Instant) -> Result<(), BackendError> {
-        match timeout_at(deadline, self.endpoint.look()).await {
+        match timeout_at(deadline, self.target.look()).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.endpoint.failed(&error.to_string())),
-            Err(_) => Err(self.endpoint.failed("no answer in time")),
+            Ok(Err(error)) => Err(self.target.failed(&error.to_string())),
+            Err(_) => Err(self.target.failed("no answer in time")),
         }
     }
 
     /// Sends a request and waits for its replies, at most until the deadline.
     pub(super) async fn call(&self, request: Request, deadline: Instant) -> Result<Replies, Fault> {
         if deadline <= Instant::now() {
-            return Err(Fault::Lost(self.endpoint.breaker.error(Failure::TimedOut)));
+            return Err(Fault::Lost(self.target.error(Failure::TimedOut)));
         }
         let (answer, replies) = oneshot::channel();
         let job = Job { request, deadline, answer, connections: 0 };
@@ -98,8 +80,8 @@ impl Server {
         });
         match answered.await {
             Ok(Some(outcome)) => outcome,
-            Ok(None) => Err(Fault::Lost(self.endpoint.breaker.error(Failure::Down("shut down".into())))),
-            Err(_) => Err(Fault::Lost(self.endpoint.suspect())),
+            Ok(None) => Err(Fault::Lost(self.target.error(Failure::Down("shut down".into())))),
+            Err(_) => Err(Fault::Lost(self.target.suspect())),
         }
     }
 
@@ -110,7 +92,7 @@ impl Server {
             Some(queue) => queue.clone(),
             None => {
                 let (sender, jobs) = mpsc::channel(QUEUE);
-                let runner = Runner { endpoint: self.endpoint.clone(), jobs, waiting: VecDeque::new() };
+                let runner = Runner { target: self.target.clone(), jobs, waiting: VecDeque::new() };
                 tokio::spawn(runner.run());
                 queue.insert(sender).clone()
             }
@@ -118,10 +100,10 @@ impl Server {
     }
 }
 
-impl Endpoint {
+impl Target {
     /// Asks the server for its version, on a connection of its own.
     async fn look(&self) -> io::Result<()> {
-        let stream = self.address.connect().await?;
+        let stream = Socket::connect(&self.endpoint, self.limit).await?;
         let request = Request::new().version();
         stream.ready(Interest::WRITABLE).await?;
         stream.try_write(request.bytes())?;
@@ -141,35 +123,17 @@ impl Endpoint {
             }
         }
     }
-
-    fn failed(self: &Arc<Self>, cause: &str) -> BackendError {
-        self.breaker.failed(cause, probe(Arc::downgrade(self)))
-    }
-
-    fn suspect(self: &Arc<Self>) -> BackendError {
-        self.breaker.suspect(probe(Arc::downgrade(self)))
-    }
 }
 
-/// Tries the server while somebody uses it.
-fn probe(endpoint: Weak<Endpoint>) -> impl FnMut() -> ProbeFuture + Send + 'static {
-    move || {
-        let endpoint = endpoint.clone();
-        Box::pin(async move {
-            match endpoint.upgrade() {
-                None => Probe::Dropped,
-                Some(endpoint) if endpoint.look().await.is_ok() => Probe::Alive,
-                Some(_) => Probe::Dead,
-            }
-        })
+impl crate::Server for Target {
+    async fn answers(&self) -> bool {
+        self.look().await.is_ok()
     }
 }
-
-type ProbeFuture = std::pin::Pin<Box<dyn Future<Output = Probe> + Send>>;
 
 /// The task of a server: connects when there is something to send.
 struct Runner {
-    endpoint: Arc<Endpoint>,
+    target: Guarded<Target>,
     jobs: mpsc::Receiver<Job>,
     /// What a connection that ended has not sent.
     waiting: VecDeque<Job>,
@@ -189,7 +153,8 @@ impl Runner {
             if self.waiting.is_empty() {
                 continue;
             }
-            match timeout(self.endpoint.timeout, self.endpoint.address.connect()).await {
+            let Target { endpoint, limit } = &*self.target;
+            match timeout(*limit, Socket::connect(endpoint, *limit)).await {
                 Ok(Ok(stream)) => {
                     if !self.serve(stream).await {
                         return;
@@ -202,7 +167,7 @@ impl Runner {
     }
 
     /// Uses a connection until it ends: whether there will be another.
-    async fn serve(&mut self, stream: Stream) -> bool {
+    async fn serve(&mut self, stream: Socket) -> bool {
         for job in &mut self.waiting {
             job.connections += 1;
         }
@@ -214,14 +179,13 @@ impl Runner {
             Ended::TimedOut => Failure::TimedOut,
             Ended::Lost(cause) => Failure::Down(cause.into()),
             Ended::OutOfStep(reply) => {
-                let name = self.endpoint.breaker.connection();
-                messages::not_memcached(name, reply);
+                messages::not_memcached(self.target.connection(), reply);
                 Failure::Refused(format!("not the memcached protocol: {reply}"))
             }
         };
         for job in sent {
             // Whoever does not wait any more has its error.
-            let _ = job.answer.send(Err(Fault::Lost(self.endpoint.breaker.error(failure.clone()))));
+            let _ = job.answer.send(Err(Fault::Lost(self.target.error(failure.clone()))));
         }
         self.waiting = unsent;
         if self.waiting.iter().any(|job| job.connections >= MAX_CONNECTIONS_PER_JOB) {
@@ -232,7 +196,7 @@ impl Runner {
 
     /// Without a connection: what waits may go to another server.
     fn fail_waiting(&mut self, cause: &str) {
-        let error = self.endpoint.failed(cause);
+        let error = self.target.failed(cause);
         while let Ok(job) = self.jobs.try_recv() {
             self.waiting.push_back(job);
         }

@@ -5,10 +5,11 @@
 //! The library's own cluster client repeats commands whose connection broke, increments too, and so would
 //! count twice; that is why the map of slots is kept here.
 
-use super::link::{Access, Address, Link};
-use super::node::{Node, ProbeFuture, Target};
-use super::trouble::Trouble;
-use crate::{Breaker, Probe};
+use super::connection::{Access, Connection};
+use super::error::RequestError;
+use super::keys::slot;
+use super::node::{Node, Target};
+use crate::{Breaker, Endpoint, Server};
 use redis::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,15 +18,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-/// The number of slots (Redis Cluster Specification, "Key distribution model").
-const SLOTS: u16 = 16384;
-
 /// How old the map has to be before a dead server is a reason to ask for it again.
-const REFRESH_EVERY: Duration = Duration::from_millis(500);
+const REFRESH_EVERY: Duration = Duration::from_millis(100);
 
 /// The servers of a cluster.
 pub(super) struct Cluster {
-    seeds: Vec<Address>,
+    seeds: Vec<Endpoint>,
     access: Access,
     breaker: Arc<Breaker>,
     map: Mutex<Map>,
@@ -38,18 +36,18 @@ pub(super) struct Cluster {
 /// Who serves what.
 #[derive(Default)]
 struct Map {
-    nodes: BTreeMap<Address, Arc<Node>>,
+    nodes: BTreeMap<Endpoint, Arc<Node>>,
     /// Ranges of slots by their last one: the first one and the server.
     ranges: BTreeMap<u16, (u16, Arc<Node>)>,
     asked: Option<Instant>,
 }
 
 /// Slots from the first to the last, and the server of them.
-type Range = (u16, u16, Address);
+type Range = (u16, u16, Endpoint);
 
 impl Cluster {
     /// A cluster, of which nothing is known but some servers.
-    pub(super) fn new(seeds: Vec<Address>, access: Access, breaker: Arc<Breaker>) -> Arc<Cluster> {
+    pub(super) fn new(seeds: Vec<Endpoint>, access: Access, breaker: Arc<Breaker>) -> Arc<Cluster> {
         let (outdated, asking) = (AtomicBool::new(true), tokio::sync::Mutex::new(()));
         Arc::new(Cluster { seeds, access, breaker, map: Mutex::default(), outdated, asking })
     }
@@ -60,7 +58,7 @@ impl Cluster {
     }
 
     /// The server at an address.
-    pub(super) fn node(&self, address: &Address) -> Arc<Node> {
+    pub(super) fn node(&self, address: &Endpoint) -> Arc<Node> {
         let make = || {
             let name = format!("{} (node {address})", self.breaker.connection());
             Node::new(Target::Address(address.clone()), self.access.clone(), Breaker::new(&name))
@@ -69,53 +67,77 @@ impl Cluster {
     }
 
     /// The server of a key.
-    pub(super) async fn owner(self: &Arc<Self>, key: &[u8], deadline: Instant) -> Result<Arc<Node>, Trouble> {
-        if self.outdated.load(Ordering::Relaxed) {
-            self.breaker.check().map_err(Trouble::Known)?;
-            let refreshed = timeout_at(deadline, self.refresh()).await;
-            refreshed.map_err(|_| Trouble::Late(self.breaker.suspect(self.probe())))??;
-        }
+    pub(super) async fn owner(
+        self: &Arc<Self>,
+        key: &[u8],
+        deadline: Instant,
+    ) -> Result<Arc<Node>, RequestError> {
+        self.learn_map(deadline).await?;
         let slot = slot(key);
-        let nobody = || Trouble::Down(format!("no server of the cluster has slot {slot}"));
+        let nobody = || RequestError::Down(format!("no server of the cluster has slot {slot}"));
         self.lock().owner(slot).ok_or_else(nobody)
     }
 
-    /// The server that has taken the place of a dead one, if there is one by now.
-    pub(super) async fn successor(
+    /// All servers that have slots, in the order of their addresses.
+    pub(super) async fn masters(
         self: &Arc<Self>,
-        dead: &Arc<Node>,
-        key: &[u8],
         deadline: Instant,
-    ) -> Option<Arc<Node>> {
-        let fresh = self.lock().asked.is_some_and(|asked| asked.elapsed() < REFRESH_EVERY);
-        if fresh {
-            return None;
+    ) -> Result<BTreeMap<Endpoint, Arc<Node>>, RequestError> {
+        self.learn_map(deadline).await?;
+        let map = self.lock();
+        let nodes = map.ranges.values().map(|(_, node)| node);
+        Ok(nodes.filter_map(|node| Some((node.address()?.clone(), node.clone()))).collect())
+    }
+
+    /// Asks for the map if it is wrong.
+    async fn learn_map(self: &Arc<Self>, deadline: Instant) -> Result<(), RequestError> {
+        if self.outdated.load(Ordering::Relaxed) {
+            self.breaker.check().map_err(RequestError::Known)?;
+            let refreshed = timeout_at(deadline, self.refresh()).await;
+            refreshed.map_err(|_| RequestError::Known(self.breaker.suspect(self)))??;
         }
-        self.is_outdated();
-        let owner = self.owner(key, deadline).await.ok()?;
-        (!Arc::ptr_eq(&owner, dead)).then_some(owner)
+        Ok(())
+    }
+
+    /// A server could not serve: another one may have taken its place, unless the map is new.
+    pub(super) fn is_perhaps_outdated(&self) {
+        let is_new = self.lock().asked.is_some_and(|asked| asked.elapsed() < REFRESH_EVERY);
+        if !is_new {
+            self.is_outdated();
+        }
+    }
+
+    /// Whether the next caller asks for the map.
+    pub(super) fn has_to_ask(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
+    }
+
+    /// Whether the cluster as a whole is known to be down, and since when.
+    pub(super) fn breaker(&self) -> &Arc<Breaker> {
+        &self.breaker
     }
 
     /// Asks for the map, unless somebody else just has.
-    async fn refresh(self: &Arc<Self>) -> Result<(), Trouble> {
+    async fn refresh(self: &Arc<Self>) -> Result<(), RequestError> {
         let _alone = self.asking.lock().await;
         if !self.outdated.load(Ordering::Relaxed) {
             return Ok(());
         }
         // A caller that waited while another one found the cluster down does not try again.
-        self.breaker.check().map_err(Trouble::Known)?;
+        self.breaker.check().map_err(RequestError::Known)?;
         match self.ask_all().await {
             Ok(ranges) => {
                 self.take(ranges);
+                self.breaker.served();
                 Ok(())
             }
-            Err(Trouble::Down(cause)) => Err(Trouble::Known(self.breaker.failed(&cause, self.probe()))),
+            Err(RequestError::Down(cause)) => Err(RequestError::Known(self.breaker.failed(&cause, self))),
             Err(other) => Err(other),
         }
     }
 
     /// The first map that one of the servers tells.
-    async fn ask_all(self: &Arc<Self>) -> Result<Vec<Range>, Trouble> {
+    async fn ask_all(&self) -> Result<Vec<Range>, RequestError> {
         let known = self.lock().nodes.clone();
         let mut tries = JoinSet::new();
         for seed in self.seeds.iter().filter(|seed| !known.contains_key(seed)) {
@@ -125,26 +147,28 @@ impl Cluster {
         for (address, node) in known {
             let access = self.access.clone();
             tries.spawn(async move {
-                let in_use = node.use_link().await?;
-                let link = in_use.link.clone();
+                let in_use = node.connection().await?;
+                let connection = in_use.connection.clone();
                 // A server that is slower than another one still answers.
                 in_use.answered();
-                slots_of(&access, &link, &address).await
+                slots_of(&access, &connection, &address).await
             });
         }
-        let mut first_trouble = None;
+        let mut first_error = None;
         while let Some(tried) = tries.join_next().await {
             match tried {
                 Ok(Ok(ranges)) => return Ok(ranges),
-                Ok(Err(trouble)) => drop(first_trouble.get_or_insert(trouble)),
-                Err(panic) => drop(first_trouble.get_or_insert(Trouble::Down(panic.to_string()))),
+                Ok(Err(error)) => drop(first_error.get_or_insert(error)),
+                Err(panic) => drop(first_error.get_or_insert(RequestError::Down(panic.to_string()))),
             }
         }
         // What is known of one server is not known of the cluster.
-        Err(match first_trouble {
-            Some(Trouble::Known(error) | Trouble::Late(error)) => Trouble::Down(error.failure.to_string()),
-            Some(trouble) => trouble,
-            None => Trouble::Down("no server is known".to_owned()),
+        Err(match first_error {
+            Some(RequestError::Known(error) | RequestError::Late(error)) => {
+                RequestError::Down(error.failure.to_string())
+            }
+            Some(error) => error,
+            None => RequestError::Down("no server is known".to_owned()),
         })
     }
 
@@ -161,26 +185,16 @@ impl Cluster {
         self.outdated.store(false, Ordering::Relaxed);
     }
 
-    /// Tries whether there is a map again.
-    fn probe(self: &Arc<Self>) -> impl FnMut() -> ProbeFuture + Send + use<> {
-        let cluster = Arc::downgrade(self);
-        move || {
-            let cluster = cluster.clone();
-            Box::pin(async move {
-                let Some(cluster) = cluster.upgrade() else { return Probe::Dropped };
-                match cluster.ask_all().await {
-                    Ok(ranges) => {
-                        cluster.take(ranges);
-                        Probe::Alive
-                    }
-                    Err(_) => Probe::Dead,
-                }
-            })
-        }
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Map> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server for Cluster {
+    /// Tries whether there is a map again.
+    async fn answers(&self) -> bool {
+        let answered = self.ask_all().await;
+        answered.map(|ranges| self.take(ranges)).is_ok()
     }
 }
 
@@ -192,20 +206,24 @@ impl Map {
 }
 
 /// What a server says about who serves what.
-async fn slots_of(access: &Access, link: &Link, asked: &Address) -> Result<Vec<Range>, Trouble> {
-    let unclear = || Trouble::Down(format!("{asked} says nothing clear about its cluster"));
-    let Value::Array(ranges) = access.ask(link, asked, "CLUSTER", &["SLOTS"]).await? else {
+async fn slots_of(
+    access: &Access,
+    connection: &Connection,
+    asked: &Endpoint,
+) -> Result<Vec<Range>, RequestError> {
+    let unclear = || RequestError::Down(format!("{asked} says nothing clear about its cluster"));
+    let Value::Array(ranges) = access.ask(connection, asked, "CLUSTER", &["SLOTS"]).await? else {
         return Err(unclear());
     };
     if ranges.is_empty() {
-        return Err(Trouble::Down(format!("{asked} knows of no server that has slots")));
+        return Err(RequestError::Down(format!("{asked} knows of no server that has slots")));
     }
     ranges.iter().map(|range| read_range(range, asked).ok_or_else(unclear)).collect()
 }
 
 /// First slot, last slot, the master, its replicas. A master without a host has that of the server that
 /// answers.
-fn read_range(range: &Value, asked: &Address) -> Option<Range> {
+fn read_range(range: &Value, asked: &Endpoint) -> Option<Range> {
     let Value::Array(parts) = range else { return None };
     let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = parts.as_slice() else {
         return None;
@@ -213,30 +231,11 @@ fn read_range(range: &Value, asked: &Address) -> Option<Range> {
     let [host, Value::Int(port), ..] = master.as_slice() else { return None };
     let host = match (host, asked) {
         (Value::BulkString(host), _) if !host.is_empty() => String::from_utf8(host.clone()).ok()?,
-        (_, Address::Tcp { host, .. }) => host.clone(),
-        (_, Address::Unix(_)) => return None,
+        (_, Endpoint::Tcp { host, .. }) => host.clone(),
+        (_, Endpoint::Unix(_)) => return None,
     };
-    let address = Address::Tcp { host, port: u16::try_from(*port).ok()? };
+    let address = Endpoint::Tcp { host, port: u16::try_from(*port).ok()? };
     Some((u16::try_from(*first).ok()?, u16::try_from(*last).ok()?, address))
-}
-
-/// The slot of a key: that of what stands in its first braces, so that keys can be kept together.
-fn slot(key: &[u8]) -> u16 {
-    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
-        let rest = &key[open + 1..];
-        let close = rest.iter().position(|byte| *byte == b'}')?;
-        (close > 0).then(|| &rest[..close])
-    });
-    crc16(tag.unwrap_or(key)) % SLOTS
-}
-
-/// CRC-16/XMODEM, as the specification asks for.
-fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
-        })
-    })
 }
 
 #[cfg(test)]
@@ -244,24 +243,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_have_the_slots_that_servers_compute() {
-        // The check value of the specification, and what `CLUSTER KEYSLOT` answers.
-        assert_eq!(crc16(b"123456789"), 0x31c3);
-        assert_eq!(slot(b"foo"), 12182);
-        assert_eq!(slot(b"somekey"), 11058);
-        assert_eq!(slot(b"foo{hash_tag}"), 2515);
-        assert_eq!(slot(b"{hash_tag}bar"), 2515);
-        assert_eq!(slot(b"foo{}{hash_tag}"), crc16(b"foo{}{hash_tag}") % SLOTS);
-    }
-
-    #[test]
     fn a_range_without_a_host_is_at_the_server_that_answers() {
-        let asked = Address::Tcp { host: "a".to_owned(), port: 1 };
+        let asked = Endpoint::Tcp { host: "a".to_owned(), port: 1 };
         let range = |host| {
             let master = Value::Array(vec![host, Value::Int(7001)]);
             read_range(&Value::Array(vec![Value::Int(0), Value::Int(5), master]), &asked)
         };
-        let at = |host: &str| Some((0, 5, Address::Tcp { host: host.to_owned(), port: 7001 }));
+        let at = |host: &str| Some((0, 5, Endpoint::Tcp { host: host.to_owned(), port: 7001 }));
         assert_eq!(range(Value::BulkString(b"b".to_vec())), at("b"));
         assert_eq!(range(Value::Nil), at("a"));
         assert_eq!(range(Value::BulkString(Vec::new())), at("a"));

@@ -2,20 +2,65 @@
 //!
 //! Knows: how a script is sent. Must not know: what one does.
 
-use super::trouble::Trouble;
-use redis::{Cmd, Script, ServerErrorKind, Value, cmd};
+use super::call::STALE;
+use super::error::RequestError;
+use redis::{Cmd, ServerErrorKind, Value, cmd};
+
+/// A script (Lua) that callers bring. It is best kept in a static, since its hash is computed when it is
+/// made.
+///
+/// It is executed only as long as its caller waits: a server that was asleep skips it.
+pub struct Script {
+    pub(super) lua: Lua,
+    /// Whether it does no harm to run it again.
+    pub(super) repeatable: bool,
+}
+
+impl Script {
+    /// A script that is not run again when its connection broke, so that what it was to do may be done or
+    /// not.
+    pub fn once(body: &str) -> Script {
+        // What it replies stands between the sign that it was executed and the time, which the clock wants.
+        let text = format!(
+            "local time = redis.call('TIME') \
+             local now = time[1] * 1000 + math.floor(time[2] / 1000) \
+             local begin_by = tonumber(table.remove(ARGV)) \
+             if begin_by ~= 0 and now > begin_by then return {{{STALE}, now}} end \
+             local function body()\n{body}\nend \
+             return {{1, body() or false, now}}"
+        );
+        Script { lua: Lua::new(text), repeatable: false }
+    }
+
+    /// A script that does no harm if it is run again with the same arguments.
+    pub fn repeatable(body: &str) -> Script {
+        Script { repeatable: true, ..Script::once(body) }
+    }
+}
+
+/// What a script of a caller replied; `None` if it was too late and did nothing.
+pub(super) fn body_of(reply: Value) -> Result<Option<Value>, RequestError> {
+    let Value::Array(parts) = reply else { return Err(unexpected()) };
+    match <[Value; 3]>::try_from(parts) {
+        Ok([Value::Int(1), reply, _]) => Ok(Some(reply)),
+        Err(parts) if parts.first() == Some(&Value::Int(STALE)) => Ok(None),
+        _ => Err(unexpected()),
+    }
+}
 
 /// A script in Lua.
-pub(super) struct Lua<'a> {
-    text: &'a str,
+pub(super) struct Lua {
+    text: String,
     /// By which a server knows it once it has run it.
     hash: String,
 }
 
-impl<'a> Lua<'a> {
+impl Lua {
     /// A script of this text.
-    pub(super) fn new(text: &'a str) -> Lua<'a> {
-        Lua { text, hash: Script::new(text).get_hash().to_owned() }
+    pub(super) fn new(text: impl Into<String>) -> Lua {
+        let text = text.into();
+        let hash = redis::Script::new(&text).get_hash().to_owned();
+        Lua { text, hash }
     }
 
     /// Runs it, if the server knows it.
@@ -25,7 +70,7 @@ impl<'a> Lua<'a> {
 
     /// Runs it and makes it known.
     pub(super) fn by_text(&self, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
-        command("EVAL", self.text, keys, args)
+        command("EVAL", &self.text, keys, args)
     }
 }
 
@@ -42,13 +87,13 @@ pub(super) fn is_unknown(reply: &Value) -> bool {
 
 /// A reply as a list of texts: numbers in decimals, nothing as an empty text, lists in lists one after
 /// another.
-pub(super) fn texts(reply: Value) -> Result<Vec<Vec<u8>>, Trouble> {
+pub(super) fn texts(reply: Value) -> Result<Vec<Vec<u8>>, RequestError> {
     let mut texts = Vec::new();
     flatten(reply, &mut texts)?;
     Ok(texts)
 }
 
-fn flatten(reply: Value, texts: &mut Vec<Vec<u8>>) -> Result<(), Trouble> {
+fn flatten(reply: Value, texts: &mut Vec<Vec<u8>>) -> Result<(), RequestError> {
     match reply {
         Value::Array(replies) => return replies.into_iter().try_for_each(|reply| flatten(reply, texts)),
         Value::Nil => texts.push(Vec::new()),
@@ -62,8 +107,8 @@ fn flatten(reply: Value, texts: &mut Vec<Vec<u8>>) -> Result<(), Trouble> {
 }
 
 /// A reply that the command does not have.
-pub(super) fn unexpected() -> Trouble {
-    Trouble::Refused("a reply that this command does not have".to_owned())
+pub(super) fn unexpected() -> RequestError {
+    RequestError::Refused("a reply that this command does not have".to_owned())
 }
 
 #[cfg(test)]

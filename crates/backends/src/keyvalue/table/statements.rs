@@ -16,6 +16,8 @@ pub(super) struct Statements {
     pub(super) get: Arc<str>,
     /// Name, value, end.
     pub(super) set: Arc<str>,
+    /// Name, value, end; name and value of a lock, now. Sets nothing if there is no such lock.
+    pub(super) set_locked: Arc<str>,
     /// Name, value, end, and now as often as `add_nows` says. Changes a row if it does it.
     pub(super) add: Arc<str>,
     pub(super) add_nows: usize,
@@ -24,11 +26,23 @@ pub(super) struct Statements {
     /// Name, end, and now as often as `increment_nows` says. Leaves what is not a number.
     pub(super) increment: Arc<str>,
     pub(super) increment_nows: usize,
+    /// End, name, value, now.
+    pub(super) renew: Arc<str>,
     /// Name, value, now.
     pub(super) unlock: Arc<str>,
     /// Now. Removes some rows.
     pub(super) expire: Arc<str>,
+    /// Name, now: value and end.
+    pub(super) held: Arc<str>,
+    /// Name, now, number of rows: names that are this one or come after it, byte by byte, with the beginning
+    /// of their values and their ends.
+    pub(super) scan: Arc<str>,
+    /// The same without the name itself.
+    pub(super) scan_behind: Arc<str>,
 }
+
+/// Maximum number of characters of a value that a page shows.
+const MAX_SHOWN_CHARS: usize = 1_000;
 
 impl Statements {
     /// The statements of a dialect. `expired_at_once` is the number of expired rows that one of them removes.
@@ -55,15 +69,40 @@ impl Statements {
             create: create(dialect),
             get: format!("SELECT value FROM {TABLE} WHERE name = ? AND expires > ?").into(),
             set: format!("{insert} (?, ?, ?) {set}").into(),
+            set_locked: format!(
+                "INSERT INTO {TABLE} (name, value, expires) SELECT ?, ?, ? FROM {TABLE} AS held \
+                 WHERE held.name = ? AND {} = ? AND held.expires > ? {set}",
+                value.replace("value", "held.value")
+            )
+            .into(),
             add: format!("{insert} (?, ?, ?) {add}").into(),
             add_nows: nows.0,
             delete: format!("DELETE FROM {TABLE} WHERE name = ? AND expires > ?").into(),
             increment: format!("{insert} (?, '1', ?) {increment}").into(),
             increment_nows: nows.1,
+            renew: format!("UPDATE {TABLE} SET expires = ? WHERE name = ? AND {value} = ? AND expires > ?")
+                .into(),
             unlock: format!("DELETE FROM {TABLE} WHERE name = ? AND {value} = ? AND expires > ?").into(),
             expire: format!("DELETE FROM {TABLE} WHERE {expired}").into(),
+            held: format!("SELECT value, expires FROM {TABLE} WHERE name = ? AND expires > ?").into(),
+            scan: scan(dialect, ">="),
+            scan_behind: scan(dialect, ">"),
         }
     }
+}
+
+/// Reads a page.
+fn scan(dialect: Dialect, from: &str) -> Arc<str> {
+    let name = match dialect {
+        // It compares texts as a language does.
+        Dialect::Postgres => "name COLLATE \"C\"",
+        Dialect::Sqlite | Dialect::MySql => "name",
+    };
+    format!(
+        "SELECT name, SUBSTR(value, 1, {MAX_SHOWN_CHARS}), expires FROM {TABLE} \
+         WHERE {name} {from} ? AND expires > ? ORDER BY {name} LIMIT ?"
+    )
+    .into()
 }
 
 /// Names are compared byte by byte in all of them.

@@ -2,12 +2,11 @@
 //!
 //! Knows: their grammar and their options. Must not know: how a connection is made.
 
-use super::{Tls, option_file, port, unknown};
+use super::{Login, Tls, option_file, port, unknown};
 use crate::Secret;
-use crate::sql::SqlSettings;
 
 /// A server, and the database on it.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub(in crate::sql) struct MySqlSource {
     /// Its name or address; none if it is reached by a UNIX socket.
     pub host: Option<String>,
@@ -15,16 +14,8 @@ pub(in crate::sql) struct MySqlSource {
     pub port: Option<u16>,
     /// The path of the UNIX socket, unless it is the usual one.
     pub socket: Option<String>,
-    /// The database.
-    pub database: Option<String>,
-    /// Who we are there; none for the name of the user that the process runs as.
-    pub user: Option<String>,
-    /// And how we show it.
-    pub password: Secret,
-    /// Whether to encrypt.
-    pub tls: Tls,
-    /// A file of certificates to trust, beside those of the system.
-    pub tls_ca: Option<String>,
+    /// The database, and who asks it in which way.
+    pub login: Login,
     /// Statements for each new connection.
     pub init: Vec<String>,
     /// A file with more options, and the group in it that counts beside that of all clients.
@@ -62,19 +53,7 @@ impl MySqlSource {
 
     /// A source of these options.
     pub fn of(pairs: impl Iterator<Item = (String, String)>) -> Result<MySqlSource, String> {
-        let mut source = MySqlSource {
-            host: None,
-            port: None,
-            socket: None,
-            database: None,
-            user: None,
-            password: Secret::default(),
-            tls: Tls::Disable,
-            tls_ca: None,
-            init: Vec::new(),
-            defaults: None,
-            group: None,
-        };
+        let mut source = MySqlSource::default();
         for (name, value) in pairs {
             source.set(&name, value)?;
         }
@@ -83,29 +62,32 @@ impl MySqlSource {
 
     fn set(&mut self, name: &str, value: String) -> Result<(), String> {
         let is_on = !matches!(value.as_str(), "" | "0");
-        let bare = canonical(name);
+        let (bare, login) = (canonical(name), &mut self.login);
         match bare {
             "host" if value.contains(',') => {
                 let why = "names several hosts; the client library of MariaDB takes one, as `host=NAME`";
                 return Err(format!("the data source {why}"));
             }
-            "database" => self.database = (!value.is_empty()).then_some(value),
+            "database" => login.database = (!value.is_empty()).then_some(value),
             "host" => self.host = (!value.is_empty()).then_some(value),
             "port" => self.port = (!value.is_empty()).then(|| port(&value)).transpose()?,
             "socket" => self.socket = (!value.is_empty()).then_some(value),
-            "user" => self.user = Some(value),
-            "password" => self.password = Secret(value),
+            "user" => login.user = Some(value),
+            "password" => login.password = Secret(value),
             "init_command" => self.init.push(value),
             "read_default_file" => self.defaults = Some(value),
             "read_default_group" => self.group = Some(value),
-            "ssl" if is_on => self.tls = self.tls.max_of(Tls::Require),
-            "ssl_optional" if is_on && self.tls != Tls::VerifyFull => self.tls = Tls::Prefer,
+            "ssl" if is_on => login.tls = login.tls.max_of(Tls::Require),
+            "ssl_optional" if is_on && login.tls != Tls::VerifyFull => login.tls = Tls::Prefer,
             "ssl_ca_file" => {
-                self.tls_ca = Some(value);
-                self.tls = self.tls.max_of(Tls::VerifyCa);
+                login.tls_ca = Some(value);
+                login.tls = login.tls.max_of(Tls::VerifyCa);
             }
-            "ssl_verify_server_cert" if is_on => self.tls = Tls::VerifyFull,
-            "ssl_client_key" | "ssl_client_cert" | "ssl_ca_path" | "ssl_cipher" => {
+            "ssl_verify_server_cert" if is_on => login.tls = Tls::VerifyFull,
+            "ssl_mode" => login.tls = login.tls.max_of(ssl_mode(&value)?),
+            "ssl_client_cert" => login.certificate = Some(value),
+            "ssl_client_key" => login.key = Some(value),
+            "ssl_ca_path" | "ssl_cipher" => {
                 return Err(format!("`{name}` in the data source is not supported"));
             }
             // What else begins like this (mysql_enable_utf8, mysql_connect_timeout, ...) has no meaning here.
@@ -121,17 +103,8 @@ impl MySqlSource {
         Ok(())
     }
 
-    /// Adds what the settings say, then what the option file says.
-    pub fn complete(&mut self, settings: &SqlSettings) -> Result<(), String> {
-        if self.user.is_none() && !settings.user.is_empty() {
-            self.user = Some(settings.user.clone());
-        }
-        if self.password.0.is_empty() {
-            self.password = settings.password.clone();
-        }
-        if self.tls_ca.is_none() {
-            self.tls_ca.clone_from(&settings.tls_ca);
-        }
+    /// Adds what the option file says.
+    pub fn complete(&mut self) -> Result<(), String> {
         match (self.defaults.take(), self.group.take()) {
             (Some(file), group) => self.add_defaults(&file, group.as_deref())?,
             (None, Some(_)) => {
@@ -152,35 +125,52 @@ impl MySqlSource {
 
     fn add_defaults(&mut self, file: &str, group: Option<&str>) -> Result<(), String> {
         let found = option_file::read(file, group)?;
-        let mut defaults = MySqlSource::of(std::iter::empty())?;
+        let mut defaults = MySqlSource::default();
         for (name, value) in found {
             let name = match name.as_str() {
                 "ssl-ca" => "ssl_ca_file",
+                "ssl-cert" => "ssl_client_cert",
+                "ssl-key" => "ssl_client_key",
                 "ssl-verify-server-cert" => "ssl_verify_server_cert",
+                "ssl-mode" => "ssl_mode",
                 "init-command" => "init_command",
                 name @ ("host" | "port" | "socket" | "user" | "password" | "database" | "ssl") => name,
-                "ssl-cert" | "ssl-key" | "ssl-capath" | "ssl-cipher" => {
+                "ssl-capath" | "ssl-cipher" => {
                     return Err(format!("`{name}` in {file} is not supported"));
                 }
                 // Of other programs and of the library's inside.
                 _ => continue,
             };
-            // Without a value it is switched on.
-            let value = if value.is_empty() && name.starts_with("ssl") { "1".to_owned() } else { value };
+            let value = if matches!(name, "ssl" | "ssl_verify_server_cert") { switch(&value) } else { value };
             defaults.set(name, value).map_err(|why| format!("{file}: {why}"))?;
         }
         self.host = self.host.take().or(defaults.host);
         self.port = self.port.or(defaults.port);
         self.socket = self.socket.take().or(defaults.socket);
-        self.database = self.database.take().or(defaults.database);
-        self.user = self.user.take().or(defaults.user);
-        if self.password.0.is_empty() {
-            self.password = defaults.password;
-        }
-        self.tls = self.tls.max_of(defaults.tls);
-        self.tls_ca = self.tls_ca.take().or(defaults.tls_ca);
+        self.login.complete_from(defaults.login);
         self.init.splice(0..0, defaults.init);
         Ok(())
+    }
+}
+
+/// A switch of an option file, as a data source has it. Without a value it is on.
+fn switch(value: &str) -> String {
+    let is_off = ["0", "off", "false", "no"].iter().any(|off| value.eq_ignore_ascii_case(off));
+    if is_off { "0" } else { "1" }.to_owned()
+}
+
+/// `ssl_mode` of MySQL, in upper or lower case.
+fn ssl_mode(word: &str) -> Result<Tls, String> {
+    match word.to_ascii_uppercase().as_str() {
+        "DISABLED" => Ok(Tls::Disable),
+        "PREFERRED" => Ok(Tls::Prefer),
+        "REQUIRED" => Ok(Tls::Require),
+        "VERIFY_CA" => Ok(Tls::VerifyCa),
+        "VERIFY_IDENTITY" => Ok(Tls::VerifyFull),
+        _ => {
+            let known = "DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY";
+            Err(format!("`ssl_mode={word}` is not one of {known}"))
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Knows: their grammar and their options. Must not know: how a connection is made.
 
-use super::{Tls, port, unknown};
+use super::{Login, Tls, port, unknown};
 use crate::Secret;
-use crate::sql::SqlSettings;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Servers, of which the first that can be used is, and the database on them.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub(in crate::sql) struct PostgresSource {
     /// Their names or addresses, or the folders of their sockets; none for the usual folder.
     pub hosts: Vec<String>,
@@ -16,26 +16,23 @@ pub(in crate::sql) struct PostgresSource {
     pub addresses: Vec<IpAddr>,
     /// A port for all or for each, unless it is the usual one.
     pub ports: Vec<u16>,
-    /// The database; none for that with the name of the user.
-    pub database: Option<String>,
-    /// Who we are there; none for the name of the user that the process runs as.
-    pub user: Option<String>,
-    /// And how we show it.
-    pub password: Secret,
-    /// Whether to encrypt.
-    pub tls: Tls,
-    /// A file of certificates to trust, beside those of the system.
-    pub tls_ca: Option<String>,
+    /// The database, and who asks it in which way.
+    pub login: Login,
     /// Settings for the session.
     pub options: Option<String>,
+    /// The name under which the server shows its connections, unless it is the usual one.
+    pub application_name: Option<String>,
+    /// How long one server may take to accept a connection.
+    pub connect_timeout: Option<Duration>,
     /// Which servers can be used.
     pub session: Session,
 }
 
 /// Which of several servers is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sql) enum Session {
     /// Any.
+    #[default]
     Any,
     /// One that can be written to.
     ReadWrite,
@@ -58,18 +55,8 @@ impl PostgresSource {
 
     /// A source of these options.
     pub fn of(pairs: impl Iterator<Item = (String, String)>) -> Result<PostgresSource, String> {
-        let mut source = PostgresSource {
-            hosts: Vec::new(),
-            addresses: Vec::new(),
-            ports: Vec::new(),
-            database: None,
-            user: None,
-            password: Secret::default(),
-            tls: Tls::Prefer,
-            tls_ca: None,
-            options: None,
-            session: Session::Any,
-        };
+        let login = Login { tls: Tls::Prefer, ..Login::default() };
+        let mut source = PostgresSource { login, ..PostgresSource::default() };
         for (name, value) in pairs {
             source.set(&name, value)?;
         }
@@ -85,31 +72,38 @@ impl PostgresSource {
     }
 
     fn set(&mut self, name: &str, value: String) -> Result<(), String> {
+        let login = &mut self.login;
         match name {
             "dbname" | "database" | "db" if value.contains('=') || value.contains("://") => {
                 return Err(
                     "`dbname` in the data source holds another data source; write that one".to_owned()
                 );
             }
-            "dbname" | "database" | "db" => self.database = (!value.is_empty()).then_some(value),
+            "dbname" | "database" | "db" => login.database = (!value.is_empty()).then_some(value),
             "host" => self.hosts = list(&value).map(host).collect::<Result<_, _>>()?,
             "hostaddr" => self.addresses = list(&value).map(address).collect::<Result<_, _>>()?,
             "port" => self.ports = list(&value).map(port_or_usual).collect::<Result<_, _>>()?,
-            "user" | "username" => self.user = (!value.is_empty()).then_some(value),
-            "password" => self.password = Secret(value),
-            "sslmode" => self.tls = ssl_mode(&value)?,
-            "ssl" if value == "true" => self.tls = self.tls.max_of(Tls::Require),
+            "user" | "username" => login.user = (!value.is_empty()).then_some(value),
+            "password" => login.password = Secret(value),
+            "sslmode" => login.tls = ssl_mode(&value)?,
+            "ssl" if value == "true" => login.tls = login.tls.max_of(Tls::Require),
+            // The old name of `sslmode=require`.
+            "requiressl" if value == "1" => login.tls = login.tls.max_of(Tls::Require),
             // As libpq 16 has it: those of the system, and the name counts too.
-            "sslrootcert" if value == "system" => self.tls = Tls::VerifyFull,
-            "sslrootcert" => self.tls_ca = Some(value),
+            "sslrootcert" if value == "system" => login.tls = Tls::VerifyFull,
+            "sslrootcert" => login.tls_ca = Some(value),
             "options" => self.options = Some(value),
+            "application_name" if !value.is_empty() => self.application_name = Some(value),
+            "connect_timeout" => self.connect_timeout = connect_timeout(&value)?,
             "target_session_attrs" => self.session = session(&value)?,
             "service" | "passfile" => {
                 let help = "write host, port, dbname, user and password in this block";
                 return Err(format!("`{name}` in the data source is not supported; {help}"));
             }
-            "sslcert" | "sslkey" | "sslpassword" | "sslcertmode" if !value.is_empty() => {
-                let help = "log in with user and password in this block, and leave it out";
+            "sslcert" if !value.is_empty() => login.certificate = Some(value),
+            "sslkey" if !value.is_empty() => login.key = Some(value),
+            "sslpassword" | "sslcertmode" if !value.is_empty() => {
+                let help = "leave it out, and name a key without a password in sslkey";
                 return Err(format!("`{name}` in the data source is not supported; {help}"));
             }
             "sslcrl" | "sslcrldir" if !value.is_empty() => {
@@ -133,24 +127,16 @@ impl PostgresSource {
             "load_balance_hosts" if value != "disable" => {
                 return Err(format!("`{name}={value}` in the data source is not supported"));
             }
+            "gssencmode" | "channel_binding" if value == "require" => {
+                let help = "write `sslmode=verify-full` for a connection that nobody else can read";
+                return Err(format!("`{name}=require` in the data source is not supported; {help}"));
+            }
             // These change nothing that the daemon would see.
-            "connect_timeout" | "application_name" | "keepalives" | "client_encoding" | "gssencmode" => {}
+            "requiressl" | "krbsrvname" | "gsslib" | "tcp_user_timeout" => {}
+            "keepalives_idle" | "keepalives_interval" | "keepalives_count" => {}
+            "application_name" | "keepalives" | "client_encoding" | "gssencmode" => {}
             "channel_binding" | "fallback_application_name" | "load_balance_hosts" => {}
             _ => return Err(unknown(name, "dbname, host, port, user, password, sslmode, sslrootcert")),
-        }
-        Ok(())
-    }
-
-    /// Adds what the settings say.
-    pub fn complete(&mut self, settings: &SqlSettings) -> Result<(), String> {
-        if self.user.is_none() && !settings.user.is_empty() {
-            self.user = Some(settings.user.clone());
-        }
-        if self.password.0.is_empty() {
-            self.password = settings.password.clone();
-        }
-        if self.tls_ca.is_none() {
-            self.tls_ca.clone_from(&settings.tls_ca);
         }
         Ok(())
     }
@@ -193,6 +179,13 @@ fn ssl_mode(word: &str) -> Result<Tls, String> {
             Err(format!("`sslmode={word}` in the data source is not one of {known}"))
         }
     }
+}
+
+/// Seconds; 0 and less set no limit.
+fn connect_timeout(text: &str) -> Result<Option<Duration>, String> {
+    let seconds: i32 =
+        text.parse().map_err(|_| format!("`connect_timeout={text}` in the data source is not a number"))?;
+    Ok(u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs))
 }
 
 fn session(word: &str) -> Result<Session, String> {

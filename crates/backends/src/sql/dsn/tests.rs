@@ -16,11 +16,12 @@ fn settings(dsn: &str) -> SqlSettings {
         max_connections: 10,
         durability: Durability::Full,
         tls_ca: None,
+        identity: None,
     }
 }
 
 fn read(dsn: &str) -> Result<Source, String> {
-    Source::read(&settings(dsn))
+    Source::read(&settings(dsn)).map_err(|error| error.why)
 }
 
 fn mysql(dsn: &str) -> MySqlSource {
@@ -60,15 +61,18 @@ fn files_of_sqlite() {
 fn servers_of_mysql() {
     let found = mysql("dbi:mysql:database=mail;host=db.example;port=3307;mysql_enable_utf8=1");
     assert_eq!((found.host.as_deref(), found.port), (Some("db.example"), Some(3307)));
-    assert_eq!((found.database.as_deref(), found.user.as_deref()), (Some("mail"), Some("mtpolicyd")));
-    assert_eq!((found.password.0.as_str(), found.tls), ("geheim", Tls::Disable));
+    assert_eq!(
+        (found.login.database.as_deref(), found.login.user.as_deref()),
+        (Some("mail"), Some("mtpolicyd"))
+    );
+    assert_eq!((found.login.password.0.as_str(), found.login.tls), ("geheim", Tls::Disable));
     let socket = mysql("dbi:MariaDB:database=mail;mariadb_socket=/run/s.sock").socket;
     assert_eq!(socket.as_deref(), Some("/run/s.sock"));
     let tls = mysql("dbi:mysql:database=mail;mysql_ssl=1;mysql_ssl_ca_file=/ca.pem");
-    assert_eq!((tls.tls, tls.tls_ca.as_deref()), (Tls::VerifyCa, Some("/ca.pem")));
-    assert_eq!(mysql("dbi:mysql:database=mail;mysql_ssl=1").tls, Tls::Require);
+    assert_eq!((tls.login.tls, tls.login.tls_ca.as_deref()), (Tls::VerifyCa, Some("/ca.pem")));
+    assert_eq!(mysql("dbi:mysql:database=mail;mysql_ssl=1").login.tls, Tls::Require);
     let url = mysql("mysql://joe:a%40b@db.example:3307/mail");
-    assert_eq!((url.user.as_deref(), url.password.0.as_str()), (Some("joe"), "a@b"));
+    assert_eq!((url.login.user.as_deref(), url.login.password.0.as_str()), (Some("joe"), "a@b"));
     assert_eq!((url.host.as_deref(), url.port), (Some("db.example"), Some(3307)));
     let init = mysql("dbi:mysql:mail;mysql_init_command=SET SESSION sql_mode='ANSI_QUOTES'").init;
     assert_eq!(init, ["SET SESSION sql_mode='ANSI_QUOTES'"]);
@@ -86,7 +90,7 @@ fn parts_of_mysql_are_known_by_their_places_too() {
         "dbi:mysql:db=mail;hostname=[db.example];port=3307",
     ] {
         let found = mysql(dsn);
-        let found = (found.database.as_deref(), found.host.as_deref(), found.port);
+        let found = (found.login.database.as_deref(), found.host.as_deref(), found.port);
         assert_eq!(found, (Some("mail"), Some("db.example"), Some(3307)), "{dsn}");
     }
     for dsn in ["dbi:mysql:mail;host=[::1];port=3307", "dbi:mysql:mail:[::1]:3307", "mysql://[::1]:3307/mail"]
@@ -107,7 +111,7 @@ fn no_host_and_localhost_are_the_socket_of_mysql() {
         "mysql://joe@localhost/mail",
     ] {
         let found = mysql(dsn);
-        let found = (found.database.as_deref(), found.host, found.socket);
+        let found = (found.login.database.as_deref(), found.host, found.socket);
         assert_eq!(found, (Some("mail"), None, None), "{dsn}");
     }
     // A socket is for nobody elsewhere.
@@ -126,35 +130,61 @@ fn what_is_missing_comes_from_an_option_file() {
     let dsn = format!("dbi:mysql:mysql_read_default_file={};database=mail", file.path().display());
     let empty = SqlSettings { user: String::new(), password: Secret::default(), ..settings(&dsn) };
     let Ok(Source::MySql(found)) = Source::read(&empty) else { panic!("it is a server") };
-    assert_eq!((found.user.as_deref(), found.password.0.as_str()), (Some("joe"), "secret"));
+    assert_eq!((found.login.user.as_deref(), found.login.password.0.as_str()), (Some("joe"), "secret"));
     assert_eq!((found.host.as_deref(), found.port), (Some("db.example"), Some(3307)));
-    assert_eq!((found.database.as_deref(), found.tls), (Some("mail"), Tls::Disable));
+    assert_eq!((found.login.database.as_deref(), found.login.tls), (Some("mail"), Tls::Disable));
     assert_eq!(found.init, ["SET @a = 1"]);
     let found = mysql(&format!("{dsn};mysql_read_default_group=m"));
-    assert_eq!((found.user.as_deref(), found.password.0.as_str()), (Some("mtpolicyd"), "geheim"));
-    assert_eq!((found.tls, found.tls_ca.as_deref()), (Tls::VerifyCa, Some("/ca.pem")));
+    assert_eq!((found.login.user.as_deref(), found.login.password.0.as_str()), (Some("mtpolicyd"), "geheim"));
+    assert_eq!((found.login.tls, found.login.tls_ca.as_deref()), (Tls::VerifyCa, Some("/ca.pem")));
     assert!(read("dbi:mysql:mysql_read_default_file=/no/such.cnf").err().unwrap().contains("/no/such.cnf"));
     assert!(read("dbi:mysql:mail;mysql_read_default_group=m").err().unwrap().contains("default_file"));
+}
+
+#[test]
+fn encryption_in_an_option_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let tls = |line: &str| {
+        std::fs::write(file.path(), format!("[client]\n{line}\n")).unwrap();
+        mysql(&format!("dbi:mysql:mail;mysql_read_default_file={}", file.path().display())).login.tls
+    };
+    for (line, expected) in [
+        ("ssl", Tls::Require),
+        ("ssl=1", Tls::Require),
+        ("ssl = OFF", Tls::Disable),
+        ("ssl=false", Tls::Disable),
+        ("ssl_verify_server_cert=0", Tls::Disable),
+        ("ssl-verify-server-cert", Tls::VerifyFull),
+        ("ssl-mode=DISABLED", Tls::Disable),
+        ("ssl-mode=required", Tls::Require),
+        ("ssl_mode=VERIFY_IDENTITY", Tls::VerifyFull),
+    ] {
+        assert_eq!(tls(line), expected, "{line}");
+    }
+    assert_eq!(mysql("mysql://db/mail?ssl_mode=VERIFY_CA").login.tls, Tls::VerifyCa);
+    assert!(read("mysql://db/mail?ssl_mode=maybe").err().unwrap().contains("VERIFY_IDENTITY"));
 }
 
 #[test]
 fn servers_of_postgres() {
     let found = postgres("dbi:Pg:dbname=mail;host=/run/postgresql;sslmode=verify-full;sslrootcert=/ca.pem");
     assert_eq!(found.hosts, ["/run/postgresql"]);
-    assert_eq!((found.tls, found.tls_ca.as_deref()), (Tls::VerifyFull, Some("/ca.pem")));
+    assert_eq!((found.login.tls, found.login.tls_ca.as_deref()), (Tls::VerifyFull, Some("/ca.pem")));
     assert_eq!(postgres("dbi:Pg:dbname=mail host=::1").hosts, ["::1"]);
     let url = postgres("postgresql://joe@[::1]:5433/mail?sslmode=disable");
     assert_eq!(
-        (&url.hosts[..], &url.ports[..], url.tls),
+        (&url.hosts[..], &url.ports[..], url.login.tls),
         (&["::1".to_owned()][..], &[5433][..], Tls::Disable)
     );
-    assert_eq!(url.password.0, "geheim");
+    assert_eq!(url.login.password.0, "geheim");
     assert_eq!(postgres("postgres://%2Frun%2Fpg/mail").hosts, ["/run/pg"]);
     for dsn in ["dbi:Pg:dbname=mail", "postgresql:///mail", "dbi:Pg:mail", "dbi:Pg:"] {
         assert!(postgres(dsn).hosts.is_empty(), "{dsn}");
     }
+    assert_eq!(postgres("dbi:Pg:dbname=mail;requiressl=1").login.tls, Tls::Require);
+    assert_eq!(postgres("dbi:Pg:dbname=mail;requiressl=0").login.tls, Tls::Prefer);
     let system = postgres("dbi:Pg:dbname=mail;sslrootcert=system");
-    assert_eq!((system.tls, system.tls_ca), (Tls::VerifyFull, None));
+    assert_eq!((system.login.tls, system.login.tls_ca), (Tls::VerifyFull, None));
 }
 
 #[test]
@@ -169,12 +199,16 @@ fn several_servers_of_postgres() {
             (&found.hosts[..], &found.ports[..]),
             (&["a".to_owned(), "b".to_owned()][..], &[5433, 5432][..])
         );
-        assert_eq!((found.database.as_deref(), found.session), (Some("mail"), Session::ReadWrite), "{dsn}");
+        assert_eq!(
+            (found.login.database.as_deref(), found.session),
+            (Some("mail"), Session::ReadWrite),
+            "{dsn}"
+        );
     }
     let both = postgres("dbi:Pg:dbname=mail;host=db.example;hostaddr=192.0.2.1");
     assert_eq!((both.hosts.len(), both.addresses.len()), (1, 1));
     let quoted = postgres("dbi:Pg:dbname='my \\'mail; x';options=-csearch_path=a\\ b");
-    assert_eq!(quoted.database.as_deref(), Some("my 'mail; x"));
+    assert_eq!(quoted.login.database.as_deref(), Some("my 'mail; x"));
     assert_eq!(quoted.options.as_deref(), Some("-csearch_path=a b"));
 }
 
@@ -211,18 +245,42 @@ fn what_libpq_knows_of_tls_is_followed_or_refused() {
         "sslsni=1",
         "sslcompression=0",
         "sslcert=",
+        "keepalives_idle=30",
+        "keepalives_interval=5",
+        "keepalives_count=3",
+        "tcp_user_timeout=3000",
+        "krbsrvname=postgres",
+        "gssencmode=disable",
+        "channel_binding=prefer",
     ] {
         assert!(read(&format!("dbi:Pg:dbname=mail;host=db;{part}")).is_ok(), "{part}");
     }
     for (part, help) in [
-        ("sslcert=/c.pem", "user and password"),
-        ("sslkey=/k.pem", "user and password"),
+        ("sslpassword=x", "without a password"),
         ("sslcrl=/crl.pem", "leave it out"),
         ("ssl_min_protocol_version=TLSv1.3", "write TLSv1.2"),
         ("ssl_max_protocol_version=TLSv1.2", "leave it out"),
         ("sslsni=0", "`host`"),
+        ("gssencmode=require", "sslmode=verify-full"),
+        ("channel_binding=require", "sslmode=verify-full"),
     ] {
         let why = read(&format!("dbi:Pg:dbname=mail;host=db;{part}")).err().unwrap();
         assert!(why.contains("is not supported") && why.contains(help), "{part}: {why}");
     }
+}
+
+#[test]
+fn a_certificate_and_its_key_belong_together() {
+    let both = Some(Identity { certificate: "/c.pem".to_owned(), key: "/k.pem".to_owned() });
+    let pg = |more: &str| postgres(&format!("dbi:Pg:dbname=mail;host=db{more}")).login.identity();
+    let maria = |more: &str| mysql(&format!("dbi:mysql:database=mail;host=db{more}")).login.identity();
+    assert_eq!(pg(";sslcert=/c.pem;sslkey=/k.pem"), Ok(both.clone()));
+    assert_eq!(maria(";mysql_ssl_client_cert=/c.pem;mysql_ssl_client_key=/k.pem"), Ok(both.clone()));
+    assert_eq!((pg(""), maria("")), (Ok(None), Ok(None)));
+    assert!(pg(";sslcert=/c.pem").unwrap_err().why.contains("no key"));
+    assert!(maria(";mysql_ssl_client_key=/k.pem").unwrap_err().why.contains("no certificate"));
+    // Those of the block, where the data source names none.
+    let of_block = SqlSettings { identity: both.clone(), ..settings("dbi:Pg:dbname=mail;host=db") };
+    let Ok(Source::Postgres(source)) = Source::read(&of_block) else { panic!("it is right") };
+    assert_eq!(source.login.identity(), Ok(both));
 }

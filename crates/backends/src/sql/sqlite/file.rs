@@ -8,6 +8,8 @@
 use crate::Failure;
 use crate::messages;
 use crate::sql::dsn::SqliteSource;
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 use rusqlite::{Connection, ErrorCode, FileControl, MAIN_DB, OpenFlags, ffi};
 use std::ffi::OsString;
 use std::fs;
@@ -91,7 +93,7 @@ struct Identity(u64, u64);
 /// Whether a connection is still that of the file at its path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Standing {
-    /// It is.
+    /// It is that of the file.
     Same,
     /// The file is, but its write-ahead log was removed.
     LogGone,
@@ -103,7 +105,7 @@ pub(super) enum Standing {
 
 /// Why SQLite failed, by what is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum SqliteError {
     /// Another process has locked the database: try again.
     Locked,
     /// The connection or the file is unusable: open it again.
@@ -130,9 +132,9 @@ impl Place {
     }
 
     /// Opens the file, or makes it. One that may only be read is opened to be read.
-    pub fn open(&self) -> Result<Opened, Trouble> {
+    pub fn open(&self) -> Result<Opened, SqliteError> {
         let Some(path) = &self.source.path else {
-            let connection = Connection::open_in_memory().map_err(|error| Trouble::of(&error))?;
+            let connection = Connection::open_in_memory().map_err(|error| SqliteError::of(&error))?;
             connection.set_prepared_statement_cache_capacity(PREPARED);
             return Ok(Opened { connection, file: None, log: None, access: Access::Change, stamp: None });
         };
@@ -153,7 +155,7 @@ impl Place {
         let file = identity(path);
         if has_moved(&connection) {
             // It was replaced while we opened it.
-            return Err(Trouble::Locked);
+            return Err(SqliteError::Locked);
         }
         if access == Access::Change {
             let held = log.zip(fs::File::open(beside(path, "-wal")).ok());
@@ -268,12 +270,12 @@ impl Opened {
     }
 }
 
-impl Trouble {
+impl SqliteError {
     /// What is to be done about an error of SQLite.
-    pub fn of(error: &rusqlite::Error) -> Trouble {
+    pub fn of(error: &rusqlite::Error) -> SqliteError {
         let text = message(error);
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy) => Trouble::Locked,
+            Some(ErrorCode::DatabaseBusy) => SqliteError::Locked,
             Some(
                 ErrorCode::ReadOnly
                 | ErrorCode::SystemIoFailure
@@ -284,13 +286,13 @@ impl Trouble {
                 | ErrorCode::OutOfMemory
                 | ErrorCode::PermissionDenied
                 | ErrorCode::FileLockingProtocolFailed,
-            ) => Trouble::Broken(text),
-            Some(ErrorCode::TooBig) => Trouble::Statement(Failure::BadValue(text)),
-            Some(ErrorCode::OperationInterrupted) => Trouble::Statement(Failure::TimedOut),
+            ) => SqliteError::Broken(text),
+            Some(ErrorCode::TooBig) => SqliteError::Statement(Failure::BadValue(text)),
+            Some(ErrorCode::OperationInterrupted) => SqliteError::Statement(Failure::TimedOut),
             _ if NO_TABLE.iter().any(|begin| text.starts_with(begin)) => {
-                Trouble::Statement(Failure::NoTable(text))
+                SqliteError::Statement(Failure::NoTable(text))
             }
-            _ => Trouble::Statement(Failure::Refused(text)),
+            _ => SqliteError::Statement(Failure::Refused(text)),
         }
     }
 }
@@ -303,20 +305,36 @@ fn message(error: &rusqlite::Error) -> String {
     }
 }
 
-fn cannot_open(path: &Path, error: &rusqlite::Error) -> Trouble {
-    match Trouble::of(error) {
-        Trouble::Locked => Trouble::Locked,
+fn cannot_open(path: &Path, error: &rusqlite::Error) -> SqliteError {
+    match SqliteError::of(error) {
+        SqliteError::Locked => SqliteError::Locked,
         _ => {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             match folder.filter(|folder| !folder.is_dir()) {
                 Some(folder) => {
                     let (path, folder) = (path.display(), folder.display());
-                    Trouble::Broken(format!("can't open {path}: there is no folder {folder}"))
+                    SqliteError::Broken(format!("can't open {path}: there is no folder {folder}"))
                 }
-                None => Trouble::Broken(format!("can't open {}: {}", path.display(), message(error))),
+                None => {
+                    let why = forbidden(path).unwrap_or_else(|| message(error));
+                    SqliteError::Broken(format!("can't open {}: {why}", path.display()))
+                }
             }
         }
     }
+}
+
+/// Why the system lets nobody write a file, or make it: SQLite says the same of each reason. In the sandbox
+/// of a systemd unit most folders are read-only, which an administrator does not see from outside.
+fn forbidden(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let place = if path.exists() { path } else { folder };
+    let error = access(place, AccessFlags::W_OK).err()?;
+    let hint = match error {
+        Errno::EROFS => "; a systemd unit names the folder with ReadWritePaths=",
+        _ => "",
+    };
+    Some(format!("{}: {}{hint}", place.display(), error.desc()))
 }
 
 /// The error of a write to a file that may only be read.

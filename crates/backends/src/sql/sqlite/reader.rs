@@ -5,7 +5,7 @@
 //!
 //! Knows: when a connection has to be opened again. Must not know: runtimes, what is asked for.
 
-use super::file::{Opened, Place, Standing, Trouble};
+use super::file::{Opened, Place, SqliteError, Standing};
 use super::statement;
 use crate::Failure;
 use crate::sql::{Output, Work};
@@ -188,15 +188,15 @@ impl Reader<'_> {
                 self.end_sharing();
             }
             let answer = match answer {
-                Err(Trouble::Locked) => {
+                Err(SqliteError::Locked) => {
                     std::thread::sleep(PAUSE);
                     continue;
                 }
-                Err(Trouble::Broken(cause)) => {
+                Err(SqliteError::Broken(cause)) => {
                     self.opened = None;
                     Err(Failure::Down(cause.into()))
                 }
-                Err(Trouble::Statement(failure)) => Err(failure),
+                Err(SqliteError::Statement(failure)) => Err(failure),
                 Ok(output) => Ok(vec![output]),
             };
             let _ = query.reply.send(answer);
@@ -204,13 +204,13 @@ impl Reader<'_> {
         }
     }
 
-    fn attempt(&mut self, query: &Query, has_more: impl Fn() -> bool) -> Result<Output, Trouble> {
-        let trouble = |error: rusqlite::Error| Trouble::of(&error);
+    fn attempt(&mut self, query: &Query, has_more: impl Fn() -> bool) -> Result<Output, SqliteError> {
+        let failed = |error: rusqlite::Error| SqliteError::of(&error);
         if !self.shares {
             self.open()?;
         }
         let (Some(opened), [statement]) = (&self.opened, query.work.statements.as_slice()) else {
-            return Err(Trouble::Broken("no connection, or not one statement".to_owned()));
+            return Err(SqliteError::Broken("no connection, or not one statement".to_owned()));
         };
         let connection = &opened.connection;
         *query.running.lock() = Some(connection.get_interrupt_handle());
@@ -229,17 +229,17 @@ impl Reader<'_> {
         *query.running.lock() = None;
         if opened.is_read_only() && self.place.standing(opened) != Standing::Same {
             // Somebody wrote while it was read, perhaps without a lock: what was read may be of two times.
-            return Err(Trouble::Locked);
+            return Err(SqliteError::Locked);
         }
         if !self.shares && !connection.is_autocommit() {
             // A transaction that the administrator's statement has begun would keep others out.
             let _ = statement::plain(connection, "ROLLBACK");
         }
-        output.map_err(trouble)
+        output.map_err(failed)
     }
 
     /// Makes sure that the connection is that of the file at the path.
-    fn open(&mut self) -> Result<(), Trouble> {
+    fn open(&mut self) -> Result<(), SqliteError> {
         let standing = self.opened.as_ref().map_or(Standing::Same, |opened| self.place.standing(opened));
         // What is in a log that was removed is to be read until the writer has saved it.
         if matches!(standing, Standing::Gone | Standing::OtherLog) {

@@ -2,7 +2,7 @@
 //!
 //! Knows: transactions, when a commit may be acknowledged. Must not know: what is asked for, runtimes.
 
-use super::file::{Opened, Place, Standing, Trouble};
+use super::file::{Opened, Place, SqliteError, Standing};
 use super::statement;
 use crate::Failure;
 use crate::messages;
@@ -150,10 +150,10 @@ impl Writer {
             },
             // An error of a file that is gone says nothing about the one that is there.
             Err(_) if self.standing() == Standing::Gone => Tried::Moved,
-            Err(Trouble::Locked) => Tried::Locked,
-            Err(Trouble::Broken(cause)) => Tried::Broken(cause),
-            Err(Trouble::Statement(Failure::Denied(cause))) => Tried::Denied(cause),
-            Err(Trouble::Statement(failure)) => Tried::Broken(failure.to_string()),
+            Err(SqliteError::Locked) => Tried::Locked,
+            Err(SqliteError::Broken(cause)) => Tried::Broken(cause),
+            Err(SqliteError::Statement(Failure::Denied(cause))) => Tried::Denied(cause),
+            Err(SqliteError::Statement(failure)) => Tried::Broken(failure.to_string()),
         }
     }
 
@@ -162,7 +162,7 @@ impl Writer {
     }
 
     /// Opens the file unless it is open, and sets how its commits are written.
-    fn prepare(&mut self, jobs: &[Job]) -> Result<(), Trouble> {
+    fn prepare(&mut self, jobs: &[Job]) -> Result<(), SqliteError> {
         match self.standing() {
             Standing::Same => {}
             Standing::LogGone | Standing::OtherLog => {
@@ -178,25 +178,25 @@ impl Writer {
         let opened = self.opened.insert(opened);
         if opened.is_read_only() {
             let cause = "the file or its folder is read-only".to_owned();
-            return Err(Trouble::Statement(Failure::Denied(cause)));
+            return Err(SqliteError::Statement(Failure::Denied(cause)));
         }
         let syncs = self.durability == Durability::Full && jobs.iter().any(|job| job.work.durable);
         if self.syncs != Some(syncs) {
             let level = if syncs { "FULL" } else { "NORMAL" };
             let set = opened.connection.pragma_update(None, "synchronous", level);
-            set.map_err(|error| Trouble::of(&error))?;
+            set.map_err(|error| SqliteError::of(&error))?;
             self.syncs = Some(syncs);
         }
         Ok(())
     }
 
     /// The answers once they are committed, or `None` if nothing has happened since it needs more care.
-    fn transact(&mut self, jobs: &[Job], care: Care) -> Result<Option<Vec<Answer>>, Trouble> {
+    fn transact(&mut self, jobs: &[Job], care: Care) -> Result<Option<Vec<Answer>>, SqliteError> {
         let Some(Opened { connection, .. }) = &self.opened else {
-            return Err(Trouble::Broken("not open".to_owned()));
+            return Err(SqliteError::Broken("not open".to_owned()));
         };
-        let trouble = |error: rusqlite::Error| Trouble::of(&error);
-        statement::plain(connection, "BEGIN IMMEDIATE").map_err(trouble)?;
+        let failed = |error: rusqlite::Error| SqliteError::of(&error);
+        statement::plain(connection, "BEGIN IMMEDIATE").map_err(failed)?;
         let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {
             if job.reply.is_closed() {
@@ -209,14 +209,16 @@ impl Writer {
                 Care::Much if !is_whole => statement::work_or_nothing(connection, &job.work),
                 Care::Little | Care::Much => statement::work(connection, &job.work),
             };
-            match done.map_err(trouble) {
+            match done.map_err(failed) {
                 Ok(outputs) => answers.push(Ok(outputs)),
-                Err(Trouble::Statement(_)) if care == Care::Little && !is_whole => {
+                Err(SqliteError::Statement(_)) if care == Care::Little && !is_whole => {
                     self.roll_back();
                     return Ok(None);
                 }
-                Err(Trouble::Statement(failure)) if !connection.is_autocommit() => answers.push(Err(failure)),
-                Err(Trouble::Statement(failure)) => return Err(Trouble::Broken(failure.to_string())),
+                Err(SqliteError::Statement(failure)) if !connection.is_autocommit() => {
+                    answers.push(Err(failure))
+                }
+                Err(SqliteError::Statement(failure)) => return Err(SqliteError::Broken(failure.to_string())),
                 Err(other) => {
                     self.roll_back();
                     return Err(other);
@@ -226,9 +228,9 @@ impl Writer {
         // Without a write-ahead log, those who read can hold up a commit.
         let last = jobs.iter().map(|job| job.deadline).max();
         loop {
-            match statement::plain(connection, "COMMIT").map_err(trouble) {
+            match statement::plain(connection, "COMMIT").map_err(failed) {
                 Ok(()) => return Ok(Some(answers)),
-                Err(Trouble::Locked) if last.is_some_and(|last| Instant::now() < last) => {}
+                Err(SqliteError::Locked) if last.is_some_and(|last| Instant::now() < last) => {}
                 Err(other) => {
                     self.roll_back();
                     return Err(other);

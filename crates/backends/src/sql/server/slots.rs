@@ -3,45 +3,45 @@
 //!
 //! Knows: counting, time. Must not know: servers, works.
 
-use super::Trouble;
+use super::WorkError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 
-/// How long a place is left out before it is used again: the server's connections may have been somebody
+/// How long a slot is left out before it is used again: the server's connections may have been somebody
 /// else's.
 const LEFT_OUT: Duration = Duration::from_secs(5);
 
-/// How long the last place waits for connections that are being closed or tried.
+/// How long the last slot waits for connections that are being closed or tried.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Places for works, and the connections that are open.
-pub(super) struct Places {
+/// Slots for works, and the connections that are open.
+pub(super) struct Slots {
     bound: usize,
     permits: Semaphore,
     open: Arc<AtomicUsize>,
     left_out: Mutex<LeftOut>,
 }
 
-/// The places that are not used now.
+/// The slots that are not used now.
 struct LeftOut {
     count: usize,
     /// When that last changed.
     since: Instant,
 }
 
-/// A place for one work.
-pub(super) struct Place<'a> {
-    places: &'a Places,
+/// A slot for one work.
+pub(super) struct Slot<'a> {
+    slots: &'a Slots,
     /// None only while it is changed.
     permit: Option<SemaphorePermit<'a>>,
 }
 
 /// A connection as long as it is open.
 pub(super) struct Open<L> {
-    pub link: L,
+    pub inner: L,
     _counted: Counted,
 }
 
@@ -50,13 +50,13 @@ pub(super) struct Opening(Counted);
 
 struct Counted(Arc<AtomicUsize>);
 
-impl Places {
-    /// This number of places, all of them free.
-    pub fn new(bound: usize) -> Places {
+impl Slots {
+    /// This number of slots, all of them free.
+    pub fn new(bound: usize) -> Slots {
         // The configuration may say more than a semaphore can count.
         let bound = bound.clamp(1, Semaphore::MAX_PERMITS);
         let left_out = Mutex::new(LeftOut { count: 0, since: Instant::now() });
-        Places { bound, permits: Semaphore::new(bound), open: Arc::default(), left_out }
+        Slots { bound, permits: Semaphore::new(bound), open: Arc::default(), left_out }
     }
 
     /// How many there are, with those that are left out.
@@ -69,10 +69,10 @@ impl Places {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// A place, once one is free.
-    pub async fn take(&self) -> Result<Place<'_>, Trouble> {
+    /// A slot, once one is free.
+    pub async fn take(&self) -> Result<Slot<'_>, WorkError> {
         self.put_back();
-        Ok(Place { places: self, permit: Some(self.permit().await?) })
+        Ok(Slot { slots: self, permit: Some(self.permit().await?) })
     }
 
     /// Counts a connection that is being made.
@@ -81,11 +81,11 @@ impl Places {
         Opening(Counted(self.open.clone()))
     }
 
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, Trouble> {
-        self.permits.acquire().await.map_err(|error| Trouble::Lost(error.to_string()))
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, WorkError> {
+        self.permits.acquire().await.map_err(|error| WorkError::Lost(error.to_string()))
     }
 
-    /// Uses one more place again, some time after the last change.
+    /// Uses one more slot again, some time after the last change.
     fn put_back(&self) {
         let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
         if left_out.count > 0 && left_out.since.elapsed() >= LEFT_OUT {
@@ -95,7 +95,7 @@ impl Places {
         }
     }
 
-    /// Uses one place less from now on, unless it is the last.
+    /// Uses one slot less from now on, unless it is the last.
     fn leave_out(&self) -> bool {
         let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
         let may = left_out.count + 1 < self.bound;
@@ -107,13 +107,13 @@ impl Places {
     }
 }
 
-impl<'a> Place<'a> {
-    /// There is no connection to be had for this place: it is left out, and this becomes another one as soon
+impl<'a> Slot<'a> {
+    /// There is no connection to be had for this slot: it is left out, and this becomes another one as soon
     /// as that is free, with its connection.
-    pub async fn change(&mut self) -> Result<(), Trouble> {
-        if self.places.leave_out() {
+    pub async fn change(&mut self) -> Result<(), WorkError> {
+        if self.slots.leave_out() {
             self.permit.take().into_iter().for_each(SemaphorePermit::forget);
-            self.permit = Some(self.places.permit().await?);
+            self.permit = Some(self.slots.permit().await?);
         } else {
             sleep(PAUSE).await;
         }
@@ -123,8 +123,8 @@ impl<'a> Place<'a> {
 
 impl Opening {
     /// It is made.
-    pub fn done<L>(self, link: L) -> Open<L> {
-        Open { link, _counted: self.0 }
+    pub fn done<L>(self, inner: L) -> Open<L> {
+        Open { inner, _counted: self.0 }
     }
 }
 
@@ -141,32 +141,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_place_without_a_connection_is_left_out_for_a_while() {
-        let places = Places::new(3);
-        let (mut first, second) = (places.take().await.unwrap(), places.take().await.unwrap());
+        let slots = Slots::new(3);
+        let (mut first, second) = (slots.take().await.unwrap(), slots.take().await.unwrap());
         first.change().await.unwrap();
-        assert!(timeout(PAUSE, places.take()).await.is_err(), "two are left, and both are taken");
+        assert!(timeout(PAUSE, slots.take()).await.is_err(), "two are left, and both are taken");
         drop(second);
-        drop(places.take().await.unwrap());
+        drop(slots.take().await.unwrap());
         first.change().await.unwrap();
         // The last one stays.
         first.change().await.unwrap();
-        assert!(timeout(PAUSE, places.take()).await.is_err());
+        assert!(timeout(PAUSE, slots.take()).await.is_err());
         sleep(LEFT_OUT).await;
-        let second = places.take().await.unwrap();
-        assert!(timeout(PAUSE, places.take()).await.is_err(), "one after the other");
+        let second = slots.take().await.unwrap();
+        assert!(timeout(PAUSE, slots.take()).await.is_err(), "one after the other");
         sleep(LEFT_OUT).await;
-        drop((places.take().await.unwrap(), second, first));
+        drop((slots.take().await.unwrap(), second, first));
     }
 
     #[test]
     fn open_connections_are_counted() {
-        let places = Places::new(3);
-        let opening = places.opening();
-        assert_eq!(places.open(), 1);
-        let open = opening.done("link");
-        drop(places.opening());
-        assert_eq!((places.open(), open.link), (1, "link"));
+        let slots = Slots::new(3);
+        let opening = slots.opening();
+        assert_eq!(slots.open(), 1);
+        let open = opening.done("connection");
+        drop(slots.opening());
+        assert_eq!((slots.open(), open.inner), (1, "connection"));
         drop(open);
-        assert_eq!(places.open(), 0);
+        assert_eq!(slots.open(), 0);
     }
 }

@@ -4,8 +4,8 @@
 
 use super::server::Server;
 use super::{Deref, Entry, LdapSettings};
-use crate::Secret;
-use crate::tls;
+use crate::tls::{Verification, client_config};
+use crate::{Client, Endpoint, OptionError, Secret, Socket};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use ldap3::{DerefAliases, LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchOptions, StdStream};
@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -34,20 +33,11 @@ const UNAVAILABLE: u32 = 52;
 /// the second that a try of the breaker's may take, if there are not more than three.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Why a search has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// The connection is lost, or could not be made, encrypted or bound.
-    Lost(String),
-    /// The server refused the search.
-    Refused(String),
-}
-
 /// What to look for.
-pub(super) struct Search<'a> {
-    pub base: &'a str,
-    pub filter: &'a str,
-    pub attributes: &'a [String],
+pub(super) struct Search {
+    pub base: String,
+    pub filter: String,
+    pub attributes: Vec<String>,
     /// Entries, at most.
     pub limit: usize,
     /// Which aliases are followed.
@@ -77,8 +67,9 @@ struct Door {
 
 impl Opener {
     /// The error says what is wrong with a setting.
-    pub fn new(settings: &LdapSettings) -> Result<Opener, String> {
-        let servers = Server::parse_list(&settings.host, settings.port)?;
+    pub fn new(settings: &LdapSettings) -> Result<Opener, OptionError> {
+        let servers = Server::parse_list(&settings.host, settings.port);
+        let servers = servers.map_err(|why| OptionError::new("host", why))?;
         let doors: Vec<_> =
             servers.into_iter().map(|server| Door::new(server, settings)).collect::<Result<_, _>>()?;
         let tries = u32::try_from(doors.len()).unwrap_or(u32::MAX);
@@ -87,10 +78,7 @@ impl Opener {
         Ok(Opener { doors, last: AtomicUsize::new(0), limit, binddn, password })
     }
 
-    /// A connection that is encrypted and bound as it should be, and so one that the server has answered on;
-    /// or why there is none. Of several servers the one that was used last is tried first, then the others in
-    /// their order, each as soon as those before have failed or been silent for a moment.
-    pub async fn open(&self) -> Result<Link, String> {
+    async fn open_first(&self) -> Result<Connection, String> {
         let first = self.last.load(Ordering::Relaxed);
         let others = (0..self.doors.len()).filter(|number| *number != first);
         let mut left = std::iter::once(first).chain(others).peekable();
@@ -104,9 +92,9 @@ impl Opener {
                 Ok(tries.next().await)
             };
             match ended {
-                Ok(Some((number, Ok(link)))) => {
+                Ok(Some((number, Ok(connection)))) => {
                     self.last.store(number, Ordering::Relaxed);
-                    return Ok(link);
+                    return Ok(connection);
                 }
                 Ok(Some((_, Err(why)))) => failures.push(why),
                 Ok(None) => return Err(failures.join("; ")),
@@ -115,9 +103,9 @@ impl Opener {
         }
     }
 
-    async fn open_door(&self, number: usize) -> (usize, Result<Link, String>) {
+    async fn open_door(&self, number: usize) -> (usize, Result<Connection, String>) {
         let Some(door) = self.doors.get(number) else { return (number, Err(String::new())) };
-        let opened = guarded(door.open(self.binddn.as_deref(), &self.password));
+        let opened = caught(door.open(self.binddn.as_deref(), &self.password, self.limit));
         let opened = if self.doors.len() == 1 {
             opened.await
         } else {
@@ -134,26 +122,53 @@ impl Opener {
     }
 }
 
+impl Client for Opener {
+    type Connection = Connection;
+    type Question = Search;
+    /// What is found, or why the server refuses the search.
+    type Answer = Result<Vec<Entry>, String>;
+    /// Why the connection is lost, or could not be made, encrypted or bound.
+    type Error = String;
+
+    /// A connection that is encrypted and bound as it should be, and so one that the server has answered on;
+    /// or why there is none. Of several servers the one that was used last is tried first, then the others in
+    /// their order, each as soon as those before have failed or been silent for a moment.
+    async fn open(&self) -> Result<Connection, String> {
+        self.open_first().await
+    }
+
+    async fn ask(&self, connection: &mut Connection, search: &Search) -> Result<Self::Answer, String> {
+        caught(connection.search(search)).await.unwrap_or_else(|| Err(NOT_LDAP.to_owned()))
+    }
+
+    fn is_closed(_: &String) -> bool {
+        true
+    }
+}
+
 impl Door {
-    fn new(server: Server, settings: &LdapSettings) -> Result<Door, String> {
+    fn new(server: Server, settings: &LdapSettings) -> Result<Door, OptionError> {
         let ca = settings.tls_ca.as_deref();
-        let (host, ldaps) = match &server {
+        let Endpoint::Tcp { host, .. } = &server.endpoint else {
             // Nobody else can listen to a socket.
-            Server::Unix(_) => {
-                return Ok(Door { server, url: "ldapi:///".to_owned(), starttls: false, tls: None });
-            }
-            Server::Tcp { host, ldaps, .. } => (host.clone(), *ldaps),
+            return Ok(Door { server, url: "ldapi:///".to_owned(), starttls: false, tls: None });
         };
+        let (host, ldaps) = (host.clone(), server.ldaps);
         let is_ipv6 = host.parse::<Ipv6Addr>().is_ok();
         let tls = if !ldaps && !settings.starttls {
             None
         } else if is_ipv6 {
             // ldap3 can't find the address between the brackets that a URL has around it.
             let name = ServerName::try_from(host.clone());
-            let name = name.map_err(|_| format!("host: `{host}` is neither a name nor an address"))?;
-            Some(tls::client_config_for(ca, name)?)
+            let name = name.map_err(|_| {
+                OptionError::new("host", format!("`{host}` is neither a name nor an address"))
+            })?;
+            let mut config = client_config(Verification::FullFor(name), ca, None)?;
+            // The name that the library would send is not the server's.
+            config.enable_sni = false;
+            Some(Arc::new(config))
         } else {
-            Some(tls::client_config(ca)?)
+            Some(Arc::new(client_config(Verification::Full, ca, None)?))
         };
         let scheme = if ldaps { "ldaps" } else { "ldap" };
         let url = format!("{scheme}://{}", if is_ipv6 { "localhost" } else { &host });
@@ -161,14 +176,19 @@ impl Door {
     }
 
     fn failed(&self, why: impl std::fmt::Display) -> String {
-        match &self.server {
-            Server::Tcp { host, .. } => format!("{host}: {why}"),
-            Server::Unix(path) => format!("{path}: {why}"),
+        match &self.server.endpoint {
+            Endpoint::Tcp { host, .. } => format!("{host}: {why}"),
+            Endpoint::Unix(path) => format!("{}: {why}", path.display()),
         }
     }
 
-    async fn open(&self, binddn: Option<&str>, password: &Secret) -> Result<Link, String> {
-        let stream = self.connect().await.map_err(|error| self.failed(error))?;
+    async fn open(
+        &self,
+        binddn: Option<&str>,
+        password: &Secret,
+        limit: Duration,
+    ) -> Result<Connection, String> {
+        let stream = self.connect(limit).await.map_err(|error| self.failed(error))?;
         let mut settings = LdapConnSettings::new().set_std_stream(stream);
         if let Some(tls) = &self.tls {
             settings = settings.set_starttls(self.starttls).set_config(tls.clone());
@@ -179,30 +199,26 @@ impl Door {
             // Whoever waits for an answer learns of the end too.
             let _ = connection.drive().await;
         });
-        let mut link = Link { handle, driver: driver.abort_handle() };
-        link.bind(binddn, password).await?;
-        Ok(link)
+        let mut connection = Connection { handle, driver: driver.abort_handle() };
+        connection.bind(binddn, password).await?;
+        Ok(connection)
     }
 
-    async fn connect(&self) -> std::io::Result<StdStream> {
-        match &self.server {
-            Server::Unix(path) => Ok(StdStream::Unix(UnixStream::connect(path).await?.into_std()?)),
-            Server::Tcp { host, port, .. } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                Ok(StdStream::Tcp(stream.into_std()?))
-            }
-        }
+    async fn connect(&self, limit: Duration) -> std::io::Result<StdStream> {
+        Ok(match Socket::connect(&self.server.endpoint, limit).await? {
+            Socket::Tcp(stream) => StdStream::Tcp(stream.into_std()?),
+            Socket::Unix(stream) => StdStream::Unix(stream.into_std()?),
+        })
     }
 }
 
 /// A connection; dropping it closes it, whatever is going on.
-pub(super) struct Link {
+pub(super) struct Connection {
     handle: ldap3::Ldap,
     driver: AbortHandle,
 }
 
-impl Link {
+impl Connection {
     async fn bind(&mut self, binddn: Option<&str>, password: &Secret) -> Result<(), String> {
         let (dn, password) = binddn.map_or(("", ""), |dn| (dn, &password.0));
         let answer = self.handle.simple_bind(dn, password).await;
@@ -212,18 +228,11 @@ impl Link {
         if answer.rc == 0 || binddn.is_none() { Ok(()) } else { Err(format!("bind as {dn}: {answer}")) }
     }
 
-    /// The entries that are found.
-    pub async fn search(&mut self, search: &Search<'_>) -> Result<Vec<Entry>, Trouble> {
-        guarded(self.find(search)).await.unwrap_or_else(|| Err(Trouble::Lost(NOT_LDAP.to_owned())))
-    }
-
-    async fn find(&mut self, search: &Search<'_>) -> Result<Vec<Entry>, Trouble> {
+    /// The entries that are found, or why the server refuses the search; or why the connection is lost.
+    async fn search(&mut self, search: &Search) -> Result<Result<Vec<Entry>, String>, String> {
         let limit = i32::try_from(search.limit).unwrap_or(i32::MAX);
         let what = || format!("search below `{}` for {}", search.base, search.filter);
-        let failed = |error| match error {
-            LdapError::FilterParsing => Trouble::Refused(format!("{}: this is not a filter", what())),
-            other => Trouble::Lost(format!("search: {}", cause(other))),
-        };
+        let lost = |error| format!("search: {}", cause(error));
         let deref = match search.deref {
             Deref::Never => DerefAliases::Never,
             Deref::Search => DerefAliases::Searching,
@@ -231,10 +240,13 @@ impl Link {
             Deref::Always => DerefAliases::Always,
         };
         let handle = self.handle.with_search_options(SearchOptions::new().sizelimit(limit).deref(deref));
-        let begun = handle.streaming_search(search.base, Scope::Subtree, search.filter, search.attributes);
-        let mut answers = begun.await.map_err(failed)?;
+        let begun = handle.streaming_search(&search.base, Scope::Subtree, &search.filter, &search.attributes);
+        let mut answers = match begun.await {
+            Err(LdapError::FilterParsing) => return Ok(Err(format!("{}: this is not a filter", what()))),
+            begun => begun.map_err(lost)?,
+        };
         let mut entries = Vec::new();
-        while let Some(answer) = answers.next().await.map_err(failed)? {
+        while let Some(answer) = answers.next().await.map_err(lost)? {
             // Not every server heeds the limit.
             if entries.len() < search.limit {
                 entries.extend(Entry::read(answer.0));
@@ -242,14 +254,14 @@ impl Link {
         }
         let end = answers.finish().await;
         match end.rc {
-            SUCCESS | SIZE_LIMIT_EXCEEDED => Ok(entries),
-            BUSY | UNAVAILABLE => Err(Trouble::Lost(format!("search: {end}"))),
-            _ => Err(Trouble::Refused(format!("{}: {end}", what()))),
+            SUCCESS | SIZE_LIMIT_EXCEEDED => Ok(Ok(entries)),
+            BUSY | UNAVAILABLE => Err(format!("search: {end}")),
+            _ => Ok(Err(format!("{}: {end}", what()))),
         }
     }
 }
 
-impl Drop for Link {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
     }
@@ -257,7 +269,7 @@ impl Drop for Link {
 
 /// Waits for a call to ldap3, which panics over answers that are built wrongly: `None` then. Without this a
 /// server could end the task that tries it, and so be down forever.
-async fn guarded<T>(call: impl Future<Output = T>) -> Option<T> {
+async fn caught<T>(call: impl Future<Output = T>) -> Option<T> {
     let mut call = pin!(call);
     poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
         Ok(poll) => poll.map(Some),

@@ -7,8 +7,8 @@ use redis::{RedisError, ServerError};
 
 /// Why a call failed.
 #[derive(Clone, Debug)]
-pub(super) enum Trouble {
-    /// There is no server, or none that would serve just now.
+pub(super) enum RequestError {
+    /// There is no server, or none that would serve just now, so that nothing was executed.
     Down(String),
     /// The connection broke before the reply came, so that the command may have been executed.
     Lost(String),
@@ -20,31 +20,31 @@ pub(super) enum Trouble {
     Late(BackendError),
 }
 
-impl Trouble {
+impl RequestError {
     /// What the caller is told.
-    pub(super) fn told(self, breaker: &Breaker) -> BackendError {
+    pub(super) fn into_backend_error(self, breaker: &Breaker) -> BackendError {
         match self {
-            Trouble::Down(cause) => breaker.error(Failure::Down(cause.into())),
-            Trouble::Lost(cause) => {
+            RequestError::Down(cause) => breaker.error(Failure::Down(cause.into())),
+            RequestError::Lost(cause) => {
                 breaker.error(Failure::Down(format!("the connection broke before the reply: {cause}").into()))
             }
-            Trouble::Refused(answer) => breaker.error(Failure::Refused(answer)),
-            Trouble::Known(error) | Trouble::Late(error) => error,
+            RequestError::Refused(answer) => breaker.error(Failure::Refused(answer)),
+            RequestError::Known(error) | RequestError::Late(error) => error,
         }
     }
 }
 
 /// What an error of the library means while a connection is opened. `place` is the server, `secret` the
 /// password, which a server that does not know the command would repeat.
-pub(super) fn on_opening(error: &RedisError, place: &str, secret: Option<&Secret>) -> Trouble {
+pub(super) fn on_opening(error: &RedisError, place: &str, secret: Option<&Secret>) -> RequestError {
     let text = format!("{place}: {}", text_of(error));
     let text = match secret {
         Some(Secret(password)) => text.replace(password.as_str(), "(not shown)"),
         None => text,
     };
     match error.code() {
-        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => Trouble::Refused(text),
-        _ => Trouble::Down(text),
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => RequestError::Refused(text),
+        _ => RequestError::Down(text),
     }
 }
 
