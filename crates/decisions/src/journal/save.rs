@@ -1,0 +1,136 @@
+//! What is written each second, in one transaction.
+//!
+//! Knows: tables, blocks as rows. Must not know: when it is done, what is done after a failure.
+
+use super::block::Row;
+use super::file::{Db, count};
+use super::pseudonym::Keys;
+use super::retention::{self, Removed};
+use super::{Audit, Settings};
+use crate::DecisionId;
+use rusqlite::{Connection, Error};
+use std::time::SystemTime;
+
+/// What is written beside blocks.
+pub(super) struct More<'a> {
+    /// Who did what.
+    pub audits: &'a [Audit],
+    /// Decisions that got lost since the last time.
+    pub lost: u64,
+    /// The keys of pseudonyms, if there are new ones.
+    pub keys: Option<&'a Keys>,
+}
+
+/// What was written.
+#[derive(Default)]
+pub(super) struct Saved {
+    /// The rows of the blocks, in their order.
+    pub ids: Vec<i64>,
+    /// Decisions that the file had not.
+    pub added: u64,
+    /// Decisions that were removed to make room.
+    pub removed: u64,
+}
+
+/// Writes blocks and the rest, and removes what has to go for them.
+pub(super) fn write(
+    db: &mut Db,
+    settings: &Settings,
+    open: [i64; 2],
+    room: u64,
+    rows: &[&Row],
+    more: &More<'_>,
+) -> Result<Saved, Error> {
+    let work = |db: &mut Db| {
+        let removed = retention::remove(&db.connection, settings, open, room)?;
+        if removed.blocks > 0 {
+            db.forget_configs();
+        }
+        let mut saved = Saved { removed: removed.decisions, ..Saved::default() };
+        for row in rows {
+            let config = db.config(&row.table, row.first)?;
+            let (id, before) = put(&db.connection, row, config)?;
+            saved.ids.push(id);
+            saved.added += u64::from(row.count).saturating_sub(before);
+        }
+        note(&db.connection, more)?;
+        Ok(saved)
+    };
+    let saved = in_transaction(db, work);
+    if saved.is_err() {
+        db.forget_configs();
+    }
+    saved
+}
+
+/// Does work in a transaction that is ended whatever comes of it.
+pub(super) fn in_transaction<T>(
+    db: &mut Db,
+    work: impl FnOnce(&mut Db) -> Result<T, Error>,
+) -> Result<T, Error> {
+    db.connection.execute_batch("BEGIN IMMEDIATE")?;
+    let done = work(db).and_then(|done| db.connection.execute_batch("COMMIT").map(|()| done));
+    if done.is_err() && !db.connection.is_autocommit() {
+        // SQLite has ended it itself after some failures, and after all others this works.
+        let _ = db.connection.execute_batch("ROLLBACK");
+    }
+    done
+}
+
+/// Writes a block: its row, and how many decisions of it were there before.
+pub(super) fn put(connection: &Connection, row: &Row, config: i64) -> Result<(i64, u64), Error> {
+    let class = row.class as i64;
+    let privacy = row.privacy as i64;
+    let (first, last) = (row.first.cast_signed(), row.last.cast_signed());
+    if let Some(id) = row.row {
+        let before = "SELECT count FROM block WHERE id = ?1";
+        let before = connection.prepare_cached(before)?.query_row([id], |row| count(row, 0));
+        let update = "UPDATE block SET first = ?2, last = ?3, class = ?4, config = ?5, count = ?6, \
+                      privacy = ?7, summary = ?8, filter = ?9, data = ?10 WHERE id = ?1";
+        let values =
+            (id, first, last, class, config, row.count, privacy, &row.summary, &row.filter, &row.data);
+        if connection.prepare_cached(update)?.execute(values)? == 1 {
+            return Ok((id, before?));
+        }
+    }
+    let insert = "INSERT INTO block(first, last, class, config, count, privacy, summary, filter, data) \
+                  VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let values = (first, last, class, config, row.count, privacy, &row.summary, &row.filter, &row.data);
+    Ok((connection.prepare_cached(insert)?.insert(values)?, 0))
+}
+
+fn note(connection: &Connection, more: &More<'_>) -> Result<(), Error> {
+    for audit in more.audits {
+        let add = "INSERT INTO audit(at, who, what) VALUES(?1, ?2, ?3)";
+        let values = (audit.at.number().cast_signed(), &audit.who, &audit.what);
+        connection.prepare_cached(add)?.execute(values)?;
+    }
+    if more.lost > 0 {
+        let now = DecisionId::first_at(SystemTime::now()).number().cast_signed();
+        let add = "INSERT INTO loss(at, count) VALUES(?1, ?2) \
+                   ON CONFLICT(at) DO UPDATE SET count = count + excluded.count";
+        connection.prepare_cached(add)?.execute((now, more.lost.cast_signed()))?;
+    }
+    for (month, key) in more.keys.iter().flat_map(|keys| &keys.0) {
+        add_key(connection, *month, key)?;
+    }
+    Ok(())
+}
+
+/// Adds the key of a month, unless there is one.
+pub(super) fn add_key(connection: &Connection, month: i64, key: &[u8; 32]) -> Result<(), Error> {
+    let add = "INSERT OR IGNORE INTO secret(month, key) VALUES(?1, ?2)";
+    connection.prepare_cached(add)?.execute((month, key))?;
+    Ok(())
+}
+
+/// Removes what is too old or too much, and gives some pages back.
+pub(super) fn look_after(db: &mut Db, settings: &Settings, open: [i64; 2]) -> Result<Removed, Error> {
+    let mut removed = Removed::default();
+    if retention::is_due(&db.connection, settings, open)? {
+        removed = in_transaction(db, |db| retention::remove(&db.connection, settings, open, 0))?;
+        db.forget_configs();
+    }
+    retention::shrink(&db.connection, settings)?;
+    Ok(removed)
+}
