@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where addresses without a host of their own listen, unless `host` says otherwise.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
@@ -32,22 +32,13 @@ pub enum ListenAddress {
     Unix(PathBuf),
 }
 
-/// Which of the two options holds a mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressOption {
-    /// `port`.
-    Port,
-    /// `host`.
-    Host,
-}
-
 /// A text that is not a listen address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError {
     /// What is wrong and what to write.
     pub message: String,
     /// The option that `range` counts in.
-    pub option: AddressOption,
+    pub option: &'static str,
     /// The bytes of the option's value that are meant.
     pub range: Range<usize>,
 }
@@ -77,8 +68,7 @@ impl ListenAddress {
     pub fn parse_list(port: &str, host: Option<&str>) -> Result<Vec<ListenAddress>, AddressError> {
         let mut addresses = Vec::new();
         for (range, text) in entries(port) {
-            let mistake =
-                |message| AddressError { message, option: AddressOption::Port, range: range.clone() };
+            let mistake = |message| AddressError { message, option: "port", range: range.clone() };
             match Entry::parse(text).map_err(mistake)? {
                 Entry::Unix(path) => add(&mut addresses, ListenAddress::Unix(path)),
                 Entry::Tcp { host: Some(host), port, family } => {
@@ -92,10 +82,18 @@ impl ListenAddress {
         }
         if addresses.is_empty() {
             let message = format!("no address to listen at; write for example \"{DEFAULT_PORT}\"");
-            return Err(AddressError { message, option: AddressOption::Port, range: 0..port.len() });
+            return Err(AddressError { message, option: "port", range: 0..port.len() });
         }
         drop_covered(&mut addresses);
         Ok(addresses)
+    }
+
+    /// The path of a socket whose place depends on the folder in which the daemon is started.
+    pub fn relative_path(&self) -> Option<&Path> {
+        match self {
+            ListenAddress::Unix(path) if path.is_relative() => Some(path),
+            _ => None,
+        }
     }
 
     /// What `<VirtualHost KEY>` has to say to serve this address: the port's number, or the socket's path.
@@ -160,6 +158,15 @@ impl<'a> Entry<'a> {
         }
         if rest.starts_with('/') {
             return socket_path(rest);
+        }
+        match rest.split_once(':') {
+            Some(("unix", path)) => {
+                return Err(format!("\"{rest}\" is the form of main.cf; write \"{path}|unix\""));
+            }
+            Some(("inet", address)) => {
+                return Err(format!("\"{rest}\" is the form of main.cf; write \"{address}\""));
+            }
+            _ => {}
         }
         let (host, port) = split_host(rest)?;
         Ok(Entry::Tcp { host, port: port_number(port)?, family })
@@ -265,7 +272,7 @@ fn default_host(host: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>
 }
 
 fn host_mistake(message: String, host: Option<&str>) -> AddressError {
-    AddressError { message, option: AddressOption::Host, range: 0..host.unwrap_or_default().len() }
+    AddressError { message, option: "host", range: 0..host.unwrap_or_default().len() }
 }
 
 /// The addresses of a host; none and `*` mean every address of this machine.
@@ -315,7 +322,7 @@ mod tests {
     fn list(port: &str, host: Option<&str>) -> Vec<String> {
         match ListenAddress::parse_list(port, host) {
             Ok(addresses) => addresses.iter().map(ToString::to_string).collect(),
-            Err(error) => vec![format!("{:?} {:?}: {}", error.option, error.range, error.message)],
+            Err(error) => vec![format!("{} {:?}: {}", error.option, error.range, error.message)],
         }
     }
 
@@ -379,11 +386,11 @@ mod tests {
     fn mistakes_say_where_they_are() {
         assert_eq!(
             list("12345, 127.0.0.1:99999", None),
-            ["Port 7..22: 99999 is not a port: ports go from 0 to 65535"]
+            ["port 7..22: 99999 is not a port: ports go from 0 to 65535"]
         );
         assert_eq!(
             list("garbage", None),
-            ["Port 0..7: \"garbage\" is neither a port number nor a TCP service of /etc/services"]
+            ["port 0..7: \"garbage\" is neither a port number nor a TCP service of /etc/services"]
         );
         assert!(list("127.0.0.1", None)[0].contains("has no port number"));
         assert!(list("127.0.0.1:", None)[0].contains("has no port number"));
@@ -397,6 +404,8 @@ mod tests {
         assert!(list("12345|udp", None)[0].contains("\"udp\" is not supported"));
         assert!(list("|unix", None)[0].contains("path of the UNIX socket is missing"));
         assert!(list("/a|SOCK_STREAM|unix", None)[0].contains("is not the path"));
+        assert!(list("unix:/run/p.sock", None)[0].contains("write \"/run/p.sock|unix\""));
+        assert!(list("inet:127.0.0.1:12345", None)[0].contains("write \"127.0.0.1:12345\""));
         assert!(
             list(&format!("/{}|unix", "x".repeat(107)), None)[0]
                 .contains("at most 107 bytes, this one has 108")
@@ -405,7 +414,7 @@ mod tests {
         assert!(list("ü:ü", None)[0].contains("neither a port number"));
         assert_eq!(
             list("12345", Some("127.0.0.2, ::1")),
-            ["Host 0..14: one host only: give each address its own in \"port\""]
+            ["host 0..14: one host only: give each address its own in \"port\""]
         );
     }
 

@@ -4,14 +4,15 @@
 
 use crate::log::Stopwatch;
 use crate::log::messages::daemon;
-use crate::options::{Options, Report, Section, options};
+use crate::options::{Flow, Options, Report, Section, codes, options};
 use crate::plugin::{
-    BadRequest, Cx, DynPlugin, Error, Kind, OnBadRequest, OnError, PluginEnv, Progress, Setup, Undecided,
+    BadRequest, Cx, Error, Kind, OnBadRequest, OnError, Passes, PluginEnv, Progress, Setup, Shell, Undecided,
     Verdict,
 };
 use crate::session::RECIPIENT;
 use crate::value::{Integer, Switch, nearest};
 use config_general::Block;
+use decisions::{Begun, StepOutcome};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -50,12 +51,11 @@ pub struct Chain {
 }
 
 struct Step {
-    name: Arc<str>,
     /// `None` where the plugin around it says it.
     on_error: Option<OnError>,
     on_bad_request: OnBadRequest,
     lookahead: bool,
-    plugin: Box<dyn DynPlugin>,
+    plugin: Shell,
 }
 
 /// The action that defers a message because a check failed.
@@ -68,6 +68,8 @@ pub struct Outcome {
     pub action: String,
     /// The plugin that decided.
     pub plugin: Arc<str>,
+    /// Its number, if it is not the one that has ended the chain.
+    pub by: Option<u16>,
 }
 
 impl Chain {
@@ -80,11 +82,12 @@ impl Chain {
             && env.depth >= MAX_DEPTH
         {
             let message = format!("plugins are nested more than {MAX_DEPTH} deep");
-            report.error(first.span, message, None);
+            report.say(&codes::BAD_BLOCK, first.span, message, None);
             return None;
         }
         let inner = PluginEnv { depth: env.depth + 1, ..env };
-        let steps: Vec<_> = blocks.into_iter().map(|block| Step::from_block(block, report, inner)).collect();
+        let steps: Vec<_> = blocks.iter().map(|block| Step::from_block(block, report, inner)).collect();
+        warn_of_unreached(&blocks, &steps, report);
         steps.into_iter().collect::<Option<_>>().map(|steps| Chain { steps })
     }
 
@@ -100,7 +103,7 @@ impl Chain {
 
     /// The name of a plugin.
     pub fn name(&self, step: usize) -> Option<&Arc<str>> {
-        self.steps.get(step).map(|step| &step.name)
+        self.steps.get(step).map(|step| step.plugin.name())
     }
 
     /// The answer to a request: that of a plugin, a deferral if a check could not find out and no plugin
@@ -109,15 +112,17 @@ impl Chain {
         cx.session.begin(cx.request.get(RECIPIENT).unwrap_or_default());
         let outcome = self.run(cx).await?;
         let is_refused = outcome.as_ref().is_some_and(|outcome| postfix_policy::refuses(&outcome.action));
-        if let Some(Undecided { plugin, .. }) = cx.undecided.as_ref().filter(|_| !is_refused) {
-            return Ok(Some(Outcome { action: DEFERRED.to_owned(), plugin: plugin.clone() }));
+        if let Some(Undecided { plugin, number, .. }) = cx.course.undecided.as_ref().filter(|_| !is_refused) {
+            let (action, plugin, by) = (DEFERRED.to_owned(), plugin.clone(), Some(*number));
+            return Ok(Some(Outcome { action, plugin, by }));
         }
         let is_open = outcome.as_ref().is_none_or(|outcome| outcome.action.eq_ignore_ascii_case("dunno"));
-        let Some(header) = cx.header.take().filter(|_| is_open) else { return Ok(outcome) };
+        let Some(header) = cx.course.header.take().filter(|_| is_open) else { return Ok(outcome) };
         if !cx.session.first_in_message(&header.mark) {
             return Ok(outcome);
         }
-        Ok(Some(Outcome { action: format!("PREPEND {}", header.text), plugin: header.plugin }))
+        let action = format!("PREPEND {}", header.text);
+        Ok(Some(Outcome { action, plugin: header.plugin, by: Some(header.number) }))
     }
 
     /// Asks one plugin after the other until one answers.
@@ -125,36 +130,50 @@ impl Chain {
         let depends = cx.session.depends();
         self.start_lookups(cx);
         cx.session.set_depends(depends);
-        let outside = cx.progress.enter();
+        let outside = cx.course.progress.enter();
         let outcome = self.run_steps(cx, outside).await;
-        cx.progress = outside;
+        cx.course.progress = outside;
         outcome
     }
 
     async fn run_steps(&self, cx: &mut Cx<'_>, outside: Progress) -> Result<Option<Outcome>, Error> {
-        let (around, is_nested) = (cx.session.depends(), cx.progress.is_nested());
+        let (around, is_nested) = (cx.session.depends(), cx.course.progress.is_nested());
         let mut seen = around;
         for (n, step) in self.steps.iter().enumerate() {
-            cx.progress.take(n, step.on_error, outside);
+            let name = step.plugin.name();
+            cx.course.progress.take(n, step.on_error, outside);
             // A plugin of the file has its turn at every recipient for which the chain gets that far. One in
             // a block may have it only for what those before it have seen, and what the block comes to
             // depends on all of them.
             cx.session.set_depends(if is_nested { seen } else { around });
-            let stopwatch = Stopwatch::start(&step.name, cx.progress.depth().saturating_sub(1));
+            let depth = cx.course.progress.depth().saturating_sub(1);
+            let stopwatch = Stopwatch::start(name, depth);
+            let begun = cx.begin_step(step.plugin.number(), depth);
+            if let Some(replay) = cx.call.replay() {
+                replay.turn_of(step.plugin.number());
+            }
+            if cx.course.without.contains(&step.plugin.number()) {
+                cx.end_step(begun, StepOutcome::Off);
+                continue;
+            }
             let verdict = step.plugin.run(cx).await;
+            cx.end_step(begun, step.outcome_of(&verdict));
             stopwatch.stop();
             seen = seen.max(cx.session.depends());
             cx.session.set_depends(seen);
             match verdict {
                 Ok(Verdict::Next) => {}
-                Ok(Verdict::Stop(action)) => return Ok(Some(Outcome { action, plugin: step.name.clone() })),
+                Ok(Verdict::Stop(action)) => {
+                    return Ok(Some(Outcome { action, plugin: name.clone(), by: None }));
+                }
                 Err(Error::Request(cause)) => step.note_undecided(&cause, cx),
                 Err(cause) => match step.on_error_of(&cause) {
-                    Some(OnError::Continue) => {
-                        daemon::plugin_skipped(&step.name, cause);
-                    }
+                    Some(OnError::Continue) => match (cause.not_done(), &mut *cx.walk) {
+                        (Some(what), Some(walk)) => walk.note_of_last(format_args!("would {what}")),
+                        _ => daemon::plugin_skipped(name, cause),
+                    },
                     on_error => {
-                        let (plugin, cause) = (step.name.clone(), Box::new(cause));
+                        let (plugin, cause) = (name.clone(), Box::new(cause));
                         return Err(Error::In { plugin, on_error, cause });
                     }
                 },
@@ -181,7 +200,7 @@ impl Chain {
                 if question.list.as_deref().is_some_and(|zone| cx.world.lists.is_known_silent(zone)) {
                     continue;
                 }
-                cx.ahead.start(&cx.world.dns, question, cx.deadline.backends);
+                cx.ahead.start(&cx.world.dns, question, cx.call);
             }
         }
         cx.ahead.send(&cx.world.dns);
@@ -191,6 +210,8 @@ impl Chain {
 impl Step {
     fn from_block(block: &Block, report: &Report, env: PluginEnv<'_>) -> Option<Step> {
         let mut section = Section::new(block, report);
+        // Before those inside it.
+        let number = env.numbers.next(block.span);
         if section.name().is_empty() {
             let help =
                 "write `<Plugin NAME>`; the name appears in the log and in the score details".to_owned();
@@ -201,36 +222,58 @@ impl Step {
             Chain::from_section(&mut section, env);
             return None;
         };
+        section.note_flow("module", Flow::Plugin(kind.name));
         let on_error = options.on_error.or(env.on_error);
         let on_bad_request = options.on_bad_request.unwrap_or(env.on_bad_request);
         let lookahead = options.lookahead.map_or(env.lookahead, |switch| switch == Switch::On);
         let log_level = options.log_level.0;
         // A plugin that says it says it for those inside; otherwise they have it from where it has it.
         let for_inside = if options.on_error.is_some() { None } else { env.on_error };
-        let inside = PluginEnv { on_error: for_inside, on_bad_request, lookahead, log_level, ..env };
+        let inside = PluginEnv { on_error: for_inside, on_bad_request, lookahead, log_level, number, ..env };
         let plugin = (kind.make)(&mut section, inside);
         if plugin.is_none() && section.has_more("Plugin") {
             Chain::from_section(&mut section, inside);
         }
-        let name = section.name().into();
         if plugin.is_some() {
             section.finish();
         } else {
             section.finish_after_mistake();
         }
-        Some(Step { name, on_error, on_bad_request, lookahead, plugin: plugin? })
+        Some(Step { on_error, on_bad_request, lookahead, plugin: plugin? })
+    }
+
+    /// Whether no plugin behind it ever has a turn.
+    fn is_last(&self) -> bool {
+        match self.plugin.passes() {
+            Passes::Sometimes => false,
+            // What it does not say is up to the plugin around it.
+            Passes::IfItFails => self.on_error.is_some_and(|on_error| on_error != OnError::Continue),
+            Passes::Never => true,
+        }
     }
 
     /// The request itself kept the plugin from finding out: the chain goes on, and its end remembers it.
     fn note_undecided(&self, cause: &BadRequest, cx: &mut Cx<'_>) {
-        let plugin = &self.name;
+        let plugin = self.plugin.name();
         if self.on_bad_request == OnBadRequest::Continue {
             daemon::undecided_ignored(plugin, cause);
             return;
         }
         daemon::undecided(plugin, cause);
-        if cx.undecided.is_none() {
-            cx.undecided = Some(Undecided { plugin: plugin.clone(), cause: cause.to_string() });
+        if cx.course.undecided.is_none() {
+            let (plugin, number) = (plugin.clone(), self.plugin.number());
+            cx.course.undecided = Some(Undecided { plugin, number, cause: cause.to_string() });
+        }
+    }
+
+    /// How a turn with this verdict is written down.
+    fn outcome_of(&self, verdict: &Result<Verdict, Error>) -> StepOutcome {
+        match verdict {
+            Ok(Verdict::Next) => StepOutcome::Next,
+            Ok(Verdict::Stop(_)) => StepOutcome::Stopped,
+            Err(Error::Request(_)) => StepOutcome::Undecided,
+            Err(cause) if self.on_error_of(cause) == Some(OnError::Continue) => StepOutcome::Skipped,
+            Err(_) => StepOutcome::Failed,
         }
     }
 
@@ -238,7 +281,34 @@ impl Step {
     fn on_error_of(&self, cause: &Error) -> Option<OnError> {
         match cause {
             Error::In { on_error: Some(decided), .. } => Some(*decided),
+            // There is no outage: nothing was asked.
+            _ if cause.not_done().is_some() => Some(OnError::Continue),
             _ => self.on_error,
+        }
+    }
+}
+
+impl Cx<'_> {
+    /// It is the turn of the step with that number.
+    fn begin_step(&mut self, number: u16, depth: usize) -> Option<Begun> {
+        self.note_points();
+        self.walk.as_mut().map(|walk| walk.begin(number, depth))
+    }
+
+    /// The turn is over.
+    fn end_step(&mut self, begun: Option<Begun>, outcome: StepOutcome) {
+        self.note_points();
+        if let Some((walk, begun)) = self.walk.as_mut().zip(begun) {
+            walk.end(begun, outcome);
+        }
+    }
+
+    /// Writes down what the plugin whose turn it is has added to scores.
+    fn note_points(&mut self) {
+        for (field, points) in self.session.take_added() {
+            if let Some(walk) = self.walk {
+                walk.add_points(&field, points);
+            }
         }
     }
 }
@@ -250,7 +320,23 @@ fn report_repeated_names(blocks: &[&Block], report: &Report) {
             && seen.insert(name, block.span).is_some()
         {
             let help = "give one of them another name".to_owned();
-            report.error(block.span, format!("plugin `{name}` occurs more than once"), Some(help));
+            let message = format!("plugin `{name}` occurs more than once");
+            report.say(&codes::REPEATED_BLOCK, block.span, message, Some(help));
+        }
+    }
+}
+
+/// Warns of the first plugin behind one that answers every request.
+fn warn_of_unreached(blocks: &[&Block], steps: &[Option<Step>], report: &Report) {
+    for (pair, step) in blocks.windows(2).zip(steps) {
+        let name = pair[1].name.as_deref().unwrap_or_default();
+        if let Some(step) = step.as_ref().filter(|step| step.is_last() && **step.plugin.name() != *name) {
+            let message = format!(
+                "Plugin {name} is never reached: Plugin {} answers every request",
+                step.plugin.name()
+            );
+            let help = "remove it, or put it before that one".to_owned();
+            return report.say(&codes::NEVER_REACHED, pair[1].span, message, Some(help));
         }
     }
 }
@@ -270,7 +356,8 @@ fn report_unknown_module(section: &Section<'_>, module: &str, env: PluginEnv<'_>
     let name = section.name();
     let known = env.kinds.iter().map(|kind| kind.name);
     let help = nearest(module, known).map(|name| format!("did you mean `{name}`?"));
-    section.report().error(span, format!("plugin `{name}`: there is no module `{module}`"), help);
+    let message = format!("plugin `{name}`: there is no module `{module}`");
+    section.report().say(&codes::NO_MODULE, span, message, help);
 }
 
 #[cfg(test)]

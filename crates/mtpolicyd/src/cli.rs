@@ -2,12 +2,33 @@
 //!
 //! Knows: options, settings, the manual, the server. Must not know: how any of them works.
 
+mod audit;
+mod check;
+pub mod client;
+mod control;
+mod decisions;
+mod doctor;
+mod explain;
+mod forget;
+mod import;
+mod log_level;
+mod metrics;
+mod reload;
+mod replay;
+mod source;
+mod state;
+mod status;
+mod tail;
+mod terminal;
+mod top;
+
 use crate::manual::{self, Format};
 use crate::server::{self, Mode, ServeOptions, process};
 use crate::settings::Settings;
 use crate::upkeep;
 use crate::value::nearest;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,23 +74,13 @@ pub fn command() -> Command {
                 .value_name("TASKS")
                 .help("Run the tasks of these periods (hourly,daily,weekly,monthly) and exit"),
         ])
-        .subcommand(
-            Command::new("check")
-                .about("Say what is wrong with a configuration file")
-                .arg(config.index(1).short(None).long(None).help("The file"))
-                .arg(Arg::new("strict").long("strict").action(ArgAction::SetTrue).help(
-                    "Take warnings for mistakes, so that an unknown option is one; a server that does not \
-                             answer now is none",
-                ))
-                .arg(Arg::new("as").long("as").value_name("USER").help(
-                    "Look whether this user can read and write the files; without it, the `user` of the \
-                     file. Only root can look for another user",
-                )),
-        )
+        .subcommand(check::command())
         .subcommand(
             Command::new("manual")
                 .about("Print a page of the manual, or the list of pages")
-                .arg(Arg::new("page").value_name("PAGE").help("mtpolicyd.conf, or the name of a module"))
+                .arg(Arg::new("page").value_name("PAGE").help(
+                    "mtpolicyd.conf, mtpolicyd, policyd-client, concepts, control, or the name of a module",
+                ))
                 .arg(
                     Arg::new("format")
                         .long("format")
@@ -78,28 +89,73 @@ pub fn command() -> Command {
                         .help("How to write it"),
                 ),
         )
+        .subcommand(import::command())
+        .subcommand(completions())
+        .subcommands(asking().map(|(command, _)| command()))
 }
 
-/// The page of the program for man(1).
-pub fn man_page() -> String {
-    manual::program(&command())
+/// The commands that ask the running daemon or read what it has written.
+const ASKING: [Asking; 11] = [
+    (status::command, status::run),
+    (reload::command, reload::run),
+    (decisions::command, decisions::run),
+    (explain::command, explain::run),
+    (replay::command, replay::run),
+    (doctor::command, doctor::run),
+    (tail::command, tail::run),
+    (top::command, top::run),
+    (log_level::command, log_level::run),
+    (audit::command, audit::run),
+    (metrics::command, metrics::run),
+];
+
+/// All of them.
+fn asking() -> impl Iterator<Item = &'static Asking> {
+    ASKING.iter().chain(&state::COMMANDS)
+}
+
+/// The options of a command, and what does it.
+type Asking = (fn() -> Command, fn(&ArgMatches) -> control::Outcome);
+
+/// The options of `mtpolicyd completions`.
+fn completions() -> Command {
+    let shell = Arg::new("shell").value_name("SHELL").required(true).value_parser(["bash", "zsh", "fish"]);
+    let program = Arg::new("program").value_name("PROGRAM").value_parser([PROGRAM, client::PROGRAM]);
+    Command::new("completions")
+        .about("Print a script that completes the options of a program in a shell")
+        .arg(shell.help("The shell"))
+        .arg(program.default_value(PROGRAM).help("The program"))
+}
+
+/// The pages of the programs for man(1): the name, the section of the manual and the text of each.
+pub fn man_pages() -> [(&'static str, u8, String); 2] {
+    [
+        (PROGRAM, manual::DAEMONS, manual::program(&command(), manual::DAEMONS)),
+        (client::PROGRAM, manual::COMMANDS, manual::program(&client::command(), manual::COMMANDS)),
+    ]
 }
 
 /// Does what the command line asks for.
 pub fn run() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
-        Some(("check", matches)) => {
-            let user = matches.get_one::<String>("as").map(String::as_str);
-            check(config(matches), matches.get_flag("strict"), user)
-        }
+        Some(("check", matches)) => check::run(matches),
         Some(("manual", matches)) => print_manual(matches),
+        Some(("import", matches)) => import::run(matches),
+        Some(("completions", matches)) => print_completions(matches),
+        Some((name, matches)) => ask(name, matches),
         _ if matches.get_flag("dump_vhosts") => dump(config(&matches)),
         _ => match matches.get_one::<String>("cron") {
             Some(tasks) => cron(&matches, tasks),
             None => serve(&matches),
         },
     }
+}
+
+/// Does what only the running daemon can.
+fn ask(name: &str, matches: &ArgMatches) -> ExitCode {
+    let asked = asking().find(|(command, _)| command().get_name() == name);
+    asked.map_or(ExitCode::from(control::FAILED), |(_, run)| control::exit(run(matches)))
 }
 
 fn config(matches: &ArgMatches) -> &Path {
@@ -145,56 +201,6 @@ fn dump(path: &Path) -> ExitCode {
     }
 }
 
-fn check(path: &Path, strict: bool, user: Option<&str>) -> ExitCode {
-    let (settings, messages) = match Settings::load(path, None) {
-        Ok(loaded) => loaded,
-        Err(messages) => {
-            say(&messages.to_string());
-            let (path, errors) = (path.display(), messages.errors());
-            let s = if errors == 1 { "" } else { "s" };
-            say(&format!("{path}: the configuration can't be used: {errors} error{s}\n"));
-            return ExitCode::from(REFUSED);
-        }
-    };
-    let unknown = server::check_names(&settings).err();
-    if let Some(error) = &unknown {
-        say(&format!("{}: {error}\n", path.display()));
-    }
-    say(&messages.to_string());
-    let troubles = match server::access(path, &settings, &messages, user) {
-        Ok(troubles) => troubles,
-        Err(error) => {
-            say(&format!("{}: {error}\n", path.display()));
-            return ExitCode::from(REFUSED);
-        }
-    };
-    let note = settings.globals.as_root().filter(|_| user.is_none());
-    let look = match server::look(settings, user) {
-        Ok(look) => look,
-        Err(error) => {
-            say(&format!("{}: {error}\n", path.display()));
-            return ExitCode::from(REFUSED);
-        }
-    };
-    let found = troubles.iter().chain(&look.denied).chain(&look.unanswered);
-    found.for_each(|trouble| say(&format!("warning: {trouble}\n\n")));
-    // That a server is down now is not a mistake of the file.
-    let has_warnings = messages.has_warnings() || !troubles.is_empty() || !look.denied.is_empty();
-    if unknown.is_some() {
-        return ExitCode::from(REFUSED);
-    }
-    if strict && has_warnings {
-        say(&format!("{}: refused, since --strict takes warnings for errors\n", path.display()));
-        return ExitCode::from(REFUSED);
-    }
-    let mut note = note.map(|note| format!("notice: {note}\n")).unwrap_or_default();
-    // After the warnings, which matter more; a file without any says nothing on the standard error.
-    if has_warnings {
-        say(&std::mem::take(&mut note));
-    }
-    print(&format!("{note}{}: the configuration can be used\n", path.display()))
-}
-
 /// Does the tasks of some periods. What goes wrong is written to the standard error, which cron mails.
 fn cron(matches: &ArgMatches, tasks: &str) -> ExitCode {
     /// Errors and warnings.
@@ -219,7 +225,7 @@ fn cron(matches: &ArgMatches, tasks: &str) -> ExitCode {
 }
 
 fn print_manual(matches: &ArgMatches) -> ExitCode {
-    let pages = manual::pages();
+    let pages: Vec<_> = manual::pages().into_iter().chain([manual::concepts(), manual::control()]).collect();
     let format = match matches.get_one::<String>("format").map(String::as_str) {
         Some("man") => Format::Man,
         _ => Format::Markdown,
@@ -229,8 +235,8 @@ fn print_manual(matches: &ArgMatches) -> ExitCode {
         let line = |page: &manual::Page| format!("{:longest$}  {}\n", page.name, page.line());
         return print(&pages.iter().map(line).collect::<String>());
     };
-    if wanted == PROGRAM {
-        return print(&man_page());
+    if let Some((_, _, page)) = man_pages().into_iter().find(|(name, _, _)| name == wanted) {
+        return print(&page);
     }
     match pages.iter().find(|page| page.name.eq_ignore_ascii_case(wanted)) {
         Some(page) => print(&page.render(format)),
@@ -241,6 +247,20 @@ fn print_manual(matches: &ArgMatches) -> ExitCode {
             ExitCode::from(REFUSED)
         }
     }
+}
+
+fn print_completions(matches: &ArgMatches) -> ExitCode {
+    let asked = |name: &str| matches.get_one::<String>(name).map(String::as_str).unwrap_or_default();
+    let shell = match asked("shell") {
+        "zsh" => Shell::Zsh,
+        "fish" => Shell::Fish,
+        _ => Shell::Bash,
+    };
+    let program = asked("program");
+    let mut command = if program == client::PROGRAM { client::command() } else { command() };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, program, &mut script);
+    print(&String::from_utf8_lossy(&script))
 }
 
 /// Writes what was asked for. A reader that has enough, such as head(1), is not a failure.

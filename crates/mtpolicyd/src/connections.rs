@@ -3,33 +3,62 @@
 //! Knows: the options of each kind, what opens it. Must not know: who uses a connection for what.
 
 mod modules;
+mod store_ref;
 
 pub use modules::{Connection, ConnectionOptions, Module, ModuleOptions, option_specs};
+pub use store_ref::{StoreKind, StoreNames, StoreRef};
 
 use crate::log::messages::lookups;
-use crate::options::Section;
+use crate::options::{Section, codes};
 use crate::value::Size;
 use backends::keyvalue::{Memory, MemorySettings, Store};
 use backends::ldap::Ldap;
-use backends::sql::{Dialect, Sql};
-use backends::{BackendError, Failure};
-use config_general::Block;
+use backends::sql::{Durability, Sql, SqlSettings};
+use backends::{BackendError, Call, Failure, Secret};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 /// The connections of a file.
 pub struct Connections {
     all: BTreeMap<String, Named>,
     /// Those about which a mistake was reported: who names one is not told that it is missing.
     broken: BTreeSet<String>,
+    /// What stands in for databases and stores, if nothing outside may be used: a store and a database in
+    /// memory for each.
+    stand_ins: Option<BTreeMap<String, StandIn>>,
+}
+
+struct StandIn {
+    store: Arc<Memory>,
+    /// `None` in a build without SQLite.
+    sql: Option<Arc<Sql>>,
+}
+
+/// What connections lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// What the file names.
+    Real,
+    /// Nothing: databases and stores are in memory and empty, for a replay.
+    Memory,
 }
 
 struct Named {
     settings: modules::Settings,
     connection: Connection,
+}
+
+/// How what a connection leads to is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendState {
+    /// It needs no server.
+    Local,
+    /// It answers.
+    Up,
+    /// It does not answer, or refuses, for this reason.
+    Down(String),
 }
 
 /// The store in this process that is there without a block.
@@ -41,36 +70,47 @@ pub const DEFAULT_MAX_ENTRIES: u64 = 500_000;
 /// How much memory they may take: some 200,000 greylisting tickets.
 pub const DEFAULT_MAX_SIZE: Size = Size::mebibytes(64);
 
+/// Maximum number of values in a store that stands in for another.
+const SIMULATED_ENTRIES: u64 = 2_000_000;
+
+/// How much memory they may take.
+const SIMULATED_SIZE: Size = Size::mebibytes(256);
+
+/// How long one call to a database in memory may take.
+const SIMULATED_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Connections {
     /// No connections but the store in this process.
     pub fn none() -> Connections {
-        let mut connections = Connections { all: BTreeMap::new(), broken: BTreeSet::new() };
+        let mut connections = Connections { all: BTreeMap::new(), broken: BTreeSet::new(), stand_ins: None };
         connections.add_memory(None);
         connections
     }
 
     /// The connections of a file, after the mistakes were reported. Those whose settings are the same as
     /// earlier stay as they are, with what they hold.
-    pub fn read(section: &mut Section<'_>, earlier: Option<&Connections>) -> Connections {
-        let mut connections = Connections { all: BTreeMap::new(), broken: BTreeSet::new() };
+    pub fn read(section: &mut Section<'_>, earlier: Option<&Connections>, outside: Outside) -> Connections {
+        let stand_ins = (outside == Outside::Memory).then(BTreeMap::new);
+        let mut connections = Connections { all: BTreeMap::new(), broken: BTreeSet::new(), stand_ins };
         for block in section.take_blocks("Connection") {
             let mut connection = Section::new(block, section.report());
             let name = connection.name();
-            let settings = modules::Settings::read(&mut connection);
-            // Unknown options of an unknown kind would only hide what is wrong.
-            if settings.is_some() {
-                connection.finish();
-            }
             if name.is_empty() {
                 let help = "write `<Connection NAME>`; plugins and caches find it by that name".to_owned();
-                section.report().error(block.span, "a connection has no name", Some(help));
+                section.report().say(&codes::BAD_BLOCK, block.span, "a connection has no name", Some(help));
             }
             if connections.all.contains_key(name) {
                 let message = format!("connection `{name}` occurs more than once");
-                section.report().error(block.span, message, None);
+                section.report().say(&codes::REPEATED_BLOCK, block.span, message, None);
             }
-            if !settings.is_some_and(|settings| connections.add(name, settings, earlier, block, section)) {
+            let settings = modules::Settings::read(&mut connection);
+            let is_known = settings.is_some();
+            if !settings.is_some_and(|settings| connections.add(name, settings, earlier, &connection)) {
                 connections.broken.insert(name.to_owned());
+            }
+            // Unknown options of an unknown kind would only hide what is wrong.
+            if is_known {
+                connection.finish();
             }
         }
         connections.add_memory(earlier);
@@ -87,7 +127,6 @@ impl Connections {
         name: &str,
         settings: modules::Settings,
         earlier: Option<&Connections>,
-        block: &Block,
         section: &Section<'_>,
     ) -> bool {
         let same = earlier.and_then(|earlier| earlier.all.get(name)).filter(|old| old.settings == settings);
@@ -97,11 +136,14 @@ impl Connections {
         };
         match connection {
             Ok(connection) => {
+                if let Some(stand_ins) = &mut self.stand_ins {
+                    stand_ins.insert(name.to_owned(), StandIn::new(name));
+                }
                 self.all.insert(name.to_owned(), Named { settings, connection });
                 true
             }
-            Err(why) => {
-                section.report().error(block.span, format!("Connection {name}: {why}"), None);
+            Err(mistake) => {
+                section.refuse_option(mistake);
                 false
             }
         }
@@ -116,7 +158,24 @@ impl Connections {
             None => Connection::Memory(Arc::new(Memory::new(MEMORY, settings.clone()))),
         };
         let memory = Named { settings: modules::Settings::Memory(settings), connection };
+        if let Some(stand_ins) = &mut self.stand_ins {
+            stand_ins.entry(MEMORY.to_owned()).or_insert_with(|| StandIn::new(MEMORY));
+        }
         self.all.entry(MEMORY.to_owned()).or_insert(memory);
+    }
+
+    /// The database in memory that stands in for the connection of that name, if nothing outside may be used.
+    pub fn simulated(&self, name: &str) -> Option<Arc<Sql>> {
+        self.stand_ins.as_ref()?.get(name)?.sql.clone()
+    }
+
+    fn stand_in_store(&self, name: &str) -> Option<Store> {
+        self.stand_ins.as_ref()?.get(name).map(|stand_in| Store::Memory(stand_in.store.clone()))
+    }
+
+    /// Sets how far time is ahead of the clock for what is kept in memory, if nothing outside is used.
+    pub fn set_ahead(&self, ahead: Duration) {
+        self.stand_ins.iter().flatten().for_each(|(_, stand_in)| stand_in.store.set_ahead(ahead));
     }
 
     /// A connection by its name.
@@ -132,11 +191,11 @@ impl Connections {
     /// Asks every connection whether it answers, all at once. Those that do not are logged, and tried again
     /// until they do.
     pub async fn ping_all(&self, limit: Duration) {
-        let deadline = Instant::now() + limit;
+        let call = Call::within(limit);
         let mut pings = JoinSet::new();
         for (_, connection) in self.iter() {
             let connection = connection.clone();
-            pings.spawn(async move { connection.ping(deadline).await });
+            pings.spawn(async move { connection.ping(call).await });
         }
         while let Some(ping) = pings.join_next().await {
             // One that can't be reached has said so itself.
@@ -148,18 +207,36 @@ impl Connections {
         }
     }
 
+    /// How each connection is, in the order of their names. Files are not opened.
+    pub async fn states(&self, limit: Duration) -> Vec<(String, Module, BackendState)> {
+        let call = Call::within(limit);
+        let mut pings = JoinSet::new();
+        for (name, connection) in self.iter() {
+            let (name, connection) = (name.to_owned(), connection.clone());
+            pings.spawn(async move {
+                let module = connection.module();
+                if !connection.is_server() {
+                    return (name, module, BackendState::Local);
+                }
+                let state = match connection.ping(call).await {
+                    Ok(()) => BackendState::Up,
+                    Err(error) => BackendState::Down(error.failure.to_string()),
+                };
+                (name, module, state)
+            });
+        }
+        let mut states = pings.join_all().await;
+        states.sort_by(|one, other| one.0.cmp(&other.0));
+        states
+    }
+
     /// What is wrong with servers that do not answer now. Files are not opened.
     pub async fn unanswered(&self, limit: Duration) -> Vec<String> {
-        let deadline = Instant::now() + limit;
-        let is_server = |connection: &Connection| match connection {
-            Connection::Sql(sql) => sql.dialect() != Dialect::Sqlite,
-            Connection::Memory(_) => false,
-            _ => true,
-        };
+        let call = Call::within(limit);
         let mut pings = JoinSet::new();
-        for (_, connection) in self.iter().filter(|(_, connection)| is_server(connection)) {
+        for (_, connection) in self.iter().filter(|(_, connection)| connection.is_server()) {
             let connection = connection.clone();
-            pings.spawn(async move { connection.ping(deadline).await });
+            pings.spawn(async move { connection.ping(call).await });
         }
         let answers = pings.join_all().await;
         let mut unanswered: Vec<_> =
@@ -171,7 +248,15 @@ impl Connections {
     /// The database of that name, or `None` after the mistake was reported at the option that names it.
     pub fn sql(&self, name: &str, option: &str, section: &Section<'_>) -> Option<Arc<Sql>> {
         match self.find(name, option, Module::Sql, section)? {
-            Connection::Sql(sql) => Some(sql.clone()),
+            Connection::Sql(sql) if self.stand_ins.is_none() => Some(sql.clone()),
+            Connection::Sql(_) => {
+                let sql = self.simulated(name);
+                if sql.is_none() {
+                    let message = "a replay needs SQLite, which this daemon was built without".to_owned();
+                    section.report().error(section.span_of(option), message, None);
+                }
+                sql
+            }
             other => wrong_kind(name, other, "a database (module Sql)", option, section),
         }
     }
@@ -181,18 +266,6 @@ impl Connections {
         match self.find(name, option, Module::Ldap, section)? {
             Connection::Ldap(ldap) => Some(ldap.clone()),
             other => wrong_kind(name, other, "a directory (module Ldap)", option, section),
-        }
-    }
-
-    /// The connection of that name as a store, or `None` after the mistake was reported at the option that
-    /// names it. `suggested` is the module that the message proposes.
-    pub fn store(&self, name: &str, option: &str, suggested: Module, section: &Section<'_>) -> Option<Store> {
-        match self.find(name, option, suggested, section)? {
-            Connection::Memory(memory) => Some(Store::Memory(memory.clone())),
-            Connection::Memcached(memcached) => Some(Store::Memcached(memcached.clone())),
-            Connection::Redis(redis) => Some(Store::Redis(redis.clone())),
-            Connection::Sql(sql) => Some(Store::table(sql.clone())),
-            other @ Connection::Ldap(_) => wrong_kind(name, other, "a store", option, section),
         }
     }
 
@@ -206,9 +279,28 @@ impl Connections {
                 Some(near) => format!("did you mean `{near}`? Otherwise add\n{example}"),
                 None => format!("add\n{example}"),
             };
-            section.report().error(section.span_of(option), message, Some(help));
+            section.report().say(&codes::NO_CONNECTION, section.span_of(option), message, Some(help));
         }
         found
+    }
+}
+
+impl StandIn {
+    /// Empty ones.
+    fn new(name: &str) -> StandIn {
+        let room = MemorySettings { max_entries: SIMULATED_ENTRIES, max_bytes: SIMULATED_SIZE.0 };
+        let settings = SqlSettings {
+            dsn: "dbi:SQLite:dbname=:memory:".to_owned(),
+            user: String::new(),
+            password: Secret::default(),
+            timeout: SIMULATED_TIMEOUT,
+            max_connections: 1,
+            durability: Durability::Process,
+            tls_ca: None,
+            identity: None,
+        };
+        let sql = Sql::new(name, settings).ok().map(Arc::new);
+        StandIn { store: Arc::new(Memory::new(name, room)), sql }
     }
 }
 
@@ -221,7 +313,7 @@ fn wrong_kind<T>(
 ) -> Option<T> {
     let message = format!("connection {name} is not {wanted}, but of module {}", found.module());
     let help = format!("name {wanted} in `{option}`");
-    section.report().error(section.span_of(option), message, Some(help));
+    section.report().say(&codes::NO_CONNECTION, section.span_of(option), message, Some(help));
     None
 }
 
@@ -237,29 +329,48 @@ mod tests {
         let document = config_general::parse(Path::new("test"), text.as_bytes(), &limits).unwrap();
         let report = Report::default();
         let mut section = Section::new(&document.root, &report);
-        let connections = Connections::read(&mut section, earlier);
+        let connections = Connections::read(&mut section, earlier, Outside::Real);
         (connections.whole(), report.into_diagnostics().into_iter().map(|d| d.message).collect())
     }
 
     #[test]
     fn a_connection_stays_while_its_settings_do() {
-        let redis = "<Connection redis>\nmodule = Redis\n</Connection>";
-        let (first, messages) = read(redis, None);
+        let sql = |timeout: u8| {
+            let dsn = "dsn = \"dbi:SQLite:dbname=/nothere/db\"";
+            format!("<Connection db>\nmodule = Sql\n{dsn}\ntimeout = {timeout}\n</Connection>")
+        };
+        let (first, messages) = read(&sql(1), None);
         assert!(messages.is_empty(), "{messages:?}");
         let first = first.unwrap();
         let same = |second: &Connections, name| {
             let (old, new) = (first.get(name).unwrap(), second.get(name).unwrap());
             match (old, new) {
-                (Connection::Redis(old), Connection::Redis(new)) => Arc::ptr_eq(old, new),
+                (Connection::Sql(old), Connection::Sql(new)) => Arc::ptr_eq(old, new),
                 (Connection::Memory(old), Connection::Memory(new)) => Arc::ptr_eq(old, new),
                 _ => false,
             }
         };
-        let (second, _) = read(redis, Some(&first));
-        assert!(same(second.as_ref().unwrap(), "redis"));
+        let (second, _) = read(&sql(1), Some(&first));
+        assert!(same(second.as_ref().unwrap(), "db"));
         assert!(same(second.as_ref().unwrap(), MEMORY));
-        let (third, _) = read("<Connection redis>\nmodule = Redis\ndb = 1\n</Connection>", Some(&first));
-        assert!(!same(third.as_ref().unwrap(), "redis"));
+        let (third, _) = read(&sql(2), Some(&first));
+        assert!(!same(third.as_ref().unwrap(), "db"));
+    }
+
+    #[test]
+    fn a_client_that_this_build_lacks_is_named_at_its_line() {
+        for (is_built, feature, at, options) in [
+            (cfg!(feature = "redis"), "redis", "module: ", "module = Redis"),
+            (cfg!(feature = "memcached"), "memcached", "module: ", "module = Memcached"),
+            (cfg!(feature = "ldap"), "ldap", "module: ", "module = Ldap\nstarttls = 0"),
+            (cfg!(feature = "mysql"), "mysql", "dsn: ", "module = Sql\ndsn = \"dbi:mysql:mail\""),
+            (cfg!(feature = "postgres"), "postgres", "dsn: ", "module = Sql\ndsn = \"dbi:Pg:mail\""),
+        ] {
+            let (connections, messages) = read(&format!("<Connection c>\n{options}\n</Connection>"), None);
+            let refused = format!("{at}this daemon was built without {feature} (feature `{feature}`)");
+            let expected = if is_built { Vec::new() } else { vec![refused] };
+            assert_eq!((connections.is_some(), messages), (is_built, expected), "{feature}");
+        }
     }
 
     #[test]

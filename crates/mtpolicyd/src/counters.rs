@@ -6,7 +6,9 @@
 //! Knows: the tables of the original, connections. Must not know: plugins.
 
 mod amounts;
+mod by_hand;
 mod layout;
+mod noted;
 mod periods;
 mod redis;
 mod reservations;
@@ -14,25 +16,26 @@ mod sql;
 mod tables;
 mod texts;
 
-pub use amounts::{Amounts, Metric, unknown_yet};
+pub use amounts::{Amounts, Metric, unknown_at, unknown_yet};
+pub use by_hand::{Counted, CountedPage};
 pub use periods::TimePattern;
 pub use reservations::Reservations;
-pub use sql::{expire_reservations, reservation_needs};
+pub use sql::{expire_reservations, reservations_schema};
 
-use crate::connections::{Connection, Connections, Module};
+use crate::connections::{Connections, StoreKind, StoreRef};
 use crate::network::plain_address;
 use crate::options::Section;
 use crate::value::Value;
-use backends::BackendError;
 use backends::clock::Clock;
-use backends::keyvalue::Redis;
-use backends::sql::{Needs, Right, Sql};
+use backends::keyvalue::{Redis, Store};
+use backends::sql::{Right, Schema, Sql};
+use backends::{BackendError, Call};
+use lookups::LookupKind;
 use postfix_policy::Request;
 use redis::RedisTable;
 use sql::SqlTable;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// The name of a storage engine of MySQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +65,8 @@ impl Value for Engine {
 
 /// Where the counters of one plugin are kept.
 #[derive(Clone)]
-pub struct Book {
-    keeper: Keeper,
+pub struct Ledger {
+    store: CounterStore,
     prefix: String,
     engine: Engine,
     pattern: TimePattern,
@@ -72,7 +75,7 @@ pub struct Book {
 
 /// What keeps counters.
 #[derive(Clone)]
-pub enum Keeper {
+pub enum CounterStore {
     /// A database, in the tables of the original.
     Sql(Arc<Sql>),
     /// Redis.
@@ -110,62 +113,66 @@ pub struct Counter {
 /// pattern of years works.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(400 * 24 * 3600);
 
-impl Keeper {
+impl CounterStore {
     /// What the options `store`, or else `db`, of a plugin name; `None` after the mistake was reported.
     pub fn find(
         connections: &Connections,
         section: &Section<'_>,
         db: &str,
         store: Option<&str>,
-    ) -> Option<Keeper> {
+    ) -> Option<CounterStore> {
         let Some(store) = store else {
-            return connections.sql(db, "db", section).map(Keeper::Sql);
+            return connections.sql(db, "db", section).map(CounterStore::Sql);
         };
-        match connections.get(store) {
-            Some(Connection::Sql(sql)) => Some(Keeper::Sql(sql.clone())),
-            Some(Connection::Redis(redis)) => Some(Keeper::Redis(redis.clone())),
-            Some(other) => {
-                let message = format!("store: counters can't be kept in {} ({})", store, other.module());
-                let help = "name a connection of module Sql or Redis".to_owned();
-                section.report().error(section.span_of("store"), message, Some(help));
-                None
-            }
-            // It says that there is none.
-            None => connections.store(store, "store", Module::Redis, section).and(None),
+        const KEEPING: &[StoreKind] = &[StoreKind::Sql, StoreKind::Redis];
+        let store = StoreRef::one_of(KEEPING, "where counters can't be kept", "store", store);
+        match connections.store(store, section)? {
+            Store::Sql(table) => Some(CounterStore::Sql(table.sql().clone())),
+            Store::Redis(redis) => Some(CounterStore::Redis(redis)),
+            // In a replay every store is memory.
+            Store::Memory(memory) => connections.simulated(memory.name()).map(CounterStore::Sql),
+            Store::Memcached(_) => None,
         }
     }
 
     fn name(&self) -> &str {
         match self {
-            Keeper::Sql(sql) => sql.name(),
-            Keeper::Redis(redis) => redis.name(),
+            CounterStore::Sql(sql) => sql.name(),
+            CounterStore::Redis(redis) => redis.name(),
         }
     }
 }
 
-impl Book {
+impl Ledger {
     /// Counters in tables whose names begin with `prefix`. `engine` is for a new table of MySQL.
-    pub fn new(keeper: Keeper, prefix: &str, engine: &Engine, pattern: &TimePattern) -> Book {
+    pub fn new(store: CounterStore, prefix: &str, engine: &Engine, pattern: &TimePattern) -> Ledger {
         let (prefix, engine, pattern) = (prefix.to_owned(), engine.clone(), pattern.clone());
-        Book { keeper, prefix, engine, pattern, lifetime: DEFAULT_LIFETIME }
+        Ledger { store, prefix, engine, pattern, lifetime: DEFAULT_LIFETIME }
     }
 
     /// The same, where Redis forgets a counter this long after it was last added to.
-    pub fn forgetting_after(self, lifetime: Duration) -> Book {
-        Book { lifetime, ..self }
+    pub fn forgetting_after(self, lifetime: Duration) -> Ledger {
+        Ledger { lifetime, ..self }
     }
 
     /// The counters of a field.
     pub fn table(&self, field: &str) -> Table {
         let name = format!("{}{field}", self.prefix);
-        let id = format!("{}\0{name}\0{}", self.keeper.name(), self.pattern).into();
-        let backend = match &self.keeper {
-            Keeper::Sql(sql) => Backend::Sql(Arc::new(SqlTable::new(sql.clone(), &name, &self.engine.0))),
-            Keeper::Redis(redis) => {
+        let id = format!("{}\0{name}\0{}", self.store.name(), self.pattern).into();
+        let backend = match &self.store {
+            CounterStore::Sql(sql) => {
+                Backend::Sql(Arc::new(SqlTable::new(sql.clone(), &name, &self.engine.0)))
+            }
+            CounterStore::Redis(redis) => {
                 Backend::Redis(Arc::new(RedisTable::new(redis.clone(), &name, self.lifetime)))
             }
         };
         Table { id, backend }
+    }
+
+    /// The span of time that is now.
+    pub fn period(&self, clock: &Clock) -> String {
+        self.pattern.now(clock)
     }
 
     /// The counter of an attribute's value in the span of time that is now; `None` if there is no value.
@@ -174,27 +181,46 @@ impl Book {
         Some(Counter { table: table.clone(), key, written, time: self.pattern.now(clock) })
     }
 
-    /// Counts a request in all these counters or, where the keeper can, in none. Its reservations in them are
-    /// settled, and what the counters stand at then is noted with them where the keeper tells.
+    /// Counts a request in all these counters or, where the store can, in none. Its reservations in them are
+    /// settled, and what the counters stand at then is noted with them where the store tells. After an error
+    /// some or all may have been counted; if it is repeated as the same attempt, Redis counts each once.
     pub async fn count(
         &self,
         counters: &[Counter],
         amounts: &Amounts,
+        attempt: &str,
         reservations: &mut Reservations,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<(), BackendError> {
-        match &self.keeper {
-            Keeper::Sql(sql) => {
-                let numbers = sql::count(sql, counters, amounts, reservations, deadline).await?;
+        if let Some(pretence) = call.pretence() {
+            counters.iter().for_each(|counter| pretence.note(format!("count {}", counter.key)));
+            return Ok(());
+        }
+        let (begun, inner) = (call.begin(), call.within_another());
+        let counted = self.count_each(counters, amounts, attempt, reservations, inner).await;
+        noted::count(begun, counters, amounts, counted, call)
+    }
+
+    async fn count_each(
+        &self,
+        counters: &[Counter],
+        amounts: &Amounts,
+        attempt: &str,
+        reservations: &mut Reservations,
+        call: Call<'_>,
+    ) -> Result<(), BackendError> {
+        match &self.store {
+            CounterStore::Sql(sql) => {
+                let numbers = sql::count(sql, counters, amounts, reservations, call).await?;
                 for (counter, numbers) in counters.iter().zip(numbers) {
                     reservations.note(counter, numbers);
                 }
             }
-            Keeper::Redis(_) => {
+            CounterStore::Redis(_) => {
                 for counter in counters {
                     if let Backend::Redis(table) = &counter.table.backend {
                         let reservation = reservations.token(counter);
-                        table.settle(counter, amounts, reservation, deadline).await?;
+                        table.settle(counter, amounts, reservation, attempt, call).await?;
                     }
                 }
             }
@@ -211,10 +237,10 @@ impl Book {
         table: &Table,
         keep: Duration,
         clock: &Clock,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<u64, BackendError> {
         match &table.backend {
-            Backend::Sql(backend) => backend.forget(&self.pattern.before(clock, keep), deadline).await,
+            Backend::Sql(backend) => backend.forget(&self.pattern.before(clock, keep), call).await,
             // There they go by themselves.
             Backend::Redis(_) => Ok(0),
         }
@@ -235,6 +261,13 @@ fn key_of(request: &Request, field: &str) -> Option<(String, Option<String>)> {
     Some((key, written))
 }
 
+/// The key of a value of this field, however that is written.
+pub fn spelled(field: &str, written: &str) -> String {
+    let request = Request::from_pairs([(field, written)]).ok();
+    let key = request.and_then(|request| key_of(&request, field));
+    key.map_or_else(|| written.to_owned(), |(key, _)| key)
+}
+
 /// What a session holds once its mail was counted in this table: the key. Quota lets the other recipients of
 /// such a message pass, as they are not counted again.
 pub fn counted_mark(table: &Table) -> String {
@@ -247,46 +280,48 @@ impl Table {
         &self.id
     }
 
-    /// The database with what is needed of the table, if there is one.
-    pub fn needs(&self, rights: &[Right]) -> Option<(Arc<Sql>, Needs)> {
+    /// The database with the table, for which these rights are needed, if it is in one.
+    pub fn schema(&self, rights: &[Right]) -> Option<(Arc<Sql>, Schema)> {
         match &self.backend {
-            Backend::Sql(table) => Some((table.sql().clone(), table.needs(rights))),
+            Backend::Sql(table) => Some((table.sql().clone(), table.schema(rights))),
             Backend::Redis(_) => None,
         }
     }
 
     /// Makes the table if it is missing, and repairs one of the original that lets a key occur twice: what
     /// was done.
-    pub async fn prepare(&self, deadline: Instant) -> Result<Vec<String>, BackendError> {
+    pub async fn prepare(&self, call: Call<'_>) -> Result<Vec<String>, BackendError> {
         match &self.backend {
-            Backend::Sql(table) => table.prepare(deadline).await,
+            Backend::Sql(table) => table.prepare(call).await,
             Backend::Redis(_) => Ok(Vec::new()),
         }
     }
 
     /// Adds what the original and earlier versions have counted for a value as it was written to what is
     /// counted for its key: what was done.
-    pub async fn merge_spellings(
-        &self,
-        field: &str,
-        deadline: Instant,
-    ) -> Result<Option<String>, BackendError> {
+    pub async fn merge_spellings(&self, field: &str, call: Call<'_>) -> Result<Option<String>, BackendError> {
         let Backend::Sql(table) = &self.backend else { return Ok(None) };
-        let spell = |written: &str| {
-            let request = Request::from_pairs([(field, written)]).ok();
-            let key = request.and_then(|request| key_of(&request, field));
-            key.map_or_else(|| written.to_owned(), |(key, _)| key)
-        };
-        table.merge_spellings(spell, deadline).await
+        table.merge_spellings(|written| spelled(field, written), call).await
     }
 }
 
 impl Counter {
     /// What has been counted.
-    pub async fn read(&self, metric: Metric, deadline: Instant) -> Result<f64, BackendError> {
+    pub async fn read(&self, metric: Metric, call: Call<'_>) -> Result<f64, BackendError> {
+        let question = || noted::read(self, metric);
+        if let Some(recorded) = noted::recorded_number(self, question, call) {
+            return recorded;
+        }
+        let begun = call.begin();
+        let number = self.ask(metric, call.within_another()).await;
+        begun.note_texts(LookupKind::Store, "", question, &number, f64::to_string);
+        number
+    }
+
+    async fn ask(&self, metric: Metric, call: Call<'_>) -> Result<f64, BackendError> {
         match &self.table.backend {
-            Backend::Sql(table) => table.read(self, metric, deadline).await,
-            Backend::Redis(table) => table.read(self, metric, deadline).await,
+            Backend::Sql(table) => table.read(self, metric, call).await,
+            Backend::Redis(table) => table.read(self, metric, call).await,
         }
     }
 
@@ -299,27 +334,47 @@ impl Counter {
         amounts: &Amounts,
         reservations: &mut Reservations,
         clock: &Clock,
-        deadline: Instant,
+        call: Call<'_>,
+    ) -> Result<bool, BackendError> {
+        if call.pretence().is_some() {
+            return Ok(self.read(metric, call).await? < threshold as f64);
+        }
+        let question = || noted::used(self, metric, threshold);
+        if let Some(recorded) = noted::recorded_room(self, question, call) {
+            return recorded;
+        }
+        let (begun, inner) = (call.begin(), call.within_another());
+        let passed = self.reserve_place(metric, threshold, amounts, reservations, clock, inner).await;
+        begun.note_texts(LookupKind::Store, "", question, &passed, |passed| noted::room(*passed).to_owned());
+        passed
+    }
+
+    async fn reserve_place(
+        &self,
+        metric: Metric,
+        threshold: i64,
+        amounts: &Amounts,
+        reservations: &mut Reservations,
+        clock: &Clock,
+        call: Call<'_>,
     ) -> Result<bool, BackendError> {
         let known = reservations.token(self).map(str::to_owned);
         let is_new = known.is_none();
         let token = known.unwrap_or_else(|| reservations.begin(self));
         let passed = match &self.table.backend {
             Backend::Sql(table) if is_new => {
-                match table.reserve(self, metric, threshold, amounts, &token, clock, deadline).await? {
+                match table.reserve(self, metric, threshold, amounts, &token, clock, call).await? {
                     Some(passed) => passed,
                     None => {
                         reservations.end(self);
-                        return Ok(table.read(self, metric, deadline).await? < threshold as f64);
+                        return Ok(table.read(self, metric, call).await? < threshold as f64);
                     }
                 }
             }
             Backend::Sql(table) => {
-                table.used_before(self, metric, &token, deadline).await? < threshold as f64
+                table.used_before(self, metric, &token, clock, call).await? < threshold as f64
             }
-            Backend::Redis(table) => {
-                table.reserve(self, metric, threshold, amounts, &token, deadline).await?
-            }
+            Backend::Redis(table) => table.reserve(self, metric, threshold, amounts, &token, call).await?,
         };
         if is_new && !passed {
             reservations.end(self);
@@ -327,10 +382,10 @@ impl Counter {
         Ok(passed)
     }
 
-    async fn give_back(&self, token: &str, deadline: Instant) -> Result<(), BackendError> {
+    async fn give_back(&self, token: &str, call: Call<'_>) -> Result<(), BackendError> {
         match &self.table.backend {
-            Backend::Sql(table) => table.give_back(token, deadline).await,
-            Backend::Redis(table) => table.give_back(self, token, deadline).await,
+            Backend::Sql(table) => table.give_back(token, call).await,
+            Backend::Redis(table) => table.give_back(self, token, call).await,
         }
     }
 
@@ -340,12 +395,20 @@ impl Counter {
         &self,
         reservations: &Reservations,
         metric: Metric,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<f64, BackendError> {
         match reservations.counted(self) {
             // Another row may have its key as it is written.
-            Some(numbers) if self.written.is_none() => Ok(numbers[metric as usize] as f64),
-            _ => self.read(metric, deadline).await,
+            Some(numbers) if self.written.is_none() => {
+                let question = || noted::read(self, metric);
+                if let Some(recorded) = noted::recorded_number(self, question, call) {
+                    return recorded;
+                }
+                let number = Ok(numbers[metric as usize] as f64);
+                call.begin().note_texts(LookupKind::Store, "", question, &number, f64::to_string);
+                number
+            }
+            _ => self.read(metric, call).await,
         }
     }
 

@@ -4,19 +4,21 @@
 //! Knows: DNS lists, sessions, what a plugin gets. Must not know: any plugin, the chain.
 
 use crate::facts::World;
-use crate::facts::dnslist::{DEFAULT_TIME_LIMIT, DnsList, Listing, hide_key, text_presentation};
+use crate::facts::dnslist::{DEFAULT_TIME_LIMIT, DnsList, Listing, text_presentation};
+use crate::facts::known_lists;
 use crate::fields::Template;
+use crate::log::messages::findings;
+use crate::options::codes;
 use crate::plugin::{Cx, Setup, Verdict};
 use crate::session::Session;
-use crate::value::{Seconds, Span};
-use backends::dns::{Answer, Failure, Question, RecordType};
+use crate::value::{NonZeroSeconds, Seconds, Switch};
+use backends::dns::{Answer, Failure, Question, RecordType, hide_key};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How long a list may take to answer unless its plugin says otherwise.
-pub const LIST_TIME_LIMIT: Span = Span(Seconds(DEFAULT_TIME_LIMIT.as_secs()));
+pub const LIST_TIME_LIMIT: NonZeroSeconds = NonZeroSeconds(Seconds::of(DEFAULT_TIME_LIMIT.as_secs()));
 
 /// What has failed sooner than that was not waited for: it is remembered that it had no answer before.
 const SHORTEST_SILENCE: Duration = Duration::from_millis(100);
@@ -50,6 +52,10 @@ pub async fn ask(cx: &mut Cx<'_>, field: &str, list: &DnsList, question: Option<
                 Listing::Listed(addresses) => {
                     Some(Listed { addresses, zone: list.zone().clone(), name: question.name.to_string() })
                 }
+                Listing::Ignored(addresses) => {
+                    cx.note(findings::says_it_of_everybody(list.label(), codes(&addresses)));
+                    None
+                }
                 Listing::NotListed | Listing::NoAnswer => None,
             }
         }
@@ -65,10 +71,10 @@ async fn answer_of(list: &DnsList, question: &Question, cx: &mut Cx<'_>) -> Answ
     let World { dns, lists, .. } = cx.world;
     let no_answer = Answer::Failed(Failure::TimedOut);
     if list.is_silent(dns, lists) {
-        return cx.ahead.known(dns, question).unwrap_or(no_answer);
+        return cx.ahead.known(dns, question, cx.call);
     }
     let start = cx.ahead.started_at(question);
-    let answer = cx.ahead.answer(dns, question, cx.deadline.backends.min(start + list.time_limit)).await;
+    let answer = cx.ahead.answer(dns, question, cx.call.ending_by(start + list.time_limit)).await;
     if answer == no_answer && start.elapsed() >= SHORTEST_SILENCE {
         list.timed_out(dns, lists);
     }
@@ -88,21 +94,28 @@ pub fn recall(session: &Session, field: &str) -> Option<Option<Listed>> {
     }))
 }
 
-/// Warns of a list that nobody can be on, and of return codes that no answer has.
-pub fn check_list(list: &DnsList, setup: &Setup<'_, '_>) {
+/// Warns of a list that nobody can be on, and of return codes that no answer has; and notes that it is asked,
+/// and whether it may be tested.
+pub fn check_list(list: &DnsList, test: Switch, setup: &Setup<'_, '_>) {
+    setup.env.tasks.states.add_list(setup.name, list, test == Switch::On);
     if !list.is_askable() {
-        setup.warn("domain", "domain: this is not the name of a zone, so it lists nobody".to_owned());
+        let message = "domain: this is not the name of a zone, so it lists nobody".to_owned();
+        setup.warn_as(&codes::NOT_A_ZONE, "domain", message);
     }
-    let codes = list.codes_without_effect();
+    if let Some(closed) = known_lists::known_dead(&list.label()) {
+        let message = format!("domain: {} {} ({})", closed.domain, closed.what, closed.source);
+        setup.warn_as(&codes::CLOSED_LIST, "domain", message);
+    }
+    let without_effect = list.codes_without_effect();
     if let Some(refusal) = list.refusal_among_codes() {
         let zone = list.label();
         let message = format!(
             "return_codes: {zone} answers {refusal} and its like to whoever may not ask, so that never counts"
         );
-        setup.warn("return_codes", message + &advice(list));
-    } else if !codes.is_empty() {
-        let message = format!("return_codes: {} never counts as a listing", codes.join(", "));
-        setup.warn("return_codes", message);
+        setup.warn_as(&codes::CODE_NEVER_COUNTS, "return_codes", message + &advice(list));
+    } else if !without_effect.is_empty() {
+        let message = format!("return_codes: {} never counts as a listing", without_effect.join(", "));
+        setup.warn_as(&codes::CODE_NEVER_COUNTS, "return_codes", message);
     }
 }
 
@@ -114,15 +127,15 @@ pub fn check_mode(list: &DnsList, mode: Mode, scores: bool, has_codes: bool, set
     match (mode, known) {
         (Mode::Reject, Some(_)) => {
             let message = format!("mode: {zone} is an allow list; `reject` keeps out the clients on it");
-            setup.warn("mode", message);
+            setup.warn_as(&codes::REJECTS_GOOD_ONES, "mode", message);
         }
         (Mode::Accept, _) if !has_codes => {
             let message = format!("mode: without return_codes any answer of {zone} lets the client in");
-            setup.warn("mode", message + &advice(list));
+            setup.warn_as(&codes::ANY_ANSWER_ALLOWS, "mode", message + &advice(list));
         }
         (Mode::Passive, Some(_)) if scores && !has_codes => {
             let message = format!("domain: without return_codes any answer of {zone} counts");
-            setup.warn("domain", message + &advice(list));
+            setup.warn_as(&codes::ANY_ANSWER_ALLOWS, "domain", message + &advice(list));
         }
         _ => {}
     }
@@ -149,10 +162,15 @@ crate::value::words! {
     } else Passive
 }
 
+/// Addresses, separated by commas.
+fn codes(addresses: &[Ipv4Addr]) -> String {
+    addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(",")
+}
+
 impl Listed {
     /// All that the list answered, separated by commas.
     pub fn codes(&self) -> String {
-        self.addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(",")
+        codes(&self.addresses)
     }
 
     /// What a plugin in this mode says about a client that is listed.
@@ -178,10 +196,11 @@ impl Listed {
         let question = Question::of_list(&self.name, RecordType::Txt, &self.zone);
         let World { dns, lists, .. } = cx.world;
         if lists.is_known_silent(&self.zone) {
+            cx.ahead.known(dns, &question, cx.call);
             return None;
         }
-        let deadline = cx.deadline.backends.min(Instant::now() + DEFAULT_TIME_LIMIT);
-        match cx.ahead.answer(dns, &question, deadline).await {
+        let call = cx.call.at_most(DEFAULT_TIME_LIMIT);
+        match cx.ahead.answer(dns, &question, call).await {
             Answer::Texts(records) => {
                 records.first().map(|strings| hide_key(text_presentation(strings), &self.zone))
             }

@@ -7,6 +7,7 @@ pub mod dnslist;
 pub mod file;
 pub mod geoip;
 pub mod json;
+pub mod known_lists;
 pub mod lookup_service;
 pub mod maps;
 pub mod spf;

@@ -1,18 +1,16 @@
-//! Option types that several plugins share: where a value comes from, what is added to a score, what a text
-//! says.
+//! Option types that several plugins share: where a value comes from, what a text says.
 //!
 //! Knows: sections, sessions, requests, values. Must not know: plugins.
 
-use crate::facts::dnslist::{self, ReturnCodes, ReturnCodesError};
-use crate::options::{Field, OptionSpec, OptionalUserConfig, Presence, Section, spec};
+use crate::facts::dnslist::{ReturnCodes, ReturnCodesError};
+use crate::options::{Field, OptionSpec, Presence, Section};
 use crate::session::Session;
-use crate::value::{Score, Value, nearest, numeric_prefix, words};
-use backends::Secret;
+use crate::value::{Value, nearest, numeric_prefix};
 use backends::http::Url;
+use backends::{Endpoint, Secret};
 use config_general::Entry;
 use perl_regex::Pattern;
 use postfix_policy::{Mailbox, Request};
-use std::borrow::Cow;
 use std::fmt::Display;
 
 /// Which value is looked at: an attribute of the request, or a field of the session.
@@ -77,75 +75,13 @@ impl Value for FieldRef {
             }
         }
     }
-}
-
-/// What is added to which score when a check matches: the options `score`, `uc_score` and `score_field`.
-#[derive(Clone, Debug)]
-pub struct Scoring {
-    score: OptionalUserConfig<Score>,
-    field: String,
-}
-
-impl Scoring {
-    /// Whether the configuration has points, or a name for those of the user.
-    pub fn is_given(&self) -> bool {
-        self.score.is_given()
-    }
-
-    /// Adds the points, each time.
-    pub fn add(&self, session: &mut Session, who: &str) {
-        if let Some(score) = self.score.get(session) {
-            session.add_score(&self.field, who, &score);
-        }
-    }
-
-    /// Adds the points unless this message has the mark already, or this recipient, if they depend on it.
-    pub fn add_once(&self, session: &mut Session, who: &str, mark: &str) {
-        // First of all, since it is what may make the mark depend on the recipient.
-        let score = self.score.get(session);
-        if self.score.is_given()
-            && session.first_time(mark)
-            && let Some(score) = score
-        {
-            session.add_score(&self.field, who, &score);
+    fn session_fields(&self) -> Vec<String> {
+        match self {
+            FieldRef::Request(_) => Vec::new(),
+            FieldRef::Session(name) => vec![name.clone()],
         }
     }
 }
-
-impl Field for Scoring {
-    fn take(section: &mut Section<'_>, name: &str, _: Option<Self>) -> Option<Self> {
-        let score = <OptionalUserConfig<Score> as Field>::take(section, name, None);
-        let field = String::take(section, "score_field", Some(SCORE_FIELD.to_owned()));
-        Some(Scoring { score: score?, field: field? })
-    }
-    fn specs(name: &str, doc: &'static str, _: Option<Self>) -> Vec<OptionSpec> {
-        let field_doc = " The name of the score, for configurations that keep several.\n";
-        let field_default = Presence::Default(SCORE_FIELD.to_owned());
-        let mut specs = <OptionalUserConfig<Score> as Field>::specs(name, doc, None);
-        specs.push(spec::<String>("score_field", field_default, field_doc));
-        specs
-    }
-    fn absent() -> Option<Self> {
-        OptionalUserConfig::absent().map(|score| Scoring { score, field: SCORE_FIELD.to_owned() })
-    }
-}
-
-words! {
-    /// What a plugin does that acts on what another one has found.
-    pub enum Mode {
-        /// Reject the message.
-        Reject = "reject",
-        /// End the chain without an opinion.
-        Accept = "accept",
-        /// The same.
-        Dunno = "dunno",
-        /// Only add the score.
-        Passive = "passive",
-    } else Passive
-}
-
-/// The score that is meant where none is named.
-pub const SCORE_FIELD: &str = "score";
 
 /// A text with placeholders such as `%IP%`. Only the first occurrence of each is replaced, as in the
 /// original.
@@ -231,7 +167,8 @@ fn hide_secret(section: &Section<'_>, name: &str) {
 fn secret_spec(name: &str, doc: &'static str) -> Vec<OptionSpec> {
     let (form, presence) = (SECRET_FORM, Presence::Optional);
     let (user_config, may_be_secret) = (false, true);
-    vec![OptionSpec { name: name.to_owned(), user_config, form, may_be_secret, presence, doc }]
+    let (name, rules) = (name.to_owned(), Vec::new());
+    vec![OptionSpec { name, user_config, form, may_be_secret, presence, rules, doc }]
 }
 
 /// Not a [`Value`]: those can be printed.
@@ -263,6 +200,14 @@ impl Field for Option<Secret> {
     }
 }
 
+impl Value for Endpoint {
+    const FORM: &'static str = Endpoint::FORM;
+
+    fn parse(text: &str) -> Result<Endpoint, String> {
+        text.parse().map_err(|error: backends::EndpointError| error.to_string())
+    }
+}
+
 impl Value for Url {
     const FORM: &'static str = "URL that begins with `http://` or `https://`";
     const MAY_BE_SECRET: bool = true;
@@ -286,7 +231,7 @@ pub struct ListZone(pub String);
 
 impl Display for ListZone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&dnslist::without_key(&self.0))
+        f.write_str(&backends::dns::without_key(&self.0))
     }
 }
 impl Value for ListZone {
@@ -296,7 +241,7 @@ impl Value for ListZone {
         Ok(ListZone(text.to_owned()))
     }
     fn is_hidden(text: &str) -> bool {
-        dnslist::without_key(text) != text
+        backends::dns::without_key(text) != text
     }
 }
 
@@ -306,11 +251,6 @@ const MAX_LIST_BYTES: u64 = 16 << 20;
 /// What a file of entries holds that an option names.
 pub fn read_list(path: &str) -> std::io::Result<Vec<u8>> {
     safe_files::read(path.as_ref(), MAX_LIST_BYTES)
-}
-
-/// An attribute as text for a message, where Postfix sent it.
-pub fn printable<'a>(request: &'a Request, attribute: &str) -> Option<Cow<'a, str>> {
-    request.get(attribute).map(String::from_utf8_lossy)
 }
 
 #[cfg(test)]

@@ -5,18 +5,24 @@
 
 pub mod address;
 pub mod facts;
+pub mod journal;
 pub mod log;
 pub mod matching;
+pub mod metrics;
 pub mod network;
+pub mod recorder;
 pub mod value;
 
 pub mod session;
 
 pub mod fields;
 pub mod options;
+pub mod scoring;
 
 pub mod carry_over;
 pub mod connections;
+pub mod intake;
+pub mod state;
 pub mod table_tasks;
 pub mod tasks;
 
@@ -27,6 +33,7 @@ pub mod plugin;
 
 pub mod awl;
 pub mod dnsbl;
+pub mod mode;
 pub mod sender_policy;
 pub mod sql_query;
 
@@ -36,10 +43,14 @@ pub mod plugins;
 
 pub mod settings;
 
+pub mod hygiene;
 pub mod upkeep;
 
 pub mod cli;
+pub mod import;
 pub mod manual;
 pub mod server;
+
+pub mod doctor;
 
 pub mod testing;

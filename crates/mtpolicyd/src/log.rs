@@ -12,8 +12,10 @@ mod request;
 mod syslog;
 mod writer;
 
-pub use escape::{MAX_VALUE, escape};
-pub use request::{Envelope, LogAddresses, RequestRecord, Stopwatch, request, within, write_label};
+pub use escape::{MAX_VALUE, escape, escape_json, printable};
+pub use request::{
+    Envelope, LogAddresses, RequestRecord, Stopwatch, lookups, request, wants_lookups, within, write_label,
+};
 
 use format::Style;
 use log_messages::TARGET;

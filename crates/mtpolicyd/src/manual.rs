@@ -2,18 +2,26 @@
 //!
 //! Knows: what the options say of themselves. Must not know: what they do.
 
+mod check_page;
+mod control_page;
 mod log_page;
+mod metrics_page;
 mod program;
 mod roff;
 
+pub use check_page::{check_page, explain_code};
+pub use control_page::control;
 pub use log_page::log_page;
-pub use program::page as program;
+pub use metrics_page::metrics_page;
+pub use program::{COMMANDS, DAEMONS, page as program};
 
 use crate::chain::StepOptions;
 use crate::connections;
 use crate::options::{OptionSpec, Options, Presence};
 use crate::plugins::KINDS;
-use crate::settings::{self, DnsOptions, Globals, HostOptions};
+use crate::settings::{
+    self, ControlOptions, DnsOptions, Globals, HostOptions, JournalOptions, MetricsOptions,
+};
 use std::fmt::Write;
 
 /// One page of the manual.
@@ -43,7 +51,10 @@ pub enum Format {
 /// What the summary of a module's page begins with.
 const MODULE: &str = "module of mtpolicyd: ";
 
-/// What the page of the configuration file begins with.
+/// The page of the configuration file.
+const CONFIGURATION_PAGE: &str = "mtpolicyd.conf";
+
+/// What that page begins with.
 const CONFIGURATION: &str = "\
  The configuration file of mtpolicyd, by default /etc/mtpolicyd/mtpolicyd.conf.
 
@@ -71,6 +82,9 @@ const CONFIGURATION: &str = "\
  ```
 ";
 
+/// The page of the terms that the others use, which is written by hand.
+const CONCEPTS: &str = include_str!("../../../docs/concepts.md");
+
 /// What the page of each module ends its introduction with.
 const WORDS: &str = "
 Session, score, `uc_` and other words are explained in [concepts.md](../concepts.md); the options that every
@@ -84,13 +98,16 @@ pub fn pages() -> Vec<Page> {
         ("Options of a VirtualHost block", HostOptions::specs()),
         ("Options of every Plugin block", StepOptions::specs()),
         ("Options of the Dns block", DnsOptions::specs()),
+        ("Options of the Control block", ControlOptions::specs()),
+        ("Options of the Journal block", JournalOptions::specs()),
+        ("Options of the Metrics block", MetricsOptions::specs()),
     ];
     let blocks = blocks.into_iter().chain(settings::session_option_specs());
     sections.extend(blocks.map(|(heading, options)| Section { heading, options }));
     let modules = connections::option_specs().into_iter();
     sections.extend(modules.map(|module| Section { heading: module.heading, options: module.options }));
     let summary = "configuration file of the policy daemon mtpolicyd".to_owned();
-    let mut pages = vec![Page { name: "mtpolicyd.conf", summary, about: CONFIGURATION, sections }];
+    let mut pages = vec![Page { name: CONFIGURATION_PAGE, summary, about: CONFIGURATION, sections }];
     pages.extend(KINDS.iter().map(|kind| {
         let mut sections = vec![Section { heading: "Options", options: (kind.options)() }];
         sections.extend((kind.blocks)().into_iter().map(|(heading, options)| Section { heading, options }));
@@ -99,6 +116,13 @@ pub fn pages() -> Vec<Page> {
         Page { name: kind.name, summary, about: kind.about, sections }
     }));
     pages
+}
+
+/// The page about the terms that the others use. It is written as it is shown, so it is not one of `pages`.
+pub fn concepts() -> Page {
+    let about = CONCEPTS.strip_prefix("# Concepts\n\n").unwrap_or(CONCEPTS);
+    let summary = "the terms that the manual of mtpolicyd uses".to_owned();
+    Page { name: "Concepts", summary, about, sections: Vec::new() }
 }
 
 /// The list of the modules, in Markdown.
@@ -119,6 +143,12 @@ impl Page {
     /// Whether it is the page of a module.
     pub fn is_module(&self) -> bool {
         self.summary.starts_with(MODULE)
+    }
+
+    /// Pages that its reader may want: the file, or the modules that go into it.
+    fn see_also(&self) -> impl Iterator<Item = &'static str> {
+        let modules = KINDS.iter().map(|kind| kind.name).filter(|_| !self.is_module());
+        Some(CONFIGURATION_PAGE).filter(|_| self.is_module()).into_iter().chain(modules)
     }
 
     /// What the page is about, in one line.
@@ -145,7 +175,7 @@ impl Page {
         let mut page = format!("# {}\n\n{}", self.name, undent(self.about));
         if self.is_module() {
             page += WORDS;
-        } else {
+        } else if !self.sections.is_empty() {
             page = page.replace("`docs/concepts.md`", "[concepts.md](concepts.md)");
         }
         for section in &self.sections {
@@ -171,7 +201,10 @@ fn form(option: &OptionSpec) -> String {
         Presence::Optional => "optional".to_owned(),
         Presence::Default(value) => format!("default: `{value}`"),
     };
-    format!("{}; {presence}", option.form)
+    // A rule may say more than that it can be left out.
+    let presence = Some(presence).filter(|_| !option.rules.iter().any(|rule| rule.ends_with("is required")));
+    let parts = [option.form.to_owned()].into_iter().chain(presence).chain(option.rules.iter().cloned());
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 /// A doc comment without the blank that follows its slashes.

@@ -66,6 +66,11 @@ impl Network {
         self.first
     }
 
+    /// How many bits its addresses have in common.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// Whether an address is in it.
     pub fn contains(&self, ip: IpAddr) -> bool {
         ip.is_ipv4() == self.first.is_ipv4() && Network::around(ip, self.prefix) == *self
@@ -87,18 +92,34 @@ type Ranges<A> = Vec<(A, u32)>;
 /// The number of addresses that are in no network.
 const NOBODY: u32 = u32::MAX;
 
+/// A table that is being read.
+#[derive(Debug, Default)]
+pub struct NetworkTableBuilder {
+    ipv4: Vec<(u32, u8, u32)>,
+    ipv6: Vec<(u128, u8, u32)>,
+}
+
+impl NetworkTableBuilder {
+    /// Adds a network with a number.
+    pub fn add(&mut self, network: Network, number: u32) {
+        match network.first {
+            IpAddr::V4(first) => self.ipv4.push((first.to_bits(), 32 - network.prefix, number)),
+            IpAddr::V6(first) => self.ipv6.push((first.to_bits(), 128 - network.prefix, number)),
+        }
+    }
+
+    /// The table; of several networks with an address in them the lowest number counts.
+    pub fn finish(self) -> NetworkTable {
+        NetworkTable { ipv4: ranges(self.ipv4), ipv6: ranges(self.ipv6) }
+    }
+}
+
 impl NetworkTable {
     /// A table of networks; of several with an address in them the lowest number counts.
     pub fn new(networks: impl IntoIterator<Item = (Network, u32)>) -> NetworkTable {
-        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
-        for (network, number) in networks {
-            match network.first {
-                IpAddr::V4(first) => ipv4.push((u128::from(first.to_bits()), 32 - network.prefix, number)),
-                IpAddr::V6(first) => ipv6.push((first.to_bits(), 128 - network.prefix, number)),
-            }
-        }
-        let narrow = |(start, number)| Some((u32::try_from(start).ok()?, number));
-        NetworkTable { ipv4: ranges(ipv4).into_iter().filter_map(narrow).collect(), ipv6: ranges(ipv6) }
+        let mut table = NetworkTableBuilder::default();
+        networks.into_iter().for_each(|(network, number)| table.add(network, number));
+        table.finish()
     }
 
     /// The lowest number of the networks in which an address is.
@@ -116,32 +137,62 @@ fn find<A: Copy + Ord>(ranges: &Ranges<A>, address: A) -> Option<u32> {
     ranges.get(behind.checked_sub(1)?).map(|(_, number)| *number)
 }
 
+/// The bits of an address.
+trait Bits: Copy + Ord {
+    /// The last address of the network that begins here and has that many free bits.
+    fn last_of(self, free: u8) -> Self;
+
+    /// The address behind this one, if there is one.
+    fn next(self) -> Option<Self>;
+}
+
+impl Bits for u32 {
+    fn last_of(self, free: u8) -> u32 {
+        self | 1_u32.checked_shl(free.into()).map_or(u32::MAX, |size| size - 1)
+    }
+
+    fn next(self) -> Option<u32> {
+        self.checked_add(1)
+    }
+}
+
+impl Bits for u128 {
+    fn last_of(self, free: u8) -> u128 {
+        self | 1_u128.checked_shl(free.into()).map_or(u128::MAX, |size| size - 1)
+    }
+
+    fn next(self) -> Option<u128> {
+        self.checked_add(1)
+    }
+}
+
 /// The ranges of networks, each given by its first address, the number of its free bits, and its number.
 /// Any two are apart, or one is in the other.
-fn ranges(mut networks: Vec<(u128, u8, u32)>) -> Ranges<u128> {
+fn ranges<A: Bits>(mut networks: Vec<(A, u8, u32)>) -> Ranges<A> {
     networks.sort_unstable_by_key(|(first, free, number)| (*first, u8::MAX - free, *number));
     let mut ranges = Vec::new();
     // Those around the place that was reached: the last address of each, and the lowest number up to it.
-    let mut around: Vec<(u128, u32)> = Vec::new();
-    let number_of = |around: &[(u128, u32)]| around.last().map_or(NOBODY, |(_, number)| *number);
+    let mut around: Vec<(A, u32)> = Vec::new();
+    let number_of = |around: &[(A, u32)]| around.last().map_or(NOBODY, |(_, number)| *number);
     for (first, free, number) in networks {
         while let Some((last, _)) = around.pop_if(|(last, _)| *last < first) {
-            begin(&mut ranges, last.saturating_add(1), number_of(&around));
+            begin(&mut ranges, last.next().unwrap_or(last), number_of(&around));
         }
         let number = number.min(number_of(&around));
         begin(&mut ranges, first, number);
-        around.push((first | 1_u128.checked_shl(free.into()).map_or(u128::MAX, |size| size - 1), number));
+        around.push((first.last_of(free), number));
     }
     while let Some((last, _)) = around.pop() {
-        if let Some(next) = last.checked_add(1) {
+        if let Some(next) = last.next() {
             begin(&mut ranges, next, number_of(&around));
         }
     }
+    ranges.shrink_to_fit();
     ranges
 }
 
 /// A stretch begins; where another one begins at the same place, the later word counts.
-fn begin(ranges: &mut Ranges<u128>, start: u128, number: u32) {
+fn begin<A: Bits>(ranges: &mut Ranges<A>, start: A, number: u32) {
     if let Some(last) = ranges.last_mut().filter(|(known, _)| *known == start) {
         last.1 = number;
     } else if ranges.last().is_none_or(|(_, last)| *last != number) {

@@ -2,12 +2,17 @@
 //!
 //! Knows: sections, sessions, values. Must not know: plugins.
 
+pub mod codes;
+mod flow;
+mod rules;
 mod section;
 
+pub use flow::{Flow, FlowNote};
+pub use rules::{Rule, check, explain};
 pub use section::{Report, Section};
 
 use crate::session::Session;
-use crate::value::Value;
+use crate::value::{Switch, Value};
 
 /// What one option means, for the manual.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +27,8 @@ pub struct OptionSpec {
     pub may_be_secret: bool,
     /// Whether, and with which default, it may be left out.
     pub presence: Presence,
+    /// What other options have to do with it.
+    pub rules: Vec<String>,
     /// Its explanation.
     pub doc: &'static str,
 }
@@ -47,6 +54,10 @@ impl<T: ToString> From<Option<T>> for Presence {
 pub trait Options: Sized {
     /// What the block is for, in Markdown.
     const ABOUT: &'static str;
+    /// The options that are read and obeyed outside the plugin, such as `enabled`.
+    const OF_SHELL: &'static [&'static str];
+    /// What they have to do with one another.
+    const RULES: &'static [Rule];
     /// The options, or `None` after the mistakes were reported.
     fn read(section: &mut Section<'_>) -> Option<Self>;
     /// Each option, in the order of the declaration.
@@ -67,8 +78,8 @@ pub trait Field: Sized {
 
 /// The one entry of an option with a plain value.
 pub fn spec<T: Value>(name: &str, presence: Presence, doc: &'static str) -> OptionSpec {
-    let may_be_secret = T::MAY_BE_SECRET;
-    OptionSpec { name: name.to_owned(), user_config: false, form: T::FORM, may_be_secret, presence, doc }
+    let (name, form, may_be_secret) = (name.to_owned(), T::FORM, T::MAY_BE_SECRET);
+    OptionSpec { name, user_config: false, form, may_be_secret, presence, rules: Vec::new(), doc }
 }
 
 impl<T: Value> Field for T {
@@ -122,6 +133,16 @@ impl<T: Value> Field for Repeated<T> {
     }
 }
 
+/// The session field that `uc_` and the name of an option name.
+fn take_field_name(section: &mut Section<'_>, name: &str) -> Option<Option<String>> {
+    let option = format!("uc_{name}");
+    let field = <Option<String> as Field>::take(section, &option, None)?;
+    if let Some(field) = &field {
+        section.note_flow(&option, Flow::Reads(field.clone()));
+    }
+    Some(field)
+}
+
 /// A setting that a user may override: `uc_x = "field"` names the session field to look in.
 #[derive(Clone, Debug)]
 pub struct UserConfig<T> {
@@ -140,6 +161,11 @@ impl<T: Value> UserConfig<T> {
     pub fn configured(&self) -> &T {
         &self.configured
     }
+
+    /// Whether users may have a value of their own.
+    pub fn is_for_users(&self) -> bool {
+        self.session_field.is_some()
+    }
 }
 
 impl<T> From<T> for UserConfig<T> {
@@ -151,7 +177,7 @@ impl<T> From<T> for UserConfig<T> {
 impl<T: Value> Field for UserConfig<T> {
     fn take(section: &mut Section<'_>, name: &str, default: Option<Self>) -> Option<Self> {
         let configured = T::take(section, name, default.map(|d| d.configured));
-        let session_field = <Option<String> as Field>::take(section, &format!("uc_{name}"), None);
+        let session_field = take_field_name(section, name);
         Some(UserConfig { configured: configured?, session_field: session_field? })
     }
     fn specs(name: &str, doc: &'static str, default: Option<Self>) -> Vec<OptionSpec> {
@@ -168,6 +194,11 @@ pub struct OptionalUserConfig<T> {
 }
 
 impl<T: Value> OptionalUserConfig<T> {
+    /// What holds where neither the file nor a user says anything.
+    pub fn nothing() -> Self {
+        OptionalUserConfig { configured: None, session_field: None }
+    }
+
     /// The user's value if the session has a readable one, else the configured value, if any.
     pub fn get(&self, session: &Session) -> Option<T> {
         let users = self.session_field.as_deref().and_then(|field| session.text(field));
@@ -188,41 +219,56 @@ impl<T: Value> OptionalUserConfig<T> {
 impl<T: Value> Field for OptionalUserConfig<T> {
     fn take(section: &mut Section<'_>, name: &str, _: Option<Self>) -> Option<Self> {
         let configured = <Option<T> as Field>::take(section, name, None);
-        let session_field = <Option<String> as Field>::take(section, &format!("uc_{name}"), None);
+        let session_field = take_field_name(section, name);
         Some(OptionalUserConfig { configured: configured?, session_field: session_field? })
     }
     fn specs(name: &str, doc: &'static str, _: Option<Self>) -> Vec<OptionSpec> {
         vec![OptionSpec { user_config: true, ..spec::<T>(name, Presence::Optional, doc) }]
     }
     fn absent() -> Option<Self> {
-        Some(OptionalUserConfig { configured: None, session_field: None })
+        Some(OptionalUserConfig::nothing())
     }
 }
 
+/// The option `enabled`, for the manual. The plugin's shell reads and obeys it.
+pub fn enabled() -> OptionSpec {
+    let doc = " Whether the plugin is in use. With `off` it is skipped.\n";
+    UserConfig::<Switch>::specs("enabled", doc, Some(Switch::On.into())).remove(0)
+}
+
 /// Declares an options struct: the fields, their defaults and their manual in one place.
+///
+/// `+ enabled,` between two fields gives the plugin the option `enabled`, which its shell reads and obeys.
+/// Behind the fields, `rules` says what they have to do with one another:
+/// `rules { AnyOf(host, socket_path), }`.
 macro_rules! options {
     ($(#[doc = $about:literal])* $vis:vis struct $Name:ident {
-        $($(#[doc = $doc:literal])* $field:ident: $Type:ty $(= $default:expr)?,)*
-    }) => {
+        $($(+ $shell:ident,)? $(#[doc = $doc:literal])* $field:ident: $Type:ty $(= $default:expr)?,)*
+    } $(rules { $($rule:ident($($option:ident),*),)* })?) => {
         $(#[doc = $about])*
         #[derive(Clone)]
         $vis struct $Name { $($(#[doc = $doc])* pub $field: $Type,)* }
 
         impl $crate::options::Options for $Name {
             const ABOUT: &'static str = concat!($($about, "\n"),*);
+            const OF_SHELL: &'static [&'static str] = &[$($(stringify!($shell),)?)*];
+            const RULES: &'static [$crate::options::Rule] =
+                &[$($($crate::options::Rule::$rule(&[$(stringify!($option)),*]),)*)?];
             fn read(section: &mut $crate::options::Section<'_>) -> Option<Self> {
                 // Read all before giving up on one, so that every mistake of the block is reported at once.
                 $(let $field = <$Type as $crate::options::Field>::take(
                     section, $crate::options::options!(@name $field),
                     $crate::options::options!(@default $Type $(, $default)?));)*
-                Some($Name { $($field: $field?,)* })
+                let keeps_rules = $crate::options::check(Self::RULES, section);
+                Some($Name { $($field: $field?,)* }).filter(|_| keeps_rules)
             }
             fn specs() -> Vec<$crate::options::OptionSpec> {
                 let mut all = Vec::new();
-                $(all.extend(<$Type as $crate::options::Field>::specs(
+                $($(all.push($crate::options::$shell());)?
+                all.extend(<$Type as $crate::options::Field>::specs(
                     $crate::options::options!(@name $field), concat!($($doc, "\n"),*),
                     $crate::options::options!(@default $Type $(, $default)?)));)*
-                all
+                $crate::options::explain(Self::RULES, all)
             }
         }
     };
@@ -232,3 +278,6 @@ macro_rules! options {
     (@default $Type:ty, $default:expr) => { Some(<$Type>::from($default)) };
 }
 pub(crate) use options;
+
+#[cfg(test)]
+mod tests;

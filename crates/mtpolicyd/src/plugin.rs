@@ -2,31 +2,42 @@
 //!
 //! Knows: options, sessions, the world. Must not know: any plugin, the chain, the server.
 
+mod afterwards;
 mod error;
 mod notes;
+mod numbers;
+mod shell;
 
 pub use crate::table_tasks::{Made, TASK_LIMIT};
+pub use afterwards::Afterwards;
 pub use error::{BadRequest, Error, OnBadRequest, OnError, Outage, Undecided};
 pub use notes::Notes;
+pub use numbers::StepNumbers;
+pub use shell::{Kind, Shell};
 
 use crate::carry_over::CarryOver;
-use crate::connections::{Connections, Module};
+use crate::connections::{Connections, StoreRef};
 use crate::counters::Reservations;
 use crate::facts::World;
 use crate::matching::{Matching, SearchError};
-use crate::options::{OptionSpec, OptionalUserConfig, Options, Section};
+use crate::options::codes::{self, Code};
+use crate::options::{Flow, OptionSpec, OptionalUserConfig, Options, Section};
+use crate::scoring::ScoreField;
 use crate::session::Session;
+use crate::state::{self, State};
 use crate::table_tasks;
 use crate::tasks::{TaskResult, Tasks, When};
-use backends::Breaker;
-use backends::dns::{Ahead, Answer, Question};
+use backends::dns::{Ahead, Question};
 use backends::http::{HttpService, HttpSettings};
 use backends::keyvalue::Store;
 use backends::ldap::Ldap;
-use backends::sql::{Needs, Sql};
+use backends::sql::{Schema, Sql};
+use backends::{Breaker, Call, OptionError};
+use decisions::Walk;
+use log_messages::Finding;
 use perl_regex::PatternList;
 use postfix_policy::Request;
-use std::pin::Pin;
+use std::borrow::Cow;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -52,6 +63,14 @@ pub trait Plugin: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What it leaves of earlier answers where it is switched off.
+    fn skip(&self, _cx: &mut Cx<'_>) {}
+
+    /// Whether those behind it ever have a turn.
+    fn passes(&self) -> Passes {
+        Passes::Sometimes
+    }
+
     /// Looks at one request.
     fn run(&self, cx: &mut Cx<'_>) -> impl Future<Output = Result<Verdict, Error>> + Send;
 }
@@ -67,11 +86,6 @@ pub struct Setup<'a, 'b> {
 }
 
 impl Setup<'_, '_> {
-    /// Where the plugin writes what it finds.
-    pub fn notes(&self) -> Notes {
-        Notes { plugin: self.name.into(), level: self.env.log_level }
-    }
-
     /// The database that an option names, or `None` after the mistake was reported.
     pub fn sql(&self, option: &str, name: &str) -> Option<Arc<Sql>> {
         self.env.connections.sql(name, option, self.section)
@@ -82,24 +96,22 @@ impl Setup<'_, '_> {
         self.env.connections.ldap(name, option, self.section)
     }
 
-    /// The store that an option names, or `None` after the mistake was reported; where there is none, the
-    /// message suggests one of that module.
-    pub fn store(&self, option: &str, name: &str, suggested: Module) -> Option<Store> {
-        self.env.connections.store(name, option, suggested, self.section)
+    /// The store that options name, or `None` after the mistake was reported.
+    pub fn store(&self, store: StoreRef<'_>) -> Option<Store> {
+        self.env.connections.store(store, self.section)
     }
 
-    /// The service that the options describe, or `None` after the mistake was reported at the option that its
-    /// text begins with.
+    /// The service that the options describe, or `None` after the mistake was reported.
     pub fn http(&self, settings: HttpSettings) -> Option<HttpService> {
         let url = &settings.url;
         if settings.tls_ca.is_some() && !url.is_encrypted() {
-            self.warn("tls_ca", "tls_ca: has no effect without `https://`".to_owned());
+            self.section.warn_as(&codes::NO_EFFECT, "tls_ca", "has no effect without `https://`");
         }
         let stays_here = url.is_encrypted() || url.is_local() || settings.socket_path.is_some();
         for (option, is_given) in [("token", settings.token.is_some()), ("url", url.has_user())] {
             if is_given && !stays_here {
-                let message = format!("{option}: the secret goes over the network without encryption");
-                self.warn(option, message);
+                let why = "the secret goes over the network without encryption";
+                self.section.warn_as(&codes::PLAIN_SECRET, option, why);
             }
         }
         // Certificates are read again, so the client is new; what is known of the service is not forgotten.
@@ -107,11 +119,7 @@ impl Setup<'_, '_> {
         let breaker = self.carried_over(place, |(origin, _)| Breaker::new(origin));
         match HttpService::with_breaker(settings, breaker) {
             Ok(service) => Some(service),
-            Err(why) => {
-                let option = why.split([':', ' ']).next().unwrap_or_default();
-                self.section.report().error(self.section.span_of(option), why.clone(), None);
-                None
-            }
+            Err(error) => self.refuse(error),
         }
     }
 
@@ -132,9 +140,15 @@ impl Setup<'_, '_> {
         self.env.tasks.add(self.name, when, run);
     }
 
+    /// Lets the administrator see and change what the plugin remembers. What has the same identity as that of
+    /// another plugin is the same.
+    pub fn state(&self, kind: state::Kind, identity: String, state: impl State) {
+        self.env.tasks.states.add(self.name, kind, identity, state);
+    }
+
     /// Has the start and `check` look whether the user of the database has the rights that a table needs.
-    pub fn look_at_rights(&self, sql: &Arc<Sql>, needs: Needs, made: Made) {
-        table_tasks::look_at_rights(self.env.tasks, self.name, sql, needs, made);
+    pub fn look_at_rights(&self, sql: &Arc<Sql>, schema: Schema, made: Made) {
+        table_tasks::look_at_rights(self.env.tasks, self.name, sql, schema, made);
     }
 
     /// Has what has expired removed every hour from a store that does not do it by itself.
@@ -145,7 +159,8 @@ impl Setup<'_, '_> {
     /// Warns of an action that Postfix would read otherwise than it looks.
     pub fn check_action(&self, option: &str, action: &str) {
         if let Some(warning) = postfix_policy::check_action(action) {
-            self.section.report().warning(self.section.span_of(option), warning.to_string(), None);
+            let place = self.section.span_of(option);
+            self.section.report().say(&codes::STRANGE_ACTION, place, warning.to_string(), None);
         }
     }
 
@@ -165,15 +180,46 @@ impl Setup<'_, '_> {
         }
     }
 
+    /// Reports what is wrong with an option. Always `None`, so that `new` can return it.
+    pub fn refuse<T>(&self, error: OptionError) -> Option<T> {
+        self.section.refuse_option(error);
+        None
+    }
+
     /// Warns of a surprise in the value of an option.
     pub fn warn(&self, option: &str, message: String) {
-        self.section.report().warning(self.section.span_of(option), message, None);
+        self.warn_as(&codes::STRANGE_VALUE, option, message);
+    }
+
+    /// The same for a surprise that has a code of its own.
+    pub fn warn_as(&self, code: &'static Code, option: &str, message: String) {
+        self.section.report().say(code, self.section.span_of(option), message, None);
+    }
+
+    /// Notes that it uses what a plugin of this module finds, which `result_from` names.
+    pub fn uses_result(&self, module: &'static str, plugin: &str) {
+        let flow = Flow::UsesResult { module, plugin: plugin.to_owned() };
+        self.section.note_flow("result_from", flow);
+    }
+
+    /// Warns of something that Postfix does not know yet at the stage at which the plugin is asked.
+    pub fn check_stage(&self, option: &str, unknown_at: impl Fn(&[u8]) -> Option<&'static str>) {
+        let Some(stage) = self.env.stage else { return };
+        if let Some(why) = unknown_at(stage.as_bytes()) {
+            let message = format!("{option}: this plugin is asked at {stage} only; {why}");
+            self.warn_as(&codes::UNKNOWN_AT_STAGE, option, message);
+        }
+    }
+
+    /// Notes that it looks at a score.
+    pub fn reads_score(&self, score: &ScoreField) {
+        self.section.note_flow("score_field", Flow::ReadsScore(score.name().to_owned()));
     }
 
     /// Warns of a plugin that can never do anything for want of an option.
     pub fn has_no_effect(&self, wanted: &str) {
         let message = format!("Plugin {} has no effect: it has no {wanted}", self.name);
-        self.section.report().warning(self.section.span(), message, None);
+        self.section.report().say(&codes::NEVER_ACTS, self.section.span(), message, None);
     }
 }
 
@@ -198,10 +244,22 @@ pub struct PluginEnv<'a> {
     pub tasks: &'a Tasks,
     /// Where plugins leave what a reload shall not lose.
     pub carried_over: &'a CarryOver,
+    /// Gives the plugins their numbers.
+    pub numbers: &'a StepNumbers,
+    /// The number of the plugin that is read.
+    pub number: u16,
+    /// The stage of the SMTP dialogue at which the plugin is asked, if the blocks around it say so.
+    pub stage: Option<&'static str>,
 }
+
+/// The stages of the SMTP dialogue, as Postfix names them in `protocol_state` (`SMTPD_POLICY_README`).
+pub const STAGES: [&str; 9] =
+    ["CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE", "VRFY", "ETRN"];
 
 /// What a plugin gets for each request.
 pub struct Cx<'a> {
+    /// Whose turn it is.
+    pub notes: &'a Notes,
     /// What Postfix asks.
     pub request: &'a Request,
     /// What is remembered of this message.
@@ -212,17 +270,31 @@ pub struct Cx<'a> {
     pub ahead: &'a mut Ahead,
     /// Places in counters that this request has until it is counted.
     pub reservations: &'a mut Reservations,
-    /// When the request must have been answered.
-    pub deadline: Deadline,
+    /// What every call to a backend is: it ends before the request does, so that the chain can still go on
+    /// without the answer.
+    pub call: Call<'a>,
+    /// What the patterns may still take.
+    pub matching: &'a mut Matching,
+    /// How the chain has gone so far.
+    pub course: &'a mut Course,
+    /// What is done once Postfix has its answer.
+    pub after: &'a mut Afterwards,
+    /// Where the way of the request is written down, if anybody wants to know.
+    pub walk: &'a mut Option<Walk>,
+}
+
+/// How a chain has gone so far.
+#[derive(Debug, Default)]
+pub struct Course {
     /// Which step of which chain is running.
     pub progress: Progress,
-    /// What the patterns may still take.
-    pub matching: Matching,
     /// A header that the message gets if the chain ends without another decision.
     pub header: Option<Header>,
     /// The first check that could not find out, for a reason within the request: the message does not pass
     /// unless `on_bad_request` says so.
     pub undecided: Option<Undecided>,
+    /// The numbers of plugins that are left out, for an explanation.
+    pub without: Vec<u16>,
 }
 
 /// A header for the message. An answer is one action, so there is one of them, and only where the chain has
@@ -231,6 +303,8 @@ pub struct Cx<'a> {
 pub struct Header {
     /// The plugin that adds it.
     pub plugin: Arc<str>,
+    /// The number of that plugin.
+    pub number: u16,
     /// What the session remembers so that the message gets it once.
     pub mark: String,
     /// The header, as `Name: value`.
@@ -282,24 +356,41 @@ impl Progress {
     }
 }
 
-/// The time a request has.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadline {
-    /// When the answer must be out.
-    pub request: Instant,
-    /// When every call to a backend must have ended, so that the chain can still go on without it.
-    pub backends: Instant,
-}
-
-impl Deadline {
-    /// When whatever waits for servers that strangers choose must have ended: half of what is left. A name
-    /// server or mail server that is slow on purpose must not keep the plugins behind it from answering.
-    pub fn for_strangers(&self, now: Instant) -> Instant {
-        now + self.backends.saturating_duration_since(now) / 2
+impl<'a> Cx<'a> {
+    /// The name of the plugin.
+    pub fn name(&self) -> &'a Arc<str> {
+        &self.notes.plugin
     }
-}
 
-impl Cx<'_> {
+    /// Notes what the plugin has found: in the log, and on the way of the request.
+    pub fn note<F>(&mut self, finding: Finding<F>)
+    where
+        F: Fn(&mut std::fmt::Formatter<'_>) -> std::fmt::Result,
+    {
+        if let Some(walk) = self.walk {
+            walk.note(&finding);
+        }
+        self.notes.note(finding);
+    }
+
+    /// The address of the client as Postfix has sent it. Clients without one must not stand for one another.
+    pub fn client_address(&self) -> Result<Cow<'a, str>, Error> {
+        let address = self.request.get("client_address").filter(|address| !address.is_empty());
+        address.map(String::from_utf8_lossy).ok_or(Error::no_attribute("client_address"))
+    }
+
+    /// An attribute as text for a message; empty where Postfix did not send it.
+    pub fn shown(&self, attribute: &str) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.request.get(attribute).unwrap_or_default())
+    }
+
+    /// A call to servers that strangers choose: it has half of the time that is left. A name server or mail
+    /// server that is slow on purpose must not keep the plugins behind it from answering.
+    pub fn call_to_strangers(&self) -> Call<'a> {
+        let left = self.call.deadline().saturating_duration_since(Instant::now());
+        self.call.at_most(left / 2)
+    }
+
     /// An attribute that the plugin can't do without.
     pub fn attribute(&self, name: &'static str) -> Result<&[u8], Error> {
         self.session.depend_on(name);
@@ -308,8 +399,8 @@ impl Cx<'_> {
 
     /// Has a header added at the end of the chain, unless the message has it or another plugin was first.
     pub fn add_header(&mut self, header: Header) {
-        if self.header.is_none() && self.session.result(&header.mark).is_none() {
-            self.header = Some(header);
+        if self.course.header.is_none() && self.session.result(&header.mark).is_none() {
+            self.course.header = Some(header);
         }
     }
 
@@ -319,13 +410,19 @@ impl Cx<'_> {
         list: &Arc<PatternList>,
         value: &[u8],
     ) -> Result<Option<usize>, SearchError> {
-        self.matching.find(list, value, self.deadline.backends).await
+        self.matching.find(list, value, self.call.deadline()).await
     }
+}
 
-    /// The answer to a DNS question, which may have been asked ahead. A failure is an answer too.
-    pub async fn dns(&mut self, question: &Question) -> Answer {
-        self.ahead.answer(&self.world.dns, question, self.deadline.backends).await
-    }
+/// Whether the plugins behind one that is in use ever have a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passes {
+    /// For some requests, or for all.
+    Sometimes,
+    /// Only where it fails and the chain goes on without it.
+    IfItFails,
+    /// It answers every request.
+    Never,
 }
 
 /// What a plugin says about a request.
@@ -342,64 +439,6 @@ impl Verdict {
     pub fn dunno() -> Verdict {
         Verdict::Stop("dunno".to_owned())
     }
-}
-
-/// A plugin as the chain holds it. Written once, so that plugins can use plain `async fn`.
-pub trait DynPlugin: Send + Sync {
-    /// See [`Plugin::foresee`].
-    fn foresee(&self, request: &Request, session: &Session) -> Vec<Question>;
-    /// See [`Plugin::run`].
-    fn run<'a>(
-        &'a self,
-        cx: &'a mut Cx<'_>,
-    ) -> Pin<Box<dyn Future<Output = Result<Verdict, Error>> + Send + 'a>>;
-}
-
-impl<P: Plugin> DynPlugin for P {
-    fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
-        Plugin::foresee(self, request, session)
-    }
-    fn run<'a>(
-        &'a self,
-        cx: &'a mut Cx<'_>,
-    ) -> Pin<Box<dyn Future<Output = Result<Verdict, Error>> + Send + 'a>> {
-        Box::pin(Plugin::run(self, cx))
-    }
-}
-
-/// A registered plugin: its name, its manual, and how to make one.
-#[derive(Clone, Copy, Debug)]
-pub struct Kind {
-    /// The name written after `module =`.
-    pub name: &'static str,
-    /// What it is for, in Markdown, with an example.
-    pub about: &'static str,
-    /// Its options.
-    pub options: fn() -> Vec<OptionSpec>,
-    /// The blocks inside its own, each with a heading and its options.
-    pub blocks: fn() -> Vec<(&'static str, Vec<OptionSpec>)>,
-    /// Makes one from its block.
-    pub make: fn(&mut Section<'_>, PluginEnv<'_>) -> Option<Box<dyn DynPlugin>>,
-}
-
-impl Kind {
-    /// The entry of a plugin.
-    pub const fn of<P: Plugin>() -> Kind {
-        Kind {
-            name: P::NAME,
-            about: P::Options::ABOUT,
-            options: P::Options::specs,
-            blocks: P::blocks,
-            make: make::<P>,
-        }
-    }
-}
-
-fn make<P: Plugin>(section: &mut Section<'_>, env: PluginEnv<'_>) -> Option<Box<dyn DynPlugin>> {
-    let options = P::Options::read(section)?;
-    let name = section.name();
-    let mut setup = Setup { name, section, env };
-    Some(Box::new(P::new(options, &mut setup)?))
 }
 
 #[cfg(test)]

@@ -6,21 +6,22 @@ use crate::facts::spf::{NameService, ascii_domain};
 use crate::network::address_of;
 use crate::plugin::Cx;
 use crate::session::Session;
-use crate::value::{Count, Seconds, Span};
+use crate::value::{Count, NonZeroSeconds, Seconds};
+use backends::Call;
 use backends::dns::{Question, RecordType};
 use futures_util::future::join_all;
 use postfix_policy::Request;
 use spf::{Limits, Outcome, Settings, Verdict};
 use std::net::IpAddr;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 /// What the session remembers of the check of the sender, for every plugin that wants to know whether it
 /// passes: the verdict, the client and the sender.
 const SENDER_FIELD: &str = "spf-sender";
 
 /// How long a check may take unless a plugin says otherwise; the RFC wants at least 20 seconds (4.6.4).
-pub const DEFAULT_TIME_LIMIT: Span = Span(Seconds(20));
+pub const DEFAULT_TIME_LIMIT: NonZeroSeconds = NonZeroSeconds(Seconds::of(20));
 
 /// How checks are made.
 #[derive(Clone, Debug)]
@@ -39,35 +40,34 @@ impl Checks {
     }
 
     /// Other limits.
-    pub fn limit(&mut self, terms: Count, names: Count, void_terms: Count, time: Span) {
+    pub fn limit(&mut self, terms: Count, names: Count, void_terms: Count, time: NonZeroSeconds) {
         let count = |Count(count)| usize::try_from(count).unwrap_or(usize::MAX);
         self.settings.limits =
             Limits { terms: count(terms), names: count(names), void_terms: count(void_terms) };
         self.time_limit = time.0.duration();
     }
 
-    /// When the checks of a request that begin now must have ended. The servers that are asked are those of
+    /// The call of the checks of a request that begin now. The servers that are asked are those of
     /// whoever sends, so they get half of what is left: what stands behind in the chain decides in any case.
-    pub fn deadline(&self, cx: &Cx<'_>) -> Instant {
-        let now = Instant::now();
-        cx.deadline.for_strangers(now).min(now + self.time_limit)
+    pub fn call<'a>(&self, cx: &Cx<'a>) -> Call<'a> {
+        cx.call_to_strangers().at_most(self.time_limit)
     }
 
     /// Makes checks, all at the same time. Each has an outcome at the deadline.
-    pub async fn run(&self, cx: &mut Cx<'_>, requests: &[spf::Request], deadline: Instant) -> Vec<Outcome> {
+    pub async fn run(&self, cx: &mut Cx<'_>, requests: &[spf::Request], call: Call<'_>) -> Vec<Outcome> {
         let questions: Vec<_> = requests.iter().filter_map(record_of).collect();
         for question in &questions {
-            cx.ahead.start(&cx.world.dns, question.clone(), deadline);
+            cx.ahead.start(&cx.world.dns, question.clone(), call);
         }
         let mut known = Vec::new();
         for question in questions {
-            let answer = cx.ahead.answer(&cx.world.dns, &question, deadline).await;
+            let answer = cx.ahead.answer(&cx.world.dns, &question, call).await;
             known.push((question, answer));
         }
         let settings = Settings { now: cx.world.clock.now(), ..self.settings.clone() };
-        let names = NameService::new(&cx.world.dns, cx.ahead.places(), known);
+        let names = NameService::new(&cx.world.dns, cx.ahead.places(), known, call);
         let checks = requests.iter().map(async |request| {
-            let outcome = timeout_at(deadline, spf::check(&names, request, &settings)).await;
+            let outcome = timeout_at(call.deadline(), spf::check(&names, request, &settings)).await;
             outcome.unwrap_or_else(|_| Outcome::too_late(request))
         });
         join_all(checks).await
@@ -80,17 +80,17 @@ impl Checks {
         request: &spf::Request,
         outcome: &Outcome,
         default: &spf::MacroText,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> String {
         let settings = Settings { now: cx.world.clock.now(), ..self.settings.clone() };
-        let names = NameService::new(&cx.world.dns, cx.ahead.places(), Vec::new());
-        let explanation = timeout_at(deadline, outcome.explanation(&names, request, &settings)).await;
+        let names = NameService::new(&cx.world.dns, cx.ahead.places(), Vec::new(), call);
+        let explanation = timeout_at(call.deadline(), outcome.explanation(&names, request, &settings)).await;
         if let Ok(Some(explanation)) = explanation {
             return explanation;
         }
         // Mostly it needs no lookup, and then it is there without any time left.
         let explanation = outcome.default_explanation(default, &names, request, &settings);
-        timeout_at(deadline, explanation).await.ok().flatten().unwrap_or_default()
+        timeout_at(call.deadline(), explanation).await.ok().flatten().unwrap_or_default()
     }
 
     /// The domain of the sender, if the client may send for it. A message without a sender has none.
@@ -99,8 +99,8 @@ impl Checks {
         let passes = match recall(cx.session, &request) {
             Some(passes) => passes,
             None => {
-                let deadline = self.deadline(cx);
-                let outcomes = self.run(cx, std::slice::from_ref(&request), deadline).await;
+                let call = self.call(cx);
+                let outcomes = self.run(cx, std::slice::from_ref(&request), call).await;
                 let verdict = outcomes.first().map_or(Verdict::TempError, |outcome| outcome.verdict);
                 remember(cx, &request, verdict);
                 verdict == Verdict::Pass

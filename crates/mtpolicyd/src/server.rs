@@ -3,32 +3,50 @@
 //! Knows: settings, the process, listeners. Must not know: requests, plugins.
 
 mod access;
+pub mod control;
 mod conversation;
+mod daemon;
+mod decided;
+mod descriptors;
+mod handover;
+mod intake;
 mod listener;
 mod listeners;
+mod log_level;
+mod metrics;
+mod notify;
+mod numbers;
+mod passed;
 pub mod privileges;
 pub mod process;
+mod record;
 mod reload;
+pub mod replay;
 mod scheduler;
 mod service;
 mod slots;
 pub mod sockets;
 mod stream;
 
-use crate::log::messages::daemon;
-use crate::log::{self, Destination, LogError, LogHandle, LogSettings, OpenLog};
+use crate::log::messages::daemon as daemon_messages;
+use crate::log::{self, Destination, LogError, LogSettings, OpenLog};
 use crate::settings::{Globals, LogFormat, Messages, Settings, Severity, Threads};
 use crate::value::Switch;
 pub use access::access;
 use backends::dns::MAX_IN_FLIGHT;
+pub use intake::{IntakeOptions, take_in};
 pub use scheduler::{look, run_tasks};
 
 use arc_swap::ArcSwap;
-use listeners::Listeners;
+use control::{Desk, Order};
+use daemon::Daemon;
+use handover::{Predecessor, Received};
+use metrics::Backends;
 use nix::unistd::Uid;
+use notify::Notify;
+use numbers::ProcessNumbers;
 use privileges::Identity;
 use process::{Background, PidFile, ProcessError};
-use reload::Reload;
 use service::Service;
 use slots::Slots;
 use sockets::{BoundSocket, UnixSocketOptions};
@@ -36,10 +54,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -89,6 +105,12 @@ pub(crate) struct Shared {
     conversations: TaskTracker,
     /// Room for connections.
     slots: Arc<Slots>,
+    /// What the control socket needs.
+    desk: Desk,
+    /// What is counted of the process.
+    numbers: ProcessNumbers,
+    /// How the servers are that the configuration names.
+    backends: Backends,
 }
 
 /// Descriptors that are not for connections where there are enough: a question to a name server may have a
@@ -105,16 +127,40 @@ const LEAST_SLOTS: u64 = 16;
 /// given up; and no thread is started, nor a request read, before that.
 pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     process::hold_signals()?;
+    let (predecessor, received) = match Predecessor::from_env()? {
+        Some((predecessor, received)) => (Some(predecessor), received),
+        None => (None, Received::from_systemd()?),
+    };
+    let served = serve_with(options, predecessor.as_ref(), received);
+    if let (Err(error), Some(predecessor)) = (&served, &predecessor) {
+        predecessor.refuse(error);
+    }
+    served
+}
+
+/// The same, with what another process has passed.
+fn serve_with(
+    options: &ServeOptions,
+    predecessor: Option<&Predecessor>,
+    mut received: Received,
+) -> Result<(), StartError> {
+    let (program, notify) = (process::program()?, Notify::from_env());
     process::refuse_huge_pages();
     let (settings, messages) = Settings::load(&options.config, None).map_err(StartError::Configuration)?;
     warn_starter(&messages);
     let globals = &settings.globals;
     let identity = identity(globals)?;
+    let ending = find_ending(&settings, &identity, predecessor, &mut received);
+    let predecessor = predecessor.or(ending.as_ref());
     process::restrict_new_files();
     let open_files = process::raise_open_file_limit();
-    let mut sockets = bind_all(&settings)?;
+    let mut passed = std::mem::take(&mut received.sockets);
+    let mut control = control::bind(&settings.control, &identity, &mut passed)?;
+    let metrics = metrics::bind(settings.metrics, &mut passed);
+    let mut sockets = passed::bind_all(&settings, &socket_options(globals)?, passed)?;
     let path = globals.pid_file.as_deref().map(Path::new);
-    let mut pid_file = path.map(PidFile::create).transpose()?;
+    let passed = path.and_then(|path| received.take_pid_file(path));
+    let mut pid_file = passed.map_or_else(|| path.map(PidFile::create).transpose(), |file| Ok(Some(file)))?;
     let (mut log, no_log_file) = open_log(globals, options, &identity)?;
     let background = (options.mode == Mode::Background).then(Background::prepare).transpose()?;
     // Reads resolv.conf, which a chroot puts out of reach.
@@ -122,7 +168,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
     identity.assume()?;
     if let Some(root) = &identity.chroot {
         pid_file.iter_mut().for_each(|file| file.confine(root));
-        sockets.iter_mut().for_each(|socket| socket.confine(root));
+        sockets.iter_mut().chain(&mut control.socket).for_each(|socket| socket.confine(root));
         log.confine(root);
     }
     let in_background = background.is_some();
@@ -132,23 +178,43 @@ pub fn serve(options: &ServeOptions) -> Result<(), StartError> {
         log_messages(&messages);
     }
     if let Some(error) = no_log_file {
-        daemon::no_log_file(error);
+        daemon_messages::no_log_file(error);
     }
     if let Some(note) = service.settings.globals.as_root().filter(|_| stays_root) {
-        daemon::runs_as_root(note);
+        daemon_messages::runs_as_root(note);
     }
-    let started = Started { options, identity, open_files, sockets, log: &log, background };
-    let served = pid_file.as_mut().map_or(Ok(()), PidFile::record).map_err(StartError::from);
-    let served = served.and_then(|()| started.run(service));
+    service.log_notes();
+    let (pid_file, notify) = (pid_file.as_ref(), Arc::new(notify));
+    let level = options.log_level.unwrap_or(service.settings.globals.log_level.0);
+    let (desk, orders) = Desk::new(&options.config, messages.warnings(), level);
+    let shared = share(service, open_files, desk);
+    let daemon = Daemon { options, identity, program, log: &log, pid_file, notify, predecessor, shared };
+    let served = run(&daemon, sockets, (control, metrics, orders), background);
     if let Err(error) = &served {
-        daemon::stopped(error);
+        daemon_messages::stopped(error);
     }
     served
+}
+
+/// The daemon in whose place this one is started, if that one ends just now and passes its ports.
+fn find_ending(
+    settings: &Settings,
+    identity: &Identity,
+    predecessor: Option<&Predecessor>,
+    received: &mut Received,
+) -> Option<Predecessor> {
+    if predecessor.is_some() || !received.sockets.is_empty() {
+        return None;
+    }
+    let (ending, passed) = Predecessor::that_ends(&settings.addresses, identity.user)?;
+    *received = passed;
+    Some(ending)
 }
 
 /// Whether the names in a configuration exist on this machine: user, groups, chroot, owners of sockets.
 pub fn check_names(settings: &Settings) -> Result<(), ProcessError> {
     identity(&settings.globals)?;
+    settings.control.group.as_deref().map(privileges::group_id).transpose()?;
     socket_options(&settings.globals).map(|_| ())
 }
 
@@ -168,12 +234,6 @@ fn socket_options(globals: &Globals) -> Result<UnixSocketOptions, ProcessError> 
     let owner = globals.socket_owner.as_deref().map(privileges::user_id).transpose()?;
     let group = globals.socket_group.as_deref().map(privileges::group_id).transpose()?;
     Ok(UnixSocketOptions { owner, group, mode: globals.socket_mode.0 })
-}
-
-fn bind_all(settings: &Settings) -> Result<Vec<BoundSocket>, StartError> {
-    let options = socket_options(&settings.globals)?;
-    let bound = settings.addresses.iter().map(|address| sockets::bind(address, &options));
-    Ok(bound.collect::<Result<_, _>>()?)
 }
 
 /// The log, and why it is not the file that was asked for. That ends the start, unless another user than root
@@ -222,41 +282,43 @@ fn open_log_file(path: &Path, identity: &Identity) -> std::io::Result<File> {
     }
 }
 
-/// A daemon whose process is set up.
-struct Started<'a> {
-    options: &'a ServeOptions,
-    identity: Identity,
-    open_files: u64,
-    sockets: Vec<BoundSocket>,
-    log: &'a LogHandle,
-    background: Option<Background>,
+/// Room for as many connections as there are open files for.
+fn share(service: Service, open_files: u64, desk: Desk) -> Arc<Shared> {
+    let reserved = RESERVED_FILES.min(open_files / 4);
+    let most = open_files.saturating_sub(reserved).max(LEAST_SLOTS);
+    let wanted = service.settings.globals.max_connections.map_or(most, |wanted| wanted.0);
+    let slots = wanted.min(most);
+    if slots < wanted {
+        daemon_messages::too_few_files(wanted, slots);
+    }
+    let slots = usize::try_from(slots).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+    Arc::new(Shared {
+        service: ArcSwap::from_pointee(service),
+        closing: CancellationToken::new(),
+        conversations: TaskTracker::new(),
+        slots: Slots::new(slots),
+        desk,
+        numbers: ProcessNumbers::default(),
+        backends: Backends::default(),
+    })
 }
 
-impl Started<'_> {
-    fn run(self, service: Service) -> Result<(), StartError> {
-        service.log_notes();
-        std::panic::set_hook(Box::new(|panic| daemon::bug(panic)));
-        let runtime = runtime(service.settings.globals.worker_threads)?;
-        let reserved = RESERVED_FILES.min(self.open_files / 4);
-        let most = self.open_files.saturating_sub(reserved).max(LEAST_SLOTS);
-        let wanted = service.settings.globals.max_connections.map_or(most, |wanted| wanted.0);
-        let slots = wanted.min(most);
-        if slots < wanted {
-            daemon::too_few_files(wanted, slots);
-        }
-        let slots = usize::try_from(slots).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let shared = Arc::new(Shared {
-            service: ArcSwap::from_pointee(service),
-            closing: CancellationToken::new(),
-            conversations: TaskTracker::new(),
-            slots: Slots::new(slots),
-        });
-        let daemon = Daemon { options: self.options, identity: self.identity, log: self.log, shared };
-        runtime.block_on(daemon.run(self.sockets, self.background))?;
-        // What is left are lookups whose answers nobody waits for any more.
-        runtime.shutdown_background();
-        Ok(())
+fn run(
+    daemon: &Daemon<'_>,
+    sockets: Vec<BoundSocket>,
+    control: (control::Bound, metrics::Bound, mpsc::Receiver<Order>),
+    background: Option<Background>,
+) -> Result<(), StartError> {
+    // Until this process has taken over, the file names its predecessor.
+    if let Some(pid_file) = daemon.pid_file.filter(|_| daemon.predecessor.is_none()) {
+        pid_file.record()?;
     }
+    std::panic::set_hook(Box::new(|panic| daemon_messages::bug(panic)));
+    let runtime = runtime(daemon.shared.service.load().settings.globals.worker_threads)?;
+    runtime.block_on(daemon.run(sockets, control, background))?;
+    // What is left are lookups whose answers nobody waits for any more.
+    runtime.shutdown_background();
+    Ok(())
 }
 
 /// The threads that serve requests, this many or as many as there are CPUs.
@@ -272,79 +334,9 @@ fn runtime(threads: Option<Threads>) -> std::io::Result<Runtime> {
 fn log_messages(messages: &Messages) {
     for (severity, line) in messages.lines() {
         match severity {
-            Severity::Error => daemon::configuration_error(line),
-            Severity::Warning => daemon::configuration_warning(line),
-            Severity::Notice => daemon::configuration_notice(line),
+            Severity::Error => daemon_messages::configuration_error(line),
+            Severity::Warning => daemon_messages::configuration_warning(line),
+            Severity::Notice => daemon_messages::configuration_notice(line),
         }
-    }
-}
-
-/// The daemon at work.
-struct Daemon<'a> {
-    options: &'a ServeOptions,
-    identity: Identity,
-    log: &'a LogHandle,
-    shared: Arc<Shared>,
-}
-
-impl Daemon<'_> {
-    async fn run(&self, sockets: Vec<BoundSocket>, background: Option<Background>) -> Result<(), StartError> {
-        let mut signals = Signals::new()?;
-        process::release_signals()?;
-        let mut listeners = Listeners::default();
-        // A port that listens tells others that the daemon is ready, so that comes last.
-        scheduler::prepare(self.shared.service.load_full()).await;
-        let ports = sockets.into_iter().map(TryInto::try_into);
-        listeners.start(ports.collect::<std::io::Result<_>>()?, &self.shared);
-        tokio::spawn(scheduler::run(self.shared.clone()));
-        background.as_ref().map_or(Ok(()), Background::ready)?;
-        daemon::listening(env!("CARGO_PKG_VERSION"), listeners.names());
-        let mut reload = Reload::default();
-        loop {
-            tokio::select! {
-                _ = signals.terminate.recv() => break,
-                _ = signals.interrupt.recv() => break,
-                _ = signals.reload.recv() => reload.request(self),
-                _ = signals.reopen.recv() => self.log.reopen(),
-                read = reload.finished() => reload.finish(read, self, &mut listeners).await,
-            }
-        }
-        daemon::shutting_down();
-        self.end(listeners).await;
-        Ok(())
-    }
-
-    /// Stops accepting, then waits for the requests in flight, no longer than one may take.
-    async fn end(&self, listeners: Listeners) {
-        /// Beyond the deadline of the requests, for writing their answers.
-        const GRACE: Duration = Duration::from_secs(1);
-        self.shared.closing.cancel();
-        listeners.stop().await;
-        self.shared.conversations.close();
-        let longest = self.shared.service.load().request_timeout() + GRACE;
-        if tokio::time::timeout(longest, self.shared.conversations.wait()).await.is_err() {
-            daemon::connections_left(self.shared.conversations.len());
-        }
-        if tokio::time::timeout(GRACE, self.shared.service.load_full().finish()).await.is_err() {
-            daemon::sessions_left();
-        }
-    }
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    reload: Signal,
-    reopen: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            reload: signal(SignalKind::hangup())?,
-            reopen: signal(SignalKind::user_defined1())?,
-        })
     }
 }

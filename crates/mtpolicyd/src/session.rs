@@ -2,11 +2,13 @@
 //!
 //! Knows: text fields, values. Must not know: plugins, where sessions are stored.
 
+mod attempt;
 pub mod cache;
 mod dependence;
 mod layer;
 mod stored;
 
+pub use attempt::Attempt;
 pub use dependence::Depends;
 
 use crate::value::{Score, numeric_prefix, perl_number};
@@ -39,6 +41,8 @@ pub struct Session {
     /// Whose layer it is, as Postfix spells the address: a spelling that differs is somebody else.
     addressee: Box<[u8]>,
     dependence: Dependence,
+    /// What was added to scores since somebody has asked: each field with the points. It is not stored.
+    added: Vec<(Box<str>, f64)>,
 }
 
 impl Session {
@@ -46,6 +50,7 @@ impl Session {
     /// one, which is how Postfix asks at DATA and later about a message with several.
     pub fn begin(&mut self, recipient: &[u8]) {
         self.dependence.set(Depends::OnMessage);
+        self.added.clear();
         if *self.addressee != *recipient {
             self.addressee = recipient.into();
             self.recipient = Layer::default();
@@ -182,6 +187,7 @@ impl Session {
 
     /// Adds to a score field and notes who added it.
     pub fn add_score(&mut self, field: &str, who: &str, score: &Score) {
+        self.added.push((field.into(), score.points()));
         self.change(field, |before| {
             let sum = before.as_ref().map_or(0.0, Field::number) + score.points();
             Some(Field { text: perl_number(sum), sum: Some(sum), is_configured: false })
@@ -194,6 +200,23 @@ impl Session {
             let _ = write!(detail.text, "{score}");
             Some(detail)
         });
+    }
+
+    /// A setting of the user, and the plugin that has found it; `None` where a field stands in its place.
+    pub fn chosen(&self, name: &str) -> Option<(&str, &str)> {
+        let is_open = self.field(name).is_none_or(|field| field.is_configured);
+        self.setting(name).filter(|_| is_open).map(|setting| (&*setting.text, &*setting.plugin))
+    }
+
+    /// What was added to scores since this was last asked.
+    pub fn take_added(&mut self) -> Vec<(Box<str>, f64)> {
+        std::mem::take(&mut self.added)
+    }
+
+    /// The fields and what each holds, as the next request would find them.
+    pub fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
+        let names: BTreeSet<&str> = self.message.names().chain(self.recipient.names()).collect();
+        names.into_iter().filter_map(|name| Some((name, self.field(name)?.text.as_str())))
     }
 
     /// Whether nothing is remembered.

@@ -2,34 +2,51 @@
 //!
 //! Knows: every option outside the plugins, and the list of plugins. Must not know: sockets, conversations.
 
+mod allow;
+mod control;
+mod doubts;
+mod fingerprint;
 mod globals;
 mod hosts;
+mod journal;
+mod labels;
+mod metrics;
 mod paths;
 mod relative;
 mod render;
 mod secrets;
 mod sessions;
+mod steps;
 
+pub use control::{ControlOptions, Level, default_socket, socket_of_file};
 pub use globals::{DnsOptions, Globals, LogFormat, Threads};
 pub use hosts::{HostOptions, VirtualHost};
+pub use journal::{JournalOptions, JournalSettings};
+pub use labels::Labels;
+pub use metrics::MetricsOptions;
 pub use paths::{Access, NamedPath};
-pub use render::{Messages, Severity};
+pub use render::{Finding, Messages, Severity};
 pub use sessions::option_specs as session_option_specs;
 
 use crate::address::ListenAddress;
 use crate::carry_over::{CarriedOver, CarryOver};
-use crate::connections::Connections;
-use crate::options::{Options, Report, Section};
-use crate::plugin::{OnBadRequest, OnError, PluginEnv};
+use crate::connections::{Connections, Outside};
+use crate::intake::Intake;
+use crate::options::{Options, Report, Section, codes};
+use crate::plugin::{OnBadRequest, OnError, PluginEnv, StepNumbers};
 use crate::plugins::KINDS;
 use crate::session::cache::{MemoryOptions, SharedOptions};
+use crate::state::Remembered;
 use crate::table_tasks;
 use crate::tasks::{Task, Tasks};
 use backends::dns::DnsSettings;
 use backends::keyvalue::Store;
 use config_general::{Block, Item, Limits};
+use decisions::StepTable;
 use secrets::Secrecy;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A configuration that may be used.
 pub struct Settings {
@@ -39,18 +56,32 @@ pub struct Settings {
     pub addresses: Vec<ListenAddress>,
     /// Who answers, in file order.
     pub hosts: Vec<VirtualHost>,
+    /// Their plugins, with the places in the file.
+    pub steps: Arc<StepTable>,
     /// Where sessions are kept.
     pub sessions: SessionSettings,
     /// How names are looked up.
     pub dns: DnsSettings,
+    /// Where the daemon is asked how it is, and by whom.
+    pub control: ControlOptions,
+    /// What is kept of decisions.
+    pub journal: JournalSettings,
+    /// Where monitoring reads the numbers of the daemon.
+    pub metrics: Option<SocketAddr>,
     /// What plugins and caches find by name.
     pub connections: Connections,
     /// What plugins want done without a request.
     pub tasks: Vec<Task>,
+    /// Lists of plugins that take what another program knew.
+    pub intakes: Vec<Intake>,
+    /// What plugins remember, for the administrator.
+    pub remembered: Remembered,
     /// What plugins have found out.
     pub carried_over: Vec<CarriedOver>,
     /// Files that are opened later.
     pub paths: Vec<NamedPath>,
+    /// The same for all configurations that say the same.
+    pub fingerprint: String,
 }
 
 /// Where sessions are kept.
@@ -72,10 +103,14 @@ pub enum SessionSettings {
 }
 
 impl SessionSettings {
-    /// Whether both keep sessions in memory, and alike.
-    pub fn same_memory(&self, other: &SessionSettings) -> bool {
+    /// Whether both keep sessions in the same place, and alike.
+    pub fn same_sessions(&self, other: &SessionSettings) -> bool {
         match (self, other) {
             (SessionSettings::Memory(options), SessionSettings::Memory(theirs)) => options == theirs,
+            (
+                SessionSettings::Shared { store, options, .. },
+                SessionSettings::Shared { store: their_store, options: theirs, .. },
+            ) => store.is_same(their_store) && options == theirs,
             _ => false,
         }
     }
@@ -88,7 +123,14 @@ impl Settings {
     /// Connections of earlier settings stay open where nothing about them has changed, and plugins remember
     /// what they have found out.
     pub fn load(path: &Path, earlier: Option<&Settings>) -> Result<(Settings, Messages), Messages> {
-        Settings::load_with(path, earlier, |_, _| ()).map(|(settings, messages, ())| (settings, messages))
+        let loaded = Settings::load_with(path, earlier, Outside::Real, |_, _| ());
+        loaded.map(|(settings, messages, ())| (settings, messages))
+    }
+
+    /// The same for a replay: databases and stores are in memory, and nothing outside is ever asked.
+    pub fn load_to_replay(path: &Path) -> Result<(Settings, Messages), Messages> {
+        let loaded = Settings::load_with(path, None, Outside::Memory, |_, _| ());
+        loaded.map(|(settings, messages, ())| (settings, messages))
     }
 
     /// The virtual hosts of a configuration file, with everything included and no surprise left: in the
@@ -99,35 +141,55 @@ impl Settings {
             let items = hosts.map(|host| Item::Block(secrecy.masked(host))).collect();
             config_general::to_text(&Block { items, ..Block::default() })
         };
-        Settings::load_with(path, None, hosts).map(|(_, messages, text)| (text, messages))
+        Settings::load_with(path, None, Outside::Real, hosts).map(|(_, messages, text)| (text, messages))
     }
 
     fn load_with<T>(
         path: &Path,
         earlier: Option<&Settings>,
+        outside: Outside,
         also: impl FnOnce(&Block, &Secrecy<'_>) -> T,
     ) -> Result<(Settings, Messages, T), Messages> {
-        let mut document = config_general::load(path, &Limits::default())
-            .map_err(|failure| Messages::new(failure.sources, failure.diagnostics, &Secrecy::default()))?;
+        let mut document = config_general::load(path, &Limits::default()).map_err(|failure| {
+            let config_general::Failure { sources, diagnostics, comments } = failure;
+            Messages::new(sources, diagnostics, &comments, &Secrecy::default(), 0)
+        })?;
         let report = Report::default();
         relative::resolve(&mut document.root, &document.sources, &report);
-        let mut settings = Settings::from_root(&document.root, earlier, &report);
+        let numbers = StepNumbers::default();
+        let mut settings = Settings::from_root(&document.root, (earlier, outside), &report, &numbers);
         if let Some(settings) = &mut settings {
+            doubts::warn_of_flow(&report.take_flow(), &report);
+            doubts::warn_of_timeouts(&document.root, settings.globals.longest_request(), &report);
             settings.paths = paths::named(&document.root, &settings.addresses, &document.sources);
         }
         let hidden = secrets::check(&document.root, &document.sources, &report);
+        let tags = numbers.into_tags();
         let secrecy = Secrecy { root: Some(&document.root), hidden, plain: report.plain() };
+        if let Some(settings) = &mut settings {
+            let shown = secrecy.masked(&document.root);
+            settings.fingerprint = fingerprint::of(&shown);
+            let steps = steps::table(&shown, &tags, &document.sources);
+            let (fingerprint, file) = (settings.fingerprint.clone(), path.display().to_string());
+            settings.steps = Arc::new(StepTable { fingerprint, file, steps });
+        }
         let also = also(&document.root, &secrecy);
         let mut diagnostics = document.diagnostics;
         diagnostics.extend(report.into_diagnostics());
-        let messages = Messages::new(document.sources, diagnostics, &secrecy);
+        let (sources, comments) = (document.sources, &document.comments);
+        let messages = Messages::new(sources, diagnostics, comments, &secrecy, tags.len());
         match settings.filter(|_| !messages.has_errors()) {
             Some(settings) => Ok((settings, messages, also)),
             None => Err(messages),
         }
     }
 
-    fn from_root(root: &Block, earlier: Option<&Settings>, report: &Report) -> Option<Settings> {
+    fn from_root(
+        root: &Block,
+        (earlier, outside): (Option<&Settings>, Outside),
+        report: &Report,
+        numbers: &StepNumbers,
+    ) -> Option<Settings> {
         let mut section = Section::new(root, report);
         globals::refuse_removed_options(&mut section);
         let globals = Globals::read(&mut section);
@@ -135,20 +197,26 @@ impl Settings {
         globals.iter().for_each(|globals| globals.warn_of_root(&section));
         let addresses = globals.as_ref().and_then(|globals| globals.addresses(&section));
         let dns = one_block(&mut section, "Dns").map_or(Some(DnsSettings::default()), globals::read_dns);
-        let connections = Connections::read(&mut section, earlier.map(|earlier| &earlier.connections));
+        let control = one_block(&mut section, "Control");
+        let control = control.map_or_else(|| Some(ControlOptions::default()), control::read);
+        let journal = one_block(&mut section, "Journal");
+        let journal = journal.map_or(Some(JournalSettings::default()), journal::read);
+        let metrics = one_block(&mut section, "Metrics").map_or(Some(None), metrics::read);
+        let open = earlier.map(|earlier| &earlier.connections);
+        let connections = Connections::read(&mut section, open, outside);
         let (known, tasks) = (&connections, Tasks::default());
         let carried_over = earlier.map(|earlier| CarryOver::after(&earlier.carried_over)).unwrap_or_default();
         let sessions = match one_block(&mut section, "SessionCache") {
             Some(block) => {
-                let limit = globals.as_ref().map(|globals| globals.request_timeout.duration());
-                sessions::read(block, known, limit.unwrap_or_default())
+                let longest = globals.as_ref().map(Globals::longest_request);
+                sessions::read(block, known, longest.unwrap_or_default())
             }
             None => Some(SessionSettings::None),
         };
         if let Some(SessionSettings::Shared { store, .. }) = &sessions {
             table_tasks::expire_hourly(&tasks, "SessionCache", store);
         }
-        let around = default_env(known, &tasks, &carried_over);
+        let around = default_env(known, &tasks, &carried_over, numbers);
         let env = globals.as_ref().map_or(around, |globals| globals.env(around));
         let blocks = section.take_blocks("VirtualHost");
         if let (Some(globals), Some(addresses)) = (&globals, &addresses) {
@@ -162,18 +230,27 @@ impl Settings {
             hosts: hosts?,
             sessions: sessions?,
             dns: dns?,
+            control: control?,
+            journal: journal?,
+            metrics: metrics?,
             connections: connections.whole()?,
+            intakes: tasks.intakes.take_all(),
+            remembered: tasks.states.take_all(),
             tasks: tasks.into_list(),
             carried_over: carried_over.into_list(),
+            steps: Arc::default(),
             paths: Vec::new(),
+            fingerprint: String::new(),
         })
     }
 
-    /// The host that answers on an address, unless the policy context selects another.
+    /// The host that answers on an address, or on a socket of systemd with the host's name, unless the policy
+    /// context selects another.
     pub fn host(&self, key: &str, policy_context: Option<&[u8]>) -> Option<&VirtualHost> {
         let by_name = policy_context.filter(|_| self.globals.vhost_by_policy_context.0);
         let selected = by_name.and_then(|name| self.hosts.iter().find(|host| host.name.as_bytes() == name));
-        selected.or_else(|| self.hosts.iter().find(|host| host.key == key))
+        let by_key = || self.hosts.iter().find(|host| host.key == key);
+        selected.or_else(by_key).or_else(|| self.hosts.iter().find(|host| *host.name == *key))
     }
 }
 
@@ -181,6 +258,7 @@ fn default_env<'a>(
     connections: &'a Connections,
     tasks: &'a Tasks,
     carried_over: &'a CarryOver,
+    numbers: &'a StepNumbers,
 ) -> PluginEnv<'a> {
     PluginEnv {
         kinds: KINDS,
@@ -192,6 +270,9 @@ fn default_env<'a>(
         connections,
         tasks,
         carried_over,
+        numbers,
+        number: 0,
+        stage: None,
     }
 }
 
@@ -200,7 +281,8 @@ fn one_block<'a>(section: &mut Section<'a>, kind: &str) -> Option<Section<'a>> {
     let report = section.report();
     let blocks = section.take_blocks(kind);
     for again in blocks.iter().skip(1) {
-        report.error(again.span, format!("block <{kind}> occurs more than once"), None);
+        let message = format!("block <{kind}> occurs more than once");
+        report.say(&codes::REPEATED_BLOCK, again.span, message, None);
     }
     blocks.first().map(|block| Section::new(block, report))
 }

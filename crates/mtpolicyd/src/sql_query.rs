@@ -9,7 +9,7 @@ use crate::plugin::Setup;
 use crate::table_tasks;
 use crate::value::Value;
 use backends::sql::{self, Param, Row, Sql, Statement};
-use backends::{BackendError, Failure, Throttle};
+use backends::{BackendError, Call, Failure, Throttle};
 use postfix_policy::{Request, folded};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -52,31 +52,38 @@ impl Query {
         }
     }
 
-    /// The rows for a value. It is a value for the database, whatever is in it.
-    pub async fn ask(
-        &self,
-        sql: &Sql,
-        value: &[u8],
-        deadline: tokio::time::Instant,
-    ) -> Result<Vec<Row>, BackendError> {
-        ask(sql, &self.0, vec![Param::text(value)], deadline).await
+    /// The rows for a value. It is a value for the database, whatever is in it. Of the rows only their number
+    /// is noted.
+    pub async fn ask(&self, sql: &Sql, value: &[u8], call: Call<'_>) -> Result<Vec<Row>, BackendError> {
+        ask(sql, &self.0, vec![Param::text(value)], false, call).await
+    }
+
+    /// The same where the rows are noted.
+    pub async fn ask_shown(&self, sql: &Sql, value: &[u8], call: Call<'_>) -> Result<Vec<Row>, BackendError> {
+        ask(sql, &self.0, vec![Param::text(value)], true, call).await
     }
 }
 
 /// The rows of a query for values that strangers choose. One that the database can't compare with what it
 /// holds, since its character set or its type has no such value, is in none of its rows. That is found out by
-/// asking, not by a look at the value: a query may look for a part of it only, such as the domain.
+/// asking, not by a look at the value: a query may look for a part of it only, such as the domain. Whether
+/// the rows are noted, or only their number, is for the caller to say.
 pub async fn ask(
     sql: &Sql,
     query: &Arc<str>,
     params: Vec<Param>,
-    deadline: tokio::time::Instant,
+    is_shown: bool,
+    call: Call<'_>,
 ) -> Result<Vec<Row>, BackendError> {
+    let query = async |params| {
+        let statement = Statement { sql: query.clone(), params };
+        if is_shown { sql.query_shown(statement, call).await } else { sql.query(statement, call).await }
+    };
     let in_ascii: Vec<Param> = params.iter().map(Param::in_ascii).collect();
     let is_ascii = in_ascii == params;
-    let mut outcome = sql.query(Statement { sql: query.clone(), params }, deadline).await;
+    let mut outcome = query(params).await;
     if !is_ascii && matches!(&outcome, Err(error) if matches!(error.failure, Failure::BadValue(_))) {
-        outcome = sql.query(Statement { sql: query.clone(), params: in_ascii }, deadline).await;
+        outcome = query(in_ascii).await;
     }
     match outcome {
         Err(error @ BackendError { failure: Failure::BadValue(_), .. }) => {

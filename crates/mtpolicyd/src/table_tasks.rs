@@ -5,11 +5,10 @@
 use crate::log::messages::tasks as messages;
 use crate::tasks::{Period, TaskResult, Tasks, When};
 use backends::keyvalue::Store;
-use backends::sql::{Dialect, Needs, Sql};
-use backends::{BackendError, Failure};
+use backends::sql::{Dialect, Schema, Sql};
+use backends::{BackendError, Call, Failure};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How long a task may take for one statement; a table of millions of rows takes seconds.
 pub const TASK_LIMIT: Duration = Duration::from_secs(60);
@@ -23,20 +22,20 @@ pub enum Made {
     WhenUsed,
 }
 
-/// Has the start and `check` look whether the user of the database has the rights that a table needs. `who`
+/// Has the start and `check` look whether the user of the database has the rights that a table schema. `who`
 /// needs it.
-pub fn look_at_rights(tasks: &Tasks, who: &str, sql: &Arc<Sql>, needs: Needs, made: Made) {
+pub fn look_at_rights(tasks: &Tasks, who: &str, sql: &Arc<Sql>, schema: Schema, made: Made) {
     for when in looks(sql) {
-        let (sql, needs) = (sql.clone(), needs.clone());
+        let (sql, schema) = (sql.clone(), schema.clone());
         let also_missing = when == When::Check || made == Made::WhenUsed;
         tasks.add(who, when, move |_| {
-            let (sql, needs) = (sql.clone(), needs.clone());
+            let (sql, schema) = (sql.clone(), schema.clone());
             async move {
-                let deadline = Instant::now() + TASK_LIMIT;
-                if also_missing && let Err(error) = sql.check_table(&needs, deadline).await {
+                let call = Call::within(TASK_LIMIT);
+                if also_missing && let Err(error) = sql.check_table(&schema, call).await {
                     return looked(Err(error));
                 }
-                looked(sql.check_rights(&needs, deadline).await)
+                looked(sql.check_rights(&schema, call).await)
             }
         });
     }
@@ -48,7 +47,7 @@ pub fn look_at_query(tasks: &Tasks, who: &str, sql: &Arc<Sql>, query: &Arc<str>)
         let (sql, query) = (sql.clone(), query.clone());
         tasks.add(who, when, move |_| {
             let (sql, query) = (sql.clone(), query.clone());
-            async move { looked(sql.check_query(&query, Instant::now() + TASK_LIMIT).await) }
+            async move { looked(sql.check_query(&query, Call::within(TASK_LIMIT)).await) }
         });
     }
 }
@@ -73,12 +72,12 @@ fn looked(result: Result<(), BackendError>) -> TaskResult {
 /// at.
 pub fn expire_hourly(tasks: &Tasks, who: &str, store: &Store) {
     let Store::Sql(table) = store else { return };
-    look_at_rights(tasks, who, table.sql(), table.needs(), Made::WhenUsed);
+    look_at_rights(tasks, who, table.sql(), table.schema(), Made::WhenUsed);
     let store = store.clone();
     tasks.add(who, When::Every(Period::Hourly), move |_| {
         let store = store.clone();
         async move {
-            let expired = store.expire(Instant::now() + TASK_LIMIT).await;
+            let expired = store.expire(Call::within(TASK_LIMIT)).await;
             expired.map(messages::values_expired).map_err(|error| error.to_string())
         }
     });

@@ -5,6 +5,8 @@
 //! Knows: periods. Must not know: plugins, who runs the work and when.
 
 use crate::facts::World;
+use crate::intake::Intakes;
+use crate::state::States;
 use crate::value::words;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -65,6 +67,10 @@ pub struct Tasks {
     tasks: RefCell<Vec<Task>>,
     /// Who would like to know whether a counter is kept further down the chain.
     awaited: RefCell<BTreeMap<String, Vec<Arc<AtomicBool>>>>,
+    /// Lists that take what another program knew.
+    pub intakes: Intakes,
+    /// What plugins remember, for the administrator.
+    pub states: States,
 }
 
 impl Tasks {

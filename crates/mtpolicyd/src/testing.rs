@@ -2,23 +2,29 @@
 //!
 //! Knows: everything below the server. Must not know: sockets, files.
 
+#[cfg(test)]
+mod example;
 pub mod geoip;
 
 use crate::carry_over::CarryOver;
 use crate::chain::Chain;
-use crate::connections::Connections;
+use crate::connections::{Connections, Outside};
 use crate::counters::Reservations;
 use crate::facts::World;
+use crate::journal::JournalSlot;
 use crate::matching::Matching;
 use crate::options::{Report, Section};
-use crate::plugin::{Cx, Deadline, Kind, OnBadRequest, OnError, PluginEnv, Progress};
+use crate::plugin::{Afterwards, Course, Cx, Kind, Notes, OnBadRequest, OnError, PluginEnv, StepNumbers};
 use crate::plugins::KINDS;
 use crate::session::Session;
+use crate::state::{Changed, Desk, Entry, Kind as StateKind, Lists, Order, Remembered, Select, StateError};
 use crate::tasks::{Task, TaskResult, Tasks, When};
+use backends::Call;
 use backends::clock::Clock;
 use backends::dns::{Ahead, Answer, Dns, Question, Zone};
 use backends::smtp::Destinations;
 use config_general::{Document, Limits, Severity};
+use decisions::Walk;
 use postfix_policy::Request;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -26,7 +32,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::time::Instant;
 
 #[cfg(test)]
 #[path = "../tests/it/support/fake_http.rs"]
@@ -41,9 +46,12 @@ pub struct Bench {
     smtp: Arc<Destinations>,
     clock: Arc<Clock>,
     tasks: Vec<Task>,
+    remembered: Remembered,
     runtime: Runtime,
     /// What is remembered of the message; it stays from one run to the next.
     pub session: Session,
+    /// The way of the last request through the chain.
+    pub walk: Walk,
 }
 
 impl Bench {
@@ -55,7 +63,7 @@ impl Bench {
     /// The same with other kinds of plugins than those of the daemon.
     pub fn with_kinds(text: &str, kinds: &'static [Kind]) -> Bench {
         let (read, messages) = read(text, kinds);
-        let (chain, tasks) = read.unwrap_or_else(|| panic!("{messages:?}"));
+        let (chain, tasks, remembered) = read.unwrap_or_else(|| panic!("{messages:?}"));
         // A worker of its own, so that what was begun in the background goes on between the requests.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         Bench {
@@ -66,8 +74,10 @@ impl Bench {
             smtp: Arc::default(),
             clock: Arc::new(Clock::Fake(AtomicI64::new(BEGINNING))),
             tasks,
+            remembered,
             runtime: runtime.expect("a runtime"),
             session: Session::default(),
+            walk: Walk::default(),
         }
     }
 
@@ -101,6 +111,43 @@ impl Bench {
             }
             results
         })
+    }
+
+    /// Asks what the plugins of the chain remember: all pages.
+    pub fn list(&mut self, kind: StateKind, select: &Select) -> Result<Vec<Entry>, StateError> {
+        let world = self.world();
+        let journal = JournalSlot::default();
+        let desk = Desk { remembered: &self.remembered, world: &world, journal: &journal };
+        self.runtime.block_on(async {
+            let (mut entries, mut cursor) = (Vec::new(), None::<String>);
+            loop {
+                let call = Call::within(Duration::from_secs(20));
+                let page = desk.list(kind, select, cursor.as_deref(), 7, call).await?;
+                assert!(page.notes.is_empty(), "{:?}", page.notes);
+                entries.extend(page.entries);
+                cursor = page.next;
+                if cursor.is_none() {
+                    return Ok(entries);
+                }
+            }
+        })
+    }
+
+    /// Changes what the plugins of the chain remember.
+    pub fn change(&mut self, kind: StateKind, order: &Order) -> Result<Vec<Changed>, StateError> {
+        let world = self.world();
+        let journal = JournalSlot::default();
+        let desk = Desk { remembered: &self.remembered, world: &world, journal: &journal };
+        let call = Call::within(Duration::from_secs(20));
+        self.runtime.block_on(desk.change(kind, order, "a test", call))
+    }
+
+    /// How the DNS lists of the chain fare.
+    pub fn lists(&mut self, name: Option<&str>, test: bool) -> Result<Lists, StateError> {
+        let world = self.world();
+        let journal = JournalSlot::default();
+        let desk = Desk { remembered: &self.remembered, world: &world, journal: &journal };
+        self.runtime.block_on(desk.lists(name, test, Call::within(Duration::from_secs(20))))
     }
 
     /// Waits for a future on the runtime of the bench.
@@ -189,26 +236,43 @@ impl Bench {
         self.run()
     }
 
+    /// The action about a message of which nothing is remembered, by a daemon that dies before Postfix has
+    /// it.
+    pub fn run_and_die(&mut self) -> Option<String> {
+        self.session = Session::default();
+        self.try_run_until(false).expect("the chain answers")
+    }
+
     /// The same where a plugin may fail.
     pub fn try_run(&mut self) -> Result<Option<String>, String> {
+        self.try_run_until(true)
+    }
+
+    fn try_run_until(&mut self, answered: bool) -> Result<Option<String>, String> {
         let pairs = self.attributes.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let request = Request::from_pairs(pairs).expect("a request");
         let world = self.world();
         self.runtime.block_on(async {
-            let until = Instant::now() + Duration::from_secs(20);
+            let (mut after, mut walk) = (Afterwards::default(), Some(Walk::default()));
             let mut cx = Cx {
+                notes: &Notes::default(),
                 request: &request,
                 session: &mut self.session,
                 world: &world,
                 ahead: &mut Ahead::default(),
                 reservations: &mut Reservations::default(),
-                deadline: Deadline { request: until, backends: until },
-                progress: Progress::default(),
-                matching: Matching::default(),
-                header: None,
-                undecided: None,
+                call: Call::within(Duration::from_secs(20)),
+                matching: &mut Matching::default(),
+                course: &mut Course::default(),
+                after: &mut after,
+                walk: &mut walk,
             };
-            let outcome = self.chain.answer(&mut cx).await.map_err(|error| error.to_string())?;
+            let outcome = self.chain.answer(&mut cx).await.map_err(|error| error.to_string());
+            self.walk = walk.unwrap_or_default();
+            let outcome = outcome?;
+            if answered {
+                after.run().await;
+            }
             Ok(outcome.map(|outcome| outcome.action))
         })
     }
@@ -218,16 +282,19 @@ impl Bench {
 const BEGINNING: i64 = 1_764_000_000;
 
 /// What was said about a configuration, each with its severity.
-type Said = Vec<(Severity, String)>;
+type Diagnostics = Vec<(Severity, String)>;
 
-/// The chain with its tasks, if it is accepted, and what was said about it.
-fn read(text: &str, kinds: &'static [Kind]) -> (Option<(Chain, Vec<Task>)>, Said) {
+/// A chain with its tasks and what its plugins remember.
+type Made = (Chain, Vec<Task>, Remembered);
+
+/// The chain, if it is accepted, and what was said about it.
+fn read(text: &str, kinds: &'static [Kind]) -> (Option<Made>, Diagnostics) {
     let document = config_general::parse(Path::new("bench"), text.as_bytes(), &Limits::default());
     let Document { root, sources, .. } =
         document.unwrap_or_else(|failure| panic!("{:?}", failure.diagnostics));
     let report = Report::default();
     let mut section = Section::new(&root, &report);
-    let connections = Connections::read(&mut section, None);
+    let connections = Connections::read(&mut section, None, Outside::Real);
     let tasks = Tasks::default();
     let env = PluginEnv {
         kinds,
@@ -239,6 +306,9 @@ fn read(text: &str, kinds: &'static [Kind]) -> (Option<(Chain, Vec<Task>)>, Said
         connections: &connections,
         tasks: &tasks,
         carried_over: &CarryOver::default(),
+        numbers: &StepNumbers::default(),
+        number: 0,
+        stage: None,
     };
     let chain = Chain::from_section(&mut section, env);
     section.finish();
@@ -248,5 +318,6 @@ fn read(text: &str, kinds: &'static [Kind]) -> (Option<(Chain, Vec<Task>)>, Said
     });
     let messages: Vec<_> = messages.collect();
     let refused = messages.iter().any(|(severity, _)| *severity == Severity::Error);
-    (chain.filter(|_| !refused).map(|chain| (chain, tasks.into_list())), messages)
+    let remembered = tasks.states.take_all();
+    (chain.filter(|_| !refused).map(|chain| (chain, tasks.into_list(), remembered)), messages)
 }

@@ -2,8 +2,13 @@
 //!
 //! Knows: text. Must not know: where the text comes from.
 
+mod perl;
+mod time;
+
+pub use perl::{numeric_prefix, perl_number};
+pub use time::{NonZeroSeconds, Seconds};
+
 use std::fmt::Display;
-use std::time::Duration;
 
 /// A type which one string spells: `300`, `on`, `reject`.
 pub trait Value: Sized + Clone + Display {
@@ -21,6 +26,10 @@ pub trait Value: Sized + Clone + Display {
     /// Whether the text must not be seen in a log: it may hold a secret, or holds one.
     fn is_hidden(text: &str) -> bool {
         Self::is_secret(text)
+    }
+    /// The fields of the session that a value of this type looks at.
+    fn session_fields(&self) -> Vec<String> {
+        Vec::new()
     }
     /// What a user's setting says; `None` if it can't be read, so that the configured value holds.
     fn of_user(text: &str) -> Option<Self> {
@@ -146,7 +155,7 @@ macro_rules! shown_as_inner {
         }
     )*};
 }
-shown_as_inner!(Integer, Count, Seconds, Span, Limit);
+shown_as_inner!(Integer, Count, Limit);
 
 /// A whole number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,47 +179,6 @@ impl Value for Count {
     }
 }
 
-/// A span of time, written as plain seconds or with a unit: `300`, `5m`, `2h`, `60d`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seconds(pub u64);
-
-impl Seconds {
-    /// As the standard library counts it.
-    pub fn duration(self) -> Duration {
-        Duration::from_secs(self.0)
-    }
-}
-impl Value for Seconds {
-    const FORM: &'static str = "seconds, or with a unit: `90`, `5m`, `2h`, `1d`";
-    fn parse(text: &str) -> Result<Self, String> {
-        /// A hundred years: longer is a slip of the finger, and must not overflow a deadline.
-        const LONGEST: u64 = 100 * 365 * 86_400;
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit = match &text[digits.len()..] {
-            "" | "s" => 1,
-            "m" => 60,
-            "h" => 3_600,
-            "d" => 86_400,
-            other => return Err(format!("`{other}` is not a unit of time; write s, m, h or d")),
-        };
-        let count: u64 = digits.parse().map_err(|_| format!("`{text}` is not a span of time"))?;
-        let seconds = count.checked_mul(unit).filter(|seconds| *seconds <= LONGEST);
-        seconds.map(Seconds).ok_or_else(|| format!("`{text}` is longer than a hundred years"))
-    }
-}
-
-/// A span of time that is not nothing: `0` would mean never or at once, and nobody means that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Seconds);
-
-impl Value for Span {
-    const FORM: &'static str = "seconds, at least 1, or with a unit: `90`, `5m`, `2h`, `1d`";
-    fn parse(text: &str) -> Result<Self, String> {
-        let seconds = Seconds::parse(text)?;
-        if seconds.0 == 0 { Err(format!("`{text}` is not a valid time")) } else { Ok(Span(seconds)) }
-    }
-}
-
 /// A number of things, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limit(pub u64);
@@ -220,6 +188,51 @@ impl Value for Limit {
     fn parse(text: &str) -> Result<Self, String> {
         let limit = text.parse().ok().filter(|limit| *limit > 0);
         limit.map(Limit).ok_or_else(|| format!("`{text}` is not a whole number of 1 or more"))
+    }
+}
+
+/// A number of which 0 means that there is none; that is decided when the text is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZeroIsNone<T>(pub Option<T>);
+
+/// What can be 0.
+pub trait Number: Value {
+    /// Whether it is.
+    fn is_zero(&self) -> bool;
+}
+impl Number for Count {
+    fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+}
+impl Number for Seconds {
+    fn is_zero(&self) -> bool {
+        *self == Seconds::default()
+    }
+}
+impl Number for Score {
+    fn is_zero(&self) -> bool {
+        self.points == 0.0
+    }
+}
+
+impl<T: Number> From<T> for ZeroIsNone<T> {
+    fn from(number: T) -> Self {
+        ZeroIsNone(Some(number).filter(|number| !number.is_zero()))
+    }
+}
+impl<T: Display> Display for ZeroIsNone<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Some(number) => number.fmt(f),
+            None => f.write_str("0"),
+        }
+    }
+}
+impl<T: Number> Value for ZeroIsNone<T> {
+    const FORM: &'static str = T::FORM;
+    fn parse(text: &str) -> Result<Self, String> {
+        T::parse(text).map(ZeroIsNone::from)
     }
 }
 
@@ -294,91 +307,12 @@ impl Display for Score {
 impl Value for Score {
     const FORM: &'static str = "number";
     fn parse(text: &str) -> Result<Self, String> {
-        let points = number(text).ok_or_else(|| format!("`{text}` is not a number"))?;
+        let points = perl::number(text).ok_or_else(|| format!("`{text}` is not a number"))?;
         Ok(Score { points, written: text.into() })
     }
     /// Databases pad columns with blanks.
     fn of_user(text: &str) -> Option<Self> {
         Self::parse(text.trim()).ok()
-    }
-}
-
-/// A number as Perl's type checks accept it: no blanks, no `0x`, no `5.`, no infinity.
-fn number(text: &str) -> Option<f64> {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let mantissa = unsigned.split(['e', 'E']).next()?;
-    let starts_well = mantissa.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    let ends_well = mantissa.ends_with(|c: char| c.is_ascii_digit());
-    text.parse().ok().filter(|n: &f64| starts_well && ends_well && n.is_finite())
-}
-
-/// What Perl makes of text where it needs a number: the number in front, else 0.
-pub fn numeric_prefix(text: &[u8]) -> f64 {
-    let text = text.trim_ascii_start();
-    let sign = usize::from(text.first().is_some_and(|b| matches!(b, b'+' | b'-')));
-    let digits = |from: usize| text[from..].iter().take_while(|b| b.is_ascii_digit()).count();
-    let whole = digits(sign);
-    let mut end = sign + whole;
-    if text.get(end) == Some(&b'.') {
-        end += 1 + digits(end + 1);
-    }
-    if text.get(end).is_some_and(|b| matches!(b, b'e' | b'E')) {
-        let after_sign = end + 1 + usize::from(text.get(end + 1).is_some_and(|b| matches!(b, b'+' | b'-')));
-        if digits(after_sign.min(text.len())) > 0 {
-            end = after_sign + digits(after_sign);
-        }
-    }
-    let word = |word: &[u8]| text[sign..].get(..word.len()).is_some_and(|at| at.eq_ignore_ascii_case(word));
-    if word(b"inf") {
-        return if text.first() == Some(&b'-') { f64::NEG_INFINITY } else { f64::INFINITY };
-    }
-    if word(b"nan") {
-        return f64::NAN;
-    }
-    std::str::from_utf8(&text[..end]).ok().and_then(|number| number.parse().ok()).unwrap_or(0.0)
-}
-
-/// A number as Perl prints it: fifteen digits, no trailing zeros, an exponent when it is very large or small.
-///
-/// Perl adds whole numbers as integers while they fit, so those keep all their digits.
-pub fn perl_number(number: f64) -> String {
-    /// Of `%.15g`, with which Perl prints.
-    const DIGITS: usize = 15;
-    /// Below it and from -4 on an exponent is written out.
-    const POSITIONAL: std::ops::Range<i32> = -4..DIGITS as i32;
-    /// What fits into 64 bits with or without a sign.
-    const INTEGERS: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..18_446_744_073_709_551_616.0;
-    if number.is_nan() {
-        return "NaN".to_owned();
-    }
-    if number.is_infinite() {
-        return if number > 0.0 { "Inf" } else { "-Inf" }.to_owned();
-    }
-    if number.fract() == 0.0 && INTEGERS.contains(&number) {
-        // The sum has no negative zero.
-        let is_short = number.abs() < 1e15;
-        return if is_short { (number as i64).to_string() } else { (number + 0.0).to_string() };
-    }
-    // Rust prints the fewest digits that read back as the same number: those, unless they are too many.
-    if (1e-4..1e15).contains(&number.abs()) {
-        let text = number.to_string();
-        // With the point, and perhaps a sign and a zero before it, which are not digits of the number.
-        if text.len() <= DIGITS + 1 {
-            return text;
-        }
-    }
-    let mut scientific = format!("{number:e}");
-    let digits = scientific.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
-    let mut rounded = number;
-    if digits > DIGITS {
-        rounded = format!("{number:.*e}", DIGITS - 1).parse().unwrap_or(number);
-        scientific = format!("{rounded:e}");
-    }
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    match exponent.parse() {
-        Ok(exponent) if POSITIONAL.contains(&exponent) => rounded.to_string(),
-        Ok(exponent) if exponent < 0 => format!("{mantissa}e-{:02}", -exponent),
-        _ => format!("{mantissa}e+{exponent:0>2}"),
     }
 }
 
@@ -410,63 +344,26 @@ mod tests {
     }
 
     #[test]
-    fn numbers_print_as_in_perl() {
-        let cases = [
-            (0.1 + 0.2, "0.3"),
-            (7.5, "7.5"),
-            (-10.0, "-10"),
-            (1e20, "1e+20"),
-            (1e14, "100000000000000"),
-            (1e15, "1000000000000000"),
-            (1e15 + 0.25, "1e+15"),
-            (1e21, "1e+21"),
-            (-1e19, "-1e+19"),
-            (1e308 * 10.0, "Inf"),
-            (12_345_678.901_234_568, "12345678.9012346"),
-            (0.1 + 0.2 - 0.5, "-0.2"),
-            (1e-7, "1e-07"),
-            (1.25e-9, "1.25e-09"),
-            (0.000_001, "1e-06"),
-            (0.000_01, "1e-05"),
-            (0.000_1, "0.0001"),
-            (1_234_567.891, "1234567.891"),
-            (-0.0, "0"),
-            (99_999_999_999_999.5, "99999999999999.5"),
-        ];
-        for (number, text) in cases {
-            assert_eq!(perl_number(number), text);
-        }
-    }
-
-    #[test]
-    fn text_counts_as_the_number_it_begins_with() {
-        let cases = [
-            ("9abc", 9.0),
-            ("abc", 0.0),
-            ("", 0.0),
-            (" 5", 5.0),
-            ("0x7ff", 0.0),
-            ("1e4", 1e4),
-            ("1e", 1.0),
-            ("-0.5", -0.5),
-            ("1,5", 1.0),
-            (".5.5", 0.5),
-            ("-inf", f64::NEG_INFINITY),
-        ];
-        for (text, value) in cases {
-            assert_eq!(numeric_prefix(text.as_bytes()), value, "{text}");
-        }
-    }
-
-    #[test]
     fn spans_of_time_have_units() {
-        assert_eq!(Seconds::parse("90"), Ok(Seconds(90)));
-        assert_eq!(Seconds::parse("2h"), Ok(Seconds(7_200)));
+        assert_eq!(Seconds::parse("90"), Ok(Seconds::of(90)));
+        assert_eq!(Seconds::parse("2h"), Ok(Seconds::of(7_200)));
         for bad in ["abc", "", "-1", "1.5", "5 m", "99999999999999999999", "9999999999d"] {
             assert!(Seconds::parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(Span::parse("1m"), Ok(Span(Seconds(60))));
-        assert!(Span::parse("0").is_err() && Limit::parse("0").is_err());
+        assert_eq!(NonZeroSeconds::parse("1m"), Ok(NonZeroSeconds(Seconds::of(60))));
+        assert!(NonZeroSeconds::parse("0").is_err() && Limit::parse("0").is_err());
+    }
+
+    #[test]
+    fn zero_is_none_of_it() {
+        assert_eq!(ZeroIsNone::parse("0"), Ok(ZeroIsNone::<Seconds>(None)));
+        assert_eq!(ZeroIsNone::parse("2m"), Ok(ZeroIsNone(Some(Seconds::of(120)))));
+        assert_eq!(ZeroIsNone::parse("0.0"), Ok(ZeroIsNone::<Score>(None)));
+        assert_eq!(
+            ZeroIsNone::<Count>::parse("-1"),
+            Err("`-1` is not a whole number of 0 or more".to_owned())
+        );
+        assert_eq!([Count(0), Count(7)].map(|count| ZeroIsNone::from(count).to_string()), ["0", "7"]);
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! `policyd-client`: asks a policy server the questions typed on standard input.
 //!
-//! Knows: the command line, and the client of `postfix-policy`. Must not know: the daemon.
+//! Knows: its options, and the client of `postfix-policy`. Must not know: the daemon.
 //!
 //! A question is `name=value` lines and an empty line; `request` and `instance` are made up where they are
 //! not given. Each answer's action is printed as one line.
 
-use std::ffi::OsString;
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -13,13 +12,12 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fmt, process};
 
+use backends::{Endpoint, Socket};
 use bytes::BytesMut;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use postfix_policy::client::{Answer, ClientError, Connection, Endpoint};
+use clap::ArgMatches;
+use mtpolicyd::cli::client::{self, DEFAULT_HOST};
+use postfix_policy::client::{Answer, ClientError, Connection};
 use postfix_policy::{Decoder, ProtocolError, Request};
-
-/// Where mtpolicyd listens if nobody says otherwise.
-const DEFAULT_HOST: &str = "localhost:12345";
 
 /// As long as Postfix waits (`smtpd_policy_service_timeout`) for a connection, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -28,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(100);
 const READ_BYTES: usize = 8 << 10;
 
 fn main() -> ExitCode {
-    let matches = command_line().get_matches();
+    let matches = client::command().get_matches();
     match run(&matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -37,51 +35,6 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
-}
-
-fn command_line() -> Command {
-    let switch = |name: &'static str, short: char, negative: [&'static str; 2]| {
-        let on = Arg::new(name).long(name).short(short).action(ArgAction::SetTrue);
-        let off = Arg::new(negative[0]).long(negative[0]).alias(negative[1]).action(ArgAction::SetTrue);
-        (on, off.overrides_with(name).hide(true))
-    };
-    let (keepalive, no_keepalive) = switch("keepalive", 'k', ["no-keepalive", "nokeepalive"]);
-    let (verbose, no_verbose) = switch("verbose", 'v', ["no-verbose", "noverbose"]);
-    Command::new("policyd-client")
-        .about("Asks a policy server the questions on standard input: name=value lines, then an empty line")
-        .disable_help_flag(true)
-        .infer_long_args(true)
-        .args_override_self(true)
-        .arg(
-            Arg::new("host")
-                .long("host")
-                .short('h')
-                .value_name("HOST:PORT")
-                .default_value(DEFAULT_HOST)
-                .help("The server's address"),
-        )
-        .arg(
-            Arg::new("socket_path")
-                .long("socket_path")
-                .short('s')
-                .value_name("PATH")
-                .value_parser(value_parser!(PathBuf))
-                .help("The server's UNIX socket, in place of an address"),
-        )
-        .arg(keepalive.help("Ask all questions over one connection"))
-        .arg(no_keepalive)
-        .arg(verbose.help("Show questions and answers on standard error"))
-        .arg(no_verbose)
-        .arg(
-            Arg::new("help")
-                .long("help")
-                .short('?')
-                .visible_alias("usage")
-                .action(ArgAction::Help)
-                .help("Print this"),
-        )
-        // The original skips words that are not options.
-        .arg(Arg::new("ignored").num_args(0..).value_parser(value_parser!(OsString)).hide(true))
 }
 
 fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -173,7 +126,7 @@ fn show<'a>(mark: &str, attributes: impl Iterator<Item = (&'a [u8], &'a [u8])>) 
 struct Server {
     endpoint: Endpoint,
     keepalive: bool,
-    connection: Option<Connection>,
+    connection: Option<Connection<Socket>>,
 }
 
 impl Server {
@@ -190,11 +143,12 @@ impl Server {
                 }
             }
         }
-        let mut connection =
-            within(Connection::open(&self.endpoint)).await.map_err(|failure| match failure {
-                Failure::Ask(error) => Failure::Open { place: self.endpoint.to_string(), error },
-                other => other,
-            })?;
+        let connected = async { Ok(Socket::connect(&self.endpoint, PATIENCE).await?) };
+        let socket = within(connected).await.map_err(|failure| match failure {
+            Failure::Ask(error) => Failure::Open { place: self.endpoint.to_string(), error },
+            other => other,
+        })?;
+        let mut connection = Connection::new(socket);
         let answer = within(connection.ask(question)).await?;
         self.connection = self.keepalive.then_some(connection);
         Ok(answer)

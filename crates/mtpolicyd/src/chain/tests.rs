@@ -4,6 +4,7 @@ use super::{Chain, DEFERRED};
 use crate::options::options;
 use crate::plugin::{BadRequest, Cx, Error, Kind, Plugin, Setup, Verdict};
 use crate::testing::Bench;
+use decisions::StepOutcome;
 
 options! {
     /// Fails as its option says, or answers.
@@ -94,6 +95,50 @@ fn a_nested_chain_goes_on_as_well() {
     assert_eq!(answer(&[("nothing", inner), ("dunno", "")]), deferred());
     let inner = "on_bad_request = continue\n<Plugin a>\nmodule = Failing\ndoes = request\n</Plugin>";
     assert_eq!(answer(&[("nothing", inner), ("dunno", "")]), Ok(Some("dunno".to_owned())), "as around it");
+}
+
+/// Of each step its number, depth and how it ended.
+fn walk(text: &str) -> (Option<String>, Vec<(u16, u8, StepOutcome)>, Bench) {
+    let mut bench = Bench::new(text).attribute("sender", "a@example.org");
+    let answer = bench.try_run().unwrap_or_default();
+    let steps = bench.walk.steps.iter().map(|step| (step.number, step.depth, step.outcome)).collect();
+    (answer, steps, bench)
+}
+
+#[test]
+fn the_way_through_the_chain_is_written_down() {
+    use StepOutcome::{Next, Off, Stopped};
+    let text = "<Plugin off>\nmodule = RBL\nenabled = off\ndomain = zen.example\n</Plugin>\n\
+                <Plugin other>\nmodule = Condition\nkey = sender\nmatch = b@example.org\n\
+                <Plugin never>\nmodule = Action\naction = ok\n</Plugin>\n</Plugin>\n\
+                <Plugin fits>\nmodule = Condition\nkey = sender\nmatch = a@example.org\nscore = 2.5\n\
+                <Plugin inside>\nmodule = Action\naction = \"reject no\"\n</Plugin>\n</Plugin>\n\
+                <Plugin last>\nmodule = Action\naction = ok\n</Plugin>\n";
+    let (answer, steps, bench) = walk(text);
+    assert_eq!(answer.as_deref(), Some("reject no"));
+    assert_eq!(steps, [(0, 0, Off), (1, 0, Next), (3, 0, Stopped), (4, 1, Stopped)]);
+    let points: Vec<_> = bench.walk.points.iter().map(|p| (p.step, &*p.field, p.points)).collect();
+    assert_eq!(points, [(2, "score", 2.5)], "the step is a place in the walk");
+    let notes: Vec<_> = bench.walk.notes().collect();
+    assert!(notes.len() == 1 && notes[0].0 == 2 && notes[0].1.contains("a@example.org"), "{notes:?}");
+}
+
+#[test]
+fn failures_are_written_down() {
+    let steps = |text: &[(&str, &str)]| {
+        let block = |(n, (does, options)): (usize, &(&str, &str))| {
+            format!("<Plugin p{n}>\nmodule = Failing\ndoes = {does}\n{options}\n</Plugin>\n")
+        };
+        let text: String = text.iter().enumerate().map(block).collect();
+        let mut bench = Bench::with_kinds(&text, KINDS);
+        let _ = bench.try_run();
+        bench.walk.steps.iter().map(|step| step.outcome).collect::<Vec<_>>()
+    };
+    let skipped = ("outage", "on_error = continue");
+    assert_eq!(
+        steps(&[("request", ""), skipped, ("outage", ""), ("ok", "")]),
+        [StepOutcome::Undecided, StepOutcome::Skipped, StepOutcome::Failed]
+    );
 }
 
 #[test]

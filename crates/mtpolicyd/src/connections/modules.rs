@@ -2,16 +2,16 @@
 //!
 //! Knows: names and defaults of the original, what opens each kind. Must not know: plugins.
 
-use crate::options::{OptionSpec, Options, Section, options};
-use crate::value::{Count, Limit, Seconds, Size, Span, Truth, words};
+use crate::options::{OptionSpec, Options, Section, codes, options};
+use crate::value::{Count, Limit, NonZeroSeconds, Seconds, Size, Truth, words};
 use backends::keyvalue::{
     Memcached, MemcachedSettings, Memory, MemorySettings, Redis, RedisServer, RedisSettings,
 };
 use backends::ldap::{Deref, Ldap, LdapSettings};
-use backends::sql::{Durability, Sql, SqlSettings};
-use backends::{BackendError, Secret};
+use backends::sql::{Dialect, Durability, Sql, SqlSettings};
+use backends::tls::Identity;
+use backends::{BackendError, Call, OptionError, Secret};
 use std::sync::Arc;
-use tokio::time::Instant;
 
 words! {
     /// The kinds of connections.
@@ -46,13 +46,22 @@ pub enum Connection {
 
 impl Connection {
     /// Whether it answers.
-    pub(super) async fn ping(&self, deadline: Instant) -> Result<(), BackendError> {
+    pub(super) async fn ping(&self, call: Call<'_>) -> Result<(), BackendError> {
         match self {
-            Connection::Sql(sql) => sql.ping(deadline).await,
-            Connection::Redis(redis) => redis.ping(deadline).await,
-            Connection::Memcached(memcached) => memcached.ping(deadline).await,
-            Connection::Ldap(ldap) => ldap.ping(deadline).await,
+            Connection::Sql(sql) => sql.ping(call).await,
+            Connection::Redis(redis) => redis.ping(call).await,
+            Connection::Memcached(memcached) => memcached.ping(call).await,
+            Connection::Ldap(ldap) => ldap.ping(call).await,
             Connection::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Whether it leads to a server, and not to a file or to memory.
+    pub(super) fn is_server(&self) -> bool {
+        match self {
+            Connection::Sql(sql) => sql.dialect() != Dialect::Sqlite,
+            Connection::Memory(_) => false,
+            _ => true,
         }
     }
 
@@ -86,17 +95,20 @@ options! {
         /// Without a host, the UNIX socket of the server is used: `/run/mysqld/mysqld.sock` (or
         /// `mysql_socket`) or `/var/run/postgresql` (or `host=/FOLDER`). For MariaDB and MySQL `localhost`
         /// means the socket too; write `127.0.0.1` for TCP. PostgreSQL may have several hosts
-        /// (`host=a,b;target_session_attrs=read-write`).
+        /// (`host=a,b;target_session_attrs=read-write`); one that accepts no connection within
+        /// `connect_timeout` seconds, or within one second without that, is skipped. `application_name`
+        /// is the name that the server shows for the connections, `mtpolicyd` by default.
         ///
         /// `mysql_ssl=1` turns encryption on; `mysql_ssl_ca_file` or `tls_ca` also has the server's
         /// certificate and name verified. `sslmode` and `sslrootcert` of PostgreSQL have the meaning that
-        /// they have in libpq; client certificates and revocation lists are not supported. A certificate
-        /// that is verified must be of version 3 and have the server's name in `subjectAltName`: a name in
-        /// CN alone does not count. One that the server has signed itself may be named, for PostgreSQL.
+        /// they have in libpq; client certificates and revocation lists are not supported. A certificate can
+        /// only be verified if it is of version 3 and has the server's name in `subjectAltName`; a name in
+        /// CN alone does not count. `mysql_ssl_ca_file` and `sslrootcert` may name the server's own
+        /// certificate; for MariaDB and MySQL only one that is not an authority's (`CA:FALSE`).
         ///
         /// `mysql_init_command` is run on each connection. `mysql_read_default_file=FILE` reads user,
-        /// password, host, port, socket and TLS options from the `[client]` groups of an option file and
-        /// from `mysql_read_default_group`.
+        /// password, host, port, socket and TLS options from the `[client]` groups of an option file, from
+        /// `mysql_read_default_group`, and from the files that it includes.
         ///
         /// The user needs the rights SELECT, INSERT, UPDATE and DELETE on the tables that plugins change, and
         /// CREATE only where a table is missing; the log and `mtpolicyd check` show the statement to run. A
@@ -113,16 +125,25 @@ options! {
         user: String = "",
         /// The password.
         password: Secret = Secret::default(),
-        /// Maximum duration of one call; the deadline of the request ends it too.
-        timeout: Span = Span(Seconds(5)),
+        /// Maximum duration of one call; the deadline of the request ends it too. Within that time, a call
+        /// waits for a server that has just gone, for up to ten seconds from the beginning of the outage.
+        timeout: NonZeroSeconds = NonZeroSeconds(Seconds::of(5)),
         /// Maximum number of connections to a server.
         max_connections: Limit = Limit(10),
         /// When a change in SQLite counts as written: `full`, when it is on the disk, so that it survives a
         /// power failure; `process`, when the operating system has it, so that it survives a crash of the
-        /// daemon.
+        /// daemon. In PostgreSQL, changes that a crash of the server may undo without harm (reservations of
+        /// Quota, locks, the auto-whitelist) do not wait for the disk.
         durability: DurabilityWord = DurabilityWord::Full,
         /// A PEM file of certificate authorities to trust in addition to those of the system.
         tls_ca: Option<String>,
+        /// A PEM file with the certificate of the client, for a server that requires one, followed by those
+        /// of the authorities between it and the one that the server trusts. `sslcert` (PostgreSQL) or
+        /// `mysql_ssl_client_cert` in the data source is the same. With an encrypted connection only.
+        tls_certificate: Option<String>,
+        /// A PEM file with the key of `tls_certificate`, without a password; `sslkey` or
+        /// `mysql_ssl_client_key` in the data source.
+        tls_key: Option<String>,
     }
 }
 
@@ -156,7 +177,8 @@ options! {
         /// `DEL`, `EVAL`, `EVALSHA`, `TIME`, `INCR`, `PEXPIRE`, `EXPIRE`, `HGET`, `HGETALL`, `HSET`,
         /// `HINCRBY` and `HDEL`; with `db` also `SELECT`, with sentinels `ROLE`, with a cluster
         /// `CLUSTER|SLOTS` and `ASKING`. `PING` may be forbidden. With `prefix = "mx1:"` the keys `~mx1:*`
-        /// are enough. The user of the sentinels needs `SENTINEL|GET-MASTER-ADDR-BY-NAME`.
+        /// are enough. The commands that show state by hand also need `SCAN`, `GETRANGE`, `PTTL`, `HMGET` and
+        /// `EXISTS`. The user of the sentinels needs `SENTINEL|GET-MASTER-ADDR-BY-NAME`.
         user: Option<String>,
         /// The password, if the server requires one.
         password: Option<Secret>,
@@ -165,17 +187,41 @@ options! {
         /// Prefix of every key, so that several installations can share a server: `mx1:`. The original uses
         /// no prefix for tickets, sessions and locks.
         prefix: String = "",
-        /// Maximum duration of one call; the deadline of the request ends it too.
-        timeout: Span = Span(Seconds(1)),
+        /// How long the server may take for a reply. After that the server is tried by other means, and is
+        /// down if it does not answer those either. The deadline of the request ends a call too.
+        timeout: NonZeroSeconds = NonZeroSeconds(Seconds::of(1)),
+        /// How long requests wait for a server that has just failed: sentinels and clusters need some seconds
+        /// to put a replica in the place of a master. The time counts from the beginning of the outage, so a
+        /// server that stays away delays no request later on; then `on_error` decides at once. A request
+        /// waits no longer than its own time allows. `0` waits for nothing.
+        ///
+        /// A command that the server has certainly not executed is sent again as soon as a server can execute
+        /// it. One that it may have executed, such as adding to a counter when the connection broke, is not.
+        failover_wait: Seconds = Seconds::of(5),
         /// Whether to encrypt the connection and verify the server's certificate; with sentinels, for the
         /// connections to them as well. Certificates must name servers as sentinels and clusters do, often by
         /// address.
         tls: Truth = Truth(false),
         /// A PEM file of certificate authorities to trust in addition to those of the system.
         tls_ca: Option<String>,
+        /// A PEM file with the certificate of the client, for a server that requires one
+        /// (`tls-auth-clients`), followed by those of the authorities between it and the one that the server
+        /// trusts. It is read at the start and at a reload that changes the block.
+        tls_certificate: Option<String>,
+        /// A PEM file with the key of `tls_certificate`, without a password.
+        tls_key: Option<String>,
         /// Has no effect. It made the client library of the original print what it does; use `log_level = 4`
         /// instead.
         debug: Truth = Truth(false),
+    }
+    rules {
+        Requires(sentinels, service),
+        OnlyWith(service, sentinels),
+        OnlyWith(sentinel_user, sentinels),
+        OnlyWith(sentinel_password, sentinels),
+        Overrides(cluster, sentinels, sock, server),
+        Overrides(sentinels, sock, server),
+        Overrides(sock, server),
     }
 }
 
@@ -189,7 +235,7 @@ options! {
         /// Prefix of every key.
         namespace: String = "",
         /// Maximum duration of one call; the deadline of the request ends it too.
-        timeout: Span = Span(Seconds(1)),
+        timeout: NonZeroSeconds = NonZeroSeconds(Seconds::of(1)),
         /// Has no effect. It made the client library of the original print what it does; use `log_level = 4`
         /// instead.
         debug: Truth = Truth(false),
@@ -220,7 +266,7 @@ options! {
         /// Whether to keep the connection open for the next request.
         keepalive: Truth = Truth(true),
         /// Maximum duration of one call; the deadline of the request ends it too.
-        timeout: Span = Span(Seconds(5)),
+        timeout: NonZeroSeconds = NonZeroSeconds(Seconds::of(5)),
         /// The DN to bind as; without it the bind is anonymous.
         binddn: Option<String>,
         /// The password for `binddn`.
@@ -283,7 +329,7 @@ impl Settings {
     /// The settings of a block, or `None` after the mistakes were reported.
     pub(super) fn read(section: &mut Section<'_>) -> Option<Settings> {
         match ConnectionOptions::read(section)?.module {
-            Module::Sql => SqlOptions::read(section).map(sql),
+            Module::Sql => sql(SqlOptions::read(section)?, section),
             Module::Redis => redis(RedisOptions::read(section)?, section),
             Module::Memcached => {
                 let options = MemcachedOptions::read(section)?;
@@ -299,8 +345,11 @@ impl Settings {
         }
     }
 
-    /// The connection; nothing is sent yet. The error says what is wrong with a setting.
-    pub(super) fn open(&self, name: &str) -> Result<Connection, String> {
+    /// The connection; nothing is sent yet.
+    ///
+    /// # Errors
+    /// What is wrong with which option.
+    pub(super) fn open(&self, name: &str) -> Result<Connection, OptionError> {
         Ok(match self.clone() {
             Settings::Sql(settings) => Connection::Sql(Arc::new(Sql::new(name, settings)?)),
             Settings::Redis(settings) => Connection::Redis(Arc::new(Redis::new(name, settings)?)),
@@ -311,12 +360,12 @@ impl Settings {
     }
 }
 
-fn sql(options: SqlOptions) -> Settings {
+fn sql(options: SqlOptions, section: &Section<'_>) -> Option<Settings> {
     let durability = match options.durability {
         DurabilityWord::Full => Durability::Full,
         DurabilityWord::Process => Durability::Process,
     };
-    Settings::Sql(SqlSettings {
+    Some(Settings::Sql(SqlSettings {
         dsn: options.dsn,
         user: options.user,
         password: options.password,
@@ -324,7 +373,28 @@ fn sql(options: SqlOptions) -> Settings {
         max_connections: usize::try_from(options.max_connections.0).unwrap_or(usize::MAX),
         durability,
         tls_ca: options.tls_ca,
-    })
+        identity: identity(options.tls_certificate, options.tls_key, section)?,
+    }))
+}
+
+/// The certificate of the client, if it has one; `None` after the mistake was reported.
+fn identity(
+    certificate: Option<String>,
+    key: Option<String>,
+    section: &Section<'_>,
+) -> Option<Option<Identity>> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(Some(Identity { certificate, key })),
+        (None, None) => Some(None),
+        (Some(_), None) => {
+            section.missing("tls_key");
+            None
+        }
+        (None, Some(_)) => {
+            section.missing("tls_certificate");
+            None
+        }
+    }
 }
 
 fn redis(options: RedisOptions, section: &Section<'_>) -> Option<Settings> {
@@ -335,12 +405,8 @@ fn redis(options: RedisOptions, section: &Section<'_>) -> Option<Settings> {
             let (user, password) = (options.sentinel_user, options.sentinel_password);
             RedisServer::Sentinel { sentinels: list(&sentinels), service, user, password }
         }
-        (None, Some(_), None, _) => {
-            section.missing("service");
-            return None;
-        }
-        (None, None, _, Some(path)) => RedisServer::Unix(path),
-        (None, None, _, None) => RedisServer::Tcp(options.server),
+        (.., Some(path)) => RedisServer::Unix(path),
+        (.., None) => RedisServer::Tcp(options.server),
     };
     Some(Settings::Redis(RedisSettings {
         server,
@@ -349,8 +415,10 @@ fn redis(options: RedisOptions, section: &Section<'_>) -> Option<Settings> {
         db: i64::try_from(options.db.0).unwrap_or(i64::MAX),
         prefix: options.prefix,
         timeout: options.timeout.0.duration(),
+        failover_wait: options.failover_wait.duration(),
         tls: options.tls.0,
         tls_ca: options.tls_ca,
+        identity: identity(options.tls_certificate, options.tls_key, section)?,
     }))
 }
 
@@ -367,7 +435,7 @@ fn ldap(options: LdapOptions, section: &Section<'_>) -> Option<Settings> {
     let port = match port {
         Ok(port) => port,
         Err(wrong) => {
-            section.report().error(section.span_of("port"), format!("port: {wrong} is not a port"), None);
+            section.refuse_option(OptionError::new("port", format!("{wrong} is not a port")));
             return None;
         }
     };
@@ -378,13 +446,12 @@ fn ldap(options: LdapOptions, section: &Section<'_>) -> Option<Settings> {
         DerefWord::Always => Deref::Always,
     };
     if let Some(path) = backends::ldap::ignored_path(&options.host) {
-        let message =
-            format!("host: `{path}` is ignored; the plugin's basedn and filter say what to look for");
-        section.report().warning(section.span_of("host"), message, None);
+        let what = "the plugin's basedn and filter say what to look for";
+        section.warn_as(&codes::NO_EFFECT, "host", format!("`{path}` is ignored; {what}"));
     }
     if options.binddn.is_some() && options.password.is_none() {
         let message = "binddn without password: the server takes it for nobody";
-        section.report().warning(section.span_of("binddn"), message, None);
+        section.report().say(&codes::NO_EFFECT, section.span_of("binddn"), message, None);
     }
     Some(Settings::Ldap(LdapSettings {
         host: options.host,
@@ -406,7 +473,8 @@ fn list(text: &str) -> Vec<String> {
 fn notice_debug(debug: Truth, section: &Section<'_>) {
     if debug.0 {
         let help = "`log_level = 4` shows what is looked up".to_owned();
-        section.report().warning(section.span_of("debug"), "debug: no effect here", Some(help));
+        let place = section.span_of("debug");
+        section.report().say(&codes::NO_EFFECT, place, "debug: no effect here", Some(help));
     }
 }
 

@@ -66,7 +66,11 @@ impl Amounts {
 /// What a number means less than it seems at the stage of the request, if so: Postfix knows the recipients
 /// from DATA on and the true size at the end of the message.
 pub fn unknown_yet(metric: Metric, request: &Request) -> Option<&'static str> {
-    let state = request.get("protocol_state")?;
+    unknown_at(metric, request.get("protocol_state")?)
+}
+
+/// The same at a stage.
+pub fn unknown_at(metric: Metric, state: &[u8]) -> Option<&'static str> {
     let recipients_known = matches!(state, b"DATA" | b"END-OF-MESSAGE");
     match metric {
         Metric::CountRcpt | Metric::SizeRcpt if !recipients_known => Some(

@@ -14,6 +14,9 @@ pub struct Layout {
     pub key_chars: usize,
     /// Which characters a key may have.
     pub key_set: KeySet,
+    /// Whether keys that differ in accents only are the same for the database, as in the tables that the
+    /// original makes in MariaDB.
+    pub ignores_accents: bool,
     /// Whether a key and a time occur once only.
     pub has_unique_key: bool,
 }
@@ -37,7 +40,7 @@ impl Layout {
     pub fn of_new(dialect: Dialect) -> Layout {
         let key_set = if dialect == Dialect::MySql { KeySet::Latin1 } else { KeySet::Unicode };
         let key_chars = if dialect == Dialect::Sqlite { usize::MAX } else { MAX_KEY_CHARS };
-        Layout { largest: [WIDE; 4], key_chars, key_set, has_unique_key: true }
+        Layout { largest: [WIDE; 4], key_chars, key_set, ignores_accents: false, has_unique_key: true }
     }
 
     /// The columns of numbers that could overflow.
@@ -59,26 +62,31 @@ impl Layout {
             }
             if name == "key" && dialect != Dialect::Sqlite {
                 layout.key_set = key_set(dialect, text(2));
-                layout.key_chars =
-                    text(3).parse().map_or(MAX_KEY_CHARS, |chars: usize| chars.min(MAX_KEY_CHARS));
+                let chars: Option<usize> = text(3).parse().ok();
+                layout.key_chars = chars.map_or(MAX_KEY_CHARS, |chars| chars.min(MAX_KEY_CHARS));
+                // A longer column would be cut by a change.
+                layout.ignores_accents = chars == Some(layout.key_chars) && ignores_accents(text(2), text(4));
             }
         }
         Some(layout)
     }
 }
 
-/// The columns of a table: name, type, character set, length in characters.
+/// The columns of a table: name, type, character set, length in characters, collation.
 pub fn columns(sql: &Sql, table: &str) -> Statement {
     let (text, name) = match sql.dialect() {
-        Dialect::Sqlite => ("SELECT name, type, NULL, NULL FROM pragma_table_info(?)", table.to_owned()),
+        Dialect::Sqlite => {
+            ("SELECT name, type, NULL, NULL, NULL FROM pragma_table_info(?)", table.to_owned())
+        }
         Dialect::MySql => (
-            "SELECT column_name, column_type, character_set_name, character_maximum_length \
-             FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ?",
+            "SELECT column_name, column_type, character_set_name, character_maximum_length, \
+             collation_name FROM information_schema.columns \
+             WHERE table_schema = DATABASE() AND table_name = ?",
             table.to_owned(),
         ),
         Dialect::Postgres => (
             "SELECT a.attname, format_type(a.atttypid, NULL), pg_encoding_to_char(d.encoding), \
-             CASE WHEN a.atttypmod > 4 THEN a.atttypmod - 4 END \
+             CASE WHEN a.atttypmod > 4 THEN a.atttypmod - 4 END, NULL \
              FROM pg_attribute AS a, pg_database AS d WHERE a.attrelid = to_regclass(?) AND a.attnum > 0 \
              AND NOT a.attisdropped AND d.datname = current_database()",
             sql.quote(table),
@@ -104,6 +112,13 @@ fn largest(dialect: Dialect, kind: &str) -> i64 {
     (1_i64 << (bits - i32::from(!is_unsigned))) - 1
 }
 
+/// Whether a column of MariaDB or MySQL takes letters with and without accents for the same. Those of other
+/// character sets are not the original's.
+fn ignores_accents(set: &str, collation: &str) -> bool {
+    let keeps_them = matches!(collation, "latin1_general_ci" | "latin1_general_cs" | "latin1_bin");
+    set == "latin1" && !collation.is_empty() && !keeps_them
+}
+
 fn key_set(dialect: Dialect, name: &str) -> KeySet {
     match (dialect, name) {
         (Dialect::Postgres, "UTF8") => KeySet::Unicode,
@@ -124,11 +139,13 @@ mod tests {
     #[test]
     fn the_columns_of_the_original_end_at_four_gib() {
         let mut rows = vec![row("key", "varchar(255)", "latin1", "255")];
+        rows[0].push(Some("latin1_swedish_ci".to_owned()));
         rows.extend(NUMBERS.map(|name| row(name, "int(10) unsigned", "", "")));
         let layout = Layout::read(Dialect::MySql, &rows, true).unwrap();
         assert_eq!(layout.largest, [4_294_967_295; 4]);
         assert_eq!(layout.narrow().collect::<Vec<_>>(), NUMBERS);
         assert_eq!((layout.key_chars, layout.key_set), (255, KeySet::Latin1));
+        assert!(layout.ignores_accents);
         assert_eq!(Layout::read(Dialect::MySql, &[], true), None);
     }
 

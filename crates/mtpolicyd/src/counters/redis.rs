@@ -2,30 +2,36 @@
 //!
 //! Knows: the keys and the scripts. Must not know: requests, plugins.
 
+mod by_hand;
+
 use super::Counter;
 use super::amounts::{Amounts, Metric};
 use super::reservations::LIFETIME;
 use crate::value::numeric_prefix;
-use backends::BackendError;
-use backends::keyvalue::Redis;
-use std::sync::Arc;
+use backends::keyvalue::{Redis, Script};
+use backends::{BackendError, Call};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use tokio::time::Instant;
 
-/// Counts, and removes a reservation. Arguments: the four amounts, the lifetime in seconds, the reservation.
-const SETTLE: &str = "\
+/// Counts, unless it is noted that this attempt has been counted, and removes a reservation. Keys: the
+/// counter, its reservations, the note. Arguments: the four amounts, the lifetime in seconds, the
+/// reservation.
+static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::repeatable(SETTLE_TEXT));
+const SETTLE_TEXT: &str = "\
+if ARGV[6] ~= '' then redis.call('HDEL', KEYS[2], ARGV[6]) end
+if not redis.call('SET', KEYS[3], '1', 'NX', 'PX', 60000) then return 0 end
 for i, name in ipairs({'count', 'count_rcpt', 'size', 'size_rcpt'}) do
   redis.call('HINCRBY', KEYS[1], name, ARGV[i])
 end
 redis.call('EXPIRE', KEYS[1], ARGV[5])
-if ARGV[6] ~= '' then redis.call('HDEL', KEYS[2], ARGV[6]) end
 return 1";
 
 /// Compares what is counted and reserved with a threshold, and reserves. A reservation is its place in the
 /// queue, its end and the four amounts; one that is there already only looks at those before it. Arguments:
 /// the reservation, the metric, its place among the four, the threshold, the lifetime, the four amounts,
 /// what was counted elsewhere.
-const RESERVE: &str = "\
+static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::repeatable(RESERVE_TEXT));
+const RESERVE_TEXT: &str = "\
 local now = tonumber(redis.call('TIME')[1])
 local mine = redis.call('HGET', KEYS[2], ARGV[1])
 local place = mine and tonumber(string.match(mine, '^%d+'))
@@ -52,9 +58,11 @@ if not mine then
 end
 return 1";
 
-const READ: &str = "return redis.call('HGET', KEYS[1], ARGV[1]) or '0'";
+static READ: LazyLock<Script> =
+    LazyLock::new(|| Script::repeatable("return redis.call('HGET', KEYS[1], ARGV[1]) or '0'"));
 
-const GIVE_BACK: &str = "return redis.call('HDEL', KEYS[1], ARGV[1])";
+static GIVE_BACK: LazyLock<Script> =
+    LazyLock::new(|| Script::repeatable("return redis.call('HDEL', KEYS[1], ARGV[1])"));
 
 /// The counters of one field.
 pub struct RedisTable {
@@ -70,18 +78,22 @@ impl RedisTable {
         RedisTable { redis, name: name.to_owned(), lifetime }
     }
 
-    /// Counts, and removes the reservation.
+    /// Counts, and removes the reservation. The same attempt counts once, however often it is made.
     pub async fn settle(
         &self,
         counter: &Counter,
         amounts: &Amounts,
         reservation: Option<&str>,
-        deadline: Instant,
+        attempt: &str,
+        call: Call<'_>,
     ) -> Result<(), BackendError> {
         let mut arguments: Vec<_> = amounts.all().iter().map(i64::to_string).collect();
         arguments.push(self.lifetime.as_secs().to_string());
         arguments.push(reservation.unwrap_or_default().to_owned());
-        self.eval(SETTLE, &self.keys(counter), arguments, deadline).await.map(drop)
+        let [counted, reserved] = self.keys(counter);
+        // It has another beginning, so that whoever looks at counters does not meet it.
+        let noted = [b"mtpolicyd:noted:", &counted[..], b":", attempt.as_bytes()].concat();
+        self.eval(&SETTLE, &[counted, reserved, noted], arguments, call).await.map(drop)
     }
 
     /// Reserves, unless the threshold has been reached: whether it did.
@@ -92,7 +104,7 @@ impl RedisTable {
         threshold: i64,
         amounts: &Amounts,
         token: &str,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<bool, BackendError> {
         let mut arguments = vec![
             token.to_owned(),
@@ -102,8 +114,8 @@ impl RedisTable {
             LIFETIME.as_secs().to_string(),
         ];
         arguments.extend(amounts.all().iter().map(i64::to_string));
-        arguments.push(self.read_written(counter, metric, deadline).await?.to_string());
-        let reply = self.eval(RESERVE, &self.keys(counter), arguments, deadline).await?;
+        arguments.push(self.read_written(counter, metric, call).await?.to_string());
+        let reply = self.eval(&RESERVE, &self.keys(counter), arguments, call).await?;
         Ok(reply.first().is_some_and(|passed| passed == b"1"))
     }
 
@@ -112,21 +124,16 @@ impl RedisTable {
         &self,
         counter: &Counter,
         token: &str,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<(), BackendError> {
         let [_, reserved] = self.keys(counter);
-        self.eval(GIVE_BACK, &[reserved], vec![token.to_owned()], deadline).await.map(drop)
+        self.eval(&GIVE_BACK, &[reserved], vec![token.to_owned()], call).await.map(drop)
     }
 
     /// What has been counted.
-    pub async fn read(
-        &self,
-        counter: &Counter,
-        metric: Metric,
-        deadline: Instant,
-    ) -> Result<f64, BackendError> {
-        let here = self.read_key(&counter.key, counter, metric, deadline).await?;
-        Ok(here + self.read_written(counter, metric, deadline).await?)
+    pub async fn read(&self, counter: &Counter, metric: Metric, call: Call<'_>) -> Result<f64, BackendError> {
+        let here = self.read_key(&counter.key, counter, metric, call).await?;
+        Ok(here + self.read_written(counter, metric, call).await?)
     }
 
     /// What earlier versions counted under the key as it is written. Only an earlier version adds to it, so
@@ -135,10 +142,10 @@ impl RedisTable {
         &self,
         counter: &Counter,
         metric: Metric,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<f64, BackendError> {
         match &counter.written {
-            Some(written) => self.read_key(written, counter, metric, deadline).await,
+            Some(written) => self.read_key(written, counter, metric, call).await,
             None => Ok(0.0),
         }
     }
@@ -148,22 +155,22 @@ impl RedisTable {
         key: &str,
         counter: &Counter,
         metric: Metric,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<f64, BackendError> {
         let [counted, _] = self.keys_of(key, counter);
-        let reply = self.eval(READ, &[counted], vec![metric.to_string()], deadline).await?;
+        let reply = self.eval(&READ, &[counted], vec![metric.to_string()], call).await?;
         Ok(numeric_prefix(reply.first().map_or(&b""[..], Vec::as_slice)))
     }
 
     async fn eval(
         &self,
-        script: &str,
+        script: &Script,
         keys: &[Vec<u8>],
         arguments: Vec<String>,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Vec<Vec<u8>>, BackendError> {
         let arguments: Vec<_> = arguments.into_iter().map(String::into_bytes).collect();
-        self.redis.eval(script, keys, &arguments, deadline).await
+        self.redis.eval(script, keys, &arguments, call).await
     }
 
     /// The hash of the counter and that of its reservations. What is in braces decides about the node of a

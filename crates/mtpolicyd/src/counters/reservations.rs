@@ -7,8 +7,9 @@
 use super::Counter;
 use super::sql::Numbers;
 use crate::log::messages::plugins;
+use backends::Call;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use tokio::time::{Duration, Instant};
+use tokio::time::Duration;
 use tokio_util::task::TaskTracker;
 
 /// After what time the reservation of a daemon that died is nobody's any more: the longest request, and some
@@ -79,9 +80,9 @@ impl Drop for Reservations {
             return;
         }
         self.background.spawn(async move {
-            let deadline = Instant::now() + GIVE_BACK_LIMIT;
+            let call = Call::within(GIVE_BACK_LIMIT);
             for Held { counter, token } in held {
-                if let Err(error) = counter.give_back(&token, deadline).await {
+                if let Err(error) = counter.give_back(&token, call).await {
                     plugins::reservation_left(error);
                 }
             }

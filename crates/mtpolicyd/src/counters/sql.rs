@@ -2,6 +2,8 @@
 //!
 //! Knows: the statements, and what to do when a table is missing. Must not know: requests, plugins.
 
+mod by_hand;
+
 use super::amounts::{Amounts, Metric};
 use super::layout::{self, KeySet, Layout};
 use super::reservations::{LIFETIME, Reservations};
@@ -11,8 +13,8 @@ use super::{Backend, Counter};
 use crate::log::messages::{plugins, tasks};
 use crate::value::numeric_prefix;
 use backends::clock::Clock;
-use backends::sql::{Dialect, Needs, Output, Param, Respelling, Right, Sql, Statement, Work};
-use backends::{BackendError, Failure};
+use backends::sql::{Dialect, Merged, Output, Param, Right, Schema, Sql, Statement, Tally, Work};
+use backends::{BackendError, Call, Failure};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +31,8 @@ const READ_ONLY_SPAN: Duration = Duration::from_secs(60);
 pub struct SqlTable {
     sql: Arc<Sql>,
     name: String,
+    /// The name of its unique index, where it has to be added.
+    index: String,
     engine: String,
     /// Whether the table is known to be there, and as it should be as far as that is allowed.
     ready: AtomicBool,
@@ -49,7 +53,7 @@ pub async fn count(
     counters: &[Counter],
     amounts: &Amounts,
     reservations: &Reservations,
-    deadline: Instant,
+    call: Call<'_>,
 ) -> Result<Vec<Option<Numbers>>, BackendError> {
     let tables = counters.iter().filter_map(|counter| match &counter.table.backend {
         Backend::Sql(table) => Some((counter, table)),
@@ -57,7 +61,7 @@ pub async fn count(
     });
     let tables: Vec<_> = tables.collect();
     for (_, table) in &tables {
-        table.make_ready(deadline).await?;
+        table.make_ready(call).await?;
     }
     let mut together = Work { statements: Vec::new(), lock: None, durable: true };
     let mut places = Vec::with_capacity(tables.len());
@@ -82,16 +86,16 @@ pub async fn count(
     // A table may have gone with its file.
     let make = || async {
         for (_, table) in &tables {
-            table.prepare_and_log(deadline).await?;
+            table.prepare_and_log(call).await?;
         }
-        make_reservations(sql, deadline).await
+        sql.make_table(&reservations_schema(sql), call).await
     };
     let mut outputs = Vec::new();
     if !together.statements.is_empty() {
-        outputs = sql.run_or_make(together, make, deadline).await?;
+        outputs = sql.run_or_make(together, make, call).await?;
     }
     for work in alone {
-        sql.run_or_make(work, make, deadline).await?;
+        sql.run_or_make(work, make, call).await?;
     }
     let numbers = |place: Option<usize>| numbers(outputs.get(place?)?);
     Ok(places.into_iter().map(numbers).collect())
@@ -103,29 +107,20 @@ fn numbers(output: &Output) -> Option<Numbers> {
     numbers.collect::<Option<Vec<i64>>>()?.try_into().ok()
 }
 
-/// What is needed of the table of the reservations, if they are used.
-pub fn reservation_needs(sql: &Sql, are_used: Arc<AtomicBool>) -> Needs {
-    Needs {
-        table: RESERVATIONS.to_owned(),
-        column: "expires",
-        rights: vec![Right::Select, Right::Insert, Right::Delete],
-        create: create_reservations(sql),
-        only_if: Some(are_used),
-    }
+/// The table of the reservations.
+pub fn reservations_schema(sql: &Sql) -> Schema {
+    let schema = Schema::new(RESERVATIONS, "expires", create_reservations(sql)).locked_by(TABLES_LOCK);
+    Schema { rights: vec![Right::Select, Right::Insert, Right::Delete], ..schema }
 }
 
 /// Removes the reservations that have expired. Returns their number.
-pub async fn expire_reservations(sql: &Sql, clock: &Clock, deadline: Instant) -> Result<u64, BackendError> {
+pub async fn expire_reservations(sql: &Sql, clock: &Clock, call: Call<'_>) -> Result<u64, BackendError> {
     let delete = Statement { sql: remove_all_expired(sql).into(), params: vec![Param::Integer(clock.now())] };
-    match sql.run(Work { statements: vec![delete], lock: None, durable: false }, deadline).await {
+    match sql.run(Work { statements: vec![delete], lock: None, durable: false }, call).await {
         // Without the right there are none of ours.
         Err(BackendError { failure: Failure::NoTable(_) | Failure::Denied(_), .. }) => Ok(0),
         outputs => Ok(outputs?.first().map_or(0, |output| output.affected)),
     }
-}
-
-async fn make_reservations(sql: &Sql, deadline: Instant) -> Result<(), BackendError> {
-    sql.make_table(RESERVATIONS, create_reservations(sql), TABLES_LOCK, deadline).await
 }
 
 impl SqlTable {
@@ -133,15 +128,16 @@ impl SqlTable {
     pub fn new(sql: Arc<Sql>, name: &str, engine: &str) -> SqlTable {
         let writer = Writer { sql: &sql, table: name };
         let texts = Texts::new(&writer);
-        let (name, engine, ready) = (name.to_owned(), engine.to_owned(), AtomicBool::new(false));
-        let (layout, only_reads) = (Mutex::default(), Mutex::default());
-        SqlTable { ready, layout, only_reads, sql, name, engine, texts }
+        let (name, index, engine) = (name.to_owned(), format!("{name}_key_time"), engine.to_owned());
+        let (ready, layout, only_reads) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
+        SqlTable { sql, name, index, engine, ready, layout, only_reads, texts }
     }
 
-    /// What is needed of the table.
-    pub fn needs(&self, rights: &[Right]) -> Needs {
-        let create = vec![Writer { sql: &self.sql, table: &self.name }.create(&self.engine)];
-        Needs { table: self.name.clone(), column: "time", rights: rights.to_vec(), create, only_if: None }
+    /// The table, for which these rights are needed.
+    pub fn schema(&self, rights: &[Right]) -> Schema {
+        let create = Writer { sql: &self.sql, table: &self.name }.create(&self.engine);
+        let schema = Schema::new(&self.name, "time", [create]).locked_by(TABLES_LOCK);
+        Schema { rights: rights.to_vec(), ..schema }
     }
 
     /// The database.
@@ -150,16 +146,11 @@ impl SqlTable {
     }
 
     /// What has been counted.
-    pub async fn read(
-        &self,
-        counter: &Counter,
-        metric: Metric,
-        deadline: Instant,
-    ) -> Result<f64, BackendError> {
-        self.make_known(deadline).await?;
+    pub async fn read(&self, counter: &Counter, metric: Metric, call: Call<'_>) -> Result<f64, BackendError> {
+        self.make_known(call).await?;
         let sql = self.questions(counter).read[metric as usize].clone();
         let query = Statement { sql, params: self.counted_place(counter) };
-        let rows = self.sql.query_or_make(query, || self.prepare_and_log(deadline), deadline).await?;
+        let rows = self.sql.query_or_make(query, || self.prepare_and_log(call), call).await?;
         let text = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
         Ok(numeric_prefix(text.unwrap_or_default().as_bytes()))
     }
@@ -175,9 +166,9 @@ impl SqlTable {
         amounts: &Amounts,
         token: &str,
         clock: &Clock,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Option<bool>, BackendError> {
-        self.make_known(deadline).await?;
+        self.make_known(call).await?;
         if self
             .only_reads
             .lock()
@@ -192,21 +183,15 @@ impl SqlTable {
         params.extend(self.reserved_place(counter));
         params.extend(amounts.all().map(Param::Integer));
         params.push(Param::Integer(ends));
-        params.extend(self.counted_place(counter));
-        params.extend(self.reserved_place(counter));
+        params.extend(self.used_params(counter, now));
         params.push(Param::Integer(threshold));
-        let mut expired = self.reserved_place(counter).to_vec();
-        expired.push(Param::Integer(now));
-        let statements = vec![
-            Statement { sql: self.texts.remove_expired.clone(), params: expired },
-            Statement { sql: self.questions(counter).reserve[metric as usize].clone(), params },
-        ];
-        match self.run_locked(counter, statements, deadline).await {
+        let reserve = Statement { sql: self.questions(counter).reserve[metric as usize].clone(), params };
+        match self.run_locked(counter, reserve, call).await {
             Err(BackendError { failure: Failure::Denied(why), .. }) => {
                 self.only_read(&why);
                 Ok(None)
             }
-            outputs => Ok(Some(outputs?.last().is_some_and(|output| output.affected > 0))),
+            output => Ok(Some(output?.affected > 0)),
         }
     }
 
@@ -223,35 +208,35 @@ impl SqlTable {
         counter: &Counter,
         metric: Metric,
         token: &str,
-        deadline: Instant,
+        clock: &Clock,
+        call: Call<'_>,
     ) -> Result<f64, BackendError> {
-        let mut params = self.counted_place(counter);
-        params.extend(self.reserved_place(counter));
+        let mut params = self.used_params(counter, clock.now());
         params.push(Param::Text(token.to_owned()));
         let query = Statement { sql: self.questions(counter).used_before[metric as usize].clone(), params };
-        let outputs = self.run_locked(counter, vec![query], deadline).await?;
-        let text = outputs.into_iter().next().and_then(|output| output.rows.into_iter().next()?.pop()?);
+        let output = self.run_locked(counter, query, call).await?;
+        let text = output.rows.into_iter().next().and_then(|mut row| row.pop()?);
         Ok(numeric_prefix(text.unwrap_or_default().as_bytes()))
     }
 
     /// Removes a reservation.
-    pub async fn give_back(&self, token: &str, deadline: Instant) -> Result<(), BackendError> {
+    pub async fn give_back(&self, token: &str, call: Call<'_>) -> Result<(), BackendError> {
         let statements = vec![self.remove_reservation(token)];
-        self.sql.run(Work { statements, lock: None, durable: false }, deadline).await.map(drop)
+        self.sql.run(Work { statements, lock: None, durable: false }, call).await.map(drop)
     }
 
     /// Removes the rows of these periods. Returns their number.
-    pub async fn forget(&self, old: &BTreeSet<String>, deadline: Instant) -> Result<u64, BackendError> {
-        self.make_ready(deadline).await?;
+    pub async fn forget(&self, old: &BTreeSet<String>, call: Call<'_>) -> Result<u64, BackendError> {
+        self.make_ready(call).await?;
         let writer = Writer { sql: &self.sql, table: &self.name };
-        let rows = self.sql.query(plain(writer.times()), deadline).await?;
+        let rows = self.sql.query(plain(writer.times()), call).await?;
         let times = rows.into_iter().filter_map(|row| row.into_iter().next().flatten());
         let delete: Arc<str> = writer.remove_time().into();
         let mut removed = 0;
         for time in times.filter(|time| old.contains(time)) {
             let statement = Statement { sql: delete.clone(), params: vec![Param::Text(time)] };
             let work = Work { statements: vec![statement], lock: None, durable: false };
-            let outputs = self.sql.run(work, deadline).await?;
+            let outputs = self.sql.run(work, call).await?;
             removed += outputs.first().map_or(0, |output| output.affected);
         }
         Ok(removed)
@@ -262,15 +247,16 @@ impl SqlTable {
     async fn run_locked(
         &self,
         counter: &Counter,
-        statements: Vec<Statement>,
-        deadline: Instant,
-    ) -> Result<Vec<Output>, BackendError> {
-        let work = Work { statements, lock: Some(self.lock(counter)), durable: false };
+        statement: Statement,
+        call: Call<'_>,
+    ) -> Result<Output, BackendError> {
+        let work = Work { statements: vec![statement], lock: Some(self.lock(counter)), durable: false };
         let make = || async {
-            self.prepare_and_log(deadline).await?;
-            make_reservations(&self.sql, deadline).await
+            self.prepare_and_log(call).await?;
+            self.sql.make_table(&reservations_schema(&self.sql), call).await
         };
-        self.sql.run_or_make(work, make, deadline).await
+        let outputs = self.sql.run_or_make(work, make, call).await?;
+        Ok(outputs.into_iter().next().unwrap_or_default())
     }
 
     fn remove_reservation(&self, token: &str) -> Statement {
@@ -284,6 +270,14 @@ impl SqlTable {
         [Param::Text(stored(&Layout::of_new(self.sql.dialect()), &self.name)), key, time]
     }
 
+    /// Where is read what is counted and what is reserved now.
+    fn used_params(&self, counter: &Counter, now: i64) -> Vec<Param> {
+        let mut params = self.counted_place(counter);
+        params.extend(self.reserved_place(counter));
+        params.push(Param::Integer(now));
+        params
+    }
+
     /// The name of the lock of a counter. MySQL takes keys for the same that differ in case or in blanks at
     /// the end; so they have one lock.
     fn lock(&self, counter: &Counter) -> String {
@@ -293,75 +287,86 @@ impl SqlTable {
 
     /// Makes the table if it is missing, and repairs one of the original: a key may occur once only, and its
     /// numbers may not end at 4 GiB. Returns what was done, and what should be but is not allowed.
-    pub async fn prepare(&self, deadline: Instant) -> Result<Vec<String>, BackendError> {
-        let writer = Writer { sql: &self.sql, table: &self.name };
-        let layout = match self.look(deadline).await? {
+    pub async fn prepare(&self, call: Call<'_>) -> Result<Vec<String>, BackendError> {
+        let layout = match self.look(call).await? {
             Some(layout) => layout,
             None => {
-                let create = vec![writer.create(&self.engine)];
-                self.sql.make_table(&self.name, create, TABLES_LOCK, deadline).await?;
-                self.look(deadline).await?.unwrap_or(Layout::of_new(self.sql.dialect()))
+                self.sql.make_table(&self.schema(&[]), call).await?;
+                self.look(call).await?.unwrap_or(Layout::of_new(self.sql.dialect()))
             }
         };
         let mut done = Vec::new();
         if layout.narrow().next().is_some() {
-            done.push(self.widen(&layout, deadline).await?);
+            done.push(self.widen(&layout, call).await?);
+        }
+        if layout.ignores_accents {
+            done.push(self.separate_accents(&layout, call).await?);
         }
         if !layout.has_unique_key {
-            done.extend(self.merge(deadline).await?);
+            done.extend(self.merge(call).await?);
         }
         // Nothing was changed if there was nothing to do.
         if !done.is_empty() {
-            self.look(deadline).await?;
+            self.look(call).await?;
         }
         self.ready.store(true, Ordering::Release);
         Ok(done)
     }
 
     /// Looks what the table is like, and remembers it; `None` if there is none.
-    async fn look(&self, deadline: Instant) -> Result<Option<Layout>, BackendError> {
-        let writer = Writer { sql: &self.sql, table: &self.name };
-        let columns = self.sql.query(layout::columns(&self.sql, &self.name), deadline).await?;
+    async fn look(&self, call: Call<'_>) -> Result<Option<Layout>, BackendError> {
+        let columns = self.sql.query(layout::columns(&self.sql, &self.name), call).await?;
         if columns.is_empty() {
             return Ok(None);
         }
-        let indexes = self.sql.query(writer.count_unique_indexes(), deadline).await?;
-        let has_unique_key = indexes != [[Some("0".to_owned())]];
+        let sums = sums(&Layout::of_new(self.sql.dialect()));
+        let has_unique_key = self.sql.has_unique_key(self.tally(&sums), call).await?;
         let found = Layout::read(self.sql.dialect(), &columns, has_unique_key);
         *self.layout.lock().unwrap_or_else(PoisonError::into_inner) = found;
         Ok(found)
     }
 
     /// Gives narrow columns 64 bits: that this was done, or what follows if it can't be.
-    async fn widen(&self, layout: &Layout, deadline: Instant) -> Result<String, BackendError> {
+    async fn widen(&self, layout: &Layout, call: Call<'_>) -> Result<String, BackendError> {
         let (writer, name) = (Writer { sql: &self.sql, table: &self.name }, &self.name);
         let statement = writer.widen(layout.narrow());
         let columns = layout.narrow().collect::<Vec<_>>().join(", ");
         let text = statement.sql.clone();
-        let work = Work { statements: vec![statement], lock: Some(TABLES_LOCK.to_owned()), durable: true };
-        match self.sql.run(work, deadline).await {
-            Ok(_) => Ok(tasks::columns_widened(name, columns)),
-            Err(error @ BackendError { failure: Failure::Down(_), .. }) => Err(error),
-            Err(error) => {
+        Ok(match self.alter(statement, call).await? {
+            None => tasks::columns_widened(name, columns),
+            Some(why) => {
                 let largest = layout.largest.iter().min().unwrap_or(&i64::MAX);
-                Ok(tasks::columns_narrow(name, columns, error.failure, largest, text))
+                tasks::columns_narrow(name, columns, why, largest, text)
             }
+        })
+    }
+
+    /// Lets keys differ in accents: that this was done, or what follows if it can't be.
+    async fn separate_accents(&self, layout: &Layout, call: Call<'_>) -> Result<String, BackendError> {
+        let (writer, name) = (Writer { sql: &self.sql, table: &self.name }, &self.name);
+        let statement = writer.separate_accents(layout.key_chars);
+        let text = statement.sql.clone();
+        Ok(match self.alter(statement, call).await? {
+            None => tasks::accents_separated(name),
+            Some(why) => tasks::accents_ignored(name, why, text),
+        })
+    }
+
+    /// Changes the table: `None` if that was done, or why it can't be.
+    async fn alter(&self, statement: Statement, call: Call<'_>) -> Result<Option<Failure>, BackendError> {
+        let work = Work { statements: vec![statement], lock: Some(TABLES_LOCK.to_owned()), durable: true };
+        match self.sql.run(work, call).await {
+            Ok(_) => Ok(None),
+            Err(error @ BackendError { failure: Failure::Down(_), .. }) => Err(error),
+            Err(error) => Ok(Some(error.failure)),
         }
     }
 
     /// Merges rows of the same key and time, and lets them occur once only from now on.
-    async fn merge(&self, deadline: Instant) -> Result<Option<String>, BackendError> {
-        let (writer, name) = (Writer { sql: &self.sql, table: &self.name }, &self.name);
-        let statements: Vec<_> = writer.merge().into();
-        let index = statements[2].sql.clone();
-        let work = Work { statements, lock: Some(TABLES_LOCK.to_owned()), durable: true };
-        let what = format!("table {name} has no unique key on key and time");
-        match self.sql.run(work, deadline).await.map_err(|error| error.advise(&what, &index)) {
-            Ok(merged) => {
-                let surplus = merged.get(1).map_or(0, |output| output.affected);
-                let said = tasks::rows_merged(name, surplus);
-                Ok((surplus > 0).then_some(said))
-            }
+    async fn merge(&self, call: Call<'_>) -> Result<Option<String>, BackendError> {
+        let sums = sums(&Layout::of_new(self.sql.dialect()));
+        match self.sql.make_unique(self.tally(&sums), call).await {
+            Ok(Merged { removed, .. }) => Ok((removed > 0).then(|| tasks::rows_merged(&self.name, removed))),
             // Each message then has a row of its own there, and their sum is what counts.
             Err(BackendError { failure: Failure::Denied(why), .. })
                 if self.sql.dialect() == Dialect::MySql =>
@@ -377,15 +382,13 @@ impl SqlTable {
     pub async fn merge_spellings(
         &self,
         key_of: impl Fn(&str) -> String + Send + Sync,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Option<String>, BackendError> {
         let layout = self.known().unwrap_or(Layout::of_new(self.sql.dialect()));
-        let numbers = NUMBERS.into_iter().zip(layout.largest).collect::<Vec<_>>();
-        let (key, beside, lock) = ("key", "time", TABLES_LOCK);
-        let table = Respelling { table: &self.name, key, beside, sums: &numbers, latest: &[], lock };
+        let sums = sums(&layout);
         let spell = |key: &str| stored(&layout, &key_of(key));
         let name = &self.name;
-        match self.sql.respell(&table, spell, deadline).await {
+        match self.sql.respell(self.tally(&sums), spell, call).await {
             Ok(0) => Ok(None),
             Ok(moved) => Ok(Some(tasks::spellings_merged(name, moved))),
             Err(BackendError { failure: Failure::Denied(why), .. }) => {
@@ -395,27 +398,32 @@ impl SqlTable {
         }
     }
 
-    async fn make_ready(&self, deadline: Instant) -> Result<(), BackendError> {
+    fn tally<'a>(&'a self, sums: &'a [(&'a str, i64)]) -> Tally<'a> {
+        let (table, index) = (&self.name, &self.index);
+        Tally { table, key: "key", beside: "time", sums, latest: &[], index, lock: TABLES_LOCK }
+    }
+
+    async fn make_ready(&self, call: Call<'_>) -> Result<(), BackendError> {
         if self.ready.load(Ordering::Acquire) {
             return Ok(());
         }
-        Box::pin(self.prepare_and_log(deadline)).await
+        Box::pin(self.prepare_and_log(call)).await
     }
 
     /// Finds out what is needed to read, for which no other right is needed where the table is there.
-    async fn make_known(&self, deadline: Instant) -> Result<(), BackendError> {
-        if self.known().is_some() || Box::pin(self.look(deadline)).await?.is_some() {
+    async fn make_known(&self, call: Call<'_>) -> Result<(), BackendError> {
+        if self.known().is_some() || Box::pin(self.look(call)).await?.is_some() {
             return Ok(());
         }
-        Box::pin(self.prepare_and_log(deadline)).await
+        Box::pin(self.prepare_and_log(call)).await
     }
 
     fn known(&self) -> Option<Layout> {
         *self.layout.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn prepare_and_log(&self, deadline: Instant) -> Result<(), BackendError> {
-        for done in self.prepare(deadline).await? {
+    async fn prepare_and_log(&self, call: Call<'_>) -> Result<(), BackendError> {
+        for done in self.prepare(call).await? {
             tasks::changed(done);
         }
         Ok(())
@@ -448,6 +456,11 @@ impl SqlTable {
         let layout = self.known().unwrap_or(Layout::of_new(self.sql.dialect()));
         [Param::Text(stored(&layout, &counter.key)), Param::Text(counter.time.clone())]
     }
+}
+
+/// The columns of the numbers, each with the largest that it holds.
+fn sums(layout: &Layout) -> [(&'static str, i64); 4] {
+    std::array::from_fn(|at| (NUMBERS[at], layout.largest[at]))
 }
 
 /// A key as the column of the table can hold it.

@@ -3,13 +3,12 @@
 //! Knows: which statements there are. Must not know: connections, requests.
 
 use super::amounts::Metric;
-use super::tables::{Spellings, Writer, remove_expired, remove_reservation};
+use super::tables::{Spellings, Writer, remove_reservation};
 use std::sync::Arc;
 
 /// The statements, written out once.
 pub struct Texts {
     pub upsert: Arc<str>,
-    pub remove_expired: Arc<str>,
     pub remove_reservation: Arc<str>,
     pub one_spelling: Questions,
     pub two_spellings: Questions,
@@ -37,7 +36,6 @@ impl Texts {
     pub fn new(writer: &Writer<'_>) -> Texts {
         Texts {
             upsert: writer.upsert().into(),
-            remove_expired: remove_expired(writer.sql).into(),
             remove_reservation: remove_reservation(writer.sql).into(),
             one_spelling: Questions::new(writer, Spellings::One),
             two_spellings: Questions::new(writer, Spellings::Two),

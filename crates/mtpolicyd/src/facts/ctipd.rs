@@ -2,32 +2,18 @@
 //!
 //! Knows: the lines of that protocol. Must not know: connections, plugins.
 
+use crate::value::{Value, words};
 use std::net::IpAddr;
 
-/// What ctipd thinks of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reputation {
-    /// Take mail from it.
-    Accept,
-    /// Refuse it for now.
-    TempFail,
-    /// Refuse it.
-    PermFail,
-}
-
-/// The words of the protocol.
-const WORDS: [(&str, Reputation); 3] =
-    [("accept", Reputation::Accept), ("tempfail", Reputation::TempFail), ("permfail", Reputation::PermFail)];
-
-impl Reputation {
-    /// What the protocol calls it.
-    pub fn word(self) -> &'static str {
-        WORDS.iter().find(|(_, reputation)| *reputation == self).map_or("", |(word, _)| word)
-    }
-
-    /// What a word of the protocol means.
-    pub fn of_word(word: &str) -> Option<Reputation> {
-        WORDS.iter().find(|(known, _)| *known == word).map(|(_, reputation)| *reputation)
+words! {
+    /// What ctipd thinks of an address, in the words of the protocol.
+    pub enum Reputation {
+        /// Take mail from it.
+        Accept = "accept",
+        /// Refuse it for now.
+        TempFail = "tempfail",
+        /// Refuse it.
+        PermFail = "permfail",
     }
 }
 
@@ -61,7 +47,7 @@ pub fn read(body: &[u8]) -> Result<Reply, String> {
         values.next().map(String::from_utf8_lossy)
     };
     let action = value("x-ctch-dm-action:").ok_or("the answer has no action")?;
-    let reputation = Reputation::of_word(&action).ok_or_else(|| {
+    let reputation = Reputation::parse(&action).map_err(|_| {
         let shown: String = action.chars().take(MAX_SHOWN_CHARS).collect();
         format!("the answer has the unknown action `{shown}`")
     })?;
@@ -108,13 +94,6 @@ mod tests {
         ] {
             let error = read(body).unwrap_err();
             assert!(error.chars().count() < 120, "{error}");
-        }
-    }
-
-    #[test]
-    fn every_reputation_has_a_word() {
-        for (word, reputation) in WORDS {
-            assert_eq!(reputation.word(), word);
         }
     }
 }

@@ -10,7 +10,7 @@ mod threads;
 
 use super::file::{CachedFile, FileError};
 use crate::matching::{Matching, SearchError};
-use backends::BackendError;
+use backends::{BackendError, Call};
 use indexed::{Format, Indexed};
 use perl_regex::Budget;
 use service::{Protocol, Service};
@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use table::{Table, TextKind};
-use tokio::time::Instant;
 
 /// A lookup table. Nothing is opened before it is asked.
 pub struct Map {
@@ -32,7 +31,7 @@ pub struct Map {
 enum Kind {
     Indexed(Indexed),
     Text(Arc<CachedFile<Table>>, PathBuf, TextKind),
-    Service(Arc<Service>),
+    Service(Service),
 }
 
 /// What a table has for a key.
@@ -161,16 +160,18 @@ impl Map {
         keys: Vec<Vec<u8>>,
         accept: fn(&[u8]) -> bool,
         matching: &mut Matching,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Option<Found>, MapError> {
         match &self.kind {
-            Kind::Indexed(indexed) => indexed.find(keys, accept, deadline).await.map_err(MapError::File),
+            Kind::Indexed(indexed) => {
+                indexed.find(keys, accept, call.deadline()).await.map_err(MapError::File)
+            }
             Kind::Text(file, ..) => {
-                let table = file.get(deadline).await?;
+                let table = file.get(call.deadline()).await?;
                 for key in keys {
                     let (work, table) = (table.work(key.len()), table.clone());
                     let get = move |key: &[u8], budget: &mut Budget| table.get(key, budget);
-                    let value = matching.search(&key, work, deadline, get).await;
+                    let value = matching.search(&key, work, call.deadline(), get).await;
                     let value = value.map_err(|cause| MapError::Search { map: self.name.clone(), cause })?;
                     if let Some(value) = value.filter(|value| accept(value)) {
                         return Ok(Some(Found { key, value }));
@@ -180,7 +181,7 @@ impl Map {
             }
             Kind::Service(service) => {
                 for key in keys {
-                    if let Some(value) = service.get(&key, deadline).await?.filter(|value| accept(value)) {
+                    if let Some(value) = service.get(&key, call).await?.filter(|value| accept(value)) {
                         return Ok(Some(Found { key, value }));
                     }
                 }

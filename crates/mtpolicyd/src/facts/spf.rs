@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use idna::AsciiDenyList;
 use spf::{Failure, Resolve};
 
+use backends::Call;
 use backends::dns::{Answer, Dns, MAX_UNICODE_NAME, Places, Question, RecordType};
 
 /// The name service as the evaluator sees it.
@@ -15,12 +16,18 @@ pub struct NameService<'a> {
     dns: &'a Dns,
     places: &'a Places,
     known: Vec<(Question, Answer)>,
+    call: Call<'a>,
 }
 
 impl<'a> NameService<'a> {
     /// A name service, of which some answers are known already, within the places of a request.
-    pub fn new(dns: &'a Dns, places: &'a Places, known: Vec<(Question, Answer)>) -> NameService<'a> {
-        NameService { dns, places, known }
+    pub fn new(
+        dns: &'a Dns,
+        places: &'a Places,
+        known: Vec<(Question, Answer)>,
+        call: Call<'a>,
+    ) -> NameService<'a> {
+        NameService { dns, places, known, call }
     }
 
     async fn ask(&self, name: &str, record_type: RecordType) -> Result<Answer, Failure> {
@@ -28,7 +35,7 @@ impl<'a> NameService<'a> {
         let known = self.known.iter().find(|(known, _)| *known == question);
         let answer = match known {
             Some((_, answer)) => answer.clone(),
-            None => self.dns.lookup_within(self.places, &question).await,
+            None => self.dns.lookup_within(self.places, &question, self.call).await,
         };
         match answer {
             Answer::Failed(failure) => Err(Failure(failure.to_string().into())),

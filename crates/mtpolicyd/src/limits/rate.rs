@@ -56,6 +56,11 @@ impl Rates {
 }
 
 impl Rate {
+    /// The length of its window in milliseconds.
+    pub fn period(&self) -> u64 {
+        self.period
+    }
+
     /// The limit as it is counted.
     fn rule(&self, algorithm: Algorithm) -> Rule {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -145,10 +150,36 @@ fn parse_period(text: &str) -> Result<u64, String> {
         None if with_count.ends_with(|c: char| c.is_ascii_digit()) => {
             return Err(format!("`{text}` has no unit of time; write s, m, h, d or w"));
         }
-        None => Some(Seconds::parse(&with_count)?.0),
+        None => {
+            let time = Seconds::parse(&with_count)?;
+            Some(time.whole()).filter(|seconds| Seconds::of(*seconds) == time)
+        }
     };
     let allowed = seconds.filter(|seconds| (1..=LONGEST).contains(seconds));
     allowed.ok_or_else(|| format!("`{text}` is not a time from a second to a year"))
+}
+
+/// The length of a window in milliseconds, as an administrator names it: `1h`, `hour`.
+pub fn parse_window(text: &str) -> Result<u64, String> {
+    let unit = match text {
+        "second" => "1s",
+        "minute" => "1m",
+        "hour" => "1h",
+        "day" => "1d",
+        "week" => "1w",
+        other => other,
+    };
+    parse_period(unit).map(|seconds| seconds * 1000)
+}
+
+/// A length in milliseconds as it is written: `1h`.
+pub fn window_text(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    let units = [("w", 7 * 86_400), ("d", 86_400), ("h", 3_600), ("m", 60)];
+    match units.iter().find(|(_, length)| seconds > 0 && seconds.is_multiple_of(*length)) {
+        Some((unit, length)) => format!("{}{unit}", seconds / length),
+        None => format!("{seconds}s"),
+    }
 }
 
 fn greatest_common_divisor(a: u64, b: u64) -> u64 {
@@ -219,6 +250,7 @@ mod tests {
             ("9X/1h", "`X` is not one of the units k, M and G"),
             ("1/60", "`60` has no unit of time; write s, m, h, d or w"),
             ("1/0s", "`0s` is not a time from a second to a year"),
+            ("1/1500ms", "`1500ms` is not a time from a second to a year"),
             ("1/99w", "`99w` is not a time from a second to a year"),
             ("1/1h brust 3", "`1/1h brust 3` is not a limit such as 100/1h"),
             ("1/1h, 2/60m", "`2/60m` is a second limit over the same time"),
@@ -228,6 +260,17 @@ mod tests {
             assert_eq!(Rates::parse(text), Err(why.to_owned()), "{text}");
         }
         assert!(Rates::parse(&"1/1s,".repeat(9)).is_err());
+    }
+
+    #[test]
+    fn a_window_has_a_name() {
+        for (name, text, seconds) in
+            [("hour", "1h", 3600), ("90m", "90m", 5400), ("7d", "1w", 604_800), ("59s", "59s", 59)]
+        {
+            assert_eq!(parse_window(name), Ok(seconds * 1000), "{name}");
+            assert_eq!(window_text(seconds * 1000), text);
+        }
+        assert!(parse_window("month").is_err());
     }
 
     #[test]

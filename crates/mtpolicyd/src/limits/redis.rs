@@ -2,14 +2,16 @@
 //!
 //! Knows: the script, its reply. Must not know: what the limit is for.
 
-use super::PREFIX;
 use super::state::{Demand, Fill, State, Taken};
-use backends::keyvalue::Redis;
-use backends::{BackendError, Failure};
-use tokio::time::Instant;
+use super::{Edit, PREFIX};
+use backends::keyvalue::{Redis, Script};
+use backends::{BackendError, Call, Failure};
+use std::sync::LazyLock;
 
 /// The script; its head says what it wants and returns.
-pub const SCRIPT: &str = include_str!("take.lua");
+pub static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("take.lua")));
+/// The same where nothing tells that an attempt has been counted already.
+static UNNOTED: LazyLock<Script> = LazyLock::new(|| Script::once(include_str!("take.lua")));
 
 /// The first argument of the script for the time of the server.
 const SERVER_TIME: i64 = 0;
@@ -19,15 +21,53 @@ pub async fn take(
     redis: &Redis,
     key: &str,
     demand: Demand<'_>,
-    deadline: Instant,
+    attempt: &str,
+    call: Call<'_>,
 ) -> Result<Taken, BackendError> {
     // One key holds all limits, so a cluster has them on one node.
-    let keys = [format!("{PREFIX}{key}").into_bytes()];
-    let reply = redis.eval(SCRIPT, &keys, &arguments(demand, SERVER_TIME), deadline).await?;
+    let mut keys = vec![format!("{PREFIX}{key}").into_bytes()];
+    keys.extend(redis.beside(&keys[0], attempt));
+    let script = if keys.len() > 1 { &SCRIPT } else { &UNNOTED };
+    let reply = redis.eval(script, &keys, &arguments(demand, SERVER_TIME), call).await?;
     read(&reply, demand).ok_or_else(|| BackendError {
         connection: redis.name().into(),
         failure: Failure::Refused("the script that counts answered something else".to_owned()),
     })
+}
+
+/// Replaces a state that is still the same. Arguments: the state, the new one or nothing, and its lifetime in
+/// milliseconds.
+static REPLACE: LazyLock<Script> = LazyLock::new(|| Script::once(REPLACE_TEXT));
+const REPLACE_TEXT: &str = "\
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return 1";
+
+/// How often a change is begun anew when requests are counted meanwhile.
+const MAX_TRIES: usize = 50;
+
+/// See `Counts::edit`.
+pub(super) async fn edit(
+    redis: &Redis,
+    key: &str,
+    edits: &[Edit],
+    now: i64,
+    call: Call<'_>,
+) -> Result<(), BackendError> {
+    let key = format!("{PREFIX}{key}").into_bytes();
+    for _ in 0..MAX_TRIES {
+        let held = redis.get(&key, call).await?.unwrap_or_default();
+        let mut state = State::decode(&held);
+        state.apply(edits, now);
+        let (text, life) = (state.encode().into_bytes(), state.life().as_millis().max(1).to_string());
+        let replaced =
+            redis.eval(&REPLACE, std::slice::from_ref(&key), &[held, text, life.into_bytes()], call).await?;
+        if replaced.first().is_some_and(|done| done == b"1") {
+            return Ok(());
+        }
+    }
+    let failure = Failure::Refused("the counts change faster than they can be changed by hand".to_owned());
+    Err(BackendError { connection: redis.name().into(), failure })
 }
 
 /// What the script wants to know.

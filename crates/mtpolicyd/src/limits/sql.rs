@@ -5,11 +5,12 @@
 //!
 //! Knows: SQL. Must not know: what the limit is for.
 
+mod by_hand;
+
 use super::state::{Demand, Entry, Fill, LARGEST, Rule, State, Taken};
-use backends::sql::{Dialect, Needs, Output, Param, Right, Row, Sql, Statement, Work};
-use backends::{BackendError, Failure};
+use backends::sql::{Dialect, Output, Param, Row, Schema, Sql, Statement, Work};
+use backends::{BackendError, Call, Failure};
 use std::sync::Arc;
-use tokio::time::Instant;
 
 /// The table.
 #[derive(Clone)]
@@ -26,18 +27,13 @@ impl Table {
     }
 
     /// Makes the table if it is not there.
-    pub async fn create(&self, deadline: Instant) -> Result<(), BackendError> {
+    pub async fn create(&self, call: Call<'_>) -> Result<(), BackendError> {
         // PostgreSQL fails where two make it at the same time.
-        self.sql.make_table(TABLE, vec![self.creation()], TABLE, deadline).await
+        self.sql.make_table(&self.schema(), call).await
     }
 
-    /// What is needed of the table.
-    pub fn needs(&self) -> Needs {
-        let (table, rights) = (TABLE.to_owned(), Right::ALL.to_vec());
-        Needs { table, column: "units", rights, create: vec![self.creation()], only_if: None }
-    }
-
-    fn creation(&self) -> Statement {
+    /// What the table is.
+    pub fn schema(&self) -> Schema {
         let text = match self.sql.dialect() {
             // Keys are ASCII, and an index has no room for wider characters.
             Dialect::MySql => "VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin",
@@ -48,13 +44,13 @@ impl Table {
              slot BIGINT NOT NULL, seen BIGINT NOT NULL, units BIGINT NOT NULL, expires BIGINT NOT NULL, \
              PRIMARY KEY (limited, rule, slot))"
         );
-        statement(sql, Vec::new())
+        Schema::new(TABLE, "units", [sql])
     }
 
     /// Removes expired counts. Returns the number of rows.
-    pub async fn expire(&self, now: i64, deadline: Instant) -> Result<u64, BackendError> {
+    pub async fn expire(&self, now: i64, call: Call<'_>) -> Result<u64, BackendError> {
         let delete = statement(format!("DELETE FROM {TABLE} WHERE expires <= ?"), vec![Param::Integer(now)]);
-        match self.sql.run(not_durable(vec![delete], None), deadline).await {
+        match self.sql.run(not_durable(vec![delete], None), call).await {
             // Nothing has been counted yet.
             Err(BackendError { failure: Failure::NoTable(_), .. }) => Ok(0),
             outputs => Ok(outputs?.iter().map(|output| output.affected).sum()),
@@ -67,10 +63,13 @@ impl Table {
         key: &str,
         demand: Demand<'_>,
         now: i64,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Taken, BackendError> {
-        let call = Call { dialect: self.sql.dialect(), key, now };
-        let outputs = self.sql.run_or_make(call.work(demand), || self.create(deadline), deadline).await?;
+        let texts = Texts { dialect: self.sql.dialect(), key, now };
+        // A power cut may lose the last counts, a crash of the server may not: then more would pass than the
+        // limit says, in each of many crashes.
+        let work = Work { durable: self.sql.crash_loses(), ..texts.work(demand) };
+        let outputs = self.sql.run_or_make(work, || self.create(call), call).await?;
         let Some([room, Output { affected, .. }, Output { rows, .. }]) = outputs.last_chunk() else {
             let failure = Failure::Refused("statements without output".to_owned());
             return Err(BackendError { connection: self.sql.name().into(), failure });
@@ -80,7 +79,7 @@ impl Table {
         let mut said = Vec::new();
         for (n, fill) in taken.notices {
             // What can't be noted now is said next time.
-            let claim = self.sql.run(call.claim(&demand.rules[n], fill), deadline).await;
+            let claim = self.sql.run(texts.claim(&demand.rules[n], fill), call).await;
             if claim.is_ok_and(|outputs| outputs.iter().any(|output| output.affected > 0)) {
                 said.push((n, fill));
             }
@@ -112,13 +111,13 @@ fn read(rows: &[Row]) -> State {
 }
 
 /// What the statements of one request have in common.
-struct Call<'a> {
+struct Texts<'a> {
     dialect: Dialect,
     key: &'a str,
     now: i64,
 }
 
-impl Call<'_> {
+impl Texts<'_> {
     /// Counts a request if there is room, or anyway. The last three statements tell whether there is room, if
     /// it counts anyway; whether it was counted; and how things stand.
     fn work(&self, demand: Demand<'_>) -> Work {
@@ -161,7 +160,7 @@ impl Call<'_> {
     }
 
     fn run_out(&self, rule: &Rule) -> Statement {
-        let int = self.integer();
+        let int = self.dialect.integer();
         let run_out = format!("({int} - seen) * {int}");
         let set =
             format!("units = CASE WHEN units > {run_out} THEN units - {run_out} ELSE 0 END, seen = {int}");
@@ -172,7 +171,7 @@ impl Call<'_> {
     }
 
     fn insert(&self, demand: Demand<'_>) -> Statement {
-        let (int, text) = (self.integer(), self.text());
+        let (int, text) = (self.dialect.integer(), self.dialect.text());
         let mut params = vec![self.key()];
         let mut entries = Vec::new();
         for (n, rule) in demand.rules.iter().enumerate() {
@@ -188,19 +187,11 @@ impl Call<'_> {
             if demand.passes_anyway { ("0 = 0".to_owned(), Vec::new()) } else { self.rooms(demand) };
         params.extend(more);
         let entries = entries.join(" UNION ALL ");
-        let (new, on_conflict) = match self.dialect {
-            Dialect::MySql => {
-                (["VALUES(units)", "VALUES(seen)", "VALUES(expires)"], "ON DUPLICATE KEY UPDATE")
-            }
-            Dialect::Sqlite | Dialect::Postgres => (
-                ["excluded.units", "excluded.seen", "excluded.expires"],
-                "ON CONFLICT (limited, rule, slot) DO UPDATE SET",
-            ),
-        };
-        let [units, seen, expires] = new;
+        let [units, seen, expires] = ["units", "seen", "expires"].map(|name| self.dialect.inserted(name));
+        let or_update = self.dialect.or_update("limited, rule, slot");
         let sum = format!("{TABLE}.units + {units}");
         let update = format!(
-            "{on_conflict} units = CASE WHEN {sum} > {LARGEST} THEN {LARGEST} ELSE {sum} END, seen = {seen}, \
+            "{or_update} units = CASE WHEN {sum} > {LARGEST} THEN {LARGEST} ELSE {sum} END, seen = {seen}, \
              expires = {expires}"
         );
         let sql = format!(
@@ -216,7 +207,7 @@ impl Call<'_> {
         for rule in demand.rules {
             rooms.push(format!(
                 "(SELECT COALESCE(SUM(units), 0) FROM {TABLE} WHERE limited = ? AND rule = ?) <= {}",
-                self.integer()
+                self.dialect.integer()
             ));
             let room = rule.capacity.saturating_sub(rule.cost(demand.amount));
             params.extend([self.key(), Param::Text(rule.name.clone()), Param::Integer(room)]);
@@ -226,26 +217,14 @@ impl Call<'_> {
 
     /// Remembers that something was said, unless another request has said it just now.
     fn claim(&self, rule: &Rule, fill: Fill) -> Work {
-        let (insert, conflict) = match self.dialect {
-            Dialect::MySql => ("INSERT IGNORE", ""),
-            Dialect::Sqlite | Dialect::Postgres => ("INSERT", " ON CONFLICT DO NOTHING"),
-        };
+        let [insert, or_leave] = self.dialect.or_leave();
         let sql = format!(
             "{insert} INTO {TABLE} (limited, rule, slot, seen, units, expires) \
-             VALUES (?, ?, ?, ?, 0, ?){conflict}"
+             VALUES (?, ?, ?, ?, 0, ?){or_leave}"
         );
         let numbers = [fill.slot(), self.now, self.now.saturating_add(rule.life)];
         let mut params = vec![self.key(), Param::Text(rule.name.clone())];
         params.extend(numbers.map(Param::Integer));
         not_durable(vec![statement(sql, params)], None)
-    }
-
-    /// A parameter whose type does not follow from where it stands.
-    fn integer(&self) -> &'static str {
-        if self.dialect == Dialect::MySql { "CAST(? AS SIGNED)" } else { "CAST(? AS BIGINT)" }
-    }
-
-    fn text(&self) -> &'static str {
-        if self.dialect == Dialect::MySql { "CAST(? AS CHAR(255))" } else { "CAST(? AS VARCHAR(255))" }
     }
 }

@@ -94,7 +94,7 @@ pub struct Entry {
 
 /// The entries of a key, by the names of their rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State(BTreeMap<String, Vec<Entry>>);
+pub struct State(pub(super) BTreeMap<String, Vec<Entry>>);
 
 /// Lua numbers are doubles; integers are exact up to 2^53.
 pub const LARGEST: i64 = 1 << 53;
@@ -207,7 +207,7 @@ impl State {
         Taken { passed, usage, notices }
     }
 
-    fn usage(&self, rule: &Rule, amount: u64, now: i64) -> Usage {
+    pub(super) fn usage(&self, rule: &Rule, amount: u64, now: i64) -> Usage {
         let entries = self.entries(rule);
         let used = units(entries);
         let count = used / rule.scale + i64::from(used % rule.scale != 0);
@@ -248,7 +248,7 @@ impl State {
         }
     }
 
-    fn decay(&mut self, rules: &[Rule], now: i64) {
+    pub(super) fn decay(&mut self, rules: &[Rule], now: i64) {
         let mut others = 0;
         self.0.retain(|name, entries| {
             match rules.iter().find(|rule| rule.name == *name) {

@@ -2,6 +2,7 @@
 -- (state.rs says what the entries are); a test compares the two.
 --
 -- KEYS[1]    the key of the state
+-- KEYS[2]    where it is noted that this attempt has been counted, if it is: then it passes and counts no more
 -- ARGV[1]    the time in milliseconds since the epoch, or 0 for that of the server
 -- ARGV[2]    how much the request counts
 -- ARGV[3]    1 if it passes, and so counts, where there is no room too
@@ -12,6 +13,8 @@
 local NEARLY, FULL = -80, -100
 local LARGEST = 9007199254740992
 local MAX_OTHERS = 8
+-- For how long an attempt may be repeated, in milliseconds: the retry of Postfix comes within seconds.
+local REPEATED = 60000
 
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -101,7 +104,19 @@ local passed = true
 for _, rule in ipairs(rules) do
   passed = passed and used(rule) + rule.cost <= rule.capacity
 end
-if (passed or ARGV[3] == '1') and amount > 0 then
+local counts, counted = (passed or ARGV[3] == '1') and amount > 0, false
+if KEYS[2] and counts then
+  counted = not redis.call('SET', KEYS[2], '1', 'NX', 'PX', REPEATED)
+elseif KEYS[2] and amount > 0 then
+  counted = redis.call('EXISTS', KEYS[2]) == 1
+end
+if counted then
+  passed, counts = true, false
+  for _, rule in ipairs(rules) do
+    passed = passed and (ARGV[3] ~= '1' or used(rule) <= rule.capacity)
+  end
+end
+if counts then
   for _, rule in ipairs(rules) do
     count(rule, rule.grain == 0 and 0 or now - now % rule.grain, rule.cost)
   end

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::value::Value;
+use backends::Call;
 use backends::Secret;
 use backends::keyvalue::MemorySettings;
 use backends::sql::{Durability, Sql, SqlSettings};
@@ -12,8 +13,8 @@ use tokio::task::JoinSet;
 /// 2025-11-24T16:00:00Z, in milliseconds.
 const BEGINNING: i64 = 1_764_000_000_000;
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
+fn soon() -> Call<'static> {
+    Call::within(Duration::from_secs(20))
 }
 
 fn memory() -> Counts {
@@ -29,6 +30,7 @@ fn sqlite(folder: &tempfile::TempDir) -> Counts {
         max_connections: 1,
         durability: Durability::Process,
         tls_ca: None,
+        identity: None,
     };
     Counts::Sql(Table::new(Arc::new(Sql::new("db", settings).unwrap())))
 }
@@ -41,7 +43,7 @@ async fn exactly_so_many_pass(counts: Counts, algorithm: Algorithm, limit: &str,
         let (counts, rules) = (counts.clone(), rules.clone());
         tasks.spawn(async move {
             let demand = Demand { rules: &rules, amount: 1, passes_anyway: false };
-            counts.take("r:bob", demand, BEGINNING, soon()).await.unwrap()
+            counts.take("r:bob", demand, "", BEGINNING, soon()).await.unwrap()
         });
     }
     let taken = tasks.join_all().await;
@@ -83,7 +85,7 @@ async fn a_database_decides_as_memory_does() {
         let rules = &rules[usize::try_from(random).unwrap() % rules.len()];
         let demand =
             Demand { rules, amount: (random % 4).unsigned_abs() + 1, passes_anyway: random % 7 == 0 };
-        let taken = database.take("r:bob", demand, now, soon()).await.unwrap();
+        let taken = database.take("r:bob", demand, "", now, soon()).await.unwrap();
         assert_eq!(taken, state.take(demand, now), "request {n} at {now}");
     }
     assert_eq!(table.expire(now, soon()).await.unwrap(), 0, "each request removes its own");
@@ -233,7 +235,7 @@ async fn what_passes_anyway_counts_on_every_limit() {
             let key = format!("r:{algorithm}{n}");
             let (mut passed, mut said) = (Vec::new(), Vec::new());
             for at in 0..300 {
-                let taken = counts.take(&key, demand, BEGINNING + at * 10, soon()).await.unwrap();
+                let taken = counts.take(&key, demand, "", BEGINNING + at * 10, soon()).await.unwrap();
                 said.extend(taken.notices.iter().copied());
                 passed.push(taken.passed);
                 let used: Vec<_> = taken.usage.iter().map(|usage| usage.count).collect();

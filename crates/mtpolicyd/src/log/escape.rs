@@ -13,15 +13,40 @@ const ELLIPSIS: &str = "...";
 
 /// The bytes as they may stand in a log line or a message.
 ///
-/// Control characters (C0, DEL, C1), the Unicode line separators and bytes that are not UTF-8 become `\xNN`,
-/// a backslash becomes `\\`, so that nothing looks like an escape that is none. At most `MAX_VALUE` bytes and
-/// an ellipsis.
+/// Control characters (C0, DEL, C1), the Unicode line separators, what changes the direction of text, and
+/// bytes that are not UTF-8 become `\xNN`, a backslash becomes `\\`, so that nothing looks like an escape and
+/// is not one. At most `MAX_VALUE` bytes and an ellipsis.
 pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     if bytes.len() <= MAX_VALUE && bytes.iter().all(|byte| is_plain(*byte) && *byte != b'\\') {
         return String::from_utf8_lossy(bytes);
     }
     let mut text = String::with_capacity(bytes.len().min(MAX_VALUE) + ELLIPSIS.len());
     Escaper::new(&mut text, MAX_VALUE).values().push(bytes);
+    Cow::Owned(text)
+}
+
+/// Text of our own, in which a backslash may already be part of an escape, as one printable line of at most
+/// this many bytes.
+pub fn printable(text: &str, limit: usize) -> String {
+    let mut line = String::with_capacity(text.len().min(limit));
+    Escaper::new(&mut line, limit).push(text.as_bytes());
+    line
+}
+
+/// JSON as it may be printed on a terminal: what is legal in a string, but not in one printable line, becomes
+/// an escape of JSON.
+pub fn escape_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(is_dangerous) {
+        return Cow::Borrowed(json);
+    }
+    let mut text = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        match character {
+            // All of them have four digits at most.
+            c if is_dangerous(c) => drop(write!(text, "\\u{:04x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
     Cow::Owned(text)
 }
 
@@ -153,7 +178,11 @@ fn is_plain(byte: u8) -> bool {
 }
 
 fn is_dangerous(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
+    // The separators of lines, and what changes the direction of text (UAX 9, 2.).
+    let is_separator = matches!(character, '\u{2028}' | '\u{2029}');
+    let is_mark = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}');
+    let is_direction = is_mark || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || is_separator || is_direction
 }
 
 fn push_hex(out: &mut String, bytes: &[u8]) {
@@ -185,6 +214,14 @@ mod tests {
             assert_eq!(escape(bytes), text);
         }
         assert!(matches!(escape(b"plain"), Cow::Borrowed(_)));
+        assert_eq!(escape("a\u{202e}b\u{2066}".as_bytes()), "a\\xe2\\x80\\xaeb\\xe2\\x81\\xa6");
+        assert_eq!(printable("a\\x0a\u{1b}", 100), "a\\x0a\\x1b");
+        assert_eq!(printable("abcdef", 3), "abc...");
+        let json = "{\"a\": \"\u{202e}\u{7f}ü\"}";
+        let escaped = escape_json(json);
+        assert_eq!(escaped, "{\"a\": \"\\u202e\\u007fü\"}");
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(read(&escaped), read(json));
     }
 
     #[test]

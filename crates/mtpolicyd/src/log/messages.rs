@@ -8,6 +8,7 @@
 pub mod daemon;
 pub mod findings;
 pub mod foreign_files;
+pub mod journal;
 pub mod lookups;
 pub mod plugins;
 pub mod sessions;
@@ -23,6 +24,7 @@ pub const GROUPS: &[Group] = &[
     backends::messages::GROUP,
     lookups::GROUP,
     foreign_files::GROUP,
+    journal::GROUP,
     plugins::GROUP,
     tasks::GROUP,
     findings::GROUP,

@@ -5,6 +5,8 @@
 use super::REQUEST;
 use super::messages::daemon;
 use crate::value::words;
+use decisions::DecisionId;
+use lookups::{Lookup, Lookups};
 use std::cell::RefCell;
 use std::fmt::{self, Write};
 use std::pin::Pin;
@@ -28,6 +30,8 @@ pub struct RequestRecord<'a> {
     pub result: &'a str,
     /// Which message it is about.
     pub envelope: Envelope<'a>,
+    /// The identifier of the decision, if it is shown.
+    pub id: Option<DecisionId>,
 }
 
 /// What tells a message from others. What Postfix did not send is `None`.
@@ -79,8 +83,10 @@ impl LogAddresses {
 }
 
 /// Logs a request, at level 1: `NAME: instance=I, type=T, t=12ms, plugin=P, result=R`, and then which message
-/// it was about: `client=C, sender=S, recipient=R, login=L, queue_id=Q`, as far as Postfix has told.
+/// it was about: `client=C, sender=S, recipient=R, login=L, queue_id=Q`, as far as Postfix has told; and last
+/// the identifier of the decision: `id=I`.
 pub fn request(record: &RequestRecord<'_>) {
+    let id = record.id.map(DecisionId::to_ascii);
     let Envelope { client, sender, recipient, login, queue_id, addresses } = record.envelope;
     tracing::event!(
         target: REQUEST,
@@ -96,6 +102,7 @@ pub fn request(record: &RequestRecord<'_>) {
         recipient = addresses.shown(not_empty(recipient)),
         login = addresses.shown(not_empty(login)),
         queue_id = not_empty(queue_id),
+        id = id.as_ref().map(|id| &id[..]),
     );
 }
 
@@ -168,6 +175,32 @@ impl Current {
         }
         daemon::times(self.label(), line, milliseconds(whole));
     }
+}
+
+/// Whether the lookups of a request are logged: at level 4.
+pub fn wants_lookups() -> bool {
+    tracing::event_enabled!(Level::TRACE)
+}
+
+/// Logs what a request asked of servers, in the order of the answers, at level 4.
+pub fn lookups(lookups: &Lookups) {
+    if !wants_lookups() {
+        return;
+    }
+    let label = || CURRENT.try_with(Current::label).unwrap_or_default();
+    for Lookup { kind, server, question, answer, waited, origin } in lookups.iter() {
+        let server = if server.is_empty() { String::new() } else { format!(" {server}") };
+        let waited = milliseconds(Duration::from_micros(u64::from(waited)));
+        daemon::lookup(label(), kind.name(), server, printable(question), printable(answer), waited, origin);
+    }
+    if lookups.left_out() > 0 {
+        daemon::lookups_left_out(label(), lookups.left_out());
+    }
+}
+
+/// A question or an answer holds what others send: one line of it.
+fn printable(text: &str) -> impl fmt::Display {
+    super::escape(text.as_bytes()).to_string()
 }
 
 /// Takes the time of a plugin, at level 4.

@@ -124,15 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_loses_lines_and_blocks_nobody_for_long() {
+    fn a_full_queue_loses_lines_and_blocks_nobody() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let _never_reads = UnixDatagram::bind(&path).unwrap();
         let mut syslog = Syslog::open(path);
         // The queue is at most a few thousand datagrams, whatever the system's limit is.
         let line = "x".repeat(4000);
-        let start = Instant::now();
         assert!((0..10_000).any(|_| !syslog.send(Level::INFO, &line)));
-        assert!(start.elapsed() < Duration::from_secs(10));
     }
 }

@@ -3,6 +3,7 @@
 //! Knows: events and files. Must not know: who logs.
 
 use super::*;
+use decisions::DecisionId;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::pin::pin;
@@ -46,6 +47,7 @@ const RECORD: RequestRecord<'_> = RequestRecord {
         queue_id: None,
         addresses: LogAddresses::Full,
     },
+    id: None,
 };
 
 const ENVELOPE: Envelope<'_> = Envelope {
@@ -56,6 +58,10 @@ const ENVELOPE: Envelope<'_> = Envelope {
     queue_id: Some(b""),
     addresses: LogAddresses::Full,
 };
+
+fn logged_lines(record: &RequestRecord<'_>) -> String {
+    logged(1, Format::Text, |_| request(record))
+}
 
 #[test]
 fn the_line_of_a_request_names_the_message() {
@@ -74,6 +80,9 @@ fn the_line_of_a_request_names_the_message() {
     assert_eq!(logged(domains), ", client=192.0.2.1, sender=@example.org, recipient=@example.net");
     assert_eq!(logged(Envelope { addresses: LogAddresses::Off, ..ENVELOPE }), ", client=192.0.2.1");
     assert_eq!(logged(Envelope::default()), "");
+    let id = Some(DecisionId::from_number(1));
+    let text = logged_lines(&RequestRecord { id, envelope: ENVELOPE, ..RECORD });
+    assert!(text.ends_with(", login=alice, id=00000-00001\n"), "{text}");
     let forged =
         Envelope { sender: Some(b"\"a, recipient=b\\\"@c"), recipient: None, login: None, ..ENVELOPE };
     assert_eq!(logged(forged), ", client=192.0.2.1, sender=\"\\x22a, recipient=b\\\\\\x22@c\"");

@@ -21,8 +21,8 @@ pub(super) fn page(page: &Page) -> String {
             text += &paragraphs(&undent(option.doc)).replace(".PP\n", ".IP\n");
         }
     }
-    let others: &str = if page.is_module() { ".BR mtpolicyd.conf (5),\n" } else { "" };
-    text + ".SH SEE ALSO\n" + others + ".BR mtpolicyd (8)\n"
+    let others = page.see_also().map(|other| format!(".BR {} ({SECTION}),\n", man_name(other)));
+    text + ".SH SEE ALSO\n" + &others.collect::<String>() + ".BR mtpolicyd (8)\n"
 }
 
 /// The name under which man(1) finds the page.
@@ -33,7 +33,7 @@ pub(super) fn man_name(page: &str) -> String {
 /// Paragraphs and examples; the first paragraph needs no macro.
 fn paragraphs(markdown: &str) -> String {
     let mut text = String::new();
-    let (mut in_example, mut after_blank) = (false, false);
+    let (mut in_example, mut after_blank, mut after_heading) = (false, false, false);
     for line in markdown.lines() {
         if line.starts_with("```") {
             in_example = !in_example;
@@ -41,9 +41,13 @@ fn paragraphs(markdown: &str) -> String {
             after_blank = false;
         } else if in_example {
             text += &format!("{}\n", literal(line));
+        } else if let Some(heading) = line.strip_prefix("## ") {
+            text += &format!(".SH {}\n", quoted(&heading.to_uppercase().replace('`', "")));
+            after_heading = true;
         } else if line.is_empty() {
-            after_blank = !text.is_empty();
+            after_blank = !text.is_empty() && !after_heading;
         } else {
+            after_heading = false;
             if std::mem::take(&mut after_blank) {
                 text += ".PP\n";
             }

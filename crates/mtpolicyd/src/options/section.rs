@@ -2,26 +2,32 @@
 //!
 //! Knows: the tree of the configuration, values. Must not know: plugins.
 
+use super::codes::{self, Code, text};
+use super::flow::{Flow, FlowNote};
 use crate::value::{Value, nearest};
+use backends::OptionError;
 use config_general::{Block, Diagnostic, Entry, Item, Severity, Span};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 /// Mistakes, and warnings, that are kept of one reading: nobody reads more, and a file may have a million.
 const MAX_KEPT: usize = 100;
 
 /// The mistakes and warnings of one reading, in the order found.
 #[derive(Debug, Default)]
-pub struct Report(RefCell<Kept>);
+pub struct Report(RefCell<Findings>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Findings {
     /// Where secrets stand, each from its key to the end of its value.
     secrets: Vec<Span>,
     /// Where secrets may stand: what nobody has understood, for instance.
     hidden: Vec<Span>,
     /// Options whose values are known to be no secrets.
     plain: Vec<Span>,
+    /// What plugins leave for one another.
+    flow: Vec<FlowNote>,
     diagnostics: Vec<Diagnostic>,
     errors: usize,
     warnings: usize,
@@ -29,19 +35,35 @@ struct Kept {
 }
 
 impl Report {
-    /// Notes a mistake: the configuration will be refused.
-    pub fn error(&self, span: Span, message: impl Into<String>, help: Option<String>) {
-        self.note(Severity::Error, span, || (message.into(), help));
+    /// Notes what is meant by a code: a mistake, with which the configuration is refused, a doubt, or
+    /// something worth knowing.
+    pub fn say(&self, code: &'static Code, span: Span, message: impl Into<String>, help: Option<String>) {
+        self.note(code, span, || (message.into(), help));
     }
 
-    /// Notes a surprise: the configuration works, but perhaps not as meant.
+    /// Notes a mistake that has no code of its own: the configuration will be refused.
+    pub fn error(&self, span: Span, message: impl Into<String>, help: Option<String>) {
+        self.say(&codes::UNUSABLE_VALUE, span, message, help);
+    }
+
+    /// Notes a surprise that has no code of its own: the configuration works, but perhaps not as meant.
     pub fn warning(&self, span: Span, message: impl Into<String>, help: Option<String>) {
-        self.note(Severity::Warning, span, || (message.into(), help));
+        self.say(&codes::STRANGE_VALUE, span, message, help);
     }
 
     /// Notes something worth knowing that is not a surprise: `check --strict` passes it.
     pub fn notice(&self, span: Span, message: impl Into<String>, help: Option<String>) {
-        self.note(Severity::Notice, span, || (message.into(), help));
+        self.say(&codes::WORTH_KNOWING, span, message, help);
+    }
+
+    /// Notes what a plugin leaves for others or takes from them.
+    pub fn note_flow(&self, flow: FlowNote) {
+        self.0.borrow_mut().flow.push(flow);
+    }
+
+    /// What the plugins of the file leave for one another, in the order of the file.
+    pub fn take_flow(&self) -> Vec<FlowNote> {
+        std::mem::take(&mut self.0.borrow_mut().flow)
     }
 
     /// The places of the secrets of the file, each from its key to the end of its value.
@@ -70,8 +92,9 @@ impl Report {
     }
 
     /// Notes what the function says, which is only asked if it will be kept.
-    fn note(&self, severity: Severity, span: Span, say: impl FnOnce() -> (String, Option<String>)) {
+    fn note(&self, code: &'static Code, span: Span, say: impl FnOnce() -> (String, Option<String>)) {
         let mut kept = self.0.borrow_mut();
+        let severity = code.severity();
         let count = match severity {
             Severity::Error => &mut kept.errors,
             Severity::Warning => &mut kept.warnings,
@@ -80,17 +103,18 @@ impl Report {
         *count += 1;
         if *count <= MAX_KEPT {
             let (message, help) = say();
-            kept.diagnostics.push(Diagnostic { severity, span: Some(span), message, help });
+            kept.diagnostics.push(Diagnostic { code, severity, span: Some(span), message, help });
         }
     }
 
     /// What was noted, and how much more there is.
     pub fn into_diagnostics(self) -> Vec<Diagnostic> {
-        let Kept { mut diagnostics, errors, warnings, .. } = self.0.into_inner();
-        for (severity, count) in [(Severity::Error, errors), (Severity::Warning, warnings)] {
+        let Findings { mut diagnostics, errors, warnings, .. } = self.0.into_inner();
+        for (code, count) in [(&text::MORE_ERRORS, errors), (&text::MORE_WARNINGS, warnings)] {
+            let severity = code.severity();
             if let Some(more) = count.checked_sub(MAX_KEPT).filter(|more| *more > 0) {
                 let message = format!("and {more} more {severity}s");
-                diagnostics.push(Diagnostic { severity, span: None, message, help: None });
+                diagnostics.push(Diagnostic { code, severity, span: None, message, help: None });
             }
         }
         diagnostics
@@ -137,7 +161,12 @@ impl<'a> Section<'a> {
         let entries = self.take_all(name);
         if let [_, again, ..] = entries[..] {
             let message = format!("option `{name}` occurs more than once");
-            self.report.error(again.key_span, message, Some("keep one of them".to_owned()));
+            self.report.say(
+                &codes::REPEATED_OPTION,
+                again.key_span,
+                message,
+                Some("keep one of them".to_owned()),
+            );
         }
         entries.first().copied().filter(|entry| self.has_value(entry))
     }
@@ -147,7 +176,7 @@ impl<'a> Section<'a> {
         if entry.value.is_none() {
             let help = format!("write `{} = VALUE`, or remove the line", entry.key);
             let message = format!("option `{}` has no value; it counts as not given", entry.key);
-            self.report.warning(entry.key_span, message, Some(help));
+            self.report.say(&codes::NO_VALUE, entry.key_span, message, Some(help));
         }
         entry.value.is_some()
     }
@@ -218,10 +247,16 @@ impl<'a> Section<'a> {
     /// The value of an entry, or `None` after the mistake was noted.
     pub fn parse<T: Value>(&self, entry: &Entry) -> Option<T> {
         match T::parse(entry.value.as_deref().unwrap_or_default()) {
-            Ok(value) => Some(value),
+            Ok(value) => {
+                for field in value.session_fields() {
+                    self.note_flow_at(entry.value_span, Flow::Reads(field));
+                }
+                Some(value)
+            }
             Err(why) => {
                 let help = format!("a value of `{}` is {}", entry.key, T::FORM);
-                self.report.error(entry.value_span, format!("{}: {why}", entry.key), Some(help));
+                let message = format!("{}: {why}", entry.key);
+                self.report.say(&codes::BAD_VALUE, entry.value_span, message, Some(help));
                 None
             }
         }
@@ -234,12 +269,38 @@ impl<'a> Section<'a> {
             Some(like) => format!("did you mean `{name}` where it says `{like}`?"),
             None => format!("add `{name} = ...` to this block"),
         };
-        self.refuse(format!("{} needs the option `{name}`", self.describe()), Some(help));
+        let message = format!("{} needs the option `{name}`", self.describe());
+        self.report.say(&codes::MISSING_OPTION, self.block.span, message, Some(help));
     }
 
     /// Notes a mistake of the block as a whole.
     pub fn refuse(&self, message: impl Into<String>, help: Option<String>) {
-        self.report.error(self.block.span, message, help);
+        self.report.say(&codes::BAD_BLOCK, self.block.span, message, help);
+    }
+
+    /// Notes a mistake of an option, at its value.
+    pub fn refuse_option(&self, OptionError { option, why, help }: OptionError) {
+        self.report.error(self.span_of(option), format!("{option}: {why}"), help);
+    }
+
+    /// Notes a surprise in an option, at its value.
+    pub fn warn(&self, option: &str, why: impl Display) {
+        self.warn_as(&codes::STRANGE_VALUE, option, why);
+    }
+
+    /// The same for a surprise that has a code of its own.
+    pub fn warn_as(&self, code: &'static Code, option: &str, why: impl Display) {
+        self.report.say(code, self.span_of(option), format!("{option}: {why}"), None);
+    }
+
+    /// Notes what the plugin of this block leaves for others or takes from them, as an option says.
+    pub fn note_flow(&self, option: &str, flow: Flow) {
+        self.note_flow_at(self.span_of(option), flow);
+    }
+
+    fn note_flow_at(&self, span: Span, flow: Flow) {
+        let (block, plugin) = (self.block.span, self.name().to_owned());
+        self.report.note_flow(FlowNote { block, span, plugin, flow });
     }
 
     /// How messages name the block: `Plugin spamhaus`.
@@ -251,10 +312,26 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether an option is given, or a name for those of the users.
+    pub fn is_given(&self, option: &str) -> bool {
+        self.given(option).is_some() || self.given(&format!("uc_{option}")).is_some()
+    }
+
     /// The value of an option that is given, and where it stands.
     pub fn given(&self, option: &str) -> Option<(&'a str, Span)> {
         let entry = self.block.entries().find(|entry| entry.key == option)?;
         Some((entry.value.as_deref()?, entry.key_span))
+    }
+
+    /// The first option of the block that adds points to a score, by its name.
+    pub fn given_points(&self) -> Option<&'a str> {
+        let is_score = |key: &str| {
+            key == "score" || key == "uc_score" || key == "score_factor" || key.ends_with("_score")
+        };
+        let adds = |value: &str| value.parse::<f64>() != Ok(0.0);
+        let entries = self.block.entries().filter(|entry| is_score(&entry.key));
+        let mut given = entries.filter(|entry| entry.value.as_deref().is_some_and(adds));
+        given.next().map(|entry| entry.key.as_str())
     }
 
     /// The value of an option that a block inside gives.
@@ -287,7 +364,7 @@ impl<'a> Section<'a> {
                     self.report.0.borrow_mut().hidden.push(whole(entry));
                     if !unknown.insert(&entry.key) {
                         let message = format!("option `{}` occurs more than once", entry.key);
-                        self.report.error(entry.key_span, message, None);
+                        self.report.say(&codes::REPEATED_OPTION, entry.key_span, message, None);
                     } else if entry.value.is_some() {
                         self.warn_unknown(entry.key_span, "option", &entry.key);
                     } else {
@@ -310,11 +387,11 @@ impl<'a> Section<'a> {
         }
         let message =
             format!("{}: this line of one word is not an option; it has no effect", self.describe());
-        self.report.warning(entry.key_span, message, None);
+        self.report.say(&codes::STRAY_WORD, entry.key_span, message, None);
     }
 
     fn warn_unknown(&self, span: Span, what: &str, name: &str) {
-        self.report.note(Severity::Warning, span, || {
+        self.report.note(&codes::UNKNOWN_OPTION, span, || {
             let alike = self.asked.iter().filter(|asked| asked.starts_with('<') == name.starts_with('<'));
             let help = nearest(name, alike.map(String::as_str)).map(|name| format!("did you mean `{name}`?"));
             (format!("{} has no {what} `{name}`; it has no effect", self.describe()), help)

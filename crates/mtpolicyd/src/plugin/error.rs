@@ -104,6 +104,18 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What would have been done, if it was not done since only an explanation is wanted.
+    pub fn not_done(&self) -> Option<&str> {
+        match self {
+            Error::Outage(Outage::Backend(BackendError { failure: Failure::NotDone(what), .. })) => {
+                Some(what)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl From<BackendError> for Error {
     fn from(error: BackendError) -> Error {
         match error.failure {
@@ -112,7 +124,8 @@ impl From<BackendError> for Error {
             | Failure::TimedOut
             | Failure::Refused(_)
             | Failure::NoTable(_)
-            | Failure::Denied(_) => Error::Outage(Outage::Backend(error)),
+            | Failure::Denied(_)
+            | Failure::NotDone(_) => Error::Outage(Outage::Backend(error)),
         }
     }
 }
@@ -128,6 +141,8 @@ impl From<SearchError> for Error {
 pub struct Undecided {
     /// The plugin.
     pub plugin: Arc<str>,
+    /// Its number.
+    pub number: u16,
     /// Why it could not find out.
     pub cause: String,
 }

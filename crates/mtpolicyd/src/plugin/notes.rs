@@ -1,16 +1,21 @@
-//! What plugins write in the log of what they find.
+//! A plugin's name, and what it writes in the log of what it finds.
 //!
 //! Knows: levels, whose request it is. Must not know: any plugin.
 
 use crate::log::messages;
 use log_messages::Finding;
 use std::fmt::Display;
+use std::sync::Arc;
 
 /// A plugin's notes in the log, at the level of its `log_level`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Notes {
-    pub(super) plugin: Box<str>,
-    pub(super) level: i64,
+    /// The name of the plugin.
+    pub plugin: Arc<str>,
+    /// The number of the plugin.
+    pub number: u16,
+    /// Their level.
+    pub level: i64,
 }
 
 impl Notes {

@@ -1,19 +1,19 @@
 //! `Accounting`: counts messages and bytes.
 
 use crate::counters::{
-    Amounts, Book, Counter, DEFAULT_LIFETIME, Engine, Keeper, Metric, Table, TimePattern, counted_mark,
-    unknown_yet,
+    Amounts, Counter, CounterStore, DEFAULT_LIFETIME, Engine, Ledger, Metric, Table, TimePattern,
+    counted_mark, unknown_yet,
 };
 use crate::log::messages::{plugins, tasks};
-use crate::options::{UserConfig, options};
+use crate::options::options;
 use crate::plugin::{Cx, Error, Made, Plugin, Setup, TASK_LIMIT, Verdict};
+use crate::session::Attempt;
 use crate::tasks::{Period, When};
-use crate::value::{Span, Switch, Value};
-use backends::BackendError;
+use crate::value::{NonZeroSeconds, Value};
 use backends::sql::Right;
+use backends::{BackendError, Call};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::time::Instant;
 
 options! {
     /// Counts messages, recipients and bytes in a database, once per message: who has sent how much in which
@@ -48,8 +48,7 @@ options! {
     /// </Plugin>
     /// ```
     pub struct AccountingOptions {
-        /// Whether to count messages.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// The attributes of the request to count by, separated by commas.
         fields: FieldNames,
         /// The period in which messages are counted together, as strftime(3) writes the local time: `%Y-%m`
@@ -70,7 +69,7 @@ options! {
         /// How long a counter is kept after its period is over, such as `400d`; a daily task removes older
         /// ones. It can't be used with a `time_pattern` of periods shorter than an hour. Without it, rows in
         /// a database are kept forever, and counters in Redis for 400 days after their last change.
-        keep: Option<Span>,
+        keep: Option<NonZeroSeconds>,
     }
 }
 
@@ -92,11 +91,9 @@ impl Value for FieldNames {
     }
 }
 
-/// See the options.
 pub struct Accounting {
     name: String,
-    options: AccountingOptions,
-    book: Book,
+    ledger: Ledger,
     tables: Vec<(String, Table)>,
     /// Marks a message that was counted.
     counted: String,
@@ -109,53 +106,56 @@ impl Plugin for Accounting {
 
     fn new(options: AccountingOptions, setup: &mut Setup<'_, '_>) -> Option<Accounting> {
         let connections = setup.env.connections;
-        let keeper = Keeper::find(connections, setup.section, &options.db, options.store.as_deref())?;
+        let store = CounterStore::find(connections, setup.section, &options.db, options.store.as_deref())?;
         let keep = options.keep.map(|keep| keep.0.duration());
         if keep.is_some() && !options.time_pattern.tells_age() {
             let message = "keep: the time_pattern changes within an hour, so it can't be told what is old";
             setup.section.report().error(setup.section.span_of("keep"), message, None);
             return None;
         }
-        let book = Book::new(keeper, &options.table_prefix, &options.mysql_engine, &options.time_pattern);
-        let book = book.forgetting_after(keep.unwrap_or(DEFAULT_LIFETIME));
+        let ledger = Ledger::new(store, &options.table_prefix, &options.mysql_engine, &options.time_pattern);
+        let ledger = ledger.forgetting_after(keep.unwrap_or(DEFAULT_LIFETIME));
         let tables: Vec<_> =
-            options.fields.0.iter().map(|field| (field.clone(), book.table(field))).collect();
+            options.fields.0.iter().map(|field| (field.clone(), ledger.table(field))).collect();
         for (field, table) in &tables {
             setup.env.tasks.keep_counter(table.id());
             if let Some(keep) = keep {
-                forget_daily(setup, &book, table, keep);
+                forget_daily(setup, &ledger, table, keep);
             }
             let (needed, field, table) = (table, field.clone(), table.clone());
             setup.task(When::Start, move |_| {
                 let (field, table) = (field.clone(), table.clone());
                 async move {
-                    let done = prepare(&table, &field, Instant::now() + TASK_LIMIT).await;
+                    let done = prepare(&table, &field, Call::within(TASK_LIMIT)).await;
                     done.map(|done| done.join("; ")).map_err(|error| error.to_string())
                 }
             });
             let rights = [Right::Select, Right::Insert, Right::Update, Right::Delete];
             let rights = if keep.is_some() { &rights[..] } else { &rights[..3] };
-            if let Some((sql, needs)) = needed.needs(rights) {
-                setup.look_at_rights(&sql, needs, Made::AtStart);
+            if let Some((sql, schema)) = needed.schema(rights) {
+                setup.look_at_rights(&sql, schema, Made::AtStart);
             }
         }
         let name = setup.name.to_owned();
         let counted = format!("{name}-acct");
-        Some(Accounting { name, options, book, tables, counted, warned: AtomicBool::new(false) })
+        Some(Accounting { name, ledger, tables, counted, warned: AtomicBool::new(false) })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let counted_before = cx.session.result(&self.counted).is_some();
-        if counted_before || self.options.enabled.get(cx.session) == Switch::Off {
+        if counted_before {
             return Ok(Verdict::Next);
         }
         self.warn_once(cx);
         let counter =
-            |(field, table): &(String, Table)| self.book.counter(table, cx.request, field, &cx.world.clock);
+            |(field, table): &(String, Table)| self.ledger.counter(table, cx.request, field, &cx.world.clock);
         let counters: Vec<Counter> = self.tables.iter().filter_map(counter).collect();
         if !counters.is_empty() {
             let amounts = Amounts::of(cx.request);
-            self.book.count(&counters, &amounts, cx.reservations, cx.deadline.backends).await?;
+            let attempt = Attempt::of(cx.session, format!("{}-attempt", self.name));
+            let (name, reservations) = (attempt.name(), &mut *cx.reservations);
+            let counted = self.ledger.count(&counters, &amounts, name, reservations, cx.call).await;
+            attempt.settle(cx.session, counted)?;
         }
         for counter in &counters {
             cx.session.set_for_message(&counted_mark(&counter.table), &counter.key);
@@ -167,18 +167,18 @@ impl Plugin for Accounting {
 }
 
 /// Makes the table as it should be, and its rows too: what was done.
-async fn prepare(table: &Table, field: &str, deadline: Instant) -> Result<Vec<String>, BackendError> {
-    let mut done = table.prepare(deadline).await?;
-    done.extend(table.merge_spellings(field, deadline).await?);
+async fn prepare(table: &Table, field: &str, call: Call<'_>) -> Result<Vec<String>, BackendError> {
+    let mut done = table.prepare(call).await?;
+    done.extend(table.merge_spellings(field, call).await?);
     Ok(done)
 }
 
-fn forget_daily(setup: &Setup<'_, '_>, book: &Book, table: &Table, keep: Duration) {
-    let (book, table) = (book.clone(), table.clone());
+fn forget_daily(setup: &Setup<'_, '_>, ledger: &Ledger, table: &Table, keep: Duration) {
+    let (ledger, table) = (ledger.clone(), table.clone());
     setup.task(When::Every(Period::Daily), move |world| {
-        let (book, table) = (book.clone(), table.clone());
+        let (ledger, table) = (ledger.clone(), table.clone());
         async move {
-            let removed = book.forget(&table, keep, &world.clock, Instant::now() + TASK_LIMIT).await;
+            let removed = ledger.forget(&table, keep, &world.clock, Call::within(TASK_LIMIT)).await;
             let say = |count| if count > 0 { tasks::rows_expired(count) } else { String::new() };
             removed.map(say).map_err(|error| error.to_string())
         }

@@ -1,7 +1,7 @@
 //! `Action`: always answers the same.
 
 use crate::options::options;
-use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Passes, Plugin, Setup, Verdict};
 
 options! {
     /// Answers with a fixed action and ends the chain.
@@ -20,7 +20,6 @@ options! {
     }
 }
 
-/// See the options.
 pub struct Action {
     action: String,
 }
@@ -32,6 +31,10 @@ impl Plugin for Action {
     fn new(options: ActionOptions, setup: &mut Setup<'_, '_>) -> Option<Action> {
         setup.check_action("action", &options.action);
         Some(Action { action: options.action })
+    }
+
+    fn passes(&self) -> Passes {
+        Passes::Never
     }
 
     async fn run(&self, _cx: &mut Cx<'_>) -> Result<Verdict, Error> {

@@ -1,15 +1,17 @@
 //! `AddScoreHeader`: writes the score into a header of the message.
 
-use crate::fields::SCORE_FIELD;
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Passes, Plugin, Setup, Verdict};
+use crate::scoring::ScoreField;
 use crate::value::{Score, perl_number};
 
 options! {
     /// Adds a header with the score and its details to the message, once per message.
     ///
     /// The header looks like `X-MtScore: YES score=7.5 [sorbs=2.5, spamhaus=5]`. It ends the chain, also for
-    /// later requests of the same message, which are answered with `dunno`; so it belongs at the end.
+    /// later requests of the same message, which are answered with `dunno`; so it belongs at the end. A
+    /// message has one header for all its recipients, with the score that the first of them has, including
+    /// what depends on that recipient.
     ///
     /// ```conf
     /// <Plugin tag>
@@ -20,8 +22,7 @@ options! {
     pub struct AddScoreHeaderOptions {
         /// From this score on the header says `YES`, below it `NO`.
         spam_score: UserConfig<Score> = Score::from(5.0),
-        /// The name of the score, for configurations that keep several.
-        score_field: String = SCORE_FIELD.to_owned(),
+        score_field: ScoreField,
         /// The name of the header.
         header_name: HeaderName = HeaderName("X-MtScore".to_owned()),
     }
@@ -45,7 +46,6 @@ impl crate::value::Value for HeaderName {
     }
 }
 
-/// See the options.
 pub struct AddScoreHeader {
     options: AddScoreHeaderOptions,
     done: String,
@@ -55,9 +55,14 @@ impl Plugin for AddScoreHeader {
     const NAME: &'static str = "AddScoreHeader";
     type Options = AddScoreHeaderOptions;
 
-    fn new(options: AddScoreHeaderOptions, _setup: &mut Setup<'_, '_>) -> Option<AddScoreHeader> {
-        let done = format!("score-{}-tag", options.score_field);
+    fn new(options: AddScoreHeaderOptions, setup: &mut Setup<'_, '_>) -> Option<AddScoreHeader> {
+        setup.reads_score(&options.score_field);
+        let done = format!("score-{}-tag", options.score_field.name());
         Some(AddScoreHeader { options, done })
+    }
+
+    fn passes(&self) -> Passes {
+        Passes::Never
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -65,9 +70,9 @@ impl Plugin for AddScoreHeader {
             return Ok(Verdict::dunno());
         }
         let AddScoreHeaderOptions { spam_score, score_field, header_name } = &self.options;
-        let score = cx.session.number(score_field);
+        let score = score_field.total(cx.session);
         let spam = if score >= spam_score.get(cx.session).points() { "YES" } else { "NO" };
-        let detail = cx.session.score_detail(score_field);
+        let detail = score_field.detail(cx.session);
         let detail = detail.map(|detail| format!(" [{detail}]")).unwrap_or_default();
         Ok(Verdict::Stop(format!("PREPEND {header_name}: {spam} score={}{detail}", perl_number(score))))
     }

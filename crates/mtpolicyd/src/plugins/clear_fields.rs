@@ -21,7 +21,6 @@ options! {
     }
 }
 
-/// See the options.
 pub struct ClearFields {
     names: Vec<String>,
     prefixes: Vec<String>,

@@ -1,11 +1,12 @@
 //! `Condition`: acts on the value of an attribute or a session field.
 
 use crate::chain::Chain;
-use crate::fields::{FieldRef, Scoring};
+use crate::fields::FieldRef;
 use crate::log::messages::findings;
-use crate::options::{OptionalUserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
-use crate::value::{Flag, Score};
+use crate::options::{OptionalUserConfig, codes, options};
+use crate::plugin::{Cx, Error, Plugin, STAGES, Setup, Verdict};
+use crate::scoring::Scoring;
+use crate::value::{Flag, Score, nearest};
 use perl_regex::{Pattern, PatternList};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -54,10 +55,7 @@ options! {
     }
 }
 
-/// See the options.
 pub struct Condition {
-    name: String,
-    notes: Notes,
     options: ConditionOptions,
     patterns: Arc<PatternList>,
     nested: Chain,
@@ -69,12 +67,15 @@ impl Plugin for Condition {
 
     fn new(mut options: ConditionOptions, setup: &mut Setup<'_, '_>) -> Option<Condition> {
         setup.check_actions("action", &options.action);
+        if let Some(stage) = options.stage(setup) {
+            setup.env.stage = Some(stage);
+        }
         let nested = Chain::nested(setup)?;
         if !options.has_criterion() && !options.invert.0 {
             setup.has_no_effect("criterion such as `match` or `re_match`");
         }
         let patterns = Arc::new(PatternList::new(options.re_match.take().into_iter().collect()));
-        Some(Condition { name: setup.name.to_owned(), notes: setup.notes(), options, patterns, nested })
+        Some(Condition { options, patterns, nested })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -85,15 +86,16 @@ impl Plugin for Condition {
             || key.forms(request, session).any(|form| self.is_the_text(form));
         if !is_fulfilled && !self.patterns.is_empty() {
             for form in key.forms(request, session) {
-                let found = cx.matching.find(&self.patterns, form, cx.deadline.backends).await?;
+                let found = cx.matching.find(&self.patterns, form, cx.call.deadline()).await?;
                 is_fulfilled = is_fulfilled || found.is_some();
             }
         }
         if is_fulfilled == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
-        self.notes.note(findings::criterion_matched(&self.options.key, Text(value)));
-        self.options.score.add(cx.session, &self.name);
+        let value = Text(value).to_string();
+        cx.note(findings::criterion_matched(&self.options.key, value));
+        self.options.score.add(cx.session);
         let action = self.options.action.get(cx.session);
         self.nested.act(action.as_deref(), cx).await
     }
@@ -113,6 +115,21 @@ impl Condition {
 }
 
 impl ConditionOptions {
+    /// The stage outside which the plugins in the block are not asked, if it is one. Warns of a stage that
+    /// Postfix does not have.
+    fn stage(&self, setup: &Setup<'_, '_>) -> Option<&'static str> {
+        let key = FieldRef::Request("protocol_state".to_owned());
+        let wanted = self.r#match.as_deref().filter(|_| self.key == key)?;
+        let known = STAGES.into_iter().find(|stage| *stage == wanted);
+        if known.is_none() {
+            let hint = nearest(wanted, STAGES).map(|stage| format!("; did you mean `{stage}`?"));
+            let message = format!("match: Postfix has no stage `{wanted}`{}", hint.unwrap_or_default());
+            setup.warn_as(&codes::NO_SUCH_STAGE, "match", message);
+        }
+        let is_alone = self.re_match.is_none() && self.lt_match.is_none() && self.gt_match.is_none();
+        known.filter(|_| is_alone && !self.invert.0)
+    }
+
     fn has_criterion(&self) -> bool {
         let numbers = self.lt_match.is_some() || self.gt_match.is_some();
         self.r#match.is_some() || self.re_match.is_some() || numbers

@@ -1,16 +1,15 @@
 //! `CtIpRep`: what does Commtouch's ctipd think of the client?
 
 use crate::facts::ctipd::{self, Reply, Reputation};
-use crate::fields::{SCORE_FIELD, Template};
+use crate::fields::Template;
 use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::ScoreField;
 use crate::session::Session;
-use crate::value::{Score, Seconds, Span, Switch, words};
+use crate::value::{NonZeroSeconds, Score, Seconds, Value, ZeroIsNone, words};
 use backends::Secret;
 use backends::http::{HttpService, HttpSettings, Post, Url};
-use hyper::Uri;
-use std::net::IpAddr;
 
 options! {
     /// Looks up the client's address in ctipd, the IP reputation service of Commtouch (later Cyren).
@@ -29,10 +28,9 @@ options! {
     /// </Plugin>
     /// ```
     pub struct CtIpRepOptions {
-        /// Whether to make the check.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// The URL of ctipd. `http://USER:PASSWORD@HOST/` logs in.
-        url: Url = Url::of(Uri::from_static("http://localhost:8080/ctipd/iprep")),
+        url: Url = Url::of("http://localhost:8080/ctipd/iprep"),
         /// The key, if ctipd requires one.
         key: Option<Secret>,
         /// The text of a rejection. `%IP%` is the address of the client, `%REFID%` the reference to name
@@ -46,14 +44,13 @@ options! {
         /// The same for `tempfail`.
         tempfail_mode: UserConfig<Mode> = Mode::Defer,
         /// Added to the score for `permfail`.
-        permfail_score: Option<Score>,
+        permfail_score: Option<ZeroIsNone<Score>>,
         /// Added to the score for `tempfail`.
-        tempfail_score: Option<Score>,
-        /// The name of the score, for configurations that keep several.
-        score_field: String = SCORE_FIELD,
+        tempfail_score: Option<ZeroIsNone<Score>>,
+        score_field: ScoreField,
         /// Maximum time for ctipd to answer, including the connection. The deadline of the request applies
         /// in any case.
-        timeout: Span = Span(Seconds(5)),
+        timeout: NonZeroSeconds = NonZeroSeconds(Seconds::of(5)),
         /// A PEM file of certificate authorities to trust for `https://` in addition to those of the system.
         tls_ca: Option<String>,
     }
@@ -82,14 +79,10 @@ const MAX_ANSWER_BYTES: usize = 8 << 10;
 /// What a body of lines was sent as by the library of the original; ctipd does not look at it.
 const CONTENT_TYPE: &str = "application/x-www-form-urlencoded";
 
-/// See the options.
 pub struct CtIpRep {
-    name: String,
-    notes: Notes,
     options: CtIpRepOptions,
     service: HttpService,
     result: String,
-    scored: String,
 }
 
 impl Plugin for CtIpRep {
@@ -105,34 +98,25 @@ impl Plugin for CtIpRep {
             timeout: options.timeout.0.duration(),
             max_answer_bytes: MAX_ANSWER_BYTES,
         })?;
-        let name = setup.name.to_owned();
-        let (result, scored) = (format!("{name}-result"), format!("{name}-score"));
-        Some(CtIpRep { notes: setup.notes(), name, options, service, result, scored })
+        let result = format!("{}-result", setup.name);
+        Some(CtIpRep { options, service, result })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let options = &self.options;
-        if options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
-        let ip = match cx.attribute("client_address")? {
-            b"" => return Err(Error::no_attribute("client_address")),
-            ip => String::from_utf8_lossy(ip).into_owned(),
-        };
-        let Some(Reply { reputation, reference }) = self.reply(&ip, cx).await? else {
-            self.notes.note(findings::not_an_address(&ip));
+        let ip = cx.client_address()?;
+        let Some(Reply { reputation, reference }) = self.reply(cx).await? else {
+            cx.note(findings::not_an_address(&ip));
             return Ok(Verdict::Next);
         };
-        self.notes.note(findings::reputation(&ip, reputation.word(), &reference));
+        cx.note(findings::reputation(&ip, reputation, &reference));
         let (score, mode) = match reputation {
             Reputation::Accept => return Ok(Verdict::Next),
             Reputation::PermFail => (&options.permfail_score, &options.permfail_mode),
             Reputation::TempFail => (&options.tempfail_score, &options.tempfail_mode),
         };
-        if let Some(score) = score.as_ref().filter(|score| score.points() != 0.0)
-            && cx.session.first_time(&self.scored)
-        {
-            cx.session.add_score(&options.score_field, &self.name, score);
+        if let Some(ZeroIsNone(Some(score))) = score {
+            options.score_field.add_once(cx.session, score);
         }
         let (action, message) = match mode.get(cx.session) {
             Mode::Reject => ("reject", &options.reject_message),
@@ -146,29 +130,30 @@ impl Plugin for CtIpRep {
 
 impl CtIpRep {
     /// What the session remembers or ctipd says; `None` where there is no address to ask about.
-    async fn reply(&self, ip: &str, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+    async fn reply(&self, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
         if let Some(known) = self.recall(cx.session) {
             return Ok(Some(known));
         }
-        let Ok(ip) = ip.parse::<IpAddr>() else { return Ok(None) };
+        let Some(ip) = cx.request.client_ip() else { return Ok(None) };
         let key = self.options.key.as_ref().map(|key| key.0.as_str());
         let body = ctipd::question(ip, key).into_bytes();
         let post = Post { content_type: CONTENT_TYPE, accept: "*/*", body };
-        let answer = self.service.post(post, cx.deadline.backends).await?;
+        let answer = self.service.post(post, cx.call).await?;
         if answer.status != 200 {
             return Err(self.service.refuse(format!("the answer has status {}", answer.status)).into());
         }
         let reply = ctipd::read(&answer.body).map_err(|why| self.service.refuse(why))?;
-        cx.session.set(&self.result, &format!("{} {}", reply.reputation.word(), reply.reference));
+        cx.session.set(&self.result, &format!("{} {}", reply.reputation, reply.reference));
         Ok(Some(reply))
     }
 
     fn recall(&self, session: &Session) -> Option<Reply> {
         let (word, reference) = session.result(&self.result)?.split_once(' ')?;
-        Some(Reply { reputation: Reputation::of_word(word)?, reference: reference.to_owned() })
+        Some(Reply { reputation: Reputation::parse(word).ok()?, reference: reference.to_owned() })
     }
 }
 
+#[cfg(feature = "http")]
 #[cfg(test)]
 mod tests {
     use crate::session::Session;

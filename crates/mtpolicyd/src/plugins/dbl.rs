@@ -2,12 +2,14 @@
 
 use crate::dnsbl::{LIST_TIME_LIMIT, ask, check_list};
 use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
-use crate::fields::{ListZone, SCORE_FIELD, Template};
+use crate::fields::{ListZone, Template};
 use crate::log::messages::findings;
+use crate::mode::FailMode;
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::ScoreField;
 use crate::session::Session;
-use crate::value::{Score, Span, Switch, words};
+use crate::value::{NonZeroSeconds, Score, Switch};
 use backends::dns::Question;
 use postfix_policy::{Request, canonical_domain};
 use std::borrow::Cow;
@@ -34,24 +36,22 @@ options! {
     pub struct DblOptions {
         /// The zone of the list.
         domain: ListZone,
-        /// Whether to make the checks.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// What to do if the sender's domain is listed: `reject` the message, or only add the score
         /// (`passive`).
-        sender_mode: UserConfig<Mode> = Mode::Reject,
+        sender_mode: UserConfig<FailMode> = FailMode::Reject,
         /// Added to the score if the sender's domain is listed, in the details as the plugin's name with
         /// `-sender`.
         sender_score: Score = Score::from(5.0),
         /// The same for the HELO name.
-        helo_name_mode: UserConfig<Mode> = Mode::Passive,
+        helo_name_mode: UserConfig<FailMode> = FailMode::Passive,
         /// Added if the HELO name is listed, with `-helo_name`.
         helo_name_score: Score = Score::from(1.0),
         /// The same for the name that the client's address has in the DNS.
-        reverse_client_name_mode: UserConfig<Mode> = Mode::Reject,
+        reverse_client_name_mode: UserConfig<FailMode> = FailMode::Reject,
         /// Added if that name is listed, with `-reverse_client_name`.
         reverse_client_name_score: Score = Score::from(2.5),
-        /// The name of the score, for configurations that keep several.
-        score_field: String = SCORE_FIELD.to_owned(),
+        score_field: ScoreField,
         /// The text of the rejection. `%CHECK%` is `sender`, `helo_name` or `reverse_client_name`,
         /// `%HOSTNAME%` the listed name and `%INFO%` the text that the list publishes about it, preceded by
         /// a comma and a blank. Only the first occurrence of each placeholder is replaced.
@@ -61,27 +61,18 @@ options! {
         return_codes: Option<ReturnCodes>,
         /// How long to wait for the list. All lists are asked at once, so several slow ones take no longer
         /// than one.
-        time_limit: Span = LIST_TIME_LIMIT,
+        time_limit: NonZeroSeconds = LIST_TIME_LIMIT,
+        /// Whether to test the list, shortly after the start and every hour: whether it lists what every list
+        /// has to and must not (RFC 5782, section 5). After two bad tests in a row it is quarantined until a
+        /// good one: the log and `mtpolicyd lists` say so, and an answer that it gives about everybody no
+        /// longer counts. Use `off` for a private list without test points.
+        test: Switch = Switch::On,
     }
 }
 
-words! {
-    /// What to do if a name is listed.
-    pub enum Mode {
-        /// Reject the message.
-        Reject = "reject",
-        /// Only add the score.
-        Passive = "passive",
-    } else Passive
-}
-
-/// See the options.
 pub struct Dbl {
-    name: String,
-    notes: Notes,
     reject_message: Template,
-    enabled: UserConfig<Switch>,
-    score_field: String,
+    score_field: ScoreField,
     list: DnsList,
     checks: [Check; 3],
 }
@@ -89,10 +80,9 @@ pub struct Dbl {
 /// One attribute to look up.
 struct Check {
     attribute: &'static str,
-    mode: UserConfig<Mode>,
+    mode: UserConfig<FailMode>,
     score: Score,
     result: String,
-    scored: String,
 }
 
 impl Plugin for Dbl {
@@ -100,11 +90,9 @@ impl Plugin for Dbl {
     type Options = DblOptions;
 
     fn new(options: DblOptions, setup: &mut Setup<'_, '_>) -> Option<Dbl> {
-        let name = setup.name.to_owned();
         let check = |attribute, mode, score| {
-            let (result, scored) =
-                (format!("{name}-{attribute}-result"), format!("{name}-{attribute}-score"));
-            Check { attribute, mode, score, result, scored }
+            let result = format!("{}-{attribute}-result", setup.name);
+            Check { attribute, mode, score, result }
         };
         let checks = [
             check("sender", options.sender_mode, options.sender_score),
@@ -113,23 +101,17 @@ impl Plugin for Dbl {
         ];
         let list = DnsList::new(&options.domain.0, ListKind::Domain, options.return_codes, false)
             .within(options.time_limit.0.duration());
-        check_list(&list, setup);
-        let DblOptions { reject_message, enabled, score_field, .. } = options;
-        Some(Dbl { name, notes: setup.notes(), reject_message, enabled, score_field, list, checks })
+        check_list(&list, options.test, setup);
+        let DblOptions { reject_message, score_field, .. } = options;
+        Some(Dbl { reject_message, score_field, list, checks })
     }
 
     fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
-        if self.enabled.get(session) == Switch::Off {
-            return Vec::new();
-        }
         let unknown = self.checks.iter().filter(|check| session.result(&check.result).is_none());
         unknown.filter_map(|check| self.question(&check.name(request)?)).collect()
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        if self.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
         for check in &self.checks {
             if let Some(rejection) = self.run_check(check, cx).await? {
                 return Ok(Verdict::Stop(rejection));
@@ -146,15 +128,9 @@ impl Dbl {
         let question = self.question(&name);
         let name = String::from_utf8_lossy(check.spelling(cx.request, &name)).into_owned();
         let Some(listed) = ask(cx, &check.result, &self.list, question).await else { return Ok(None) };
-        self.notes.note(findings::name_on_list(&check.attribute, &name, listed.codes()));
-        if cx.session.first_time(&check.scored) {
-            cx.session.add_score(
-                &self.score_field,
-                &format!("{}-{}", self.name, check.attribute),
-                &check.score,
-            );
-        }
-        if check.mode.get(cx.session) == Mode::Passive {
+        cx.note(findings::name_on_list(&check.attribute, &name, listed.codes()));
+        self.score_field.add_once_for(cx.session, check.attribute, &check.score);
+        if check.mode.get(cx.session) == FailMode::Passive {
             return Ok(None);
         }
         let text = if self.reject_message.has("%INFO%") { listed.text(cx).await } else { None };

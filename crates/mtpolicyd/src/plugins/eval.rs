@@ -1,7 +1,7 @@
 //! `Eval`: keeps the answer of other plugins instead of giving it.
 
 use crate::chain::Chain;
-use crate::options::options;
+use crate::options::{Flow, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 
 options! {
@@ -29,7 +29,6 @@ options! {
     }
 }
 
-/// See the options.
 pub struct Eval {
     store_in: String,
     nested: Chain,
@@ -41,6 +40,7 @@ impl Plugin for Eval {
 
     fn new(options: EvalOptions, setup: &mut Setup<'_, '_>) -> Option<Eval> {
         let nested = Chain::nested(setup)?;
+        setup.section.note_flow("store_in", Flow::Sets(options.store_in.clone()));
         if nested.is_empty() {
             setup.has_no_effect("plugin in its block");
         }

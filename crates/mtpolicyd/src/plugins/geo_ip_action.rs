@@ -3,12 +3,13 @@
 mod choice;
 
 use self::choice::{Asn, Choice, Choosable, Continent, Country};
-use crate::fields::{Mode, Scoring, Template, printable};
+use crate::fields::Template;
 use crate::log::messages::findings;
+use crate::mode::Mode;
 use crate::options::{OptionalUserConfig, UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
-use crate::session::Session;
-use crate::value::{Flag, Switch};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::{Mark, Scoring};
+use crate::value::Flag;
 
 options! {
     /// Acts on the country, continent or network operator that an earlier GeoIPLookup plugin has found.
@@ -45,8 +46,7 @@ options! {
     pub struct GeoIpActionOptions {
         /// The name of the GeoIPLookup plugin whose result to use; it must come before this one.
         result_from: String,
-        /// Whether to make the check.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// The countries that match, as two-letter codes (ISO 3166-1): `DE, AT`, or `!DE, AT` for all others.
         /// Some databases also use `EU` and `AP` for regions; old ones use `A1` for anonymous proxies, `A2`
         /// for satellite providers and `O1` for others.
@@ -66,19 +66,18 @@ options! {
         /// replaced.
         reject_message: Template = "delivery from %CC% (%IP%) rejected",
         /// Added to the score if the client matches.
-        score: Scoring,
+        score: Scoring = Mark("geoip-{}-score"),
+    }
+    rules {
+        AnyOf(country_codes, continents, asns),
     }
 }
 
-/// See the options.
 pub struct GeoIpAction {
-    name: String,
     options: GeoIpActionOptions,
-    notes: Notes,
     country: String,
     continent: String,
     asn: String,
-    scored: String,
 }
 
 /// What the lookup has found, each `None` where it knows nothing.
@@ -93,57 +92,44 @@ impl Plugin for GeoIpAction {
     type Options = GeoIpActionOptions;
 
     fn new(options: GeoIpActionOptions, setup: &mut Setup<'_, '_>) -> Option<GeoIpAction> {
-        if !options.country_codes.is_given() && options.continents.is_none() && options.asns.is_none() {
-            let help = "add `country_codes = \"DE, AT\"`, or with `!` for all others".to_owned();
-            let message = format!("Plugin {} needs country_codes, continents or asns", setup.name);
-            setup.section.refuse(message, Some(help));
-            return None;
-        }
         for oddity in options.country_codes.configured().map(Choice::oddities).unwrap_or_default() {
-            setup.warn("country_codes", format!("country_codes: {oddity}"));
+            setup.section.warn("country_codes", oddity);
         }
+        setup.uses_result("GeoIPLookup", &options.result_from);
         let field = |what: &str| format!("geoip-{}-{what}", options.result_from);
         Some(GeoIpAction {
             country: field("result"),
             continent: field("continent"),
             asn: field("asn"),
-            scored: format!("geoip-{}-score", setup.name),
-            name: setup.name.to_owned(),
-            notes: setup.notes(),
             options,
         })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        if self.options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
-        let Some(location) = self.location(cx.session) else { return Ok(Verdict::Next) };
+        let Some(location) = self.location(cx) else { return Ok(Verdict::Next) };
         let country = shown(location.country);
-        self.notes.note(findings::country_matched(&country));
-        self.options.score.add_once(cx.session, &self.name, &self.scored);
-        match self.options.mode.get(cx.session) {
-            Mode::Reject => {}
-            Mode::Accept | Mode::Dunno => return Ok(Verdict::dunno()),
-            Mode::Passive => return Ok(Verdict::Next),
-        }
-        let ip = printable(cx.request, "client_address").unwrap_or_default();
-        let (continent, asn) = (shown(location.continent), shown(location.asn));
-        let values = [("%IP%", &*ip), ("%CC%", &country), ("%CONTINENT%", &continent), ("%ASN%", &asn)];
-        Ok(Verdict::Stop(format!("reject {}", self.options.reject_message.fill(&values))))
+        cx.note(findings::country_matched(&country));
+        self.options.score.add_once(cx.session);
+        Ok(self.options.mode.get(cx.session).verdict(|| {
+            let (continent, asn) = (shown(location.continent), shown(location.asn));
+            let ip = cx.shown("client_address");
+            let values = [("%IP%", &*ip), ("%CC%", &country), ("%CONTINENT%", &continent), ("%ASN%", &asn)];
+            self.options.reject_message.fill(&values)
+        }))
     }
 }
 
 impl GeoIpAction {
     /// Where the client is, if that matches all lists.
-    fn location(&self, session: &Session) -> Option<Location> {
+    fn location(&self, cx: &mut Cx<'_>) -> Option<Location> {
+        let session = &*cx.session;
         let country = session.result(&self.country).map(|code| code.parse().ok().map(Country));
         let continent = session.result(&self.continent).map(|code| code.parse().ok().map(Continent));
         let asn = session.result(&self.asn).map(|number| number.parse().ok().map(Asn));
         let codes = self.options.country_codes.get(session);
-        let all = self.is_chosen(codes.as_ref(), country, "country")
-            && self.is_chosen(self.options.continents.as_ref(), continent, "continent")
-            && self.is_chosen(self.options.asns.as_ref(), asn, "network");
+        let all = self.is_chosen(codes.as_ref(), country, "country", cx)
+            && self.is_chosen(self.options.continents.as_ref(), continent, "continent", cx)
+            && self.is_chosen(self.options.asns.as_ref(), asn, "network", cx);
         let something = codes.is_some() || self.options.continents.is_some() || self.options.asns.is_some();
         let location =
             Location { country: country.flatten(), continent: continent.flatten(), asn: asn.flatten() };
@@ -156,10 +142,11 @@ impl GeoIpAction {
         choice: Option<&Choice<T>>,
         found: Option<Option<T>>,
         what: &str,
+        cx: &mut Cx<'_>,
     ) -> bool {
         let Some(choice) = choice else { return true };
         let Some(found) = found else {
-            self.notes.note(findings::not_looked_up(&self.options.result_from, what));
+            cx.note(findings::not_looked_up(&self.options.result_from, what));
             return false;
         };
         choice.matches(found, self.options.match_unknown.0)
@@ -266,7 +253,7 @@ mod tests {
         let warning = "country_codes: `UK` is not the code of a country; did you mean `GB`?";
         assert!(warnings.len() == 1 && warnings[0].ends_with(warning), "{warnings:?}");
         for (options, mistake) in [
-            ("", "needs country_codes, continents or asns"),
+            ("", "needs `country_codes`, `continents` or `asns`"),
             ("country_codes = \"!DE,UK\"", "did you mean `GB`?"),
             ("continents = Europe", "did you mean `EU`?"),
             ("asns = Google", "`Google` is not the number of an autonomous system"),

@@ -2,11 +2,11 @@
 
 use crate::facts::geoip::{Code, Contents, DatabaseFile, Found, open};
 use crate::log::messages::findings;
-use crate::network::address_of;
 use crate::options::options;
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use backends::Call;
+use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::time::Instant;
 
 options! {
     /// Looks up the country, continent and network operator of the client for GeoIPAction.
@@ -43,9 +43,7 @@ options! {
     }
 }
 
-/// See the options.
 pub struct GeoIpLookup {
-    notes: Notes,
     countries: Files,
     /// `None` where the database of countries is asked.
     asns: Option<Files>,
@@ -69,7 +67,6 @@ impl Plugin for GeoIpLookup {
         let (asns, asns6) = (options.asn_database.as_deref(), options.asn_database6.as_deref());
         let field = |what: &str| format!("geoip-{}-{what}", setup.name);
         Some(GeoIpLookup {
-            notes: setup.notes(),
             countries: files(&options.database, options.database6.as_deref()),
             asns: asns.or(asns6).map(|any| files(asns.unwrap_or(any), asns6)),
             country: field("result"),
@@ -79,17 +76,17 @@ impl Plugin for GeoIpLookup {
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        let client = String::from_utf8_lossy(cx.attribute("client_address")?).into_owned();
-        let deadline = cx.deadline.backends;
+        cx.attribute("client_address")?;
+        let (client, call) = (cx.request.client_ip(), cx.call);
         // One file that fails does not keep the other from being asked.
         let countries = match cx.session.result(&self.country) {
             Some(_) => Ok(()),
-            None => self.find_country(&client, deadline, cx).await,
+            None => self.find_country(client, call, cx).await,
         };
         if let Some(asns) = &self.asns
             && cx.session.result(&self.asn).is_none()
         {
-            let found = asns.ask(&client, deadline, |contents| contents.asns, "numbers of networks").await?;
+            let found = asns.ask(client, call, |contents| contents.asns, "numbers of networks").await?;
             self.keep_asn(found.0, cx);
         }
         countries.map(|()| Verdict::Next)
@@ -97,13 +94,14 @@ impl Plugin for GeoIpLookup {
 }
 
 impl GeoIpLookup {
-    async fn find_country(&self, client: &str, deadline: Instant, cx: &mut Cx<'_>) -> Result<(), Error> {
-        let asked = self.countries.ask(client, deadline, |contents| contents.countries, "countries");
+    async fn find_country(&self, ip: Option<IpAddr>, call: Call<'_>, cx: &mut Cx<'_>) -> Result<(), Error> {
+        let asked = self.countries.ask(ip, call, |contents| contents.countries, "countries");
         let (found, contents) = asked.await?;
         let Found { country, continent, .. } = found;
+        let client = cx.shown("client_address");
         match country {
-            Some(country) => self.notes.note(findings::country(client, country)),
-            None => self.notes.note(findings::country_unknown(client)),
+            Some(country) => cx.note(findings::country(client, country)),
+            None => cx.note(findings::country_unknown(client)),
         }
         let text = |code: Option<Code>| code.map(|code| code.to_string()).unwrap_or_default();
         cx.session.set(&self.country, &text(country));
@@ -123,16 +121,15 @@ impl Files {
     /// What is known of a client, and what the file could say. A file without what is wanted is a mistake.
     async fn ask(
         &self,
-        client: &str,
-        deadline: Instant,
+        ip: Option<IpAddr>,
+        call: Call<'_>,
         has: fn(Contents) -> bool,
         wanted: &str,
     ) -> Result<(Found, Contents), Error> {
-        let ip = address_of(client.as_bytes());
         let ipv6 = self.ipv6.as_ref().filter(|_| ip.is_some_and(|ip| ip.is_ipv6()));
         let file = ipv6.unwrap_or(&self.all);
         let failed = |cause: String| Error::service("GeoIP", cause);
-        let database = file.get(deadline).await.map_err(|error| failed(error.to_string()))?;
+        let database = file.get(call.deadline()).await.map_err(|error| failed(error.to_string()))?;
         let contents = database.contents();
         let failed = |cause: &str| failed(format!("{}: {cause}", file.path().display()));
         if !has(contents) {

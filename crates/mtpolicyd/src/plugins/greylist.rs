@@ -2,10 +2,11 @@
 
 mod awl;
 mod awl_table;
+mod block;
+mod by_hand;
 mod client;
 mod original;
 mod sender;
-mod store_kind;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -13,27 +14,31 @@ mod ticket;
 mod triplet;
 mod whitelist;
 
-use crate::fields::{Scoring, Template};
+use crate::fields::Template;
 use crate::log::messages::{findings, plugins};
 use crate::matching::SearchError;
+use crate::mode::PassMode;
 use crate::network::plain_address;
-use crate::options::{OptionSpec, Options, Repeated, UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::options::{OptionSpec, Options, Repeated, codes, options};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::{Mark, Scoring};
 use crate::sender_policy::{Checks, foresee_sender};
 use crate::session::{RECIPIENT, Session};
-use crate::value::{Count, Flag, Limit, Seconds, Span, Switch, words};
+use crate::value::{Count, Flag, Limit, NonZeroSeconds, Seconds};
 use awl::{Awl, AwlOptions, domain_of};
 use backends::dns::Question;
-use backends::{BackendError, Failure};
+use backends::keyvalue::{Version, note_removal};
+use backends::{BackendError, Call, Failure};
+use block::read_block;
+use by_hand::leave_states;
 use client::{ClientKey, Clients, IPV6_LONGEST, Prefix};
 use postfix_policy::Request;
 use std::fmt::Write;
 use std::time::Duration;
-use store_kind::read_block;
-use tasks::leave_tasks;
+use tasks::{leave_intake, leave_tasks};
 use ticket::{Standing, TicketOptions, Tickets};
-use tokio::time::Instant;
 use triplet::Triplet;
+pub use whitelist::unreadable_lines;
 use whitelist::{ClientList, ListFile, RecipientList};
 
 options! {
@@ -107,23 +112,22 @@ options! {
     /// </VirtualHost>
     /// ```
     pub struct GreylistOptions {
-        /// Whether to make the check.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// Added to the score of a message that has passed, usually a negative number. It is added once per
         /// message, even if the chain has several Greylist plugins.
-        score: Scoring,
+        score: Scoring = Mark(SCORED_MARK),
         /// What to do with a message that has passed: `passive` goes on with the next plugin, `accept` and
         /// `dunno` end the chain with `dunno`.
-        mode: Mode = Mode::Passive,
+        mode: PassMode = PassMode::Passive,
         /// The answer that defers a message. `%KEY%` is the key of its ticket: the sender, the client as
         /// `client_key` has it, and the recipient, separated by commas.
         defer_message: Template = "defer greylisting is active",
         /// Whether the answer to an early retry ends with the remaining time, as in ` (299s left)`.
         append_waittime: Flag = Flag(true),
         /// How long a client must wait before it may retry.
-        min_retry_wait: Seconds = Seconds(300),
+        min_retry_wait: Seconds = Seconds::of(300),
         /// When a ticket expires. A client that comes back later than this is deferred again.
-        max_retry_wait: Span = Span(Seconds(7200)),
+        max_retry_wait: NonZeroSeconds = NonZeroSeconds(Seconds::of(7200)),
         /// Whether to use an auto-whitelist.
         use_autowl: Flag = Flag(true),
         /// After how many successful retries for a sender domain a client is no longer greylisted for it.
@@ -186,18 +190,6 @@ options! {
     }
 }
 
-words! {
-    /// What becomes of a message that has passed.
-    pub enum Mode {
-        /// The next plugin is asked.
-        Passive = "passive",
-        /// The chain ends.
-        Accept = "accept",
-        /// The chain ends.
-        Dunno = "dunno",
-    }
-}
-
 /// What the session remembers of the auto-whitelist's answer, by the name that the original gives it.
 const KNOWN_FIELD: &str = "greylist-is_autowl";
 
@@ -213,10 +205,11 @@ const SCORED_MARK: &str = "greylist-score";
 /// How long a message that passes waits for being counted. The count matters to later ones only.
 const COUNT_LIMIT: Duration = Duration::from_secs(1);
 
-/// See the options.
+/// How long removing a ticket may take; meanwhile the connection reads no other request.
+const REMOVE_LIMIT: Duration = Duration::from_secs(1);
+
 pub struct Greylist {
     name: String,
-    notes: Notes,
     options: GreylistOptions,
     clients: Clients,
     checks: Checks,
@@ -260,9 +253,12 @@ impl Plugin for Greylist {
         };
         let (tickets, awl) = (tickets?, awl?);
         leave_tasks(setup, &tickets, awl.as_ref());
+        leave_intake(setup, awl.as_ref(), clients, options.autowl_threshold.0);
+        let untagged = options.ignore_sender_tags.0;
+        leave_states(setup, &tickets, awl.as_ref(), clients, untagged, options.autowl_threshold.0);
         let name = setup.name.to_owned();
         let checks = Checks::new(setup.env.lookahead);
-        Some(Greylist { name, notes: setup.notes(), options, clients, checks, tickets, awl })
+        Some(Greylist { name, options, clients, checks, tickets, awl })
     }
 
     fn blocks() -> Vec<(&'static str, Vec<OptionSpec>)> {
@@ -273,20 +269,20 @@ impl Plugin for Greylist {
     }
 
     fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
-        let asks = self.clients.key == ClientKey::Spf && self.options.enabled.get(session) == Switch::On;
-        if asks { foresee_sender(request, session).into_iter().collect() } else { Vec::new() }
+        if self.clients.key == ClientKey::Spf {
+            foresee_sender(request, session).into_iter().collect()
+        } else {
+            Vec::new()
+        }
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        if self.options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
         let request = cx.request;
         // What is missing counts as empty, as in the original: leaving an attribute out lets nobody through.
         let attribute = |name| request.get(name).unwrap_or_default();
         let (address, name) = (attribute("client_address"), attribute("client_name"));
         if self.is_whitelisted(address, name, request.recipient().address(), cx).await? {
-            self.notes.note(findings::whitelisted());
+            cx.note(findings::whitelisted());
             return Ok(Verdict::Next);
         }
         if !self.options.whitelist_recipients.0.is_empty() {
@@ -352,11 +348,11 @@ impl Greylist {
         let written = triplet.as_written();
         let domains = [domain_of(&triplet.sender), domain_of(&written.sender)];
         let now = cx.world.clock.now();
-        let count = awl.count(domains, triplet.client, now, cx.deadline.backends).await?;
+        let count = awl.count(domains, triplet.client, now, cx.call).await?;
         let known = count.is_some_and(|count| count >= self.options.autowl_threshold.0);
         cx.session.set_for_message(KNOWN_FIELD, if known { "1" } else { "0" });
         if known {
-            self.notes.note(findings::auto_whitelisted(triplet));
+            cx.note(findings::auto_whitelisted(triplet));
             self.count(awl, triplet, cx).await;
         }
         Ok(known)
@@ -364,56 +360,71 @@ impl Greylist {
 
     /// Looks for the ticket, and makes or uses it.
     async fn test(&self, triplet: &Triplet<'_>, cx: &mut Cx<'_>) -> Result<Test, BackendError> {
-        let (now, deadline) = (cx.world.clock.now(), cx.deadline.backends);
+        let (now, call) = (cx.world.clock.now(), cx.call);
         let key = self.tickets.key(triplet);
         let written = Some(self.tickets.key(&triplet.as_written())).filter(|written| *written != key);
+        let mut versions = [Version::Unknown; 2];
         let ticket = match recall_ticket(cx, &key, now) {
             Some(ticket) => ticket,
             None => {
-                let mut ticket = self.tickets.get(&key, deadline).await?;
-                if let (None, Some(written)) = (ticket, &written) {
-                    ticket = self.tickets.get(written, deadline).await?;
+                let mut found = self.tickets.get(&key, call).await?;
+                versions[0] = found.map_or(Version::Unknown, |(_, version)| version);
+                if let (None, Some(written)) = (found, &written) {
+                    found = self.tickets.get(written, call).await?;
+                    versions[1] = found.map_or(Version::Unknown, |(_, version)| version);
                 }
+                let ticket = found.map(|(ticket, _)| ticket);
                 remember_ticket(cx, &key, ticket);
                 ticket
             }
         };
         match ticket.map(|ticket| self.tickets.standing(ticket, now)) {
             Some(Standing::Valid) => {
-                self.notes.note(findings::ticket_valid(triplet));
+                cx.note(findings::ticket_valid(triplet));
                 if let Some(awl) = &self.awl
                     && cx.session.first_in_message(COUNTED_MARK)
                 {
                     self.count(awl, triplet, cx).await;
                 }
-                for key in [Some(&key), written.as_ref()].into_iter().flatten() {
-                    if let Err(error) = self.tickets.remove(key, deadline).await {
-                        plugins::ticket_not_removed(&self.name, triplet, error);
-                    }
-                }
+                self.use_up(triplet, std::iter::once(key).chain(written).zip(versions), cx);
                 Ok(Test::Passed)
             }
             Some(Standing::Early(left)) => {
-                self.notes.note(findings::ticket_early(triplet, left));
+                cx.note(findings::ticket_early(triplet, left));
                 Ok(Test::Deferred(Some(left)))
             }
             Some(Standing::Absurd) => {
-                self.notes.note(findings::ticket_from_the_future(triplet));
-                self.tickets.replace(&key, now, deadline).await.map(|left| Test::Deferred(Some(left)))
+                cx.note(findings::ticket_from_the_future(triplet));
+                self.tickets.replace(&key, now, call).await.map(|left| Test::Deferred(Some(left)))
             }
             None if self.options.create_ticket.0 => {
-                self.notes.note(findings::ticket_created(triplet));
-                self.tickets.create(&key, now, deadline).await.map(|()| Test::Deferred(None))
+                cx.note(findings::ticket_created(triplet));
+                self.tickets.create(&key, now, call).await.map(|()| Test::Deferred(None))
             }
             None => Ok(Test::Untested),
         }
     }
 
+    /// Removes a ticket once Postfix has its answer: a daemon that dies before must not have the client wait
+    /// twice.
+    fn use_up(&self, triplet: &Triplet<'_>, used: impl Iterator<Item = (Vec<u8>, Version)>, cx: &mut Cx<'_>) {
+        let (name, triplet) = (self.name.clone(), triplet.to_string());
+        let used = used.inspect(|(key, _)| note_removal(key, cx.call));
+        let tickets: Vec<_> = used.map(|(key, version)| self.tickets.used(key, version)).collect();
+        cx.after.add(async move {
+            for ticket in tickets {
+                if let Err(error) = ticket.remove(Call::within(REMOVE_LIMIT)).await {
+                    plugins::ticket_not_removed(&name, &triplet, error);
+                }
+            }
+        });
+    }
+
     /// Counts a message that passes, which it does even if that fails.
     async fn count(&self, awl: &Awl, triplet: &Triplet<'_>, cx: &Cx<'_>) {
-        let deadline = cx.deadline.backends.min(Instant::now() + COUNT_LIMIT);
+        let call = cx.call.at_most(COUNT_LIMIT);
         let domain = domain_of(&triplet.sender);
-        match awl.add_one(domain, triplet.client, cx.world.clock.now(), deadline).await {
+        match awl.add_one(domain, triplet.client, cx.world.clock.now(), call).await {
             Ok(()) => {}
             // That was said when it was found.
             Err(BackendError { failure: Failure::Down(_), .. }) => {}
@@ -432,12 +443,8 @@ impl Greylist {
     }
 
     fn pass(&self, cx: &mut Cx<'_>) -> Verdict {
-        self.options.score.add_once(cx.session, &self.name, SCORED_MARK);
-        match self.options.mode {
-            Mode::Passive => Verdict::Next,
-            // Postfix knows no `accept`.
-            Mode::Accept | Mode::Dunno => Verdict::dunno(),
-        }
+        self.options.score.add_once(cx.session);
+        self.options.mode.verdict()
     }
 }
 
@@ -457,8 +464,9 @@ fn remember_ticket(cx: &mut Cx<'_>, key: &[u8], ticket: Option<i64>) {
 
 fn warn_of_skipped<L>(option: &str, files: &Repeated<ListFile<L>>, setup: &Setup<'_, '_>) {
     for file in &files.0 {
-        for why in file.skipped.iter() {
-            setup.warn(option, format!("file {file}, {why}; the line is skipped"));
+        for (line, why) in file.skipped.iter() {
+            let message = format!("file {file}, line {line}: {why}; the line is skipped");
+            setup.warn_as(&codes::SKIPPED_ENTRY, option, message);
         }
     }
 }

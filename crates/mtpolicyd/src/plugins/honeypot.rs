@@ -1,15 +1,21 @@
 //! `Honeypot`: has the client sent mail to an address that nobody has?
 
+mod by_hand;
+
 use crate::chain::Chain;
-use crate::connections::Module;
-use crate::fields::{Scoring, printable};
+use crate::connections::{StoreKind, StoreRef};
 use crate::log::messages::{findings, plugins};
+use crate::mode::FailMode;
 use crate::network::plain_address;
-use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::options::options;
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::Scoring;
 use crate::session::RECIPIENT;
-use crate::value::{Seconds, Span, Switch, words};
+use crate::state::Kind;
+use crate::value::{NonZeroSeconds, Seconds};
+use backends::OptionError;
 use backends::keyvalue::Store;
+use by_hand::{TRAPPED, TrappedClients, key};
 use perl_regex::{Pattern, PatternList};
 use postfix_policy::{Mailbox, folded};
 use std::sync::Arc;
@@ -33,11 +39,10 @@ options! {
     /// </Plugin>
     /// ```
     pub struct HoneypotOptions {
-        /// Whether to make the check.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// What to do with a trapped client: `reject` its messages, or only add the score and run the
         /// plugins in the block (`passive`).
-        mode: Mode = Mode::Reject,
+        mode: FailMode = FailMode::Reject,
         /// Addresses that are traps, separated by commas; case makes no difference.
         recipients: String = "",
         /// Perl regular expressions for addresses that are traps, separated by commas, so none may contain a
@@ -51,7 +56,7 @@ options! {
         /// The text of the rejection.
         reject_message: String = "trapped by honeypod",
         /// How long a client stays trapped.
-        expire: Span = Span(Seconds(7200)),
+        expire: NonZeroSeconds = NonZeroSeconds(Seconds::of(7200)),
         /// Added to the score of a message from a trapped client, once per message.
         score: Scoring,
         /// The connection to store trapped clients in, of module Memcached, Redis, Sql or Memory.
@@ -59,21 +64,7 @@ options! {
     }
 }
 
-words! {
-    /// What to do with a client that is trapped.
-    pub enum Mode {
-        /// Its mail is rejected.
-        Reject = "reject",
-        /// Its mail has a score.
-        Passive = "passive",
-    }
-}
-
-/// See the options.
 pub struct Honeypot {
-    name: String,
-    notes: Notes,
-    scored: String,
     options: HoneypotOptions,
     /// The addresses that are traps, as keys.
     recipients: Vec<Vec<u8>>,
@@ -88,7 +79,7 @@ impl Plugin for Honeypot {
 
     fn new(options: HoneypotOptions, setup: &mut Setup<'_, '_>) -> Option<Honeypot> {
         setup.check_action("reject_message", &format!("reject {}", options.reject_message));
-        let store = setup.store("store", &options.store, Module::Memcached);
+        let store = setup.store(StoreRef::any("store", &options.store, StoreKind::Memcached));
         let nested = Chain::nested(setup);
         let patterns = patterns(&options.recipients_re, setup)?;
         let recipients: Vec<_> = list(&options.recipients)
@@ -99,35 +90,30 @@ impl Plugin for Honeypot {
         }
         let (store, nested) = (store?, nested?);
         setup.expire_hourly(&store);
-        let (name, notes) = (setup.name.to_owned(), setup.notes());
-        let scored = format!("{name}-score");
-        Some(Honeypot { name, notes, scored, options, recipients, patterns, store, nested })
+        let (plugin, lifetime) = (setup.name.to_owned(), options.expire.0.duration());
+        let trapped = TrappedClients { store: store.clone(), plugin, lifetime };
+        setup.state(Kind::Honeypot, format!("{}\0{}", store.name(), setup.name), trapped);
+        Some(Honeypot { options, recipients, patterns, store, nested })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        if self.options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
-        // Clients without an address must not stand for one another.
-        let client = match cx.attribute("client_address")? {
-            b"" => return Err(Error::no_attribute("client_address")),
-            client => client.to_vec(),
-        };
-        let key = [self.name.as_bytes(), &plain_address(&client)].join(&b',');
+        let client = cx.client_address()?;
         let request = cx.request;
+        let address = plain_address(request.get("client_address").unwrap_or_default());
+        let key = key(cx.name(), &address);
         let is_trap = self.is_trap(request.recipient(), cx).await;
         if matches!(is_trap, Ok(true)) {
             // A client that was trapped before is so for every recipient.
             cx.session.depend_on(RECIPIENT);
             self.trap(&key, cx).await;
-        } else if self.store.get(&key, cx.deadline.backends).await?.is_none() {
+        } else if self.store.get(&key, cx.call).await?.is_none() {
             return is_trap.map(|_| Verdict::Next);
         }
-        self.notes.note(findings::trapped(String::from_utf8_lossy(&client)));
-        self.options.score.add_once(cx.session, &self.name, &self.scored);
+        cx.note(findings::trapped(client));
+        self.options.score.add_once(cx.session);
         match self.options.mode {
-            Mode::Reject => Ok(Verdict::Stop(format!("reject {}", self.options.reject_message))),
-            Mode::Passive => self.nested.act(None, cx).await,
+            FailMode::Reject => Ok(Verdict::Stop(format!("reject {}", self.options.reject_message))),
+            FailMode::Passive => self.nested.act(None, cx).await,
         }
     }
 }
@@ -158,9 +144,8 @@ impl Honeypot {
     /// Remembers the client. Its mail to the trap is told apart without that.
     async fn trap(&self, key: &[u8], cx: &Cx<'_>) {
         let lifetime = self.options.expire.0.duration();
-        if let Err(error) = self.store.add(key, b"1", lifetime, cx.deadline.backends).await {
-            let client = printable(cx.request, "client_address").unwrap_or_default();
-            plugins::not_trapped(&self.name, client, error);
+        if let Err(error) = self.store.add(key, TRAPPED, lifetime, cx.call).await {
+            plugins::not_trapped(cx.name(), cx.shown("client_address"), error);
         }
     }
 }
@@ -173,9 +158,8 @@ fn patterns(text: &str, setup: &Setup<'_, '_>) -> Option<Arc<PatternList>> {
         match Pattern::new(text) {
             Ok(pattern) => patterns.push(pattern),
             Err(why) => {
-                let help = "the option is split at its commas".to_owned();
-                let message = format!("recipients_re: `{text}`: {why}");
-                setup.section.report().error(setup.section.span_of("recipients_re"), message, Some(help));
+                let error = OptionError::new("recipients_re", format!("`{text}`: {why}"));
+                setup.section.refuse_option(error.with_help("the option is split at its commas"));
                 all_good = false;
             }
         }
@@ -276,6 +260,33 @@ mod tests {
         let mut bench = Bench::new(text).attribute("client_address", "192.0.2.10");
         assert!(bench.attribute_again("recipient", "bob@x").try_run().is_err());
         assert_eq!(bench.attribute_again("recipient", "trap@x").run().as_deref(), REJECTED);
+    }
+
+    #[test]
+    fn a_trapped_client_is_shown_and_let_go() {
+        use crate::state::{Change, Condition, Kind, Order, Select};
+        let mut bench = honeypot("");
+        assert_eq!(bench.attribute_again("recipient", "tic@x").run_fresh().as_deref(), REJECTED);
+        bench.attribute_again("recipient", "bob@example.net");
+        let [entry] = &bench.list(Kind::Honeypot, &Select::default()).unwrap()[..] else { panic!("one") };
+        assert_eq!((entry.client.as_deref(), entry.state), (Some("192.0.2.10"), Condition::Trapped));
+        assert!(entry.expires_at.is_some_and(|end| end > bench.now()));
+        let client = |client: &str| Select { client: Some(client.to_owned()), ..Select::default() };
+        for (network, found) in [("192.0.2.0/24", 1), ("198.51.100.0/24", 0)] {
+            assert_eq!(bench.list(Kind::Honeypot, &client(network)).unwrap().len(), found);
+        }
+        let change = Change::Reset { parts: Vec::new() };
+        let order = Order { select: client("::ffff:192.0.2.10"), change, all: false };
+        let changed = bench.change(Kind::Honeypot, &order).unwrap();
+        assert!(changed[0].done.starts_with("reset; was trapped for "), "{changed:?}");
+        assert_eq!(bench.run_fresh(), None);
+        assert!(bench.change(Kind::Honeypot, &order).unwrap().is_empty());
+        let undo = changed[0].undo.clone().unwrap();
+        assert!(
+            undo.command(Kind::Honeypot).starts_with("mtpolicyd honeypot set 192.0.2.10 --plugin hp --for ")
+        );
+        bench.change(Kind::Honeypot, &undo).unwrap();
+        assert_eq!(bench.run_fresh().as_deref(), REJECTED);
     }
 
     #[test]

@@ -4,21 +4,21 @@ mod answers;
 mod attributes;
 
 use crate::facts::lookup_service::{LookupAnswer, MAX_ANSWER_BYTES};
-use crate::fields::SCORE_FIELD;
 use crate::log::messages::{findings, plugins};
-use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::options::{Flow, UserConfig, options};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::ScoreField;
 use crate::session::RECIPIENT;
-use crate::value::{Score, Seconds, Span, Switch, words};
+use crate::value::{NonZeroSeconds, Score, Seconds, words};
 use answers::{Answers, Known};
 use attributes::Attributes;
 use backends::http::{HttpService, HttpSettings, Post, Url};
-use backends::{BackendError, Secret, call_deadline};
+use backends::{BackendError, Call, OptionError, Secret};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 options! {
     /// Asks a web service of your own about the message, over HTTP or HTTPS.
@@ -73,8 +73,7 @@ options! {
     pub struct HttpLookupOptions {
         /// The URL of the service. `http://USER:PASSWORD@HOST/` logs in. Redirects are not followed.
         url: Url,
-        /// Whether to ask the service.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// Whether to use `action` (`active`) or only log it (`passive`). Score and settings count in any
         /// case.
         mode: UserConfig<Mode> = Mode::Active,
@@ -86,16 +85,15 @@ options! {
         cache_key: Option<Attributes>,
         /// How long to cache an answer, including an empty one; `0` turns the cache off. Failures are not
         /// cached.
-        cache_ttl: Seconds = Seconds(300),
-        /// The name of the score, for configurations that keep several.
-        score_field: String = SCORE_FIELD,
+        cache_ttl: Seconds = Seconds::of(300),
+        score_field: ScoreField,
         /// A token for the service, sent as `Authorization: Bearer TOKEN`.
         token: Option<Secret>,
         /// The path of a UNIX socket to connect to instead of the host in the URL.
         socket_path: Option<String>,
         /// Maximum time for the service to answer, including the connection. The deadline of the request
         /// applies in any case.
-        timeout: Span = Span(Seconds(5)),
+        timeout: NonZeroSeconds = NonZeroSeconds(Seconds::of(5)),
         /// A PEM file of certificate authorities to trust for `https://` in addition to those of the system.
         tls_ca: Option<String>,
     }
@@ -108,9 +106,9 @@ const DEFAULT_ATTRIBUTES: [&str; 6] =
 words! {
     /// Whether the action of the service is obeyed.
     pub enum Mode {
-        /// It is.
+        /// Its action is the answer.
         Active = "active",
-        /// It is only noted.
+        /// Its action is only noted.
         Passive = "passive",
     } else Passive
 }
@@ -118,14 +116,11 @@ words! {
 /// Maximum number of different unknown members to warn about, each once.
 const MAX_WARNED: usize = 20;
 
-/// See the options.
 pub struct HttpLookup {
     name: String,
-    notes: Notes,
     options: HttpLookupOptions,
     service: HttpService,
     answers: Answers,
-    scored: String,
     /// The unknown members that were warned of.
     warned: Mutex<BTreeSet<String>>,
 }
@@ -138,15 +133,13 @@ impl Plugin for HttpLookup {
         options.attributes.check("attributes", setup);
         if let Some(key) = &options.cache_key {
             key.check("cache_key", setup);
-        } else if options.attributes.is_all() && options.cache_ttl.0 > 0 {
+        } else if options.attributes.is_all() && options.cache_ttl > Seconds::default() {
             let why =
                 "no answer is used for another message, since `instance` is different; name a `cache_key`";
-            setup.warn("attributes", format!("attributes: {why}"));
+            setup.section.warn("attributes", why);
         }
         if options.token.as_ref().is_some_and(|token| token.0.trim().is_empty()) {
-            let span = setup.section.span_of("token");
-            setup.section.report().error(span, "token: it is empty", None);
-            return None;
+            return setup.refuse(OptionError::new("token", "it is empty"));
         }
         let settings = HttpSettings {
             url: options.url.clone(),
@@ -156,22 +149,22 @@ impl Plugin for HttpLookup {
             timeout: options.timeout.0.duration(),
             max_answer_bytes: MAX_ANSWER_BYTES,
         };
+        setup.section.note_flow("url", Flow::SetsAny);
         let service = setup.http(settings.clone())?;
         let question = (settings, options.attributes.clone(), options.cache_key.clone(), options.cache_ttl);
         let answers = setup.carried_over(question, |_| Answers::default());
-        let (name, notes) = (setup.name.to_owned(), setup.notes());
-        let (scored, warned) = (format!("{name}-score"), Mutex::default());
-        Some(HttpLookup { name, notes, options, service, answers, scored, warned })
+        let (name, warned) = (setup.name.to_owned(), Mutex::default());
+        Some(HttpLookup { name, options, service, answers, warned })
+    }
+
+    /// Whatever comes of it, the settings of the answer before hold no longer.
+    fn skip(&self, cx: &mut Cx<'_>) {
+        cx.session.load_settings(&self.name, []);
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let options = &self.options;
-        let enabled = options.enabled.get(cx.session);
-        // Whatever comes of it, the settings of the answer before hold no longer.
-        cx.session.load_settings(&self.name, []);
-        if enabled == Switch::Off {
-            return Ok(Verdict::Next);
-        }
+        self.skip(cx);
         let decisive = options.cache_key.as_ref().unwrap_or(&options.attributes);
         if decisive.has(RECIPIENT) || decisive.has("raw_recipient") {
             cx.session.depend_on(RECIPIENT);
@@ -179,21 +172,27 @@ impl Plugin for HttpLookup {
         let key = decisive.key(cx.request);
         let body = options.attributes.to_json(cx.request);
         // Whoever waits for the question of another has no more time than if it had asked.
-        let until = call_deadline(cx.deadline.backends, options.timeout.0.duration());
-        let found = timeout_at(until, self.answers.get(key, self.ask(body, until))).await;
+        let call = cx.call.at_most(options.timeout.0.duration());
+        let found = timeout_at(call.deadline(), async {
+            // What is remembered here is of another time than the one that is replayed.
+            match call.replay() {
+                Some(_) => self.ask(body, call).await,
+                None => self.answers.get(key, self.ask(body, call)).await,
+            }
+        })
+        .await;
         let known = found.unwrap_or_else(|_| Err(self.service.timed_out()))?;
         let Some(answer) = known.answer.as_deref() else {
-            self.notes.note(findings::no_opinion());
+            cx.note(findings::no_opinion());
             return Ok(Verdict::Next);
         };
         let settings = answer.user.iter().map(|(name, text)| (name.as_str(), text.as_str()));
         cx.session.load_settings(&self.name, settings);
-        let score = answer.score.filter(|score| *score != 0.0);
-        if let Some(score) = score.filter(|_| cx.session.first_time(&self.scored)) {
-            cx.session.add_score(&options.score_field, &self.name, &Score::from(score));
+        if let Some(score) = answer.score.filter(|score| *score != 0.0) {
+            options.score_field.add_once(cx.session, &Score::from(score));
         }
         let mode = options.mode.get(cx.session);
-        self.note(answer, mode);
+        note(answer, mode, cx);
         Ok(match &answer.action {
             Some(action) if mode == Mode::Active => Verdict::Stop(action.clone()),
             _ => Verdict::Next,
@@ -202,9 +201,9 @@ impl Plugin for HttpLookup {
 }
 
 impl HttpLookup {
-    async fn ask(&self, body: Vec<u8>, deadline: Instant) -> Result<Known, BackendError> {
+    async fn ask(&self, body: Vec<u8>, call: Call<'_>) -> Result<Known, BackendError> {
         const JSON: &str = "application/json";
-        let answer = self.service.post(Post { content_type: JSON, accept: JSON, body }, deadline).await?;
+        let answer = self.service.post(Post { content_type: JSON, accept: JSON, body }, call).await?;
         let kept: Duration = self.options.cache_ttl.duration();
         let ttl = answer.max_age.map_or(kept, |bound| kept.min(bound));
         match answer.status {
@@ -223,17 +222,6 @@ impl HttpLookup {
         }
     }
 
-    fn note(&self, answer: &LookupAnswer, mode: Mode) {
-        let action = match (&answer.action, mode) {
-            (None, _) => "no action".to_owned(),
-            (Some(action), Mode::Active) => format!("`{action}`"),
-            (Some(action), Mode::Passive) => format!("`{action}`, which is not obeyed (passive)"),
-        };
-        let score = answer.score.map(|score| format!(", score {score}")).unwrap_or_default();
-        let settings = answer.user.len();
-        self.notes.note(findings::opinion(action, score, settings));
-    }
-
     fn warn_of_unknown(&self, names: &[String]) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         for name in names {
@@ -244,5 +232,16 @@ impl HttpLookup {
     }
 }
 
-#[cfg(test)]
+fn note(answer: &LookupAnswer, mode: Mode, cx: &mut Cx<'_>) {
+    let action = match (&answer.action, mode) {
+        (None, _) => "no action".to_owned(),
+        (Some(action), Mode::Active) => format!("`{action}`"),
+        (Some(action), Mode::Passive) => format!("`{action}`, which is not obeyed (passive)"),
+    };
+    let score = answer.score.map(|score| format!(", score {score}")).unwrap_or_default();
+    let settings = answer.user.len();
+    cx.note(findings::opinion(action, score, settings));
+}
+
+#[cfg(all(test, feature = "http"))]
 mod tests;

@@ -1,8 +1,8 @@
 //! `LdapUserConfig`: the settings of a user from a directory.
 
 use crate::log::messages::findings;
-use crate::options::options;
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::options::{Flow, options};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::sql_query::{Complaints, user_names};
 use crate::value::Value;
 use backends::ldap::{Ldap, escape, is_filter, without_blanks};
@@ -115,10 +115,7 @@ impl Value for Names {
     }
 }
 
-/// See the options.
 pub struct LdapUserConfig {
-    name: String,
-    notes: Notes,
     complaints: Complaints,
     options: LdapUserConfigOptions,
     ldap: Arc<Ldap>,
@@ -131,13 +128,14 @@ impl Plugin for LdapUserConfig {
     fn new(options: LdapUserConfigOptions, setup: &mut Setup<'_, '_>) -> Option<LdapUserConfig> {
         let ldap = setup.ldap("ldap", &options.ldap)?;
         if !options.filter.0.contains(PLACEHOLDER) {
-            setup.warn(
-                "filter",
-                format!("filter: it has no {PLACEHOLDER}, so it finds the same for everybody"),
-            );
+            let why = format!("it has no {PLACEHOLDER}, so it finds the same for everybody");
+            setup.section.warn("filter", why);
+        }
+        for name in &options.config_fields.0 {
+            setup.section.note_flow("config_fields", Flow::Sets(name.clone()));
         }
         let complaints = Complaints::of(setup.name);
-        Some(LdapUserConfig { name: setup.name.to_owned(), notes: setup.notes(), complaints, options, ldap })
+        Some(LdapUserConfig { complaints, options, ldap })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -145,9 +143,9 @@ impl Plugin for LdapUserConfig {
             &self.options;
         cx.session.depend_on(filter_field);
         // Whatever comes of it, the settings of another user hold no longer.
-        cx.session.load_settings(&self.name, []);
+        cx.session.load_settings(cx.name(), []);
         let Some(written) = cx.request.get(filter_field) else {
-            self.notes.note(findings::no_user(filter_field));
+            cx.note(findings::no_user(filter_field));
             return Ok(Verdict::Next);
         };
         let mut users = user_names(cx.request, filter_field, &self.options.recipient_delimiter);
@@ -158,7 +156,7 @@ impl Plugin for LdapUserConfig {
         for user in users {
             searched = filter.of(&user);
             // One more than wanted tells that there are several.
-            let answer = self.ldap.search(basedn, &searched, names, 2, cx.deadline.backends).await;
+            let answer = self.ldap.search(basedn, &searched, names, 2, cx.call).await;
             let Some(found) = self.complaints.answered(answer)? else { return Ok(Verdict::Next) };
             entries = found;
             if !entries.is_empty() {
@@ -168,23 +166,24 @@ impl Plugin for LdapUserConfig {
         let filter = searched;
         let [entry] = &entries[..] else {
             let count = if entries.is_empty() { "no entry" } else { "several entries" };
-            self.notes.note(findings::no_single_entry(filter, count));
+            cx.note(findings::no_single_entry(filter, count));
             return Ok(Verdict::Next);
         };
-        self.notes.note(findings::entry(filter, &entry.dn));
+        cx.note(findings::entry(filter, &entry.dn));
         let mut usable = Vec::new();
         for name in names {
             match entry.value(name).filter(|value| !value.is_empty()) {
                 Some(value) if value.len() <= MAX_VALUE_BYTES => usable.push((name.as_str(), value)),
-                Some(_) => self.notes.note(findings::setting_too_long(name, MAX_VALUE_BYTES)),
-                None => self.notes.note(findings::setting_empty(name)),
+                Some(_) => cx.note(findings::setting_too_long(name, MAX_VALUE_BYTES)),
+                None => cx.note(findings::setting_empty(name)),
             }
         }
-        cx.session.load_settings(&self.name, usable);
+        cx.session.load_settings(cx.name(), usable);
         Ok(Verdict::Next)
     }
 }
 
+#[cfg(feature = "ldap")]
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,11 +3,12 @@
 mod search;
 
 use crate::facts::maps::{self, Found, Map, MapError, ServiceSettings};
-use crate::fields::Scoring;
 use crate::log::messages::findings;
-use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
-use crate::value::{Flag, Seconds, Span, Switch};
+use crate::options::{codes, options};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::Scoring;
+use crate::value::{Flag, NonZeroSeconds, Seconds};
+use backends::OptionError;
 use search::Search;
 use std::path::PathBuf;
 
@@ -60,8 +61,7 @@ options! {
         /// The table, as described above. A path without a type is a `hash` file that is searched exactly as
         /// mtpolicyd 2 does: for `client_address` only, as Postfix writes it, and once per message.
         db_file: String,
-        /// Whether to make the check.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// The attribute whose value is looked up; other than `client_address` needs a table with a type. If
         /// the request does not have it, nothing happens. The attribute decides whether its value is looked
         /// up as a client address, a host name or a mail address. An attribute that is not one of Postfix's
@@ -75,12 +75,13 @@ options! {
         parent_domain_matches_subdomains: Flag = Flag(true),
         /// The socket of Postfix's proxymap, for `proxy:`. Only the user `postfix` may enter the folder of
         /// the default socket. For a daemon with another user add the line `policymap unix n - n - -
-        /// proxymap` to master.cf, which creates the socket `/var/spool/postfix/public/policymap`; the group
-        /// `postdrop` may enter its folder.
+        /// proxymap -n proxymap` to master.cf (it answers to no other name), which creates the socket
+        /// `/var/spool/postfix/public/policymap`. The daemon has to be in the group `postdrop`, which may
+        /// enter its folder (`SupplementaryGroups=postdrop` in its unit).
         proxymap_socket: String = "/var/spool/postfix/private/proxymap",
         /// How long to wait for one answer of `socketmap` and `proxy`; the deadline of the request ends it
         /// too.
-        timeout: Span = Span(Seconds(5)),
+        timeout: NonZeroSeconds = NonZeroSeconds(Seconds::of(5)),
         /// The answer to Postfix if there is a match.
         match_action: Option<String>,
         /// The answer to Postfix otherwise.
@@ -90,12 +91,8 @@ options! {
     }
 }
 
-/// See the options.
 pub struct PostfixMap {
-    name: String,
-    notes: Notes,
     result: String,
-    scored: String,
     map: Map,
     search: Search,
     options: PostfixMapOptions,
@@ -112,42 +109,36 @@ impl Plugin for PostfixMap {
         setup.check_match_actions(options.match_action.as_ref(), options.not_match_action.as_ref());
         let typed = maps::has_type(&options.db_file);
         if !typed && options.field != CLIENT_ADDRESS {
-            let help = format!("write `db_file = \"hash:{}\"`", options.db_file);
-            let message = "field: a file without a type is for client_address only";
-            let span = setup.section.span_of("field");
-            setup.section.report().error(span, message, Some(help));
-            return None;
+            let error = OptionError::new("field", "a file without a type is for client_address only");
+            return setup.refuse(error.with_help(format!("write `db_file = \"hash:{}\"`", options.db_file)));
         }
         let map = if typed { typed_map(&options, setup)? } else { Map::berkeley(&options.db_file) };
         if let Some(why) = map.trouble() {
             let until = if map.is_service() { "it answers" } else { "it can be read" };
-            setup.warn("db_file", format!("db_file: {why}; until {until}, the plugin fails"));
+            let why = format!("{why}; until {until}, the plugin fails");
+            setup.section.warn_as(&codes::NOT_THERE_YET, "db_file", why);
         }
         let search = if typed { Search::of(&options) } else { Search::Plain };
-        let name = setup.name.to_owned();
-        let (result, scored) = (format!("{name}-result"), format!("{name}-score"));
-        Some(PostfixMap { notes: setup.notes(), result, scored, map, search, options, name })
+        let result = format!("{}-result", setup.name);
+        Some(PostfixMap { result, map, search, options })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let options = &self.options;
-        if options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
         let field = &options.field;
         cx.session.depend_on(field);
         let Some(value) = cx.request.get(field) else {
-            self.notes.note(findings::no_attribute(field));
+            cx.note(findings::no_attribute(field));
             return Ok(Verdict::Next);
         };
         let value = value.to_vec();
         let matched = self.is_match(&value, cx).await?;
         let shown = String::from_utf8_lossy(&value);
         if matched {
-            self.notes.note(findings::map_matched(field, shown));
-            options.score.add_once(cx.session, &self.name, &self.scored);
+            cx.note(findings::map_matched(field, shown));
+            options.score.add_once(cx.session);
         } else {
-            self.notes.note(findings::map_not_matched(field, shown));
+            cx.note(findings::map_not_matched(field, shown));
         }
         let action = if matched { &options.match_action } else { &options.not_match_action };
         Ok(action.clone().map_or(Verdict::Next, Verdict::Stop))
@@ -161,11 +152,7 @@ fn typed_map(options: &PostfixMapOptions, setup: &Setup<'_, '_>) -> Option<Map> 
     };
     match Map::new(&options.db_file, &settings) {
         Ok(map) => Some(map),
-        Err(why) => {
-            let span = setup.section.span_of("db_file");
-            setup.section.report().error(span, format!("db_file: {why}"), None);
-            None
-        }
+        Err(why) => setup.refuse(OptionError::new("db_file", why)),
     }
 }
 
@@ -180,12 +167,11 @@ impl PostfixMap {
         let mailbox = cx.request.mailbox(&self.options.field);
         let keys = self.search.keys(value, mailbox, self.map.has_fixed_keys());
         let keys = keys.map_err(|cause| self.failed(cause.to_owned()))?;
-        let found =
-            self.map.find(keys, self.search.accepts(value), &mut cx.matching, cx.deadline.backends).await;
+        let found = self.map.find(keys, self.search.accepts(value), cx.matching, cx.call).await;
         let matched = match found {
             Ok(Some(Found { key, value })) => {
                 let (key, value) = (String::from_utf8_lossy(&key), String::from_utf8_lossy(&value));
-                self.notes.note(findings::map_entry(&key, &value));
+                cx.note(findings::map_entry(&key, &value));
                 is_true(value.as_bytes())
             }
             Ok(None) => false,

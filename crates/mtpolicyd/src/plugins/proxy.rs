@@ -1,18 +1,13 @@
 //! `Proxy`: asks another policy daemon.
 
 use crate::options::options;
-use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Passes, Plugin, Setup, Verdict};
 use crate::session::RECIPIENT;
-use crate::value::{Flag, Seconds, Span};
-use backends::{Breaker, Failure, call_deadline};
-use postfix_policy::Request;
-use postfix_policy::client::{ClientError, Connection, Endpoint};
-use std::io::ErrorKind;
+use crate::value::{Flag, NonZeroSeconds, Seconds};
+use backends::policy::PolicyServer;
+use backends::{BackendError, Endpoint, Failure};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use std::sync::Arc;
 
 options! {
     /// Passes the request to another policy daemon and answers with its action.
@@ -37,59 +32,25 @@ options! {
     /// ```
     pub struct ProxyOptions {
         /// The TCP address of the other daemon, with its port.
-        host: Option<HostPort>,
+        host: Option<Endpoint>,
         /// The path of its UNIX socket.
         socket_path: Option<String>,
         /// Whether to keep connections open between requests (`1`) or open one for each (`0`).
         keepalive: Flag = Flag(false),
         /// Maximum time for the other daemon to answer, including the connection. The deadline of the
         /// request applies in any case.
-        timeout: Span = Span(Seconds(10)),
+        timeout: NonZeroSeconds = NonZeroSeconds(Seconds::of(10)),
+    }
+    rules {
+        AnyOf(host, socket_path),
+        Overrides(socket_path, host),
     }
 }
 
-/// `host:port` of a TCP service.
-#[derive(Clone, Debug)]
-pub struct HostPort(String);
-
-impl std::fmt::Display for HostPort {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-impl crate::value::Value for HostPort {
-    const FORM: &'static str = "`HOST:PORT`";
-    fn parse(text: &str) -> Result<Self, String> {
-        let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-        let port = port.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port > 0);
-        port.map(|_| HostPort(text.to_owned())).ok_or_else(|| format!("`{text}` has no port"))
-    }
-}
-
-/// Connections kept open at most; each is idle, so this bounds descriptors, not concurrency.
-const MAX_IDLE: usize = 32;
-
-/// Silence for this long says something about the other daemon, where a request has no time for its whole
-/// `timeout`.
-const SILENCE: Duration = Duration::from_secs(5);
-
-/// Maximum number of requests in a row to blame for an invalid answer. A sender who knows what the other
-/// daemon stumbles over must not get past it; one that stumbles over everything must not stop all messages.
-const MAX_BLAMED: u32 = 10;
-
-/// See the options.
 pub struct Proxy {
     options: ProxyOptions,
-    peer: Arc<Peer>,
-}
-
-/// The other daemon. A reload forgets nothing of it.
-struct Peer {
-    endpoint: Endpoint,
-    breaker: Arc<Breaker>,
-    idle: Mutex<Vec<Connection>>,
-    /// Requests since the last answer that had none; at its bound until there is a first answer.
-    blamed: AtomicU32,
+    /// The other daemon. A reload forgets nothing of it.
+    server: Arc<PolicyServer>,
 }
 
 impl Plugin for Proxy {
@@ -98,122 +59,39 @@ impl Plugin for Proxy {
 
     fn new(options: ProxyOptions, setup: &mut Setup<'_, '_>) -> Option<Proxy> {
         let endpoint = match (&options.host, &options.socket_path) {
-            (Some(host), None) => Endpoint::Tcp(host.to_string()),
-            (host, Some(path)) => {
-                if host.is_some() {
-                    setup.warn("host", "host: has no effect beside `socket_path`".to_owned());
-                }
-                Endpoint::Unix(PathBuf::from(path))
-            }
-            (None, None) => {
-                let help = "write `host = \"127.0.0.1:10023\"` or `socket_path = \"/path\"`".to_owned();
-                setup
-                    .section
-                    .refuse(format!("Plugin {} needs a host or a socket_path", setup.name), Some(help));
-                return None;
-            }
+            (Some(host), None) => host.clone(),
+            (_, Some(path)) => Endpoint::Unix(PathBuf::from(path)),
+            // The rules of the options exclude it.
+            (None, None) => return None,
         };
-        let peer = setup.carried_over(endpoint, |endpoint| Arc::new(Peer::new(endpoint.clone())));
-        Some(Proxy { options, peer })
+        let server = setup.carried_over((endpoint, options.keepalive.0), |(endpoint, keepalive)| {
+            Arc::new(PolicyServer::new(endpoint.clone(), *keepalive))
+        });
+        Some(Proxy { options, server })
+    }
+
+    fn passes(&self) -> Passes {
+        Passes::IfItFails
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         // The other daemon sees all of the request.
         cx.session.depend_on(RECIPIENT);
-        let peer = &self.peer;
-        peer.breaker.admit()?;
-        let begun = Instant::now();
         let limit = self.options.timeout.0.duration();
-        let asked = peer.ask(cx.request, self.options.keepalive.0);
-        match timeout_at(call_deadline(cx.deadline.backends, limit), asked).await {
-            Ok(Ok(action)) => {
-                peer.breaker.answered();
-                peer.blamed.store(0, Ordering::Relaxed);
-                Ok(Verdict::Stop(action))
+        match self.server.action(cx.request, limit, cx.call).await {
+            Ok(action) => Ok(Verdict::Stop(action)),
+            Err(BackendError { connection, failure: Failure::Refused(cause) }) => {
+                Err(Error::service(&*connection, cause))
             }
-            // The system has waited for it without success.
-            Ok(Err(ClientError::Io(error)))
-                if matches!(error.kind(), ErrorKind::HostUnreachable | ErrorKind::TimedOut) =>
-            {
-                Err(peer.breaker.silent(begun, &error.to_string()).into())
-            }
-            Ok(Err(error)) if error.is_about_the_answer() && peer.may_blame() => {
-                Err(peer.breaker.error(Failure::BadValue(error.to_string())).into())
-            }
-            Ok(Err(error)) => Err(peer.failed(error.to_string())),
-            Err(_) if begun.elapsed() >= limit.min(SILENCE) => {
-                Err(peer.breaker.silent(begun, "no answer in time").into())
-            }
-            // The rest of the request's time was short, which is not its fault.
-            Err(_) => Err(peer.failed("no answer in time".to_owned())),
-        }
-    }
-}
-
-impl Peer {
-    fn new(endpoint: Endpoint) -> Peer {
-        let breaker = Breaker::new(&endpoint.to_string());
-        Peer { endpoint, breaker, idle: Mutex::default(), blamed: AtomicU32::new(MAX_BLAMED) }
-    }
-
-    /// Whether the request is to blame, since the other daemon has answered others.
-    fn may_blame(&self) -> bool {
-        let more = |blamed: u32| (blamed < MAX_BLAMED).then_some(blamed + 1);
-        self.blamed.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    fn failed(&self, cause: String) -> Error {
-        Error::service(self.endpoint.to_string(), cause)
-    }
-
-    /// The action of the other daemon. A connection that failed, or was given up in the middle, is dropped.
-    async fn ask(&self, request: &Request, keep: bool) -> Result<String, ClientError> {
-        if keep && let Some(kept) = self.take_idle() {
-            match self.exchange(kept, request, keep).await {
-                // It was closed meanwhile, which says nothing about a new one.
-                Err(error) if error.is_hang_up() => {}
-                answered => return answered,
-            }
-        }
-        let connection = Connection::open(&self.endpoint).await?;
-        self.exchange(connection, request, keep).await
-    }
-
-    /// One question and its answer, and the connection among the idle ones if it is to be kept.
-    async fn exchange(
-        &self,
-        mut connection: Connection,
-        request: &Request,
-        keep: bool,
-    ) -> Result<String, ClientError> {
-        let answer = connection.ask(request).await?;
-        let action = answer.action().ok_or(ClientError::NoAction)?;
-        let action = String::from_utf8_lossy(action).into_owned();
-        if keep {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() < MAX_IDLE {
-                idle.push(connection);
-            }
-        }
-        Ok(action)
-    }
-
-    /// A kept connection that is still good, as far as one can tell without asking.
-    fn take_idle(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let mut kept = idle.pop()?;
-            if kept.is_usable() {
-                return Some(kept);
-            }
+            Err(error) => Err(error.into()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::MAX_BLAMED;
     use crate::testing::Bench;
+    use backends::policy::MAX_BLAMED;
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
     use std::sync::Arc;
@@ -310,9 +188,7 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = silent.local_addr().unwrap();
         let mut bench = bench(&address.to_string(), "timeout = 1");
-        let begun = Instant::now();
         assert!(bench.try_run().unwrap_err().ends_with("no answer in time"));
-        assert!(begun.elapsed() >= Duration::from_millis(900));
         let failure = bench.try_run().unwrap_err();
         assert!(failure.contains("down: no answer in time"), "{failure}");
         // What it did not accept is closed with it.
@@ -334,11 +210,13 @@ mod tests {
     #[test]
     fn one_address_is_needed() {
         let mistakes = Bench::mistakes("<Plugin p>\n module = Proxy\n</Plugin>");
-        assert_eq!(mistakes, ["1:1 Plugin p needs a host or a socket_path"]);
+        assert_eq!(mistakes, ["1:1 Plugin p needs `host` or `socket_path`"]);
         for host in ["nowhere", "nowhere:0", ":10023"] {
             let mistakes =
                 Bench::mistakes(&format!("<Plugin p>\n module = Proxy\n host = {host}\n</Plugin>"));
-            assert_eq!(mistakes, [format!("3:9 host: `{host}` has no port")]);
+            let [mistake] = mistakes.as_slice() else { panic!("{mistakes:?}") };
+            assert!(mistake.starts_with(&format!("3:9 host: `{host}` has no ")), "{mistake}");
+            assert!(mistake.contains("write HOST:PORT"), "{mistake}");
         }
     }
 }

@@ -1,20 +1,24 @@
 //! `Quota`: limits what Accounting counts.
 
+mod by_hand;
+
 use crate::chain::Chain;
 use crate::counters::{
-    Amounts, Book, Engine, Keeper, Metric, Table, TimePattern, counted_mark, expire_reservations,
-    reservation_needs, unknown_yet,
+    Amounts, CounterStore, Engine, Ledger, Metric, Table, TimePattern, counted_mark, expire_reservations,
+    reservations_schema, unknown_at, unknown_yet,
 };
 use crate::log::messages::{plugins, tasks};
-use crate::options::{UserConfig, options};
+use crate::options::{UserConfig, codes, options};
 use crate::plugin::{Cx, Error, Made, Plugin, Setup, TASK_LIMIT, Verdict};
+use crate::state::Kind;
 use crate::tasks::{Period, When};
-use crate::value::{Integer, Switch};
-use backends::sql::{Right, Sql};
+use crate::value::Integer;
+use backends::Call;
+use backends::sql::{Right, Schema, Sql};
+use by_hand::HeldCounters;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::time::Instant;
 
 options! {
     /// Answers when the count that Accounting keeps for a value has reached a threshold.
@@ -47,8 +51,7 @@ options! {
     /// </Plugin>
     /// ```
     pub struct QuotaOptions {
-        /// Whether to make the check.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// The attribute of the request by which Accounting counts. If the request does not have it, nothing
         /// happens. A field that a user has set (`uc_field`) is compared with the threshold, but no room is
         /// reserved in its counter: messages which arrive at the same moment may exceed the threshold.
@@ -77,11 +80,10 @@ options! {
     }
 }
 
-/// See the options.
 pub struct Quota {
     name: String,
     options: QuotaOptions,
-    book: Book,
+    ledger: Ledger,
     /// The counters of the configured field.
     table: Table,
     /// Whether an Accounting later in the chain counts there.
@@ -95,49 +97,51 @@ impl Plugin for Quota {
 
     fn new(options: QuotaOptions, setup: &mut Setup<'_, '_>) -> Option<Quota> {
         let connections = setup.env.connections;
-        let keeper = Keeper::find(connections, setup.section, &options.db, options.store.as_deref());
+        let store = CounterStore::find(connections, setup.section, &options.db, options.store.as_deref());
         if !Chain::nested(setup)?.is_empty() {
             // As in the original: an action always has a value.
-            setup.warn("action", format!("Plugin {}: the plugins in it never run", setup.name));
+            let message = format!("Plugin {}: the plugins in it never run", setup.name);
+            setup.warn_as(&codes::NEVER_REACHED, "action", message);
         }
         setup.check_action("action", options.action.configured());
-        let book = Book::new(keeper?, &options.table_prefix, &options.mysql_engine, &options.time_pattern);
-        let table = book.table(options.field.configured());
+        let metric = *options.metric.configured();
+        setup.check_stage("metric", |stage| unknown_at(metric, stage));
+        let ledger = Ledger::new(store?, &options.table_prefix, &options.mysql_engine, &options.time_pattern);
+        let table = ledger.table(options.field.configured());
         let counted_later = setup.env.tasks.await_counter(table.id());
-        if let Some((sql, needs)) = table.needs(&[Right::Select]) {
-            setup.look_at_rights(&sql, needs, Made::WhenUsed);
-            setup.look_at_rights(&sql, reservation_needs(&sql, counted_later.clone()), Made::WhenUsed);
+        if let Some((sql, schema)) = table.schema(&[Right::Select]) {
+            setup.look_at_rights(&sql, schema, Made::WhenUsed);
+            let reserved = Schema { only_if: Some(counted_later.clone()), ..reservations_schema(&sql) };
+            setup.look_at_rights(&sql, reserved, Made::WhenUsed);
             remove_expired_hourly(&sql, setup);
         }
+        leave_state(setup, &options, &ledger, &table);
         let name = setup.name.to_owned();
-        Some(Quota { name, options, book, table, counted_later, warned: AtomicBool::new(false) })
+        Some(Quota { name, options, ledger, table, counted_later, warned: AtomicBool::new(false) })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        if self.options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
         let field = self.options.field.get(cx.session);
         cx.session.depend_on(&field);
         let is_configured = field == *self.options.field.configured();
         let table =
-            if is_configured { Cow::Borrowed(&self.table) } else { Cow::Owned(self.book.table(&field)) };
-        let counter = self.book.counter(&table, cx.request, &field, &cx.world.clock);
+            if is_configured { Cow::Borrowed(&self.table) } else { Cow::Owned(self.ledger.table(&field)) };
+        let counter = self.ledger.counter(&table, cx.request, &field, &cx.world.clock);
         let Some(counter) = counter else { return Ok(Verdict::Next) };
         let metric = self.options.metric.get(cx.session);
         self.warn_once(metric, cx);
         let threshold = self.options.threshold.get(cx.session).0;
-        let deadline = cx.deadline.backends;
+        let call = cx.call;
         let passes = if is_configured && self.counted_later.load(Ordering::Relaxed) {
             let has_been_counted = cx.session.result(&counted_mark(&table)) == Some(counter.key.as_str());
             let (amounts, clock) = (Amounts::of(cx.request), &cx.world.clock);
             let (mark, judged) = (format!("{}-passed", self.name), format!("{metric} below {threshold}"));
             let passes = if !has_been_counted {
-                counter.reserve(metric, threshold, &amounts, cx.reservations, clock, deadline).await?
+                counter.reserve(metric, threshold, &amounts, cx.reservations, clock, call).await?
             } else if cx.session.result(&mark) == Some(&judged) {
                 true
             } else {
-                let with_it = counter.read(metric, deadline).await?;
+                let with_it = counter.read(metric, call).await?;
                 with_it - (amounts.of_metric(metric) as f64) < threshold as f64
             };
             if passes {
@@ -145,10 +149,19 @@ impl Plugin for Quota {
             }
             passes
         } else {
-            counter.read_after(cx.reservations, metric, deadline).await? < threshold as f64
+            counter.read_after(cx.reservations, metric, call).await? < threshold as f64
         };
         Ok(if passes { Verdict::Next } else { Verdict::Stop(self.options.action.get(cx.session)) })
     }
+}
+
+/// Lets the administrator see what is counted, beside the threshold of the file.
+fn leave_state(setup: &Setup<'_, '_>, options: &QuotaOptions, ledger: &Ledger, table: &Table) {
+    let (metric, threshold) = (*options.metric.configured(), options.threshold.configured().0);
+    let identity = format!("{}\0{metric}\0{threshold}", table.id());
+    let (ledger, table, field) = (ledger.clone(), table.clone(), options.field.configured().clone());
+    let held = HeldCounters { ledger, table, field, metric, threshold };
+    setup.state(Kind::Quota, identity, held);
 }
 
 /// Places of daemons that died would stay where nobody asks for their keys again.
@@ -157,7 +170,7 @@ fn remove_expired_hourly(sql: &Arc<Sql>, setup: &Setup<'_, '_>) {
     setup.task(When::Every(Period::Hourly), move |world| {
         let sql = sql.clone();
         async move {
-            let removed = expire_reservations(&sql, &world.clock, Instant::now() + TASK_LIMIT).await;
+            let removed = expire_reservations(&sql, &world.clock, Call::within(TASK_LIMIT)).await;
             let say = |count| if count > 0 { tasks::reservations_expired(count) } else { String::new() };
             removed.map(say).map_err(|error| error.to_string())
         }
@@ -381,6 +394,43 @@ mod tests {
         .unwrap();
         assert_eq!(mails(&mut bench, 1), [true], "its own count is 200");
         assert_eq!(mails(&mut bench, 1), [false], "the next one sees 1300");
+    }
+
+    #[test]
+    fn a_counter_is_shown_set_and_reset() {
+        use crate::state::{Change, Condition, Kind, Order, Select};
+        let folder = tempfile::tempdir().unwrap();
+        let chain = quota("q", "metric = count\n threshold = 4") + ACCOUNTING;
+        let mut bench = bench(folder.path(), &chain);
+        assert!(bench.list(Kind::Quota, &Select::default()).unwrap().is_empty());
+        assert_eq!(mails(&mut bench, 5), [true, true, true, true, false]);
+        let over = Select { over: Some(80), ..Select::default() };
+        let [entry] = &bench.list(Kind::Quota, &over).unwrap()[..] else { panic!("one") };
+        assert_eq!((entry.key.as_str(), entry.period.as_deref()), ("alice@example.org", Some("2025-11")));
+        assert_eq!((entry.state, entry.counts[0].count), (Condition::Full, 4));
+        let alice = |period: Option<&str>| Select {
+            key: Some("Alice@Example.org".to_owned()),
+            period: period.map(str::to_owned),
+            ..Select::default()
+        };
+        assert!(bench.list(Kind::Quota, &alice(Some("2025-10"))).unwrap().is_empty());
+        let order = |change| Order { select: alice(None), change, all: false };
+        let changed = bench.change(Kind::Quota, &order(Change::Reset { parts: Vec::new() })).unwrap();
+        assert_eq!(changed[0].done, "reset; was count 4, count_rcpt 4, size 400, size_rcpt 400");
+        assert_eq!(mails(&mut bench, 1), [true]);
+        let undo = changed[0].undo.clone().unwrap();
+        assert_eq!(
+            undo.command(Kind::Quota),
+            "mtpolicyd quota set q alice@example.org --period 2025-11 count=4 count_rcpt=4 size=400 \
+             size_rcpt=400"
+        );
+        bench.change(Kind::Quota, &undo).unwrap();
+        assert_eq!(mails(&mut bench, 1), [false]);
+        let parts = vec!["count".to_owned()];
+        let changed = bench.change(Kind::Quota, &order(Change::Reset { parts })).unwrap();
+        assert_eq!(changed[0].done, "reset; was count 4");
+        assert_eq!(bench.list(Kind::Quota, &alice(None)).unwrap()[0].counts[2].count, 400, "the size stays");
+        assert_eq!(mails(&mut bench, 1), [true]);
     }
 
     #[test]

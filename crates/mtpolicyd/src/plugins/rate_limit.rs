@@ -1,22 +1,28 @@
 //! `RateLimit`: has somebody sent too much lately?
 
+mod by_hand;
 mod key;
 
 use crate::chain::Chain;
-use crate::connections::{Connection, MEMORY, Module};
-use crate::fields::{Scoring, Template};
+use crate::connections::{MEMORY, StoreKind, StoreRef};
+use crate::fields::Template;
 use crate::limits::{Algorithm, Counts, Demand, Fill, Rates, Rule, Table, Taken, Usage};
 use crate::log::messages::{findings, plugins, tasks};
-use crate::options::{OptionalUserConfig, UserConfig, options};
-use crate::plugin::{Cx, Error, Made, Notes, Plugin, Setup, TASK_LIMIT, Verdict};
+use crate::options::{OptionalUserConfig, UserConfig, codes, options};
+use crate::plugin::{Cx, Error, Made, Plugin, Setup, TASK_LIMIT, Verdict};
+use crate::scoring::Scoring;
+use crate::session::Attempt;
+use crate::state::Kind;
 use crate::tasks::{Period, When};
-use crate::value::{Switch, numeric_prefix, words};
+use crate::value::{numeric_prefix, words};
+use backends::Call;
+use backends::keyvalue::Store;
 use backends::sql::Sql;
+use by_hand::HeldCounts;
 use key::Key;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::time::Instant;
 
 options! {
     /// Limits how much a user, a client, a network or any other value of the request may send in a period.
@@ -50,8 +56,7 @@ options! {
     /// </Plugin>
     /// ```
     pub struct RateLimitOptions {
-        /// Whether to apply the limit.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// What the limit is for: one or several values, separated by commas, such as `sasl_username` or
         /// `sender@domain, session:country`. Each combination of values has its own count.
         /// `client_address/24` is the network of an IPv4 client, `client_address/24/56` also sets the prefix
@@ -119,6 +124,21 @@ words! {
     }
 }
 
+impl Counted {
+    /// What it means less than it seems at a stage, if so.
+    fn unknown_at(self, stage: &[u8]) -> Option<&'static str> {
+        match (self, stage) {
+            (Counted::Bytes, b"RCPT" | b"DATA") => {
+                Some("the size is known at END-OF-MESSAGE; before it is what the client announces, or 0")
+            }
+            (Counted::Bytes | Counted::Recipients, b"CONNECT" | b"EHLO" | b"HELO" | b"MAIL") => {
+                Some("there are no recipients and no message yet")
+            }
+            _ => None,
+        }
+    }
+}
+
 words! {
     /// What happens above the limit.
     pub enum Mode {
@@ -129,13 +149,10 @@ words! {
     }
 }
 
-/// See the options.
 pub struct RateLimit {
     name: String,
-    notes: Notes,
-    scored: String,
     options: RateLimitOptions,
-    counts: Counts,
+    counts: Arc<Counts>,
     default_action: Template,
     nested: Chain,
     /// Whether the log says that the size of a message was not known.
@@ -152,28 +169,27 @@ impl Plugin for RateLimit {
         }
         if options.algorithm == Algorithm::Window && options.limit.configured().has_burst() {
             let message = "limit: `burst` has no effect without `algorithm = bucket`";
-            setup.warn("limit", message.to_owned());
+            setup.warn_as(&codes::NO_EFFECT, "limit", message.to_owned());
         }
+        setup.check_stage("count", |stage| options.count.unknown_at(stage));
         let counts = open(&options.store, setup);
         let nested = Chain::nested(setup)?;
-        let (name, notes) = (setup.name.to_owned(), setup.notes());
-        let scored = format!("{name}-score");
+        let counts = Arc::new(counts?);
+        leave_state(setup, &options, &counts);
         Some(RateLimit {
-            scored,
-            notes,
             options,
-            counts: counts?,
+            counts,
             default_action: DEFAULT_ACTION.into(),
             nested,
             told_size: AtomicBool::new(false),
-            name,
+            name: setup.name.to_owned(),
         })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let options = &self.options;
         let rates = options.limit.get(cx.session);
-        if options.enabled.get(cx.session) == Switch::Off || rates.is_none() {
+        if rates.is_none() {
             return Ok(Verdict::Next);
         }
         let Some(key) = options.key.of(cx.request, cx.session) else { return Ok(Verdict::Next) };
@@ -192,8 +208,11 @@ impl Plugin for RateLimit {
             rules = rules.into_iter().map(Rule::unbounded).collect();
         }
         let demand = Demand { rules: &rules, amount, passes_anyway };
-        let (now, deadline) = (cx.world.clock.now_millis(), cx.deadline.backends);
-        let taken = self.counts.take(&format!("{}:{key}", self.name), demand, now, deadline).await?;
+        let (now, call) = (cx.world.clock.now_millis(), cx.call);
+        let attempt = Attempt::of(cx.session, format!("{}-attempt:{key}", self.name));
+        let counted_as = format!("{}:{key}", self.name);
+        let taken = self.counts.take(&counted_as, demand, attempt.name(), now, call).await;
+        let taken = attempt.settle(cx.session, taken)?;
         if amount > 0 {
             self.tell(&key, &rates, &taken);
         }
@@ -208,20 +227,29 @@ impl Plugin for RateLimit {
     }
 }
 
+/// Lets the administrator see what is counted, beside the limits of the file.
+fn leave_state(setup: &Setup<'_, '_>, options: &RateLimitOptions, counts: &Arc<Counts>) {
+    let (rates, algorithm) = (options.limit.configured().clone(), options.algorithm);
+    let identity = format!("{}\0{}\0{rates}\0{algorithm}", counts.store(), setup.name);
+    let held = HeldCounts {
+        counts: counts.clone(),
+        plugin: setup.name.to_owned(),
+        rates,
+        algorithm,
+        is_passive: *options.mode.configured() == Mode::Passive,
+        is_for_users: options.limit.is_for_users(),
+    };
+    setup.state(Kind::Limits, identity, held);
+}
+
 /// Where the counts are kept, or `None` after the mistake was reported.
 fn open(store: &str, setup: &Setup<'_, '_>) -> Option<Counts> {
-    match setup.env.connections.get(store) {
-        Some(Connection::Memory(memory)) => Some(Counts::Memory(memory.clone())),
-        Some(Connection::Redis(redis)) => Some(Counts::Redis(redis.clone())),
-        Some(Connection::Sql(sql)) => Some(Counts::Sql(open_table(sql, setup))),
-        Some(Connection::Memcached(_)) => {
-            let message =
-                format!("store: connection {store} is of module Memcached, which can't count exactly");
-            let help = "name a connection of module Redis, Sql or Memory".to_owned();
-            setup.section.report().error(setup.section.span_of("store"), message, Some(help));
-            None
-        }
-        Some(Connection::Ldap(_)) | None => setup.store("store", store, Module::Redis).and(None),
+    const COUNTING: &[StoreKind] = &[StoreKind::Redis, StoreKind::Sql, StoreKind::Memory];
+    match setup.store(StoreRef::one_of(COUNTING, "which can't count exactly", "store", store))? {
+        Store::Memory(memory) => Some(Counts::Memory(memory)),
+        Store::Redis(redis) => Some(Counts::Redis(redis)),
+        Store::Sql(table) => Some(Counts::Sql(open_table(table.sql(), setup))),
+        Store::Memcached(_) => None,
     }
 }
 
@@ -231,16 +259,16 @@ fn open_table(sql: &Arc<Sql>, setup: &Setup<'_, '_>) -> Table {
     setup.task(When::Start, move |_| {
         let table = made.clone();
         async move {
-            let created = table.create(Instant::now() + TASK_LIMIT).await;
+            let created = table.create(Call::within(TASK_LIMIT)).await;
             created.map(|()| String::new()).map_err(|error| error.to_string())
         }
     });
-    setup.look_at_rights(sql, table.needs(), Made::AtStart);
+    setup.look_at_rights(sql, table.schema(), Made::AtStart);
     let cleaned = table.clone();
     setup.task(When::Every(Period::Hourly), move |world| {
         let table = cleaned.clone();
         async move {
-            let removed = table.expire(world.clock.now_millis(), Instant::now() + TASK_LIMIT).await;
+            let removed = table.expire(world.clock.now_millis(), Call::within(TASK_LIMIT)).await;
             removed.map(tasks::counts_expired).map_err(|error| error.to_string())
         }
     });
@@ -299,8 +327,8 @@ impl RateLimit {
             return Ok(Verdict::Next);
         };
         let Usage { count, retry_after } = *usage;
-        self.notes.note(findings::rate_exceeded(key, rate, count, self.options.count));
-        self.options.score.add_once(cx.session, &self.name, &self.scored);
+        cx.note(findings::rate_exceeded(key, rate, count, self.options.count));
+        self.options.score.add_once(cx.session);
         if self.options.mode.get(cx.session) == Mode::Passive {
             return Ok(Verdict::Next);
         }

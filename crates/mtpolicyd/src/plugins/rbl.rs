@@ -2,12 +2,13 @@
 
 use crate::dnsbl::{LIST_TIME_LIMIT, Mode, ask, check_list, check_mode, rbl_field};
 use crate::facts::dnslist::{DnsList, ListKind, ReturnCodes};
-use crate::fields::{ListZone, Scoring, Template};
+use crate::fields::{ListZone, Template};
 use crate::log::messages::findings;
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::{Mark, Scoring};
 use crate::session::Session;
-use crate::value::{Span, Switch};
+use crate::value::{NonZeroSeconds, Switch};
 use backends::dns::Question;
 use postfix_policy::Request;
 
@@ -44,8 +45,7 @@ options! {
     pub struct RblOptions {
         /// The zone of the list.
         domain: ListZone,
-        /// Whether to make the check.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// What to do with a listed client: `reject` the message, `accept` it (end the chain with `dunno`),
         /// or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
@@ -53,7 +53,7 @@ options! {
         /// publishes about it, in brackets. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "delivery from %IP% rejected %INFO%",
         /// Added to the score for a listed client.
-        score: Scoring,
+        score: Scoring = Mark("rbl-{}-score"),
         /// The answers that count as a listing, for lists whose other answers mean something else: addresses,
         /// ranges and networks, separated by commas, such as `127.0.0.2-11, 127.0.1.0/24`. Without it, every
         /// address in 127.0.0.0/8 counts that is not an error code.
@@ -63,18 +63,19 @@ options! {
         ipv6: Switch = Switch::Off,
         /// How long to wait for the list. All lists are asked at once, so several slow ones take no longer
         /// than one.
-        time_limit: Span = LIST_TIME_LIMIT,
+        time_limit: NonZeroSeconds = LIST_TIME_LIMIT,
+        /// Whether to test the list, shortly after the start and every hour: whether it lists what every list
+        /// has to and must not (RFC 5782, section 5). After two bad tests in a row it is quarantined until a
+        /// good one: the log and `mtpolicyd lists` say so, and an answer that it gives about everybody no
+        /// longer counts. Use `off` for a private list without test points.
+        test: Switch = Switch::On,
     }
 }
 
-/// See the options.
 pub struct Rbl {
-    name: String,
-    notes: Notes,
     options: RblOptions,
     list: DnsList,
     result: String,
-    scored: String,
 }
 
 impl Plugin for Rbl {
@@ -82,50 +83,36 @@ impl Plugin for Rbl {
     type Options = RblOptions;
 
     fn new(options: RblOptions, setup: &mut Setup<'_, '_>) -> Option<Rbl> {
-        let name = setup.name.to_owned();
         let ipv6 = options.ipv6 == Switch::On;
         let allows = *options.mode.configured() == Mode::Accept;
         let list = DnsList::new(&options.domain.0, ListKind::Address, options.return_codes.clone(), ipv6)
             .allowing(allows)
             .within(options.time_limit.0.duration());
-        check_list(&list, setup);
+        check_list(&list, options.test, setup);
         let (scores, has_codes) = (options.score.is_given(), options.return_codes.is_some());
         check_mode(&list, *options.mode.configured(), scores, has_codes, setup);
-        let scored = format!("rbl-{name}-score");
-        Some(Rbl { result: rbl_field(&name), notes: setup.notes(), scored, list, options, name })
+        Some(Rbl { result: rbl_field(setup.name), list, options })
     }
 
     fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
-        let wanted =
-            self.options.enabled.get(session) == Switch::On && session.result(&self.result).is_none();
-        request
-            .get("client_address")
-            .filter(|_| wanted)
-            .and_then(|ip| self.question(ip))
-            .into_iter()
-            .collect()
+        let ip = request.get("client_address").filter(|_| session.result(&self.result).is_none());
+        ip.and_then(|ip| self.question(ip)).into_iter().collect()
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        if self.options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
-        let ip = match cx.attribute("client_address")? {
-            b"" => return Err(Error::no_attribute("client_address")),
-            ip => String::from_utf8_lossy(ip).into_owned(),
-        };
+        let ip = cx.client_address()?;
         let asked = cx.ahead.address_asked(self.list.zone());
         let question = asked.or_else(|| self.question(ip.as_bytes()));
         let Some(listed) = ask(cx, &self.result, &self.list, question).await else {
             return Ok(Verdict::Next);
         };
-        self.notes.note(findings::on_list(&ip, self.list.label(), listed.codes()));
+        cx.note(findings::on_list(&ip, self.list.label(), listed.codes()));
         let mode = self.options.mode.get(cx.session);
         // A user may have it accept where the file does not.
         if mode == Mode::Accept && !listed.addresses.iter().any(|address| self.list.may_allow(*address)) {
             return Ok(Verdict::Next);
         }
-        self.options.score.add_once(cx.session, &self.name, &self.scored);
+        self.options.score.add_once(cx.session);
         Ok(listed.verdict(mode, &self.options.reject_message, &ip, cx).await)
     }
 }
@@ -335,6 +322,24 @@ mod tests {
     fn without_a_client_address_it_fails() {
         assert!(Bench::new(&format!("{PLUGIN}</Plugin>")).try_run().is_err());
         assert!(bench("").attribute("client_address", "").try_run().is_err());
+    }
+
+    #[test]
+    fn a_list_is_tested_by_hand() {
+        use crate::state::ListState;
+        let bench = || bench("return_codes = 127.0.0.4");
+        let state = |mut bench: Bench| bench.lists(Some("bl"), true).unwrap().lists[0].state;
+        let well = || bench().listed("2.0.0.127.zen.example", "127.0.0.2", "x");
+        assert_eq!(state(well()), ListState::Well);
+        assert_eq!(state(bench()), ListState::ListsNothing);
+        let everybody = well().listed("1.0.0.127.zen.example", "127.0.0.2", "x");
+        assert_eq!(state(everybody), ListState::ListsEverybody);
+        let refusing = bench().listed("2.0.0.127.zen.example", "127.255.255.254", "x");
+        assert_eq!(state(refusing), ListState::Refused);
+        assert_eq!(state(bench().dns_fails("2.0.0.127.zen.example")), ListState::Silent);
+        let untested = bench().lists(None, false).unwrap();
+        assert_eq!((untested.lists[0].zone.as_str(), untested.lists[0].tests.len()), ("zen.example", 0));
+        assert!(bench().lists(Some("other"), false).is_err());
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! `RBLAction`: acts on which answer a DNS list gave to an earlier RBL plugin.
 
 use crate::dnsbl::{Mode, rbl_field, recall};
-use crate::fields::{Scoring, Template, printable};
+use crate::fields::Template;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
-use crate::value::Switch;
+use crate::scoring::{Mark, Scoring};
 use perl_regex::{Pattern, PatternList};
 use std::sync::Arc;
 
@@ -38,8 +38,7 @@ options! {
     pub struct RblActionOptions {
         /// The name of the RBL plugin whose answer to use; if it did not run, nothing happens.
         result_from: String,
-        /// Whether to make the check.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// What to do if the answer matches: `reject` the message, `accept` it (end the chain with `dunno`),
         /// or only add the score (`passive`).
         mode: UserConfig<Mode> = Mode::Reject,
@@ -49,17 +48,14 @@ options! {
         /// publishes about it, in brackets. Only the first occurrence of each placeholder is replaced.
         reject_message: Template = "delivery from %IP% rejected %INFO%",
         /// Added to the score if the answer matches.
-        score: Scoring,
+        score: Scoring = Mark("rbl-{}-score"),
     }
 }
 
-/// See the options.
 pub struct RblAction {
-    name: String,
     options: RblActionOptions,
     patterns: Arc<PatternList>,
     result: String,
-    scored: String,
 }
 
 impl Plugin for RblAction {
@@ -67,16 +63,12 @@ impl Plugin for RblAction {
     type Options = RblActionOptions;
 
     fn new(options: RblActionOptions, setup: &mut Setup<'_, '_>) -> Option<RblAction> {
-        let name = setup.name.to_owned();
-        let scored = format!("rbl-{name}-score");
         let patterns = Arc::new(PatternList::new(vec![options.re_match.clone()]));
-        Some(RblAction { result: rbl_field(&options.result_from), scored, options, patterns, name })
+        setup.uses_result("RBL", &options.result_from);
+        Some(RblAction { result: rbl_field(&options.result_from), options, patterns })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        if self.options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
         let Some(listed) = recall(cx.session, &self.result).flatten() else { return Ok(Verdict::Next) };
         let mut matches = false;
         for address in &listed.addresses {
@@ -85,8 +77,8 @@ impl Plugin for RblAction {
         if !matches {
             return Ok(Verdict::Next);
         }
-        self.options.score.add_once(cx.session, &self.name, &self.scored);
-        let ip = printable(cx.request, "client_address").unwrap_or_default().into_owned();
+        self.options.score.add_once(cx.session);
+        let ip = cx.shown("client_address");
         let mode = self.options.mode.get(cx.session);
         Ok(listed.verdict(mode, &self.options.reject_message, &ip, cx).await)
     }

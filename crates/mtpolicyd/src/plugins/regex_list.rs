@@ -1,11 +1,12 @@
 //! `RegexList`: does a value match one of many regular expressions?
 
 use crate::chain::Chain;
-use crate::fields::{FieldRef, Scoring, read_list};
+use crate::fields::{FieldRef, read_list};
 use crate::log::messages::findings;
-use crate::options::{OptionalUserConfig, Repeated, UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
-use crate::value::{Flag, Switch, Value};
+use crate::options::{OptionalUserConfig, Repeated, codes, options};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::Scoring;
+use crate::value::{Flag, Value};
 use perl_regex::{Pattern, PatternList};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -29,8 +30,7 @@ options! {
     /// </Plugin>
     /// ```
     pub struct RegexListOptions {
-        /// Whether to make the check.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// The value to look at. A sender or recipient that Postfix will understand otherwise than it is
         /// written (`victim.example!ceo`, `ceo@victim.example.`) is matched in both forms.
         key: FieldRef = FieldRef::Request("client_address".to_owned()),
@@ -49,11 +49,7 @@ options! {
     }
 }
 
-/// See the options.
 pub struct RegexList {
-    name: String,
-    notes: Notes,
-    scored: String,
     options: RegexListOptions,
     patterns: Arc<PatternList>,
     nested: Chain,
@@ -69,42 +65,42 @@ impl Plugin for RegexList {
         for text in &options.regex.0 {
             match Pattern::new(text) {
                 Ok(pattern) => patterns.push(pattern),
-                Err(why) => setup.warn("regex", format!("regex: {why}; the expression is skipped")),
+                Err(why) => {
+                    let message = format!("regex: {why}; the expression is skipped");
+                    setup.warn_as(&codes::SKIPPED_ENTRY, "regex", message);
+                }
             }
         }
         if let Some(PatternFile { path, patterns: more, skipped }) = options.file.take() {
             patterns.extend(more);
             for why in skipped {
-                setup.warn("file", format!("file {path}, {why}; the expression is skipped"));
+                let message = format!("file {path}, {why}; the expression is skipped");
+                setup.warn_as(&codes::SKIPPED_ENTRY, "file", message);
             }
         }
         let (nested, patterns) = (Chain::nested(setup)?, Arc::new(PatternList::new(patterns)));
         if patterns.is_empty() && !options.invert.0 {
             setup.has_no_effect("usable expression");
         }
-        let (name, notes) = (setup.name.to_owned(), setup.notes());
-        let scored = format!("{name}-score");
-        Some(RegexList { name, notes, scored, options, patterns, nested })
+        Some(RegexList { options, patterns, nested })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        if self.options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
         let (key, request, session) = (&self.options.key, cx.request, &*cx.session);
         let Some(value) = key.get(request, session) else { return Ok(Verdict::Next) };
         let mut found = None;
         for form in key.forms(request, session) {
             if found.is_none() {
-                found = cx.matching.find(&self.patterns, form, cx.deadline.backends).await?;
+                found = cx.matching.find(&self.patterns, form, cx.call.deadline()).await?;
             }
         }
         if found.is_some() == self.options.invert.0 {
             return Ok(Verdict::Next);
         }
         let pattern = found.and_then(|place| self.patterns.get(place)).map_or("nothing", Pattern::as_str);
-        self.notes.note(findings::pattern_matched(key, pattern, String::from_utf8_lossy(value)));
-        self.options.score.add_once(cx.session, &self.name, &self.scored);
+        let value = String::from_utf8_lossy(value).into_owned();
+        cx.note(findings::pattern_matched(key, pattern, value));
+        self.options.score.add_once(cx.session);
         let action = self.options.action.get(cx.session);
         self.nested.act(action.as_deref(), cx).await
     }

@@ -5,15 +5,14 @@ use crate::facts::file::FileError;
 use crate::facts::maps::indexed::{Format, Indexed};
 use crate::log::messages::findings;
 use crate::options::options;
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::sql_query;
 use crate::value::{Value, numeric_prefix};
-use backends::Secret;
 use backends::sql::{self, Durability, Param, Sql, SqlSettings};
+use backends::{Call, Secret};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 options! {
     /// Looks up a sender in the auto-whitelist of SpamAssassin.
@@ -55,6 +54,12 @@ options! {
         /// SpamAssassin 4 the column `msgcount` may be called `count`.
         sql_query: AwlQuery = default_query(),
     }
+    rules {
+        AtMostOne(db_file, dsn, db),
+        OnlyWith(user, dsn),
+        OnlyWith(password, dsn),
+        OnlyWith(sql_query, dsn, db),
+    }
 }
 
 /// A query for an address and a network.
@@ -90,9 +95,7 @@ const SQL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections to it at most.
 const SQL_MAX_CONNECTIONS: usize = 10;
 
-/// See the options.
 pub struct SaAwlLookup {
-    notes: Notes,
     result: String,
     list: List,
 }
@@ -108,21 +111,6 @@ impl Plugin for SaAwlLookup {
     type Options = SaAwlLookupOptions;
 
     fn new(options: SaAwlLookupOptions, setup: &mut Setup<'_, '_>) -> Option<SaAwlLookup> {
-        let places = [("db_file", &options.db_file), ("dsn", &options.dsn), ("db", &options.db)];
-        let given: Vec<_> =
-            places.iter().filter(|(_, place)| place.is_some()).map(|(name, _)| *name).collect();
-        if given.len() > 1 {
-            let message = format!("Plugin {} has several lists: {}", setup.name, given.join(", "));
-            setup.section.refuse(message, Some("keep one of them".to_owned()));
-            return None;
-        }
-        let is_set = [("user", !options.user.is_empty()), ("password", !options.password.0.is_empty())];
-        for (option, _) in is_set.iter().filter(|(_, set)| *set && options.dsn.is_none()) {
-            setup.warn(option, format!("{option}: has no effect without `dsn`"));
-        }
-        if options.dsn.is_none() && options.db.is_none() && options.sql_query != default_query() {
-            setup.warn("sql_query", "sql_query: has no effect without a database".to_owned());
-        }
         let list = match (options.dsn, options.db) {
             (Some(dsn), _) => {
                 let sql = own_database(dsn, options.user, options.password, setup)?;
@@ -134,7 +122,7 @@ impl Plugin for SaAwlLookup {
                 List::File(Indexed::new(file, Format::Berkeley))
             }
         };
-        Some(SaAwlLookup { notes: setup.notes(), result: awl::result_field(setup.name), list })
+        Some(SaAwlLookup { result: awl::result_field(setup.name), list })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
@@ -151,7 +139,7 @@ impl Plugin for SaAwlLookup {
                 let mut entry = None;
                 for form in cx.request.forms("sender").map(String::from_utf8_lossy) {
                     if entry.is_none() {
-                        entry = self.list.entry(&form, ip, cx.deadline.backends).await?;
+                        entry = self.list.entry(&form, ip, cx.call).await?;
                     }
                 }
                 entry
@@ -160,9 +148,9 @@ impl Plugin for SaAwlLookup {
         };
         match &entry {
             Some(Entry { count, score }) => {
-                self.notes.note(findings::history(sender, client, count, score));
+                cx.note(findings::history(sender, client, count, score));
             }
-            None => self.notes.note(findings::history_unknown(sender, client)),
+            None => cx.note(findings::history_unknown(sender, client)),
         }
         awl::remember(cx.session, &self.result, entry.as_ref());
         Ok(Verdict::Next)
@@ -179,32 +167,30 @@ fn own_database(dsn: String, user: String, password: Secret, setup: &Setup<'_, '
         max_connections: SQL_MAX_CONNECTIONS,
         durability: Durability::Full,
         tls_ca: None,
+        identity: None,
     };
     match Sql::new(&format!("of plugin {}", setup.name), settings) {
         Ok(sql) => Some(sql),
-        Err(why) => {
-            setup.section.report().error(setup.section.span_of("dsn"), format!("dsn: {why}"), None);
-            None
-        }
+        Err(mistake) => setup.refuse(mistake),
     }
 }
 
 impl List {
-    async fn entry(&self, sender: &str, ip: IpAddr, deadline: Instant) -> Result<Option<Entry>, Error> {
+    async fn entry(&self, sender: &str, ip: IpAddr, call: Call<'_>) -> Result<Option<Entry>, Error> {
         let (address, network) = (awl::address_key(sender), awl::network_key(ip));
         match self {
             List::File(file) => {
                 let key = format!("{address}|ip={network}");
                 let keys = vec![key.clone().into_bytes(), format!("{key}|totscore").into_bytes()];
                 let failed = |error: FileError| Error::service("auto-whitelist", error.to_string());
-                match &file.values(keys, deadline).await.map_err(failed)?[..] {
+                match &file.values(keys, call.deadline()).await.map_err(failed)?[..] {
                     [Some(count), Some(total)] => Ok(Entry::of(count, total)),
                     _ => Ok(None),
                 }
             }
             List::Sql(sql, query) => {
                 let params = vec![Param::text(address.as_bytes()), Param::text(network.as_bytes())];
-                let rows = sql_query::ask(sql, &query.0, params, deadline).await?;
+                let rows = sql_query::ask(sql, &query.0, params, true, call).await?;
                 let column = |row: &[Option<String>], column: usize| {
                     let text = row.get(column).and_then(Option::as_deref);
                     text.map_or(0.0, |text| numeric_prefix(text.as_bytes()))

@@ -1,9 +1,10 @@
 //! `ScoreAction`: acts on the score.
 
 use crate::chain::Chain;
-use crate::fields::{SCORE_FIELD, Template, printable};
+use crate::fields::Template;
 use crate::options::{UserConfig, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::ScoreField;
 use crate::value::{Score, perl_number, words};
 
 options! {
@@ -21,8 +22,7 @@ options! {
         threshold: UserConfig<Score>,
         /// `gt` acts at and above the threshold, `lt` at and below it.
         r#match: Match = Match::Gt,
-        /// The name of the score, for configurations that keep several.
-        score_field: String = SCORE_FIELD.to_owned(),
+        score_field: ScoreField,
         /// The answer; without one, the plugins in this block run. `%IP%` is the address of the client,
         /// `%SCORE%` the score and `%SCORE_DETAIL%` the list of plugins that added to it, preceded by a
         /// comma and a blank. Only the first occurrence of each placeholder is replaced.
@@ -40,7 +40,6 @@ words! {
     }
 }
 
-/// See the options.
 pub struct ScoreAction {
     options: ScoreActionOptions,
     nested: Chain,
@@ -54,6 +53,7 @@ impl Plugin for ScoreAction {
         if let Some(action) = &options.action {
             setup.check_action("action", &action.to_string());
         }
+        setup.reads_score(&options.score_field);
         let nested = Chain::nested(setup)?;
         if options.action.is_none() && nested.is_empty() {
             setup.has_no_effect("`action` and no plugin in its block");
@@ -62,7 +62,7 @@ impl Plugin for ScoreAction {
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        let score = cx.session.number(&self.options.score_field);
+        let score = self.options.score_field.total(cx.session);
         let threshold = self.options.threshold.get(cx.session).points();
         let reached = match self.options.r#match {
             Match::Gt => score >= threshold,
@@ -78,8 +78,8 @@ impl Plugin for ScoreAction {
 
 impl ScoreAction {
     fn fill(&self, action: &Template, score: f64, cx: &Cx<'_>) -> String {
-        let ip = printable(cx.request, "client_address").unwrap_or("unknown".into());
-        let detail = cx.session.score_detail(&self.options.score_field);
+        let ip = cx.request.get("client_address").map_or("unknown".into(), String::from_utf8_lossy);
+        let detail = self.options.score_field.detail(cx.session);
         let detail = detail.map(|detail| format!(", {detail}")).unwrap_or_default();
         action.fill(&[("%IP%", &*ip), ("%SCORE%", &perl_number(score)), ("%SCORE_DETAIL%", &detail)])
     }

@@ -1,6 +1,6 @@
 //! `SetField`: sets a field of the session.
 
-use crate::options::options;
+use crate::options::{Flow, options};
 use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 
 options! {
@@ -21,7 +21,6 @@ options! {
     }
 }
 
-/// See the options.
 pub struct SetField {
     options: SetFieldOptions,
 }
@@ -30,7 +29,8 @@ impl Plugin for SetField {
     const NAME: &'static str = "SetField";
     type Options = SetFieldOptions;
 
-    fn new(options: SetFieldOptions, _setup: &mut Setup<'_, '_>) -> Option<SetField> {
+    fn new(options: SetFieldOptions, setup: &mut Setup<'_, '_>) -> Option<SetField> {
+        setup.section.note_flow("key", Flow::Sets(options.key.clone()));
         Some(SetField { options })
     }
 

@@ -1,18 +1,18 @@
 //! `SMTPVerify`: would the mail server of an address take this message?
 
-use crate::connections::Module;
-use crate::fields::{SCORE_FIELD, Template};
+use crate::connections::{StoreKind, StoreRef};
+use crate::fields::Template;
 use crate::log::messages::findings;
-use crate::network::address_of;
-use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::options::options;
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::ScoreField;
 use crate::session::part_of_name;
 use crate::sql_query::Complaints;
-use crate::value::{Count, Limit, Score, Seconds, Size, Span, Switch};
+use crate::value::{Count, Limit, NonZeroSeconds, Score, Seconds, Size, Switch, ZeroIsNone};
 use answers::{Answers, Known};
-use backends::smtp::{Judgement, Limits, Mailbox, Message, ProbeSettings, Route, Rules};
+use backends::OptionError;
+use backends::smtp::{Destinations, Judgement, Limits, Mailbox, Message, ProbeSettings, Route, Rules};
 use std::sync::Arc;
-use tokio::time::Instant;
 use verifier::{Client, InFlight, Verifier, not_asked};
 
 mod answers;
@@ -89,8 +89,7 @@ options! {
     /// </Plugin>
     /// ```
     pub struct SmtpVerifyOptions {
-        /// Whether to make the check.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// The server to ask, a name or an address, instead of the servers of the address's domain. The name
         /// is looked up by the system, including `/etc/hosts`.
         host: Option<String>,
@@ -130,18 +129,17 @@ options! {
         has_starttls_score: Option<Score>,
         /// Added to the score if it does not.
         no_starttls_score: Option<Score>,
-        /// Added to the score if the server has TLSA records; needs `check_tlsa`. If the lookup fails,
+        /// Added to the score if the server has TLSA records. If the lookup fails,
         /// neither this score nor `no_tlsa_score` is added.
         has_tlsa_score: Option<Score>,
         /// Added to the score if there are none.
         no_tlsa_score: Option<Score>,
-        /// Added to the score if the address has an OPENPGPKEY record; needs `check_openpgp`. If the lookup
-        /// fails, neither this score nor `no_openpgp_score` is added.
+        /// Added to the score if the address has an OPENPGPKEY record. If the lookup fails,
+        /// neither this score nor `no_openpgp_score` is added.
         has_openpgp_score: Option<Score>,
         /// Added to the score if there is none.
         no_openpgp_score: Option<Score>,
-        /// The name of the score, for configurations that keep several.
-        score_field: String = SCORE_FIELD,
+        score_field: ScoreField,
         /// The name for EHLO. The default is the name of this machine; many servers insist on a fully
         /// qualified one.
         helo_name: Option<String>,
@@ -150,15 +148,15 @@ options! {
         starttls: Switch = Switch::On,
         /// How long a request waits for the answer; then the result is a temporary failure. It never waits
         /// for more than half of the time that the request has left.
-        timeout: Span = Span(Seconds(10)),
+        timeout: NonZeroSeconds = NonZeroSeconds(Seconds::of(10)),
         /// How long it is remembered that a server accepts an address. A mailbox that was deleted or is full
         /// may go unnoticed for that long.
-        positive_expire: Span = Span(Seconds(7 * 86_400)),
+        positive_expire: NonZeroSeconds = NonZeroSeconds(Seconds::of(7 * 86_400)),
         /// How long to cache a permanent failure.
-        negative_expire: Span = Span(Seconds(3 * 3_600)),
+        negative_expire: NonZeroSeconds = NonZeroSeconds(Seconds::of(3 * 3_600)),
         /// How long a temporary failure is remembered. It should be shorter than the time after which
         /// senders retry, which is five minutes for Postfix.
-        temporary_expire: Span = Span(Seconds(120)),
+        temporary_expire: NonZeroSeconds = NonZeroSeconds(Seconds::of(120)),
         /// Maximum number of cached answers.
         cache_size: Limit = Limit(100_000),
         /// Maximum amount of memory for cached answers; beyond it the least recently used are evicted.
@@ -170,7 +168,7 @@ options! {
         max_concurrent: Limit = Limit(5),
         /// Maximum number of addresses that one server is asked about per minute; 0 means no limit. The
         /// default is 60, or no limit if `host` is set.
-        max_per_minute: Option<Count>,
+        max_per_minute: Option<ZeroIsNone<Count>>,
         /// Whether to ask mail servers of a domain that have an address of this machine or of the loopback.
         /// Such a server may in turn ask this daemon about the address, and so on endlessly. The server that
         /// `host` names is asked in any case. If the daemon can't find out the addresses of this machine, it
@@ -181,6 +179,13 @@ options! {
         /// machine in your network.
         allow_private: Switch = Switch::Off,
     }
+    rules {
+        Overrides(sender, sender_field),
+        OnlyWith(has_tlsa_score, check_tlsa),
+        OnlyWith(no_tlsa_score, check_tlsa),
+        OnlyWith(has_openpgp_score, check_openpgp),
+        OnlyWith(no_openpgp_score, check_openpgp),
+    }
 }
 
 /// Maximum number of queries per minute to a server that strangers choose.
@@ -189,10 +194,7 @@ const MAX_PER_MINUTE: u64 = 60;
 /// How many characters of an address that can't be verified to log.
 const MAX_SHOWN: usize = 320;
 
-/// See the options.
 pub struct SmtpVerify {
-    name: String,
-    notes: Notes,
     complaints: Complaints,
     options: SmtpVerifyOptions,
     sender: Sender,
@@ -212,6 +214,9 @@ impl Plugin for SmtpVerify {
     type Options = SmtpVerifyOptions;
 
     fn new(options: SmtpVerifyOptions, setup: &mut Setup<'_, '_>) -> Option<SmtpVerify> {
+        if let Err(missing) = Destinations::check_built() {
+            return setup.refuse(missing);
+        }
         check_actions(&options, setup);
         let sender = match options.sender.as_deref() {
             None => Some(Sender::Attribute),
@@ -219,17 +224,20 @@ impl Plugin for SmtpVerify {
             Some(text) => {
                 let sender = Mailbox::parse(text.as_bytes());
                 if sender.is_none() {
-                    refuse(setup, "sender", &format!("`{text}` is not an address"));
+                    setup
+                        .section
+                        .refuse_option(OptionError::new("sender", format!("`{text}` is not an address")));
                 }
                 sender.map(|sender| Sender::Fixed(Some(sender)))
             }
         };
         let port = u16::try_from(options.port.0).ok();
         if port.is_none() {
-            refuse(setup, "port", &format!("{} is not a port", options.port));
+            setup.section.refuse_option(OptionError::new("port", format!("{} is not a port", options.port)));
         }
         let helo = helo_name(&options, setup);
-        let store = options.store.as_ref().map(|name| setup.store("store", name, Module::Redis));
+        let store = options.store.as_ref();
+        let store = store.map(|name| setup.store(StoreRef::any("store", name, StoreKind::Redis)));
         // All mistakes have been reported by now.
         let store = match store {
             Some(store) => Some(store?),
@@ -240,16 +248,13 @@ impl Plugin for SmtpVerify {
         }
         let probing = probing(&options, port?, helo?);
         let openpgp = options.check_openpgp == Switch::On;
-        let (name, notes, complaints) = (setup.name.to_owned(), setup.notes(), Complaints::of(setup.name));
+        let complaints = Complaints::of(setup.name);
         let answers = Answers::new(setup, &options, &probing, store);
         let verifier = Arc::new(Verifier { probing, openpgp, answers, in_flight: InFlight::default() });
-        Some(SmtpVerify { name, notes, complaints, options, sender: sender?, verifier })
+        Some(SmtpVerify { complaints, options, sender: sender?, verifier })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        if self.options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
         cx.session.depend_on(&self.options.recipient_field);
         let address = cx.request.address(&self.options.recipient_field).unwrap_or_default();
         let (address, known) = match Mailbox::parse(address) {
@@ -260,7 +265,7 @@ impl Plugin for SmtpVerify {
             // Postfix completes it, so its server is this machine.
             None if !cx.request.get(&self.options.recipient_field).is_some_and(|raw| raw.contains(&b'@')) => {
                 let (field, address) = (&self.options.recipient_field, String::from_utf8_lossy(address));
-                self.notes.note(findings::no_domain(field, address));
+                cx.note(findings::no_domain(field, address));
                 return Ok(Verdict::Next);
             }
             None => {
@@ -269,14 +274,14 @@ impl Plugin for SmtpVerify {
             }
         };
         match &known.findings.judgement {
-            Judgement::Accepted => self.notes.note(findings::address_accepted(&address)),
+            Judgement::Accepted => cx.note(findings::address_accepted(&address)),
             Judgement::Refused(refusal) => {
                 let how = if refusal.is_permanent { "permanent" } else { "temporary" };
                 let said = refusal.said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default();
-                self.notes.note(findings::address_refused(&address, how, &refusal.message, said));
+                cx.note(findings::address_refused(&address, how, &refusal.message, said));
             }
-            Judgement::NotAsked(why) => self.notes.note(findings::address_not_asked(&address, why)),
-            Judgement::Unknown(why) => self.notes.note(findings::address_unknown(&address, why)),
+            Judgement::NotAsked(why) => cx.note(findings::address_not_asked(&address, why)),
+            Judgement::Unknown(why) => cx.note(findings::address_unknown(&address, why)),
         }
         self.add_scores(&address, &known, cx);
         Ok(self.action(&known).map_or(Verdict::Next, Verdict::Stop))
@@ -292,12 +297,11 @@ impl SmtpVerify {
         }
         let helo = cx.request.get("helo_name").unwrap_or_default();
         let client = Client {
-            address: cx.request.get("client_address").and_then(address_of),
+            address: cx.request.client_ip(),
             has_our_name: helo.eq_ignore_ascii_case(self.verifier.probing.helo.as_bytes()),
         };
-        let now = Instant::now();
-        let until = cx.deadline.for_strangers(now).min(now + self.options.timeout.0.duration());
-        self.verifier.ask(self.message(recipient, cx), client, cx.world, until).await
+        let call = cx.call_to_strangers().at_most(self.options.timeout.0.duration());
+        self.verifier.ask(self.message(recipient, cx), client, cx.world, call).await
     }
 
     /// What to ask.
@@ -333,10 +337,10 @@ impl SmtpVerify {
         ];
         for (what, score) in scores {
             if let Some(score) = score
-                && cx.session.first_time(&format!("verify-{address}-{}{what}", self.name))
+                && cx.session.first_time(&format!("verify-{address}-{}{what}", cx.name()))
             {
-                let who = format!("{}-{address}{what}", self.name);
-                cx.session.add_score(&options.score_field, &who, &score);
+                let who = format!("{}-{address}{what}", cx.name());
+                cx.session.add_score(options.score_field.name(), &who, &score);
             }
         }
     }
@@ -362,8 +366,7 @@ fn probing(options: &SmtpVerifyOptions, port: u16, helo: String) -> ProbeSetting
     let by_default = if host.is_some() { None } else { Some(MAX_PER_MINUTE) };
     let a_minute = match options.max_per_minute {
         None => by_default,
-        Some(Count(0)) => None,
-        Some(Count(count)) => Some(count),
+        Some(ZeroIsNone(limit)) => limit.map(|Count(count)| count),
     };
     ProbeSettings {
         route: host.map_or(Route::Exchanges(rules), |host| Route::Host(host.into())),
@@ -383,13 +386,10 @@ fn helo_name(options: &SmtpVerifyOptions, setup: &Setup<'_, '_>) -> Option<Strin
     };
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_name {
-        refuse(setup, "helo_name", &format!("`{name}` is not a name to greet with"));
+        let why = format!("`{name}` is not a name to greet with");
+        return setup.refuse(OptionError::new("helo_name", why));
     }
-    is_name.then(|| name.clone())
-}
-
-fn refuse(setup: &Setup<'_, '_>, option: &str, why: &str) {
-    setup.section.report().error(setup.section.span_of(option), format!("{option}: {why}"), None);
+    Some(name.clone())
 }
 
 /// Warns of actions that Postfix would misread, and of a plugin that has neither actions nor scores.

@@ -6,24 +6,25 @@ mod header;
 #[cfg(test)]
 mod tests;
 
-use crate::fields::{SCORE_FIELD, Template};
+use crate::fields::Template;
 use crate::log::messages::findings;
+use crate::mode::{FailMode, Mode, PassMode};
 use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Header, Notes, Plugin, Setup, Verdict};
+use crate::plugin::{Cx, Error, Header, Plugin, Setup, Verdict};
+use crate::scoring::ScoreField;
 use crate::sender_policy::{
     Checks, DEFAULT_TIME_LIMIT, client_of, helo_of, helo_request, record_of, remember, sender_request,
 };
 use crate::session::Session;
-use crate::value::{Count, Score, Span, Switch, words};
+use crate::value::{Count, NonZeroSeconds, Score, Switch, words};
 use backends::dns::Question;
+use backends::{Call, OptionError};
 use exemption::{Domains, Exemption, HeloNames, Networks};
 use finding::Finding;
 use header::HeaderKind;
 use postfix_policy::Request;
 use spf::{Identity, MacroText, Verdict as Spf7208};
 use std::net::IpAddr;
-use std::sync::Arc;
-use tokio::time::Instant;
 
 options! {
     /// Checks the sender and the HELO name of a message with SPF (Sender Policy Framework, RFC 7208).
@@ -61,8 +62,7 @@ options! {
     /// </Plugin>
     /// ```
     pub struct SpfOptions {
-        /// Whether to make the checks.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// What to do if the client is authorized to send for the sender (`pass`): `passive` adds the score,
         /// `accept` and `dunno` also end the chain with `dunno`.
         pass_mode: UserConfig<PassMode> = PassMode::Passive,
@@ -70,7 +70,7 @@ options! {
         pass_score: Option<Score>,
         /// What to do if the client is probably not authorized (`softfail`): `passive`, `accept` and `dunno`
         /// as above, `reject` rejects the message.
-        softfail_mode: UserConfig<SoftFailMode> = SoftFailMode::Passive,
+        softfail_mode: UserConfig<Mode> = Mode::Passive,
         /// Added to the score for `softfail`.
         softfail_score: Option<Score>,
         /// What to do if the client is not authorized (`fail`): `reject` the message, or only add the score
@@ -88,8 +88,7 @@ options! {
         permerror_mode: ErrorMode = ErrorMode::Reject,
         /// Added to the score if the domain's records can't be evaluated.
         permerror_score: Option<Score>,
-        /// The name of the score, for configurations that keep several.
-        score_field: String = SCORE_FIELD.to_owned(),
+        score_field: ScoreField,
         /// The text of a rejection for `fail` and `softfail`. `%LOCAL_EXPL%` is the reason in our words;
         /// `%AUTH_EXPL%` is what the domain says about a `fail` (its `exp=`), which is looked up only where
         /// it is used, or else `default_authority_explanation`. Only the first occurrence of each
@@ -118,7 +117,7 @@ options! {
         /// Whether to check the HELO name. Without it, a message without a sender is not checked.
         check_helo: Switch = Switch::On,
         /// A header with the result to add to the message, `Received-SPF` (RFC 7208) or
-        /// `Authentication-Results` (RFC 8601); needs `hostname`.
+        /// `Authentication-Results` (RFC 8601).
         ///
         /// An answer to Postfix is one action, so the header waits for the end of the chain: the message gets
         /// it if no plugin has decided anything, including `dunno`, and Postfix goes on as after `dunno`. If
@@ -140,44 +139,11 @@ options! {
         /// Maximum duration of the checks of a message; after that the result is `temperror`. Since the name
         /// servers are the sender's, the checks never take more than half of the time that the request has
         /// left: the plugins after this one run in any case.
-        time_limit: Span = DEFAULT_TIME_LIMIT,
+        time_limit: NonZeroSeconds = DEFAULT_TIME_LIMIT,
     }
-}
-
-words! {
-    /// What to do with a client that may send.
-    pub enum PassMode {
-        /// Add the score.
-        Passive = "passive",
-        /// End the chain.
-        Accept = "accept",
-        /// End the chain.
-        Dunno = "dunno",
-    } else Passive
-}
-
-words! {
-    /// What to do with one that probably may not.
-    pub enum SoftFailMode {
-        /// Add the score.
-        Passive = "passive",
-        /// End the chain.
-        Accept = "accept",
-        /// End the chain.
-        Dunno = "dunno",
-        /// Reject the message.
-        Reject = "reject",
-    } else Passive
-}
-
-words! {
-    /// What to do with one that may not.
-    pub enum FailMode {
-        /// Reject the message.
-        Reject = "reject",
-        /// Add the score.
-        Passive = "passive",
-    } else Passive
+    rules {
+        Requires(header, hostname),
+    }
 }
 
 words! {
@@ -194,14 +160,10 @@ words! {
     }
 }
 
-/// See the options.
 pub struct Spf {
-    name: Arc<str>,
-    notes: Notes,
     options: SpfOptions,
     checks: Checks,
     default_explanation: MacroText,
-    scored: String,
     /// The marks of the results in the session, of the HELO name and of the sender.
     results: [String; 2],
 }
@@ -219,27 +181,21 @@ impl Plugin for Spf {
             options.time_limit,
         );
         checks.settings.receiver = Some(options.hostname.clone()).filter(|name| !name.is_empty());
-        let refuse =
-            |option, message| setup.section.report().error(setup.section.span_of(option), message, None);
         let default_explanation = MacroText::explanation(&options.default_authority_explanation)
             .map_err(|error| {
-                let option = "default_authority_explanation";
-                refuse(option, format!("{option}: {error}"));
+                setup.section.refuse_option(OptionError::new("default_authority_explanation", error));
             })
             .ok();
         if options.header.is_some() && !header::is_host_name(&options.hostname) {
-            refuse("header", "header: it names this host, so hostname has to be given".to_owned());
-            return None;
+            return setup.refuse(OptionError::new("hostname", "for a header it has to be a host name"));
         }
-        let name = setup.name;
-        let results = [format!("{name}-helo-result"), format!("{name}-mfrom-result")];
-        let (scored, name, notes) = (format!("{name}-score"), name.into(), setup.notes());
+        let results = ["helo", "mfrom"].map(|scope| format!("{}-{scope}-result", setup.name));
         let default_explanation = default_explanation?;
-        Some(Spf { name, notes, options, checks, default_explanation, scored, results })
+        Some(Spf { options, checks, default_explanation, results })
     }
 
     fn foresee(&self, request: &Request, session: &Session) -> Vec<Question> {
-        if self.options.enabled.get(session) == Switch::Off || self.client(request).is_none() {
+        if self.client(request).is_none() {
             return Vec::new();
         }
         let checks = self.requests(request).into_iter();
@@ -248,26 +204,23 @@ impl Plugin for Spf {
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
-        if self.options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
         if self.client(cx.request).is_none() {
-            self.notes.note(findings::spf_exempt());
+            cx.note(findings::spf_exempt());
             return Ok(Verdict::Next);
         }
         let requests = self.requests(cx.request);
-        let deadline = self.checks.deadline(cx);
-        let findings = self.findings(&requests, cx, deadline).await;
+        let call = self.checks.call(cx);
+        let findings = self.findings(&requests, cx, call).await;
         let (mut verdict, mut exempt) = (Verdict::Next, None);
         for (n, (request, finding)) in requests.iter().zip(&findings).enumerate() {
-            self.notes.note(findings::spf_verdict(scope(request), finding.verdict, &finding.text));
+            cx.note(findings::spf_verdict(scope(request), finding.verdict, &finding.text));
             let is_last = n + 1 == findings.len();
             if is_blamed(finding.verdict) && exempt.is_none() {
-                exempt = Some(self.is_exempt(&requests, &findings, cx, deadline).await);
+                exempt = Some(self.is_exempt(&requests, &findings, cx, call).await);
             }
             verdict = match exempt {
                 Some(Exemption::Yes) => {
-                    self.notes.note(findings::spf_forwarder());
+                    cx.note(findings::spf_forwarder());
                     break;
                 }
                 // It may be one of those that nothing is held against.
@@ -284,7 +237,8 @@ impl Plugin for Spf {
         if let Some(kind) = self.options.header
             && let Some(text) = kind.text(&self.options.hostname, &requests, &findings)
         {
-            cx.add_header(Header { plugin: self.name.clone(), mark: format!("{}-header", self.name), text });
+            let (plugin, number) = (cx.name().clone(), cx.notes.number);
+            cx.add_header(Header { mark: format!("{plugin}-header"), plugin, number, text });
         }
         Ok(verdict)
     }
@@ -308,7 +262,7 @@ impl Spf {
     }
 
     /// What is known of each, or is found out now.
-    async fn findings(&self, requests: &[spf::Request], cx: &mut Cx<'_>, deadline: Instant) -> Vec<Finding> {
+    async fn findings(&self, requests: &[spf::Request], cx: &mut Cx<'_>, call: Call<'_>) -> Vec<Finding> {
         let known = |request: &spf::Request| {
             Finding::recall(cx.session.result(self.result_field(request.identity))?, request)
         };
@@ -316,13 +270,13 @@ impl Spf {
         if let Some(findings) = known {
             return findings;
         }
-        let outcomes = self.checks.run(cx, requests, deadline).await;
+        let outcomes = self.checks.run(cx, requests, call).await;
         let mut findings = Vec::new();
         for (request, outcome) in requests.iter().zip(outcomes) {
             let mut finding = Finding::of(request, &outcome);
             if outcome.verdict == Spf7208::Fail && self.options.reject_message.has("%AUTH_EXPL%") {
                 let default = &self.default_explanation;
-                finding.explanation = self.checks.explanation(cx, request, &outcome, default, deadline).await;
+                finding.explanation = self.checks.explanation(cx, request, &outcome, default, call).await;
             }
             cx.session.set(self.result_field(request.identity), &finding.kept(request));
             if request.identity == Identity::MailFrom {
@@ -339,25 +293,15 @@ impl Spf {
         match finding.verdict {
             Spf7208::Pass if is_last => {
                 self.score(options.pass_score.as_ref(), cx);
-                match options.pass_mode.get(cx.session) {
-                    PassMode::Passive => Verdict::Next,
-                    PassMode::Accept | PassMode::Dunno => Verdict::dunno(),
-                }
+                options.pass_mode.get(cx.session).verdict()
             }
             Spf7208::SoftFail => {
                 self.score(options.softfail_score.as_ref(), cx);
-                match options.softfail_mode.get(cx.session) {
-                    SoftFailMode::Passive => Verdict::Next,
-                    SoftFailMode::Accept | SoftFailMode::Dunno => Verdict::dunno(),
-                    SoftFailMode::Reject => self.rejection(finding),
-                }
+                options.softfail_mode.get(cx.session).verdict(|| self.rejection(finding))
             }
             Spf7208::Fail => {
                 self.score(options.fail_score.as_ref(), cx);
-                match options.fail_mode.get(cx.session) {
-                    FailMode::Passive => Verdict::Next,
-                    FailMode::Reject => self.rejection(finding),
-                }
+                options.fail_mode.get(cx.session).verdict(|| self.rejection(finding))
             }
             Spf7208::TempError => {
                 self.score(options.temperror_score.as_ref(), cx);
@@ -372,16 +316,14 @@ impl Spf {
     }
 
     fn score(&self, score: Option<&Score>, cx: &mut Cx<'_>) {
-        if let Some(score) = score
-            && cx.session.first_time(&self.scored)
-        {
-            cx.session.add_score(&self.options.score_field, &self.name, score);
+        if let Some(score) = score {
+            self.options.score_field.add_once(cx.session, score);
         }
     }
 
-    fn rejection(&self, finding: &Finding) -> Verdict {
+    fn rejection(&self, finding: &Finding) -> String {
         let values = [("%LOCAL_EXPL%", &*finding.text), ("%AUTH_EXPL%", &*finding.explanation)];
-        Verdict::Stop(format!("reject {}", self.options.reject_message.fill(&values)))
+        self.options.reject_message.fill(&values)
     }
 
     /// Whether failures of the client have no consequences.
@@ -390,20 +332,20 @@ impl Spf {
         requests: &[spf::Request],
         findings: &[Finding],
         cx: &mut Cx<'_>,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Exemption {
         let mut exemption = Exemption::No;
         if let Some(helo) = helo_of(cx.request).filter(|helo| self.options.whitelist_helo.contain(helo)) {
             let checked =
                 requests.iter().zip(findings).find(|(request, _)| request.identity == Identity::Helo);
             let verdict = checked.map(|(_, finding)| finding.verdict);
-            exemption = exemption::may_use_name(&helo, verdict, &self.checks, cx, deadline).await;
+            exemption = exemption::may_use_name(&helo, verdict, &self.checks, cx, call).await;
         }
         if exemption == Exemption::Yes {
             return exemption;
         }
         let domains = &self.options.whitelist_spf_of;
-        exemption.or(exemption::sends_for_any(domains, &self.checks, cx, deadline).await)
+        exemption.or(exemption::sends_for_any(domains, &self.checks, cx, call).await)
     }
 }
 

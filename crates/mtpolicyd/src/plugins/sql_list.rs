@@ -1,12 +1,11 @@
 //! `SqlList`: is a value on a list in a database?
 
-use crate::fields::Scoring;
 use crate::log::messages::findings;
 use crate::network::plain_address;
-use crate::options::{UserConfig, options};
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::options::options;
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
+use crate::scoring::Scoring;
 use crate::sql_query::Query;
-use crate::value::Switch;
 use backends::sql::{Dialect, Sql};
 use postfix_policy::{Mailbox, Request};
 use std::borrow::Cow;
@@ -33,8 +32,7 @@ options! {
     /// </Plugin>
     /// ```
     pub struct SqlListOptions {
-        /// Whether to make the check.
-        enabled: UserConfig<Switch> = Switch::On,
+        + enabled,
         /// The database, a `<Connection>` of module Sql.
         db: String = "db",
         /// The query; `?` is replaced by the value. Any row is a match, whatever it contains. The default is
@@ -62,11 +60,7 @@ fn default_query() -> Query {
     Query::from(DEFAULT_QUERY)
 }
 
-/// See the options.
 pub struct SqlList {
-    name: String,
-    notes: Notes,
-    scored: String,
     options: SqlListOptions,
     sql: Arc<Sql>,
 }
@@ -83,35 +77,30 @@ impl Plugin for SqlList {
             let only = "only MariaDB and MySQL have INET_ATON, which the default query needs";
             setup.warn("sql_query", format!("Plugin {}: {only}; write a sql_query", setup.name));
         }
-        let (name, notes) = (setup.name.to_owned(), setup.notes());
-        let scored = format!("{name}-score");
-        Some(SqlList { name, notes, scored, options, sql })
+        Some(SqlList { options, sql })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let options = &self.options;
-        if options.enabled.get(cx.session) == Switch::Off {
-            return Ok(Verdict::Next);
-        }
         let field = &options.field;
         cx.session.depend_on(field);
         let Some(value) = cx.request.get(field) else {
-            self.notes.note(findings::no_attribute(field));
+            cx.note(findings::no_attribute(field));
             return Ok(Verdict::Next);
         };
         let mut listed = false;
         for form in forms(cx.request, field) {
             if !listed {
-                let rows = options.sql_query.ask(&self.sql, &form, cx.deadline.backends).await?;
+                let rows = options.sql_query.ask(&self.sql, &form, cx.call).await?;
                 listed = !rows.is_empty();
             }
         }
         let value = String::from_utf8_lossy(value);
         if listed {
-            self.notes.note(findings::sql_listed(field, value));
-            options.score.add_once(cx.session, &self.name, &self.scored);
+            cx.note(findings::sql_listed(field, value));
+            options.score.add_once(cx.session);
         } else {
-            self.notes.note(findings::sql_not_listed(field, value));
+            cx.note(findings::sql_not_listed(field, value));
         }
         let action = if listed { &options.match_action } else { &options.not_match_action };
         Ok(action.clone().map_or(Verdict::Next, Verdict::Stop))

@@ -2,8 +2,8 @@
 
 use crate::facts::json::{read_object, scalar_text};
 use crate::log::messages::findings;
-use crate::options::options;
-use crate::plugin::{Cx, Error, Notes, Plugin, Setup, Verdict};
+use crate::options::{Flow, options};
+use crate::plugin::{Cx, Error, Plugin, Setup, Verdict};
 use crate::sql_query::{Complaints, Query, user_names};
 use backends::sql::Sql;
 use std::sync::Arc;
@@ -60,10 +60,7 @@ options! {
 /// every request.
 const MAX_JSON_BYTES: usize = 64 << 10;
 
-/// See the options.
 pub struct SqlUserConfig {
-    name: String,
-    notes: Notes,
     complaints: Complaints,
     options: SqlUserConfigOptions,
     sql: Arc<Sql>,
@@ -76,23 +73,24 @@ impl Plugin for SqlUserConfig {
     fn new(options: SqlUserConfigOptions, setup: &mut Setup<'_, '_>) -> Option<SqlUserConfig> {
         let sql = setup.sql("db", &options.db)?;
         options.sql_query.check("sql_query", &sql, setup);
+        setup.section.note_flow("sql_query", Flow::SetsAny);
         let complaints = Complaints::of(setup.name);
-        Some(SqlUserConfig { name: setup.name.to_owned(), notes: setup.notes(), complaints, options, sql })
+        Some(SqlUserConfig { complaints, options, sql })
     }
 
     async fn run(&self, cx: &mut Cx<'_>) -> Result<Verdict, Error> {
         let field = &self.options.field;
         cx.session.depend_on(field);
         // Whatever comes of it, the settings of another user hold no longer.
-        cx.session.load_settings(&self.name, []);
+        cx.session.load_settings(cx.name(), []);
         let names = user_names(cx.request, field, &self.options.recipient_delimiter);
         let Some(user) = names.first().map(|user| String::from_utf8_lossy(user)) else {
-            self.notes.note(findings::no_user(field));
+            cx.note(findings::no_user(field));
             return Ok(Verdict::Next);
         };
         let mut json = None;
         for name in &names {
-            let answer = self.options.sql_query.ask(&self.sql, name, cx.deadline.backends).await;
+            let answer = self.options.sql_query.ask_shown(&self.sql, name, cx.call).await;
             let Some(rows) = self.complaints.answered(answer)? else { return Ok(Verdict::Next) };
             if let Some(row) = rows.into_iter().next() {
                 json = row.into_iter().next().flatten();
@@ -100,7 +98,7 @@ impl Plugin for SqlUserConfig {
             }
         }
         let Some(json) = json else {
-            self.notes.note(findings::no_settings(user));
+            cx.note(findings::no_settings(user));
             return Ok(Verdict::Next);
         };
         let settings = match read_object(json.as_bytes(), MAX_JSON_BYTES) {
@@ -115,10 +113,10 @@ impl Plugin for SqlUserConfig {
             match scalar_text(value) {
                 Some(text) => usable.push((name.as_str(), text)),
                 None if value.is_null() => {}
-                None => self.notes.note(findings::setting_nested(&user, name)),
+                None => cx.note(findings::setting_nested(&user, name)),
             }
         }
-        cx.session.load_settings(&self.name, usable.iter().map(|(name, text)| (*name, text.as_str())));
+        cx.session.load_settings(cx.name(), usable.iter().map(|(name, text)| (*name, text.as_str())));
         Ok(Verdict::Next)
     }
 }

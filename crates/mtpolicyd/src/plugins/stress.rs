@@ -20,7 +20,6 @@ options! {
     }
 }
 
-/// See the options.
 pub struct Stress {
     options: StressOptions,
     nested: Chain,

@@ -3,18 +3,25 @@
 //! Knows: the protocol, the service. Must not know: how a listener accepts, plugins.
 
 use super::Shared;
-use super::service::Answer;
+use super::decided::Answer;
 use super::slots::Slot;
 use super::stream::Stream;
 use crate::log::messages::daemon;
+use crate::plugin::Afterwards;
+use crate::value::{Count, Seconds};
 use bytes::BytesMut;
+use decisions::Flags;
 use postfix_policy::{Decoder, ProtocolError, Request};
 use std::io;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// What is read at once: a request of Postfix has about 800 bytes.
 const READ_BYTES: usize = 4096;
+
+/// How long a daemon that shuts down waits for the first request of a connection: a client of Postfix sends
+/// it as soon as it is connected.
+const FIRST_REQUEST: Duration = Duration::from_millis(200);
 
 /// A connection and what was read from it.
 pub struct Conversation {
@@ -22,6 +29,8 @@ pub struct Conversation {
     buffer: BytesMut,
     decoder: Decoder,
     slot: Slot,
+    /// Whether the client has asked nothing yet.
+    is_new: bool,
 }
 
 /// Why no more requests come.
@@ -38,12 +47,30 @@ enum End {
     Failed(io::Error),
 }
 
+impl End {
+    /// Its place in [`ENDS`](super::numbers::ENDS).
+    fn number(&self) -> usize {
+        match self {
+            End::Quiet => 0,
+            End::Cut(_) => 1,
+            End::Broken(_) => 2,
+            End::Evicted => 3,
+            End::Failed(_) => 4,
+        }
+    }
+}
+
 impl Conversation {
     /// Answers the requests of one connection, which arrived on the port with that key.
     pub async fn run(stream: Stream, slot: Slot, key: &str, shared: &Shared) {
         let (buffer, decoder) = (BytesMut::new(), Decoder::default());
-        let mut conversation = Conversation { stream, buffer, decoder, slot };
-        match conversation.answer_all(key, shared).await {
+        let mut conversation = Conversation { stream, buffer, decoder, slot, is_new: true };
+        shared.numbers.accepted.add(0, 1);
+        let end = conversation.answer_all(key, shared).await;
+        shared.numbers.ended.add(end.number(), 1);
+        // Before anything is written, since the client may be about to ask.
+        drop(conversation);
+        match end {
             End::Quiet => daemon::connection_closed(key),
             End::Cut(why) => daemon::connection_cut(key, why),
             End::Evicted => daemon::connection_evicted(key),
@@ -61,24 +88,38 @@ impl Conversation {
                 Err(end) => return end,
             };
             self.slot.end_waiting();
+            self.is_new = false;
             // Each request gets the newest settings: a reload drops no connection.
             let service = shared.service.load_full();
             // Boxed, so that an idle connection does not hold the memory that answering takes.
-            let answer = Box::pin(service.answer(key, &request, begun)).await;
-            let Answer::Reply(reply) = answer else { return End::Quiet };
+            let mut after = Afterwards::default();
+            let (answer, decision) = Box::pin(service.answer(key, &request, begun, &mut after)).await;
+            let Answer::Reply(reply) = answer else {
+                decision.into_iter().for_each(|decision| service.record(decision));
+                return End::Quiet;
+            };
             let mut line = Vec::with_capacity(128);
             reply.write_to(&mut line);
             let until = Instant::now() + service.request_timeout();
             let written = timeout_at(until, self.stream.write_all(&line)).await;
             drop(request);
             self.slot.holds(self.buffer.capacity());
+            if let Some(mut decision) = decision {
+                if !matches!(written, Ok(Ok(()))) {
+                    decision.flags = decision.flags.with(Flags::NOT_SENT);
+                }
+                service.record(decision);
+            }
             match written {
-                Ok(Ok(())) => answered += 1,
+                Ok(Ok(())) => {
+                    answered += 1;
+                    after.run().await;
+                }
                 Ok(Err(error)) => return End::Failed(error),
                 Err(_) => return End::Cut("the client does not read its answer"),
             }
             let limit = service.settings.globals.max_keepalive.0;
-            if (limit > 0 && answered >= limit) || shared.closing.is_cancelled() {
+            if limit.is_some_and(|Count(limit)| answered >= limit) || shared.closing.is_cancelled() {
                 return End::Quiet;
             }
         }
@@ -126,9 +167,16 @@ impl Conversation {
         }
     }
 
-    /// Reads what is there; 0 at the end, which shutting down is too unless something has arrived.
+    /// Reads what is there; 0 at the end, which shutting down is too unless something has arrived. Who has
+    /// just connected is about to ask.
     async fn read(&mut self, shared: &Shared) -> Result<usize, End> {
-        let idle = self.buffer.is_empty();
+        let (idle, is_new) = (self.buffer.is_empty(), self.is_new);
+        let closing = async {
+            shared.closing.cancelled().await;
+            if is_new {
+                sleep(FIRST_REQUEST).await;
+            }
+        };
         let (stream, buffer, slot) = (&mut self.stream, &mut self.buffer, &self.slot);
         let arrived = async {
             stream.readable().await?;
@@ -137,10 +185,15 @@ impl Conversation {
         };
         tokio::select! {
             biased;
-            () = slot.evicted() => Err(End::Evicted),
-            read = arrived => read.map_err(End::Failed),
-            () = shared.closing.cancelled(), if idle => Ok(0),
+            () = slot.evicted() => return Err(End::Evicted),
+            read = arrived => return read.map_err(End::Failed),
+            () = closing, if idle => {}
         }
+        if !self.stream.has_something() {
+            return Ok(0);
+        }
+        self.buffer.reserve(READ_BYTES);
+        self.stream.read(&mut self.buffer).await.map_err(End::Failed)
     }
 }
 
@@ -156,7 +209,7 @@ struct Timeouts {
 impl Timeouts {
     fn of(shared: &Shared) -> Timeouts {
         let service = shared.service.load();
-        let idle = Some(service.settings.globals.keepalive_timeout.duration()).filter(|idle| !idle.is_zero());
+        let idle = service.settings.globals.keepalive_timeout.0.map(Seconds::duration);
         let request = service.request_timeout();
         Timeouts { idle, request: idle.map_or(request, |idle| idle.min(request)) }
     }

@@ -3,12 +3,18 @@
 //! Knows: sockets, the accept loop. Must not know: settings, conversations.
 
 use super::Shared;
+use super::control::ControlPort;
 use super::listener::listen;
+use super::metrics::MetricsPort;
+use super::passed::{self, Owner, PassedSocket};
 use super::sockets::{BoundSocket, Listener};
 use crate::address::ListenAddress;
 use crate::log::messages::daemon;
+use crate::settings::Settings;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -17,9 +23,14 @@ use tokio_util::sync::CancellationToken;
 #[derive(Default)]
 pub struct Listeners {
     open: BTreeMap<ListenAddress, Port>,
+    pub(super) control: Option<ControlPort>,
+    pub(super) metrics: Option<MetricsPort>,
 }
 
 struct Port {
+    listener: Arc<Listener>,
+    key: Arc<str>,
+    owner: Owner,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -28,25 +39,62 @@ struct Port {
 pub struct OpenPort {
     address: ListenAddress,
     listener: Listener,
+    key: Arc<str>,
+    owner: Owner,
 }
 
 impl TryFrom<BoundSocket> for OpenPort {
     type Error = io::Error;
 
     fn try_from(socket: BoundSocket) -> io::Result<OpenPort> {
-        Ok(OpenPort { address: socket.address().clone(), listener: socket.into_listener()? })
+        let (address, key, owner) = (socket.address().clone(), socket.key().into(), socket.owner().clone());
+        Ok(OpenPort { address, listener: socket.into_listener()?, key, owner })
     }
 }
 
 impl Listeners {
     /// Starts to accept.
     pub fn start(&mut self, ports: Vec<OpenPort>, shared: &Arc<Shared>) {
-        for OpenPort { address, listener } in ports {
-            let key: Arc<str> = address.vhost_key().into();
+        for OpenPort { address, listener, key, owner } in ports {
             let stop = CancellationToken::new();
-            let task = tokio::spawn(listen(listener, key, shared.clone(), stop.clone()));
-            self.open.insert(address, Port { stop, task });
+            let listener = Arc::new(listener);
+            let accepts = listen(listener.clone(), key.clone(), shared.clone(), stop.clone());
+            let task = tokio::spawn(accepts);
+            self.open.insert(address, Port { listener, key, owner, stop, task });
         }
+    }
+
+    /// What a successor needs of each port: its description, and a descriptor for it.
+    pub fn to_pass(&self) -> io::Result<Vec<(Value, OwnedFd)>> {
+        let passed = self.open.iter().map(|(address, port)| {
+            let description = PassedSocket::describe(address, &port.owner);
+            Ok((description, port.listener.as_fd().try_clone_to_owned()?))
+        });
+        let control = self.control.iter().map(ControlPort::to_pass);
+        passed.chain(control).chain(self.metrics.iter().map(MetricsPort::to_pass)).collect()
+    }
+
+    /// Says that the files of UNIX sockets go with this process; or, for the ports of these names, that they
+    /// are its successor's.
+    pub fn own_files(&self, left: &[String]) {
+        for (address, port) in &self.open {
+            port.listener.owns_file(!left.contains(&address.to_string()));
+        }
+        if let Some(control) = &self.control {
+            control.owns_file(!left.contains(&control.name()));
+        }
+    }
+
+    /// Whether these settings have a host for every socket that systemd holds open.
+    pub fn check_passed(&self, settings: &Settings) -> io::Result<()> {
+        for (address, port) in &self.open {
+            if let Owner::Systemd(name) = &port.owner
+                && settings.host(&port.key, None).is_none()
+            {
+                return Err(passed::nobody_answers(address, name));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the address is open.
@@ -59,9 +107,17 @@ impl Listeners {
         let is_tcp = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(_));
         let clashes = |old: &ListenAddress| {
             let same_port = |new: &&ListenAddress| is_tcp(new) && new.vhost_key() == old.vhost_key();
-            is_tcp(old) && !wanted.contains(old) && new.iter().any(|new| same_port(&new))
+            is_tcp(old)
+                && self.may_close(old)
+                && !wanted.contains(old)
+                && new.iter().any(|new| same_port(&new))
         };
         self.open.keys().filter(|old| clashes(old)).cloned().collect()
+    }
+
+    /// What systemd has opened it also keeps open.
+    fn may_close(&self, address: &ListenAddress) -> bool {
+        self.open.get(address).is_some_and(|port| matches!(port.owner, Owner::Daemon(_)))
     }
 
     /// Closes ports. Their connections go on until a side closes them.
@@ -74,7 +130,7 @@ impl Listeners {
     /// Closes the ports that are not wanted any more, without waiting for it.
     pub fn keep_only(&mut self, wanted: &[ListenAddress]) {
         self.open.retain(|address, port| {
-            let stays = wanted.contains(address);
+            let stays = wanted.contains(address) || matches!(port.owner, Owner::Systemd(_));
             if !stays {
                 port.stop.cancel();
                 daemon::port_closed(address);
@@ -85,6 +141,12 @@ impl Listeners {
 
     /// Closes all ports; a UNIX socket's file is gone when this returns.
     pub async fn stop(self) {
+        if let Some(control) = self.control {
+            control.close().await;
+        }
+        if let Some(metrics) = self.metrics {
+            metrics.close().await;
+        }
         for port in self.open.into_values() {
             port.close().await;
         }
@@ -92,8 +154,17 @@ impl Listeners {
 
     /// Where the daemon listens, for a message.
     pub fn names(&self) -> String {
-        let names: Vec<_> = self.open.keys().map(ListenAddress::to_string).collect();
-        names.join(", ")
+        self.addresses().join(", ")
+    }
+
+    /// The sockets that listen, that of the commands too.
+    pub fn sockets(&self) -> Vec<String> {
+        self.addresses().into_iter().chain(self.control.iter().map(ControlPort::name)).collect()
+    }
+
+    /// Where the daemon listens.
+    pub fn addresses(&self) -> Vec<String> {
+        self.open.keys().map(ListenAddress::to_string).collect()
     }
 }
 

@@ -9,10 +9,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, fchmod, umask};
 use nix::unistd;
 use safe_files::Folder;
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -106,12 +108,23 @@ impl Background {
     }
 }
 
+/// The program that runs, as a successor of this process finds it: by the name with which it was started, so
+/// that a link that leads to a new version is followed, or else by its path. To be asked at the start, before
+/// an upgrade puts another file there.
+pub fn program() -> io::Result<PathBuf> {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    let named = name.filter(|name| name.as_os_str().as_encoded_bytes().contains(&b'/') && name.is_file());
+    named.map_or_else(std::env::current_exe, Ok)
+}
+
 /// The file that holds the process id of the running daemon; dropped, it is removed, also after a failed
 /// start.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
     file: File,
+    /// It is another process's: that of the predecessor, until this one takes over, or a successor's.
+    left: Cell<bool>,
 }
 
 impl PidFile {
@@ -142,11 +155,28 @@ impl PidFile {
         };
         let file = file.map_err(failed)?;
         // Absolute, since the working directory may be another one at the end.
-        Ok(PidFile { path: std::path::absolute(path).map_err(failed)?, file })
+        Ok(PidFile { path: std::path::absolute(path).map_err(failed)?, file, left: Cell::new(false) })
+    }
+
+    /// The file of the predecessor, which has opened it. It names that process until this one's id is
+    /// recorded.
+    pub fn of_predecessor(path: PathBuf, file: File) -> PidFile {
+        PidFile { path, file, left: Cell::new(true) }
+    }
+
+    /// Where it is, and the open file, for a successor.
+    pub fn to_pass(&self) -> io::Result<(&Path, OwnedFd)> {
+        Ok((&self.path, self.file.as_fd().try_clone_to_owned()?))
+    }
+
+    /// Leaves it to the process that has taken over.
+    pub fn leave(&self) {
+        self.left.set(true);
     }
 
     /// Writes the id of this process.
-    pub fn record(&mut self) -> Result<(), ProcessError> {
+    pub fn record(&self) -> Result<(), ProcessError> {
+        self.left.set(false);
         let id = format!("{}\n", std::process::id());
         let written = self.file.set_len(0).and_then(|()| self.file.write_all_at(id.as_bytes(), 0));
         written.map_err(|error| {
@@ -164,6 +194,9 @@ impl Drop for PidFile {
     /// Without the right to remove the file, or out of reach after `chroot`, it is emptied, so that it names
     /// no process. The file of a successor stays.
     fn drop(&mut self) {
+        if self.left.get() {
+            return;
+        }
         let made = self.file.metadata().map(|made| (made.dev(), made.ino()));
         if !made.is_ok_and(|made| safe_files::remove_same(&self.path, made)) {
             // Harmless if it fails: the next start finds that the process is gone.
@@ -248,7 +281,8 @@ pub fn release_signals() -> Result<(), ProcessError> {
 }
 
 fn handled_signals() -> SigSet {
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1].into_iter().collect()
+    let handled = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+    handled.into_iter().collect()
 }
 
 /// Keeps what the daemon makes (logs, databases) from users who are neither its own nor in its group.
@@ -286,7 +320,7 @@ mod tests {
     fn the_file_names_this_process_until_its_end() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("d.pid");
-        let mut file = create(&path).unwrap();
+        let file = create(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
         file.record().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
@@ -304,7 +338,7 @@ mod tests {
         // No number that the kernel gives; a program of another name; this process; an emptied file.
         for left in ["4194305\n", "1\n", &format!("{}\n", std::process::id()), ""] {
             std::fs::write(&path, left).unwrap();
-            let mut file = create(&path).unwrap();
+            let file = create(&path).unwrap();
             file.record().unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         }
@@ -321,10 +355,11 @@ mod tests {
             .spawn()
             .unwrap();
         // Its command line is there as soon as it has read its script.
-        let started = std::time::Instant::now();
-        while !is_daemon(other.id()) && started.elapsed() < std::time::Duration::from_secs(5) {
-            std::thread::yield_now();
-        }
+        let has_read = (0..30_000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            is_daemon(other.id())
+        });
+        assert!(has_read);
         std::fs::write(&path, other.id().to_string()).unwrap();
         let error = create(&path).unwrap_err();
         assert!(
@@ -352,7 +387,7 @@ mod tests {
         let (target, path) = (directory.path().join("target"), directory.path().join("d.pid"));
         std::fs::write(&target, "").unwrap();
         std::os::unix::fs::symlink(&target, &path).unwrap();
-        let mut file = create(&path).unwrap();
+        let file = create(&path).unwrap();
         file.record().unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), b"");
         assert!(path.symlink_metadata().unwrap().is_file());

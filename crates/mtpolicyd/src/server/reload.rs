@@ -2,12 +2,14 @@
 //!
 //! Knows: settings, listeners, the process. Must not know: conversations.
 
+use super::control::ReloadView;
+use super::daemon::Daemon;
 use super::listeners::{Listeners, OpenPort};
 use super::privileges::Identity;
 use super::scheduler;
 use super::service::Service;
 use super::sockets::{self, UnixSocketOptions};
-use super::{Daemon, StartError, identity, log_messages, socket_options};
+use super::{StartError, identity, log_messages, socket_options};
 use crate::address::ListenAddress;
 use crate::log::messages::daemon as daemon_messages;
 use crate::settings::{Globals, Messages, Settings};
@@ -15,6 +17,8 @@ use crate::value::Switch;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// A file that is being read again, on a thread of its own: what it names may lie on a disk that does not
@@ -22,8 +26,12 @@ use tokio::task::JoinHandle;
 #[derive(Default)]
 pub(super) struct Reload {
     reading: Option<JoinHandle<Result<Fresh, StartError>>>,
+    /// Those that wait for what comes of it.
+    waiting: Vec<oneshot::Sender<ReloadView>>,
     /// It was asked for again meanwhile.
     again: bool,
+    /// Those that wait for what comes of that.
+    next: Vec<oneshot::Sender<ReloadView>>,
 }
 
 /// What was read.
@@ -35,17 +43,29 @@ struct Fresh {
 }
 
 impl Reload {
-    /// Begins to read the file, or notes that it has changed once more.
-    pub(super) fn request(&mut self, daemon: &Daemon<'_>) {
+    /// Begins to read the file, or notes that it has changed once more; who waits is told what came of it.
+    pub(super) fn request(&mut self, daemon: &Daemon<'_>, verdict: Option<oneshot::Sender<ReloadView>>) {
         // Whatever becomes of the file: logrotate has moved the log away.
         daemon.log.reopen();
-        self.again = self.reading.is_some();
-        if self.again {
+        if self.is_running() {
+            self.again = true;
+            self.next.extend(verdict);
             daemon_messages::reload_queued();
             return;
         }
+        self.waiting.extend(verdict);
+        self.begin(daemon);
+    }
+
+    fn begin(&mut self, daemon: &Daemon<'_>) {
+        daemon.notify.reloading();
         let (path, earlier) = (daemon.options.config.clone(), daemon.shared.service.load_full());
         self.reading = Some(tokio::task::spawn_blocking(move || read(&path, &earlier)));
+    }
+
+    /// Whether the file is being read.
+    pub(super) fn is_running(&self) -> bool {
+        self.reading.is_some()
     }
 
     /// Waits until the file has been read; forever if none is being read.
@@ -62,16 +82,40 @@ impl Reload {
             Ok(fresh) => apply(fresh, daemon, listeners).await,
             Err(error) => Err(error),
         };
+        match &used {
+            Ok(_) => daemon.notify.ready(&format!("reloaded, answering on {}", listeners.names())),
+            Err(_) => daemon.notify.ready("NOT reloaded, see the log; the old configuration stays in use"),
+        }
+        let view = match &used {
+            Ok(messages) => ReloadView::reloaded(messages),
+            Err(error) => ReloadView::refused(error),
+        };
+        daemon.shared.numbers.reloads.add(usize::from(used.is_err()), 1);
         match used {
-            Ok(()) => daemon_messages::reloaded(daemon.options.config.display()),
+            Ok(messages) => {
+                daemon.shared.desk.update(|in_use| {
+                    in_use.read = SystemTime::now();
+                    in_use.warnings = messages.warnings();
+                    in_use.ports = listeners.addresses();
+                });
+                daemon_messages::reloaded(daemon.options.config.display());
+                daemon.tell_configuration();
+            }
             Err(StartError::Configuration(messages)) => {
                 log_messages(&messages);
                 daemon_messages::not_reloaded();
             }
             Err(error) => daemon_messages::reload_failed(error),
         }
+        let hash = daemon.shared.service.load().settings.fingerprint.clone();
+        let view = ReloadView { hash, ..view };
+        for waiting in self.waiting.drain(..) {
+            // Who has left does not want to know.
+            let _ = waiting.send(view.clone());
+        }
         if std::mem::take(&mut self.again) {
-            self.request(daemon);
+            self.waiting = std::mem::take(&mut self.next);
+            self.begin(daemon);
         }
     }
 }
@@ -88,25 +132,29 @@ fn read(path: &Path, earlier: &Service) -> Result<Fresh, StartError> {
     Ok(Fresh { settings, messages, identity, sockets })
 }
 
-async fn apply(fresh: Fresh, daemon: &Daemon<'_>, listeners: &mut Listeners) -> Result<(), StartError> {
+async fn apply(fresh: Fresh, daemon: &Daemon<'_>, listeners: &mut Listeners) -> Result<Messages, StartError> {
     let Fresh { settings, messages, identity, sockets } = fresh;
     let earlier = daemon.shared.service.load_full();
     refuse_another_identity(daemon, &identity, &earlier.settings.globals, &settings.globals)?;
-    let addresses = settings.addresses.clone();
+    listeners.check_passed(&settings)?;
+    let (addresses, metrics) = (settings.addresses.clone(), settings.metrics);
     let service = Service::new(settings, Some(&earlier));
     let ports = open_new(&addresses, &sockets, listeners, daemon).await?;
     warn_of_what_stays(&earlier.settings, &service.settings);
+    // Before anything is said of the reload. A level that was set by hand comes back after it.
     let level = service.settings.globals.log_level.0;
     let internals = service.settings.globals.log_internals == Switch::On;
     daemon.log.set_level(daemon.options.log_level.unwrap_or(level), internals);
     // First the hosts, then the ports that lead to them.
     let service = Arc::new(service);
     tokio::spawn(scheduler::prepare(service.clone()));
+    service.keep_decisions();
     daemon.shared.service.store(service);
     listeners.start(ports, &daemon.shared);
     listeners.keep_only(&addresses);
+    listeners.move_metrics(metrics, &daemon.shared).await;
     log_messages(&messages);
-    Ok(())
+    Ok(messages)
 }
 
 /// The rights of the start are gone, so the process stays who it is.
@@ -153,8 +201,10 @@ async fn open_new(
 
 /// Changes that are read, but can only be followed by a restart.
 fn warn_of_what_stays(old: &Settings, new: &Settings) {
+    let is_other_socket = old.control.path() != new.control.path() || old.control.group != new.control.group;
     let (old, new) = (&old.globals, &new.globals);
     let changes = [
+        ("node", old.node() != new.node()),
         ("log_file", old.log_file != new.log_file),
         ("log_format", old.log_format != new.log_format),
         ("pid_file", old.pid_file != new.pid_file),
@@ -163,6 +213,7 @@ fn warn_of_what_stays(old: &Settings, new: &Settings) {
         ("socket_owner", old.socket_owner != new.socket_owner),
         ("socket_group", old.socket_group != new.socket_group),
         ("socket_mode", old.socket_mode != new.socket_mode),
+        ("control socket", is_other_socket),
     ];
     for (option, _) in changes.into_iter().filter(|(_, changed)| *changed) {
         daemon_messages::needs_restart(option);

@@ -6,6 +6,7 @@ use super::privileges::Identity;
 use super::process::ProcessError;
 use super::service::Service;
 use super::{Shared, StartError, identity};
+use crate::hygiene::Schedule;
 use crate::log::messages::daemon;
 use crate::log::{self, Destination, LogSettings};
 use crate::settings::Settings;
@@ -106,11 +107,22 @@ fn look_as_ourselves(settings: Settings) -> Look {
     look
 }
 
-/// Does the tasks of each hour until the daemon ends.
+/// Does the tasks of each hour, and tests the DNS lists, until the daemon ends.
 pub async fn run(shared: Arc<Shared>) {
     tokio::select! {
         () = run_forever(&shared) => {}
+        () = test_lists(&shared) => {}
         () = shared.closing.cancelled() => {}
+    }
+}
+
+async fn test_lists(shared: &Shared) {
+    let mut schedule = Schedule::default();
+    loop {
+        let service = shared.service.load_full();
+        let next = schedule.round(&service.settings.remembered.lists, service.world()).await;
+        drop(service);
+        tokio::time::sleep_until(next).await;
     }
 }
 

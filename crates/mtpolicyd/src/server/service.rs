@@ -2,17 +2,26 @@
 //!
 //! Knows: settings, sessions, chains. Must not know: sockets, how a plugin works.
 
-use crate::chain::{DEFERRED, Outcome};
+use super::decided::{Answer, Decided, Failure, action_of, report_failure};
+use super::numbers::Numbers;
+use super::record::{Chosen, Draft};
+use crate::chain::Outcome;
 use crate::counters::Reservations;
 use crate::facts::World;
 use crate::log::messages::{daemon, lookups};
 use crate::log::{self, Envelope, RequestRecord};
 use crate::matching::Matching;
-use crate::plugin::{Cx, Deadline, Error, OnError, Progress, Undecided};
+use crate::plugin::{Afterwards, Course, Cx, Notes, OnError};
+use crate::recorder::Recorder;
+use crate::session::RECIPIENT;
 use crate::session::cache::{Lease, OpenError, SessionCache, SharedSessions};
-use crate::settings::{SessionSettings, Settings, VirtualHost};
+use crate::settings::{JournalSettings, Labels, SessionSettings, Settings, VirtualHost};
+use crate::value::Switch;
+use ::lookups::Notebook;
 use backends::clock::Clock;
 use backends::dns::{Ahead, Dns};
+use backends::{Call, Replay};
+use decisions::Decision;
 use postfix_policy::{Reply, Request};
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,27 +33,26 @@ use tokio_util::task::TaskTracker;
 pub struct Service {
     /// What the file says.
     pub settings: Settings,
-    world: World,
+    pub(super) world: World,
     sessions: Arc<SessionCache>,
     /// What goes on when its request has been answered.
     background: TaskTracker,
+    labels: Labels,
+    numbers: Numbers,
+    pub(super) recorder: Arc<Recorder>,
+    /// Who answers in place of servers, if decisions are replayed.
+    pub(super) replay: Option<Arc<Replay>>,
 }
 
-/// What becomes of a request.
-#[derive(Debug)]
-pub enum Answer {
-    /// Postfix gets an action.
-    Reply(Reply),
-    /// The connection is closed without one; Postfix tries again, then runs its default action.
-    Close,
+/// What would be decided about a request.
+pub struct Explained {
+    /// The decision.
+    pub decision: Decision,
+    /// What would have been done besides.
+    pub would: Vec<String>,
+    /// The options whose values were not those of the file.
+    pub(super) chosen: Vec<Chosen>,
 }
-
-/// What the line of a request shows if its connection was closed without an answer.
-const CLOSED: &str = "(connection closed)";
-
-/// What a request may take where `request_timeout = 0` sets no limit: Postfix itself gives up then
-/// (`smtpd_policy_service_timeout`).
-const LONGEST_REQUEST: Duration = Duration::from_secs(100);
 
 /// The part of a request's time, in per cent, within which backends have to answer, so that the chain can
 /// still go on without one that does not.
@@ -68,7 +76,54 @@ impl Service {
         let lists = earlier.map(|earlier| earlier.world.lists.clone()).unwrap_or_default();
         let smtp = earlier.map(|earlier| earlier.world.smtp.clone()).unwrap_or_default();
         let world = World { dns, lists, smtp, clock: Arc::new(Clock::System) };
-        Service { settings, world, sessions, background }
+        let recorder = earlier.map(|earlier| earlier.recorder.clone());
+        let recorder = recorder.unwrap_or_else(|| Arc::new(Recorder::new(settings.globals.node())));
+        let labels = Labels::of(&settings);
+        let numbers = Numbers::new(&labels, earlier.map(|earlier| (&earlier.labels, &earlier.numbers)));
+        Service { settings, world, sessions, background, recorder, labels, numbers, replay: None }
+    }
+
+    /// The names that may label numbers.
+    pub(super) fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// What is counted of its requests.
+    pub(super) fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// The number of sessions in this process.
+    pub(super) fn kept_sessions(&self) -> usize {
+        self.sessions.kept()
+    }
+
+    /// Counts and keeps a decision whose answer has been sent.
+    pub(super) fn record(&self, decision: Decision) {
+        self.numbers.count(&decision);
+        self.recorder.record(decision);
+    }
+
+    /// Counts a request that was answered. Its identifier is an example where its decision is kept.
+    fn count(&self, host: &VirtualHost, draft: &Draft, reply: Option<&Reply>, elapsed: Duration) {
+        let outcome =
+            reply.map_or(decisions::Outcome::Closed, |reply| decisions::Outcome::of_action(reply.as_str()));
+        let is_kept = self.settings.journal != JournalSettings::Off;
+        if let Some(place) = self.settings.hosts.iter().position(|known| std::ptr::eq(known, host)) {
+            self.numbers.answered(place, outcome, elapsed, is_kept.then_some(draft.id));
+        }
+    }
+
+    /// Where decisions are kept.
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
+    }
+
+    /// Keeps decisions as the settings say from now on.
+    pub fn keep_decisions(&self) {
+        self.recorder.measure(self.settings.metrics.is_some());
+        self.recorder.keep(self.settings.journal != JournalSettings::Off);
+        self.recorder.journal().apply(self.settings.journal.file());
     }
 
     /// What is around the requests.
@@ -91,38 +146,96 @@ impl Service {
 
     /// How long a request may take.
     pub fn request_timeout(&self) -> Duration {
-        let configured = self.settings.globals.request_timeout.duration();
-        if configured.is_zero() { LONGEST_REQUEST } else { configured }
+        self.settings.globals.longest_request()
     }
 
     /// Answers a request that arrived on a port; its time runs from its first byte. Whatever comes of it
-    /// leaves one line in the log.
-    pub async fn answer(&self, key: &str, request: &Request, begun: Instant) -> Answer {
+    /// leaves one line in the log. Once the answer is sent, the rest is to be done, and the decision recorded
+    /// if anybody wants it.
+    pub async fn answer(
+        &self,
+        key: &str,
+        request: &Request,
+        begun: Instant,
+        after: &mut Afterwards,
+    ) -> (Answer, Option<Decision>) {
         let start = Instant::now();
         let instance = request.get("instance").unwrap_or_default();
         let host = self.settings.host(key, request.get("policy_context"));
-        let decision = match host {
+        let mut draft = Draft::new(&self.recorder, &self.settings.steps);
+        let mut decided = match host {
             Some(host) => {
                 // Pinned where it is made: to move what a request takes costs more than to decide it.
-                let decide = pin!(self.decide(host, request, instance, begun));
+                let decide = pin!(self.decide(host, request, instance, begun, after, &mut draft));
                 log::within(&host.name, instance, decide).await
             }
             None => {
                 daemon::no_host(key);
-                Decision::by_nobody(None)
+                Decided::by_nobody(None)
             }
         };
-        let host = host.map_or(key, |host| &host.name);
+        let globals = &self.settings.globals;
+        let suffix = globals.reply_suffix.as_deref();
+        decided.reply = decided.reply.map(|reply| draft.finish_reply(reply, suffix));
+        let elapsed = start.elapsed();
+        let name = host.map_or(key, |host| &host.name);
         log::request(&RequestRecord {
-            host,
+            host: name,
             instance,
             request_type: request.get("request").unwrap_or_default(),
-            elapsed: start.elapsed(),
-            plugin: decision.plugin.as_deref(),
-            result: decision.result(),
+            elapsed,
+            plugin: decided.plugin.as_deref(),
+            result: decided.result(),
             envelope: self.envelope(request),
+            id: (globals.log_id == Switch::On).then_some(draft.id),
         });
-        decision.answer(host)
+        host.iter().for_each(|host| self.count(host, &draft, decided.reply.as_ref(), elapsed));
+        let steps = &self.settings.steps;
+        let decision = draft.into_decision(host.ok_or(key), steps, request, decided.reply.as_ref(), elapsed);
+        (decided.answer(name), decision)
+    }
+
+    /// What would be decided about a request, as the first of its message. It asks what a request asks, but
+    /// changes, counts and sends nothing; what it would is noted. Plugins with these numbers are left out.
+    pub async fn explain(
+        &self,
+        host: &VirtualHost,
+        request: &Request,
+        without: Vec<u16>,
+    ) -> Option<Explained> {
+        let (begun, mut after) = (Instant::now(), Afterwards::default());
+        let draft = Draft::of_explanation(&self.recorder, without);
+        let lease = SessionCache::None.open(b"", Call::until(begun + self.request_timeout())).await.ok()?;
+        let finished = self.finish_draft(host, request, lease, begun, &mut after, draft).await;
+        finished.map(|(decision, (would, chosen))| Explained { decision, would, chosen })
+    }
+
+    /// What is decided about a request that nobody waits for: the decision, what would have been done
+    /// besides, and the options whose values were not those of the file.
+    pub(super) async fn finish_draft(
+        &self,
+        host: &VirtualHost,
+        request: &Request,
+        lease: Lease,
+        begun: Instant,
+        after: &mut Afterwards,
+        mut draft: Draft,
+    ) -> Option<(Decision, (Vec<String>, Vec<Chosen>))> {
+        let outcome = pin!(self.run_chain(host, request, lease, begun, after, &mut draft)).await;
+        let reply = match outcome {
+            Ok(decided) => decided.reply,
+            Err(failure) => {
+                draft.failed(failure.is_late, &failure.text);
+                action_of(failure.on_error).map(Reply::new)
+            }
+        };
+        let suffix = self.settings.globals.reply_suffix.as_deref();
+        let reply = reply.map(|reply| draft.finish_reply(reply, suffix));
+        let would = draft.pretence.take().map(|pretence| pretence.take()).unwrap_or_default();
+        let chosen = std::mem::take(&mut draft.chosen);
+        let steps = &self.settings.steps;
+        let decision = draft.into_decision(Ok(host), steps, request, reply.as_ref(), begun.elapsed())?;
+        Some((decision, (would, chosen)))
     }
 
     fn envelope<'a>(&self, request: &'a Request) -> Envelope<'a> {
@@ -142,22 +255,29 @@ impl Service {
         request: &Request,
         instance: &[u8],
         begun: Instant,
-    ) -> Decision {
+        after: &mut Afterwards,
+        draft: &mut Draft,
+    ) -> Decided {
         let limit = self.request_timeout();
-        let deadline = Deadline { request: begun + limit, backends: begun + limit * BACKENDS_PERCENT / 100 };
-        let lease = match self.sessions.open(instance, deadline.request).await {
+        let deadline = begun + limit;
+        let lease = match self.sessions.open(instance, Call::until(deadline)).await {
             Ok(lease) => lease,
             Err(error) => {
                 report_failure(host, instance, &error);
-                return Decision::by_nobody(self.without_session(&error));
+                draft.failed(false, &error.to_string());
+                return Decided::by_nobody(self.without_session(&error));
             }
         };
-        match pin!(self.run_chain(host, request, lease, deadline)).await {
+        let outcome = pin!(self.run_chain(host, request, lease, begun, &mut *after, draft)).await;
+        match outcome {
             Ok(decision) => decision,
             Err(failure) => {
                 report_failure(host, instance, &failure.text);
+                draft.failed(failure.is_late, &failure.text);
+                // The message is tried again, and needs what it had.
+                *after = Afterwards::default();
                 let action = action_of(failure.on_error).map(Reply::new);
-                Decision { plugin: Some(failure.plugin), reply: action }
+                Decided { plugin: Some(failure.plugin), reply: action }
             }
         }
     }
@@ -177,172 +297,79 @@ impl Service {
         host: &VirtualHost,
         request: &Request,
         mut lease: Lease,
-        deadline: Deadline,
-    ) -> Result<Decision, Failure> {
+        begun: Instant,
+        after: &mut Afterwards,
+        draft: &mut Draft,
+    ) -> Result<Decided, Failure> {
+        let limit = self.request_timeout();
+        let is_noted = self.replay.is_none() && (draft.walk.is_some() || log::wants_lookups());
+        let notebook = is_noted.then(Notebook::default);
+        let session = lease.session();
+        session.begin(request.get(RECIPIENT).unwrap_or_default());
+        draft.note_session(session);
+        let mut course = Course { without: std::mem::take(&mut draft.without), ..Course::default() };
         let mut cx = Cx {
+            notes: &Notes::default(),
             request,
-            session: lease.session(),
+            session,
             world: &self.world,
             ahead: &mut Ahead::default(),
             reservations: &mut Reservations::new(self.background.clone()),
-            deadline,
-            progress: Progress::default(),
-            matching: Matching::default(),
-            header: None,
-            undecided: None,
+            call: Call::until(begun + limit * BACKENDS_PERCENT / 100)
+                .noted_in(notebook.as_ref())
+                .pretending(draft.pretence.as_ref())
+                .replaying(self.replay.as_deref()),
+            matching: &mut Matching::default(),
+            course: &mut course,
+            after,
+            walk: &mut draft.walk,
         };
         let outcome = {
             let answer = pin!(host.chain.answer(&mut cx));
-            timeout_at(deadline.request, answer).await
+            timeout_at(begun + limit, answer).await
         };
+        if let Some(notebook) = &notebook {
+            let lookups = notebook.take();
+            log::lookups(&lookups);
+            draft.note_lookups(lookups);
+        }
+        if course.undecided.is_some() {
+            draft.undecided();
+        }
+        draft.note_chosen(lease.session(), &self.settings.steps);
         let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => return Err(Failure::of_plugin(error, host).despite(cx.undecided.as_ref())),
-            Err(_) => return Err(Failure::too_late(cx.progress, host).despite(cx.undecided.as_ref())),
-        };
-        Ok(match outcome {
-            Some(Outcome { action, plugin }) => {
-                Decision { plugin: Some(plugin), reply: Some(Reply::new(action.as_bytes())) }
+            Ok(Err(error)) => return Err(Failure::of_plugin(error, host).despite(course.undecided.as_ref())),
+            Err(_) => {
+                return Err(Failure::too_late(course.progress, host).despite(course.undecided.as_ref()));
             }
-            None => Decision::by_nobody(Some(Reply::dunno())),
+        };
+        lease.before_answer().await;
+        Ok(match outcome {
+            Some(Outcome { action, plugin, by }) => {
+                draft.decided_by(by);
+                Decided { plugin: Some(plugin), reply: Some(Reply::new(action.as_bytes())) }
+            }
+            None => Decided::by_nobody(Some(Reply::dunno())),
         })
     }
 }
 
-/// The store of the sessions. What is in the memory of this process stays where its settings do; sessions in
-/// a store of their own stay in any case.
+/// The store of the sessions. What is in the memory of this process stays where its settings do: that is all
+/// of them without a store, and what stands in for those of a store that is unreachable.
 fn sessions(
     settings: &SessionSettings,
     earlier: Option<&Service>,
     background: &TaskTracker,
 ) -> Arc<SessionCache> {
+    if let Some(earlier) = earlier.filter(|earlier| earlier.settings.sessions.same_sessions(settings)) {
+        return earlier.sessions.clone();
+    }
     Arc::new(match settings {
         SessionSettings::None => SessionCache::None,
-        SessionSettings::Memory(options) => match earlier {
-            Some(earlier) if earlier.settings.sessions.same_memory(settings) => {
-                return earlier.sessions.clone();
-            }
-            _ => SessionCache::memory(*options),
-        },
+        SessionSettings::Memory(options) => SessionCache::memory(*options),
         SessionSettings::Shared { store, options, .. } => {
             SessionCache::Shared(SharedSessions::new(store.clone(), *options, background.clone()))
         }
     })
-}
-
-/// What Postfix is told when a check has failed; `None` closes the connection.
-fn action_of(on_error: OnError) -> Option<&'static str> {
-    match on_error {
-        OnError::Close => None,
-        OnError::Defer => Some(DEFERRED),
-        OnError::Dunno | OnError::Continue => Some("dunno"),
-    }
-}
-
-/// What comes of a request.
-struct Decision {
-    /// The plugin that decided, or failed.
-    plugin: Option<Arc<str>>,
-    /// What Postfix is told; `None` closes the connection.
-    reply: Option<Reply>,
-}
-
-impl Decision {
-    fn by_nobody(reply: Option<Reply>) -> Decision {
-        Decision { plugin: None, reply }
-    }
-
-    /// How the line of the request shows it: nothing if no plugin decided, as in the original.
-    fn result(&self) -> &str {
-        match &self.reply {
-            None => CLOSED,
-            Some(reply) if self.plugin.is_some() || *reply != Reply::dunno() => reply.as_str(),
-            Some(_) => "",
-        }
-    }
-
-    fn answer(self, host: &str) -> Answer {
-        let Some(reply) = self.reply else { return Answer::Close };
-        if let Some(warning) = reply.warning() {
-            daemon::action_changed(host, self.plugin.as_deref().unwrap_or_default(), warning);
-        }
-        Answer::Reply(reply)
-    }
-}
-
-/// Why a chain did not end.
-struct Failure {
-    plugin: Arc<str>,
-    on_error: OnError,
-    text: String,
-}
-
-impl Failure {
-    fn of_plugin(error: Error, host: &VirtualHost) -> Failure {
-        let text = error.to_string();
-        match error {
-            Error::In { plugin, on_error, .. } => {
-                Failure { plugin, on_error: on_error.unwrap_or(host.on_error), text }
-            }
-            _ => Failure { plugin: "".into(), on_error: host.on_error, text },
-        }
-    }
-
-    fn too_late(progress: Progress, host: &VirtualHost) -> Failure {
-        let plugin = host.chain.name(progress.step()).cloned().unwrap_or_default();
-        let text = format!("plugin {plugin}: the request took longer than request_timeout");
-        // Each backend has ended before, by an outage of its own; what takes longer than all of them may be
-        // the request's own doing. So Postfix gets an answer rather than its default action.
-        let on_error = match progress.on_error().unwrap_or(host.on_error) {
-            OnError::Close => OnError::Defer,
-            other => other,
-        };
-        Failure { plugin, on_error, text }
-    }
-
-    /// The message does not pass by this failure if an earlier check could not find out: not by Postfix's
-    /// default action either, which it runs after a connection that was closed.
-    fn despite(mut self, undecided: Option<&Undecided>) -> Failure {
-        if undecided.is_some() {
-            self.on_error = OnError::Defer;
-        }
-        self
-    }
-}
-
-fn report_failure(host: &VirtualHost, instance: &[u8], failure: &impl std::fmt::Display) {
-    let instance = String::from_utf8_lossy(instance);
-    daemon::request_failed(&host.name, instance, failure);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn failure(on_error: OnError) -> Failure {
-        Failure { plugin: "p".into(), on_error, text: String::new() }
-    }
-
-    #[test]
-    fn an_outage_does_not_let_pass_what_could_not_be_judged() {
-        let undecided = Undecided { plugin: "p".into(), cause: "odd".to_owned() };
-        for (on_error, despite) in [
-            (OnError::Dunno, OnError::Defer),
-            (OnError::Continue, OnError::Defer),
-            (OnError::Close, OnError::Defer),
-            (OnError::Defer, OnError::Defer),
-        ] {
-            assert_eq!(failure(on_error).despite(Some(&undecided)).on_error, despite);
-            assert_eq!(failure(on_error).despite(None).on_error, on_error);
-        }
-    }
-
-    #[test]
-    fn every_decision_can_be_shown() {
-        assert_eq!(Decision::by_nobody(None).result(), CLOSED);
-        assert_eq!(Decision::by_nobody(Some(Reply::dunno())).result(), "");
-        assert_eq!(Decision::by_nobody(Some(Reply::new(DEFERRED))).result(), DEFERRED);
-        let by_plugin = Decision { plugin: Some("p".into()), reply: Some(Reply::dunno()) };
-        assert_eq!(by_plugin.result(), "dunno");
-    }
 }

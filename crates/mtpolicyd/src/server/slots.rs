@@ -63,6 +63,11 @@ impl Slots {
         self.most
     }
 
+    /// How many are taken.
+    pub fn in_use(&self) -> usize {
+        self.most - self.free.available_permits()
+    }
+
     /// A slot if one is free.
     pub fn try_take(self: &Arc<Self>) -> Option<Slot> {
         self.free.clone().try_acquire_owned().ok().map(|permit| self.slot(permit))
@@ -145,7 +150,13 @@ impl Slot {
 
     /// Returns once the connection has to go for another one.
     pub async fn evicted(&self) {
-        self.seat.evicted.notified().await;
+        self.eviction().await;
+    }
+
+    /// The same for somebody who does not hold the slot.
+    pub fn eviction(&self) -> impl Future<Output = ()> + use<> {
+        let seat = self.seat.clone();
+        async move { seat.evicted.notified().await }
     }
 
     /// Tells how large the buffer is. If all together are too large, the connections that have waited longest

@@ -2,6 +2,7 @@
 //!
 //! Knows: sockets, the file of a UNIX socket, who owns it. Must not know: requests, settings.
 
+use super::passed::Owner;
 use crate::address::ListenAddress;
 use nix::unistd::{Gid, Uid};
 use safe_files::{Folder, Standing};
@@ -9,8 +10,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Connections that may wait for `accept`; after a restart every smtpd of a busy Postfix comes at once.
 /// The kernel cuts it to `net.core.somaxconn` (4096 by default).
@@ -40,6 +43,9 @@ pub struct BoundSocket {
     address: ListenAddress,
     socket: Socket,
     file: Option<SocketFile>,
+    /// The host that answers there, in the words of [`crate::settings::Settings::host`].
+    key: String,
+    owner: Owner,
 }
 
 /// A listening socket of the runtime.
@@ -47,8 +53,8 @@ pub struct BoundSocket {
 pub enum Listener {
     /// TCP, IPv4 or IPv6.
     Tcp(tokio::net::TcpListener),
-    /// A UNIX stream socket, and its file: removed when this is dropped.
-    Unix(tokio::net::UnixListener, SocketFile),
+    /// A UNIX stream socket, and its file if that is the daemon's: removed when this is dropped.
+    Unix(tokio::net::UnixListener, Option<SocketFile>),
 }
 
 /// The file of a UNIX socket; dropped, it is removed if it is still the one that was made here.
@@ -57,6 +63,8 @@ pub struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// It is another process's now.
+    left: AtomicBool,
 }
 
 /// Binds; an error names the address. A TCP port does not listen before the runtime has it, so that whoever
@@ -71,10 +79,22 @@ pub fn bind(address: &ListenAddress, options: &UnixSocketOptions) -> io::Result<
         ListenAddress::Unix(path) => bind_unix(path, options).map(|(socket, file)| (socket, Some(file))),
     };
     let (socket, file) = bound.map_err(|error| naming(address, &error))?;
-    Ok(BoundSocket { address: address.clone(), socket, file })
+    let owner = Owner::Daemon(file.as_ref().map(SocketFile::identity));
+    Ok(BoundSocket { address: address.clone(), socket, file, key: address.vhost_key(), owner })
 }
 
 impl BoundSocket {
+    /// One that another process has bound.
+    pub(super) fn passed(
+        address: ListenAddress,
+        socket: Socket,
+        file: Option<SocketFile>,
+        key: String,
+        owner: Owner,
+    ) -> BoundSocket {
+        BoundSocket { address, socket, file, key, owner }
+    }
+
     /// Finds the file of a UNIX socket again once a folder above it has become the root of the file system.
     pub fn confine(&mut self, root: &Path) {
         if let Some(file) = &mut self.file {
@@ -87,24 +107,71 @@ impl BoundSocket {
         &self.address
     }
 
+    /// The host that answers there.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Who has made it.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
     /// The TCP address that the kernel gave: the port is known also when 0 was asked for.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.socket.local_addr().ok()?.as_socket()
     }
 
     fn listen(&self) -> io::Result<()> {
+        // One of systemd listens already, with the backlog that its unit says.
+        if matches!(self.owner, Owner::Systemd(_)) {
+            return Ok(());
+        }
         self.socket.listen(BACKLOG).map_err(|error| naming(&self.address, &error))
     }
 
     /// Lets the socket listen and hands it to the runtime; to be called inside one.
     pub fn into_listener(self) -> io::Result<Listener> {
-        Ok(match self.file {
-            None => {
+        Ok(match self.address {
+            ListenAddress::Tcp(_) => {
                 self.listen()?;
                 Listener::Tcp(tokio::net::TcpListener::from_std(self.socket.into())?)
             }
-            Some(file) => Listener::Unix(tokio::net::UnixListener::from_std(self.socket.into())?, file),
+            ListenAddress::Unix(_) => {
+                Listener::Unix(tokio::net::UnixListener::from_std(self.socket.into())?, self.file)
+            }
         })
+    }
+}
+
+impl Listener {
+    /// Says whether the file of a UNIX socket goes with this process or is left to another one, which has the
+    /// socket as well.
+    pub fn owns_file(&self, owns: bool) {
+        if let Listener::Unix(_, Some(file)) = self {
+            file.left.store(!owns, Ordering::Relaxed);
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
+impl SocketFile {
+    /// One that the predecessor has made, and that is its own until this process has taken over.
+    pub(super) fn of_predecessor(path: &Path, (device, inode): (u64, u64)) -> SocketFile {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        SocketFile { path, device, inode, left: AtomicBool::new(true) }
+    }
+
+    fn identity(&self) -> (u64, u64) {
+        (self.device, self.inode)
     }
 }
 
@@ -153,7 +220,7 @@ fn bind_unix(path: &Path, options: &UnixSocketOptions) -> io::Result<(Socket, So
     let made = private.as_ref().map_or(&folder, |private| private.folder()).stat(&name)?;
     // Absolute, since the working directory may be another one at the end.
     let path = std::path::absolute(path)?;
-    let made = SocketFile { path, device: made.st_dev, inode: made.st_ino };
+    let made = SocketFile { path, device: made.st_dev, inode: made.st_ino, left: AtomicBool::new(false) };
     // Before `listen`: nobody can connect while the file has the rights that the umask gave it.
     if options.owner.is_some() || options.group.is_some() {
         let (owner, group) = (options.owner.map(Uid::as_raw), options.group.map(Gid::as_raw));
@@ -193,6 +260,12 @@ fn naming(address: &ListenAddress, error: &io::Error) -> io::Error {
         (io::ErrorKind::AddrInUse, ListenAddress::Tcp(_)) => "; is another daemon running?",
         (io::ErrorKind::PermissionDenied, ListenAddress::Tcp(_)) => "; ports below 1024 need root",
         (io::ErrorKind::NotFound, ListenAddress::Unix(_)) => "; the directory has to exist",
+        (io::ErrorKind::PermissionDenied, ListenAddress::Unix(_)) => {
+            "; the daemon's user has to write to the directory, and to be in the group of `socket_group`"
+        }
+        (io::ErrorKind::ReadOnlyFilesystem, ListenAddress::Unix(_)) => {
+            "; a systemd unit names its directory with ReadWritePaths="
+        }
         _ => "",
     };
     io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}"))
@@ -200,6 +273,9 @@ fn naming(address: &ListenAddress, error: &io::Error) -> io::Error {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if self.left.load(Ordering::Relaxed) {
+            return;
+        }
         // Without the right to do so it stays, and the next start finds that nobody listens.
         safe_files::remove_same(&self.path, (self.device, self.inode));
     }

@@ -4,7 +4,9 @@
 
 use super::sockets::Listener;
 use bytes::BytesMut;
+use socket2::SockRef;
 use std::io;
+use std::mem::MaybeUninit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -40,6 +42,15 @@ impl Stream {
             Stream::Tcp(stream) => stream.readable().await,
             Stream::Unix(stream) => stream.readable().await,
         }
+    }
+
+    /// Whether something can be read, asked of the system: the runtime hears of it a little later.
+    pub fn has_something(&self) -> bool {
+        let socket = match self {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Unix(stream) => SockRef::from(stream),
+        };
+        socket.peek(&mut [MaybeUninit::uninit()]).is_ok_and(|bytes| bytes > 0)
     }
 
     /// Reads what is there, or waits for it. Unlike `try_read` it notes that a short read has taken all,

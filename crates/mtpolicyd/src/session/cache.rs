@@ -3,15 +3,15 @@
 //! Knows: sessions. Must not know: what is in them, plugins, the server.
 
 mod memory;
+mod renewal;
 mod shared;
 
 pub use memory::{KeptSession, MemoryOptions, MemorySessions};
 pub use shared::{SharedLease, SharedOptions, SharedSessions};
 
 use super::Session;
-use backends::BackendError;
+use backends::{BackendError, Call};
 use std::sync::Arc;
-use tokio::time::Instant;
 
 /// The store of the sessions.
 pub enum SessionCache {
@@ -48,6 +48,14 @@ impl Lease {
             Lease::Shared(lease) => lease.session(),
         }
     }
+
+    /// The request is about to be answered. A session that stood in for one in a store goes there now, if
+    /// the store has come back: the next request of the message may go to another daemon.
+    pub async fn before_answer(&mut self) {
+        if let Lease::Shared(lease) = self {
+            lease.before_answer().await;
+        }
+    }
 }
 
 /// Why there is no session for a request.
@@ -57,12 +65,24 @@ pub enum OpenError {
     /// count scores twice.
     #[error("the session is locked by another request of the same message")]
     Locked,
+    /// Where it is kept is being replaced, which takes longer than the request has time.
+    #[error("session cache: {0}")]
+    Replaced(BackendError),
     /// Where it is kept does not answer, and the cache shall not do without.
     #[error("session cache: {0}")]
     Away(BackendError),
 }
 
 impl SessionCache {
+    /// The number of sessions in this process; for those in a store, of the copies.
+    pub fn kept(&self) -> usize {
+        match self {
+            SessionCache::None => 0,
+            SessionCache::Memory(sessions) => sessions.count(),
+            SessionCache::Shared(shared) => shared.copies().count(),
+        }
+    }
+
     /// Sessions in memory.
     pub fn memory(options: MemoryOptions) -> SessionCache {
         SessionCache::Memory(Arc::new(MemorySessions::new(options)))
@@ -70,15 +90,15 @@ impl SessionCache {
 
     /// The session of a message, as soon as no other request uses it. Without an instance it is a private
     /// one: Postfix sends none before MAIL FROM, and clients must not meet in a session.
-    pub async fn open(&self, instance: &[u8], deadline: Instant) -> Result<Lease, OpenError> {
+    pub async fn open(&self, instance: &[u8], call: Call<'_>) -> Result<Lease, OpenError> {
         if instance.is_empty() || instance.len() > MAX_INSTANCE_BYTES {
             return Ok(Lease::Private(Session::default()));
         }
         match self {
             SessionCache::None => Ok(Lease::Private(Session::default())),
-            SessionCache::Memory(memory) => memory.open(instance, deadline).await,
+            SessionCache::Memory(memory) => memory.open(instance, call.deadline()).await.map(Lease::Kept),
             // Boxed: clients of stores take many times the memory that everything else does.
-            SessionCache::Shared(shared) => Box::pin(shared.open(instance, deadline)).await,
+            SessionCache::Shared(shared) => Box::pin(shared.open(instance, call)).await,
         }
     }
 }
@@ -94,8 +114,8 @@ mod tests {
         SessionCache::memory(MemoryOptions { expire, max_sessions: 100, max_size })
     }
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_millis(50)
+    fn soon() -> Call<'static> {
+        Call::within(Duration::from_millis(50))
     }
 
     #[test]

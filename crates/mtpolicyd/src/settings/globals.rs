@@ -2,14 +2,17 @@
 //!
 //! Knows: the names and defaults of the original. Must not know: plugins.
 
-use crate::address::{AddressError, AddressOption, ListenAddress};
+use crate::address::{AddressError, ListenAddress};
 use crate::log::{LogAddresses, MAX_LEVEL};
-use crate::options::{Options, Section, options};
+use crate::options::{Options, Section, codes, options};
 use crate::plugin::{OnBadRequest, OnError, PluginEnv};
-use crate::value::{Count, Limit, Seconds, Span, Switch, Truth, Value, words};
+use crate::value::{Count, Limit, NonZeroSeconds, Seconds, Switch, Truth, Value, ZeroIsNone, words};
+use backends::OptionError;
 use backends::dns::{DEFAULT_CACHE_SIZE, DnsSettings};
 use config_general::Entry;
+use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 options! {
     /// Options outside all blocks.
@@ -47,12 +50,12 @@ options! {
         /// How long a request may take, from its first byte to the answer. Keep it below the `timeout` in
         /// main.cf, so that Postfix gets an answer. 0 means 100 seconds, after which Postfix gives up by
         /// default.
-        request_timeout: Seconds = Seconds(20),
+        request_timeout: ZeroIsNone<Seconds> = Seconds::of(20),
         /// How long an idle connection is kept open; 0 means forever. A request whose first bytes have
         /// arrived must be complete within this time, too.
-        keepalive_timeout: Seconds = Seconds(60),
+        keepalive_timeout: ZeroIsNone<Seconds> = Seconds::of(60),
         /// Maximum number of requests per connection; 0 means no limit.
-        max_keepalive: Count = Count(0),
+        max_keepalive: ZeroIsNone<Count> = Count(0),
         /// Maximum number of open client connections. Without it, as many as the limit of open files allows.
         max_connections: Option<Limit>,
         /// Number of threads that serve requests, from 1 to 1024. Without it, one for each CPU that the
@@ -79,6 +82,15 @@ options! {
         cron: Option<Switch>,
         /// Whether to start lookups before it is their plugin's turn, so that many lists cost one round trip.
         lookahead: Switch = Switch::On,
+        /// A text behind every rejection and deferral, such as `" (ref %ID%)"`: the sender can quote the
+        /// identifier, and `mtpolicyd explain` shows what it stands for. `%ID%` in any other action is
+        /// replaced as well.
+        reply_suffix: Option<String>,
+        /// Whether the line of each request ends with the identifier of its decision.
+        log_id: Switch = Switch::On,
+        /// The number of this daemon, 0 to 15: daemons that share stores need different ones, so that each
+        /// decision has an identifier of its own. Without it, the number follows from the name of the host.
+        node: Option<Node>,
     }
 }
 
@@ -90,7 +102,7 @@ options! {
         servers: Option<Servers>,
         /// How long to wait for one server before asking the next. Without it, as /etc/resolv.conf says, or
         /// 5 s. A server that did not answer is asked last until it answers again, so this time is lost once.
-        timeout: Option<Span>,
+        timeout: Option<NonZeroSeconds>,
         /// How often to ask each server that does not answer. Without it, as /etc/resolv.conf says, or 2.
         attempts: Option<Limit>,
         /// Maximum memory for cached answers, in KiB. Most answers need less than half a KiB.
@@ -155,6 +167,24 @@ impl Value for Threads {
     }
 }
 
+/// The number of a daemon among several, 0 to 15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node(pub u8);
+
+impl std::fmt::Display for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl Value for Node {
+    const FORM: &'static str = "whole number, 0 to 15";
+    fn parse(text: &str) -> Result<Self, String> {
+        let node = text.parse().ok().filter(|node| *node <= decisions::MAX_NODE);
+        node.map(Node)
+            .ok_or_else(|| format!("`{text}` is not a whole number from 0 to {}", decisions::MAX_NODE))
+    }
+}
+
 /// An access mode in octal digits, as chmod(1) takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode(pub u32);
@@ -198,17 +228,32 @@ impl Value for Servers {
     }
 }
 
+/// What a request may take where `request_timeout = 0` sets no limit: Postfix itself gives up then
+/// (`smtpd_policy_service_timeout`).
+const LONGEST_REQUEST: Duration = Duration::from_secs(100);
+
 impl Globals {
+    /// How long a request may take.
+    pub fn longest_request(&self) -> Duration {
+        self.request_timeout.0.map_or(LONGEST_REQUEST, Seconds::duration)
+    }
+
     /// The listeners, or `None` after the mistake was reported.
     pub(super) fn addresses(&self, section: &Section<'_>) -> Option<Vec<ListenAddress>> {
         let refused = |why: AddressError| {
-            let option = match why.option {
-                AddressOption::Port => "port",
-                AddressOption::Host => "host",
-            };
-            section.report().error(section.span_of(option), format!("{option}: {why}"), None);
+            section.refuse_option(OptionError::new(why.option, why));
         };
-        ListenAddress::parse_list(&self.port, self.host.as_deref()).map_err(refused).ok()
+        let addresses = ListenAddress::parse_list(&self.port, self.host.as_deref()).map_err(refused).ok()?;
+        for path in addresses.iter().filter_map(ListenAddress::relative_path) {
+            let message = format!(
+                "port: `{}` depends on the folder in which the daemon is started, as in mtpolicyd 2",
+                path.display()
+            );
+            let help = "write the full path here, in `<VirtualHost>` and in main.cf".to_owned();
+            let place = section.span_of("port");
+            section.report().say(&codes::text::RELATIVE_PATH, place, message, Some(help));
+        }
+        Some(addresses)
     }
 
     /// Warns where root stays root although the file looks as if it did not.
@@ -219,12 +264,17 @@ impl Globals {
         let help = || Some("set `user` too".to_owned());
         if self.chroot.is_some() {
             let message = "chroot without `user`: the daemon stays root, and a chroot does not hold root";
-            section.report().warning(section.span_of("chroot"), message, help());
+            section.report().say(&codes::STILL_ROOT, section.span_of("chroot"), message, help());
         }
         if self.group.is_some() {
             let message = "group without `user`: a daemon that root starts stays root";
-            section.report().warning(section.span_of("group"), message, help());
+            section.report().say(&codes::STILL_ROOT, section.span_of("group"), message, help());
         }
+    }
+
+    /// The number of this daemon.
+    pub fn node(&self) -> u8 {
+        self.node.map_or_else(node_of_host, |node| node.0)
     }
 
     /// What is worth knowing for who starts the daemon as root, if this process is root.
@@ -242,6 +292,12 @@ impl Globals {
         let on_bad_request = self.on_bad_request;
         PluginEnv { on_error: Some(self.on_error), on_bad_request, lookahead, ..around }
     }
+}
+
+/// A number that follows from the name of the host, so that most daemons of a cluster differ unasked.
+fn node_of_host() -> u8 {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    Sha256::digest(name.as_encoded_bytes())[0] % (decisions::MAX_NODE + 1)
 }
 
 /// Options of the prefork model of the original: there are no child processes to tune here.
@@ -294,7 +350,8 @@ fn notice_without_effect(options: &[&str], why: &str, help: &str, section: &mut 
     if let Some(first) = given.first() {
         let names: Vec<_> = given.iter().map(|entry| entry.key.as_str()).collect();
         let message = format!("{}: no effect, {why}", names.join(", "));
-        section.report().notice(first.key_span, message, Some(help.to_owned()));
+        let help = Some(help.to_owned());
+        section.report().say(&codes::NO_EFFECT_ANY_MORE, first.key_span, message, help);
     }
 }
 
@@ -356,7 +413,7 @@ pub(super) fn refuse_removed_options(section: &mut Section<'_>) {
                 0 => format!("write instead:\n{}", removed.replacement(&given)),
                 _ => format!("it belongs into the block that `{}` shows", given[0].key),
             };
-            section.report().error(entry.key_span, message, Some(help));
+            section.report().say(&codes::REMOVED_OPTION, entry.key_span, message, Some(help));
         }
     }
 }

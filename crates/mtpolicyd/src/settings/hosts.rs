@@ -5,18 +5,19 @@
 use super::Globals;
 use crate::address::ListenAddress;
 use crate::chain::Chain;
-use crate::options::{Options, Report, Section, options};
+use crate::options::{Flow, Options, Report, Section, codes, options};
 use crate::plugin::{OnBadRequest, OnError, PluginEnv};
 use crate::value::Switch;
 use config_general::Block;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The chain of plugins behind a port, or behind a policy context.
 pub struct VirtualHost {
     /// The port, or the path of the socket, as its tag says.
     pub key: String,
     /// Its name in the log, and the policy context that selects it.
-    pub name: String,
+    pub name: Arc<str>,
     /// What an outage does to the request where the plugin does not say.
     pub on_error: OnError,
     /// Its plugins.
@@ -44,7 +45,8 @@ options! {
 pub(super) fn read(blocks: &[&Block], env: PluginEnv<'_>, section: &Section<'_>) -> Option<Vec<VirtualHost>> {
     if blocks.is_empty() {
         let help = "add a block `<VirtualHost 12345>` with a name and its plugins".to_owned();
-        section.refuse("no VirtualHost is configured", Some(help));
+        let message = "no VirtualHost is configured";
+        section.report().say(&codes::BAD_HOST, section.span(), message, Some(help));
         return None;
     }
     let hosts: Vec<_> = blocks.iter().map(|block| read_host(block, section.report(), env)).collect();
@@ -56,8 +58,9 @@ fn read_host(block: &Block, report: &Report, env: PluginEnv<'_>) -> Option<Virtu
     let key = section.name().to_owned();
     if key.is_empty() {
         let help = "write `<VirtualHost 12345>`, or the path of the UNIX socket".to_owned();
-        section.refuse("a VirtualHost has no port", Some(help));
+        report.say(&codes::BAD_HOST, block.span, "a VirtualHost has no port", Some(help));
     }
+    section.note_flow("name", Flow::Host);
     let options = HostOptions::read(&mut section);
     let on_error = options.as_ref().and_then(|o| o.on_error).or(env.on_error);
     let on_bad_request = options.as_ref().and_then(|o| o.on_bad_request);
@@ -69,11 +72,12 @@ fn read_host(block: &Block, report: &Report, env: PluginEnv<'_>) -> Option<Virtu
     let chain = Chain::from_section(&mut section, inside);
     if chain.as_ref().is_some_and(Chain::is_empty) {
         let help = "add at least one <Plugin NAME> block".to_owned();
-        section.refuse(format!("VirtualHost {key} has no plugin"), Some(help));
+        let message = format!("VirtualHost {key} has no plugin");
+        report.say(&codes::BAD_HOST, block.span, message, Some(help));
     }
     section.finish();
     let on_error = on_error.unwrap_or(OnError::Close);
-    Some(VirtualHost { key, name: options?.name, on_error, chain: chain? })
+    Some(VirtualHost { key, name: options?.name.into(), on_error, chain: chain? })
 }
 
 /// Every port needs a host; hosts of one port need different names, and a context to tell them apart. Looks
@@ -96,11 +100,11 @@ pub(super) fn check(
         if !may_be_told_apart {
             let help = "hosts of one port need `vhost_by_policy_context = 1` and different names".to_owned();
             let message = format!("VirtualHost {key} occurs more than once");
-            section.report().error(block.span, message, Some(help));
+            section.report().say(&codes::REPEATED_BLOCK, block.span, message, Some(help));
         }
         if !heard.contains(key) && !by_context {
             let message = format!("VirtualHost {key} is never asked: no `port` leads to it");
-            section.report().warning(block.span, message, None);
+            section.report().say(&codes::NEVER_ACTS, block.span, message, None);
         }
     }
     for address in addresses {
@@ -108,7 +112,7 @@ pub(super) fn check(
         if !names_by_key.contains_key(key.as_str()) && !blocks.is_empty() {
             let help = format!("add a block `<VirtualHost {key}>`");
             let message = format!("no VirtualHost answers on port {key} ({address})");
-            section.report().error(section.span_of("port"), message, Some(help));
+            section.report().say(&codes::BAD_HOST, section.span_of("port"), message, Some(help));
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows: which options name files, and what is done with them. Must not know: what is in them, who may.
 
+use super::journal::DEFAULT_FILE;
 use super::relative::files_of_source;
 use crate::address::ListenAddress;
 use config_general::{Block, Entry, Sources};
@@ -52,6 +53,8 @@ fn collect(block: &Block, root: &Block, sources: &Sources, found: &mut Vec<Named
         let named: Vec<(PathBuf, Access)> = match (block.kind.as_str(), entry.key.as_str()) {
             ("", "log_file") => vec![(value.into(), Access::Make)],
             ("", "pid_file") => vec![(value.into(), Access::Folder)],
+            ("Control", "socket") => vec![(value.into(), Access::Folder)],
+            ("Journal", "file") => vec![(value.into(), Access::Make)],
             ("Connection", "dsn") => {
                 let name = block.name.as_deref().unwrap_or_default();
                 source(value, if is_only_read(name, root) { Access::Read } else { Access::Make })
@@ -67,6 +70,12 @@ fn collect(block: &Block, root: &Block, sources: &Sources, found: &mut Vec<Named
         // A place is looked for in the whole file, so only for those that name something.
         let named = named.into_iter().filter(|(path, _)| path.is_absolute());
         found.extend(named.map(|(path, access)| NamedPath { place: place(entry, sources), path, access }));
+    }
+    if block.kind == "Journal" && block.name.is_none() && block.entries().all(|entry| entry.key != "file") {
+        let position = sources.position(block.span);
+        let file = sources.get(block.span.source).path.display();
+        let place = format!("{file}:{}: file", position.line);
+        found.push(NamedPath { place, path: DEFAULT_FILE.into(), access: Access::Make });
     }
     block.blocks().for_each(|inner| collect(inner, root, sources, found));
 }
@@ -170,7 +179,8 @@ mod tests {
                     db_file = \"hash:/m\"\n</Plugin>\n<Plugin b>\n\
                     db_file = \"tcp:localhost:1\"\ndatabase = relative\n</Plugin>\n<Plugin c>\n\
                     dsn = dbi:SQLite:/e\nasn_database6 = /g\n</Plugin>\n</VirtualHost>\n\
-                    <Connection my>\ndsn = \"dbi:mysql:mail;mysql_ssl_ca_file=/c\"\n</Connection>\n";
+                    <Connection my>\ndsn = \"dbi:mysql:mail;mysql_ssl_ca_file=/c\"\n</Connection>\n\
+                    <Journal>\nfile = /j\n</Journal>\n<Journal>\n</Journal>\n<Journal off>\n</Journal>\n";
         let document = config_general::parse(Path::new("c"), text.as_bytes(), &Limits::default()).unwrap();
         let addresses = ListenAddress::parse_list("12345, /s|unix", None).unwrap();
         let found = named(&document.root, &addresses, &document.sources);
@@ -186,6 +196,8 @@ mod tests {
             "c:15: dsn /e Read",
             "c:16: asn_database6 /g Read",
             "c:20: dsn /c Read",
+            "c:23: file /j Make",
+            "c:25: file /var/lib/mtpolicyd/journal.db Make",
         ];
         assert_eq!(shown, expected);
     }

@@ -3,18 +3,22 @@
 //!
 //! Knows: which options name files. Must not know: what is in them.
 
-use crate::options::Report;
+use crate::options::{Report, codes};
 use config_general::{Block, Entry, Item, Sources};
 use std::path::{Path, absolute};
 
 /// Options whose value is a path: the kind of block, and the name.
-const PATHS: [(&str, &str); 19] = [
+const PATHS: [(&str, &str); 23] = [
     ("", "chroot"),
     ("", "log_file"),
     ("", "pid_file"),
     ("Connection", "dsn"),
     ("Connection", "sock"),
     ("Connection", "tls_ca"),
+    ("Connection", "tls_certificate"),
+    ("Connection", "tls_key"),
+    ("Control", "socket"),
+    ("Journal", "file"),
     ("Plugin", "asn_database"),
     ("Plugin", "asn_database6"),
     ("Plugin", "database"),
@@ -31,12 +35,14 @@ const PATHS: [(&str, &str); 19] = [
 ];
 
 /// Settings of a data source whose values are paths.
-const IN_SOURCES: [&str; 7] = [
+const IN_SOURCES: [&str; 9] = [
     "mysql_read_default_file",
     "mysql_socket",
     "mysql_ssl_ca_file",
     "mysql_ssl_client_cert",
     "mysql_ssl_client_key",
+    "sslcert",
+    "sslkey",
     "sslrootcert",
     "tls_ca",
 ];
@@ -139,7 +145,7 @@ fn find(path: &str, entry: &Entry, sources: &Sources, report: &Report) -> String
         let message = format!(
             "{key}: `{path}` is {shown} only for a program that is started in the same folder as this one"
         );
-        report.warning(entry.value_span, message, Some(help));
+        report.say(&codes::text::RELATIVE_PATH, entry.value_span, message, Some(help));
     }
     here.display().to_string()
 }

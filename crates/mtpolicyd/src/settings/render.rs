@@ -4,9 +4,12 @@
 
 pub use config_general::Severity;
 
+use super::allow::Allows;
 use super::secrets::{Secrecy, Shown};
+use crate::options::codes::Code;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use config_general::{Diagnostic, Sources, Span};
+use serde::Serialize;
 use std::borrow::Cow;
 
 /// Everything that was said about a file: the mistakes last, so that they are what a terminal and
@@ -16,10 +19,62 @@ pub struct Messages {
     sources: Sources,
     /// Each with what may be shown of its line.
     diagnostics: Vec<(Diagnostic, Shown)>,
+    /// How many plugins were read.
+    plugins: usize,
+    /// Doubts without a place that the file allows.
+    allowed: Vec<&'static Code>,
+}
+
+/// One of them, for a program.
+#[derive(Debug, Serialize)]
+pub struct Finding<'a> {
+    /// Its code.
+    pub code: &'static str,
+    /// `error`, `warning` or `notice`.
+    pub severity: String,
+    /// The file, if it is about a place.
+    pub file: Option<String>,
+    /// The line, from 1.
+    pub line: Option<u32>,
+    /// The character in the line, from 1.
+    pub column: Option<u32>,
+    /// What is wrong.
+    pub message: Cow<'a, str>,
+    /// What to write instead.
+    pub help: Option<&'a str>,
+}
+
+impl<'a> Finding<'a> {
+    /// Something that is not about a place in the file.
+    pub fn without_place(code: &Code, message: &'a str) -> Finding<'a> {
+        Finding {
+            code: code.id,
+            severity: code.severity().to_string(),
+            file: None,
+            line: None,
+            column: None,
+            message: Cow::Borrowed(message),
+            help: None,
+        }
+    }
 }
 
 impl Messages {
-    pub(super) fn new(sources: Sources, mut diagnostics: Vec<Diagnostic>, secrecy: &Secrecy<'_>) -> Messages {
+    /// Those of these files, with their comments and the number of their plugins. What a comment allows is
+    /// left out.
+    pub(super) fn new(
+        sources: Sources,
+        mut diagnostics: Vec<Diagnostic>,
+        comments: &[Span],
+        secrecy: &Secrecy<'_>,
+        plugins: usize,
+    ) -> Messages {
+        let allows = Allows::read(comments, &sources);
+        let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
+        diagnostics.retain(|doubt| is_error(doubt) || !allows.silence(doubt, secrecy.root, &sources));
+        // A mistake keeps parts of the file from being looked at.
+        let is_whole = !diagnostics.iter().any(is_error);
+        diagnostics.extend(allows.complaints(is_whole));
         let rank = |severity| match severity {
             Severity::Notice => 0,
             Severity::Warning => 1,
@@ -34,7 +89,7 @@ impl Messages {
             (diagnostic, shown)
         });
         let diagnostics = diagnostics.collect();
-        Messages { sources, diagnostics }
+        Messages { sources, diagnostics, plugins, allowed: allows.without_place() }
     }
 
     /// Whether anything of it is a mistake.
@@ -45,6 +100,11 @@ impl Messages {
     /// How many mistakes there are.
     pub fn errors(&self) -> usize {
         self.diagnostics.iter().filter(|(diagnostic, _)| diagnostic.severity == Severity::Error).count()
+    }
+
+    /// How many warnings there are.
+    pub fn warnings(&self) -> usize {
+        self.diagnostics.iter().filter(|(diagnostic, _)| diagnostic.severity == Severity::Warning).count()
     }
 
     /// Whether anything of it is a surprise.
@@ -59,6 +119,38 @@ impl Messages {
     /// Whether nothing was said.
     pub fn is_empty(&self) -> bool {
         self.diagnostics.is_empty()
+    }
+
+    /// How many files were read.
+    pub fn files(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// How many plugins were read.
+    pub fn plugins(&self) -> usize {
+        self.plugins
+    }
+
+    /// Whether the file allows a doubt that has no place in it.
+    pub fn allows(&self, code: &Code) -> bool {
+        self.allowed.iter().any(|allowed| allowed.id == code.id)
+    }
+
+    /// Each for a program.
+    pub fn findings(&self) -> impl Iterator<Item = Finding<'_>> {
+        self.diagnostics.iter().map(|(diagnostic, _)| {
+            let at = diagnostic.span.map(|span| self.sources.position(span));
+            let path = diagnostic.span.map(|span| &self.sources.get(span.source).path);
+            Finding {
+                code: diagnostic.code.id,
+                severity: diagnostic.severity.to_string(),
+                file: path.map(|path| path.display().to_string()),
+                line: at.map(|at| at.line),
+                column: at.map(|at| at.column),
+                message: Cow::Borrowed(&diagnostic.message),
+                help: diagnostic.help.as_deref(),
+            }
+        })
     }
 
     /// One line each, for a log: `file:line:column: message; help`.
@@ -112,12 +204,13 @@ impl std::fmt::Display for Messages {
             });
             let group = match snippet {
                 Some(snippet) => {
-                    let title = level.primary_title(diagnostic.message.as_str());
+                    let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.id);
                     title.element(snippet).elements(help)
                 }
                 None => {
                     let place = diagnostic.span.map(|span| self.place(span)).unwrap_or_default();
                     let title = level.primary_title(format!("{place}{}", diagnostic.message));
+                    let title = title.id(diagnostic.code.id);
                     Group::with_title(title).elements(help)
                 }
             };

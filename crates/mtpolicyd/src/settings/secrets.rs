@@ -2,10 +2,11 @@
 //!
 //! Knows: which options are secret, the rights of files. Must not know: what a connection is.
 
-use super::{DnsOptions, Globals, HostOptions, session_option_specs};
+use super::{ControlOptions, DnsOptions, Globals, HostOptions, JournalOptions};
+use super::{MetricsOptions, session_option_specs};
 use crate::chain::StepOptions;
 use crate::connections;
-use crate::options::{OptionSpec, Options, Report};
+use crate::options::{OptionSpec, Options, Report, codes};
 use crate::plugins::KINDS;
 use config_general::{Block, Entry, Item, Sources, Span};
 use std::collections::BTreeMap;
@@ -19,11 +20,20 @@ const OTHERS_READ: u32 = 0o004;
 const HIDDEN: &str = "(not shown)";
 
 /// Blocks whose tags hold no secret.
-const BLOCKS: [&str; 6] = ["VirtualHost", "Plugin", "Connection", "SessionCache", "Dns", "Ticket"];
+const BLOCKS: [&str; 9] =
+    ["VirtualHost", "Plugin", "Connection", "SessionCache", "Dns", "Ticket", "Control", "Journal", "Metrics"];
 
 /// Whether an option may be secret, by its name; options that nobody knows are not in it.
 static OPTIONS: LazyLock<BTreeMap<String, bool>> = LazyLock::new(|| {
-    let all = [Globals::specs(), HostOptions::specs(), StepOptions::specs(), DnsOptions::specs()];
+    let all = [
+        Globals::specs(),
+        HostOptions::specs(),
+        StepOptions::specs(),
+        DnsOptions::specs(),
+        ControlOptions::specs(),
+        JournalOptions::specs(),
+        MetricsOptions::specs(),
+    ];
     let sessions = session_option_specs().into_iter().map(|(_, specs)| specs);
     let connections = connections::option_specs().into_iter().map(|module| module.options);
     let plugins = KINDS.iter().flat_map(|kind| {
@@ -134,7 +144,7 @@ fn overlap(one: Span, other: Span) -> bool {
 }
 
 /// The option that a place is in.
-fn entry_at(block: &Block, span: Span) -> Option<&Entry> {
+pub(super) fn entry_at(block: &Block, span: Span) -> Option<&Entry> {
     let here = block.entries().find(|entry| contains(whole(entry), span));
     here.or_else(|| block.blocks().find_map(|inner| entry_at(inner, span)))
 }
@@ -208,7 +218,7 @@ fn source_has_password(source: &str) -> bool {
 fn warn(span: Span, what: &str, path: &std::path::Path, report: &Report) {
     let message = format!("this {what} is readable by every user: {}", path.display());
     let help = "let only root and the group of the daemon read the file: chown root:mtpolicyd, chmod 640";
-    report.warning(span, message, Some(help.to_owned()));
+    report.say(&codes::READABLE_SECRET, span, message, Some(help.to_owned()));
 }
 
 fn readable_by_others(path: &std::path::Path) -> bool {

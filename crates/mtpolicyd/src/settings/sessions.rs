@@ -3,11 +3,11 @@
 //! Knows: its options, the connections. Must not know: plugins, how a session is kept.
 
 use super::SessionSettings;
-use crate::connections::{Connections, Module};
-use crate::options::{OptionSpec, Options, Section, options};
+use crate::connections::{Connections, MEMORY, StoreKind, StoreNames, StoreRef};
+use crate::options::{OptionSpec, Options, Section, codes, options};
 use crate::plugin::OnError;
 use crate::session::cache::{MemoryOptions, SharedOptions};
-use crate::value::{Count, Limit, Seconds, Size, Span, Value, words};
+use crate::value::{Count, Limit, NonZeroSeconds, Seconds, Size, Value, words};
 use std::time::Duration;
 
 options! {
@@ -45,7 +45,7 @@ options! {
     /// Options of module Memory.
     struct MemorySessionOptions {
         /// How long to keep a session after its last request.
-        expire: Span = Span(Seconds(300)),
+        expire: NonZeroSeconds = NonZeroSeconds(Seconds::of(300)),
         /// Maximum number of sessions; beyond it the least recently used are evicted.
         max_sessions: Limit = Limit(100_000),
         /// Maximum amount of memory for the sessions, including what the cache itself needs for them; beyond
@@ -65,19 +65,29 @@ options! {
         /// The name of the connection, for module Sql.
         db: String = "db",
         /// How long to keep a session after its last request.
-        expire: Span = Span(Seconds(300)),
-        /// How long to wait, in milliseconds, for a session that another request of the message has locked.
-        /// The first wait is this long, the second twice as long, the third three times.
+        expire: NonZeroSeconds = NonZeroSeconds(Seconds::of(300)),
+        /// The longest time, in milliseconds, before asking again for a session that a request at another
+        /// daemon has locked. The first wait is one millisecond, each further one is twice as long. Requests
+        /// at the same daemon do not wait for this: the next one goes on as soon as the session is saved.
         lock_wait: Milliseconds = Milliseconds(50),
-        /// How often to wait before the connection is closed without an answer. The deadline of the request
-        /// ends the wait too.
+        /// After how long the connection is closed without an answer, as the original counts it: after this
+        /// many waits, of which the first is as long as `lock_wait`, the second twice, the third three times
+        /// as long. The deadline of the request ends the wait too.
         lock_max_retry: Count = Count(50),
-        /// How long until the lock of a crashed daemon expires. It must be longer than `request_timeout`:
-        /// what a request finds is discarded if the request takes longer than this. Without it, ten seconds
-        /// more than `request_timeout`, which is time to save the session.
-        lock_timeout: Option<Span>,
-        /// What to do with a request while the store is unreachable: `continue` goes on with a private
-        /// session; `close` ends the connection; `defer` defers the message; `dunno` gives no opinion.
+        /// How long a request may keep the session locked. It must be longer than `request_timeout`: what a
+        /// request finds is discarded if the request takes longer than this. Without it, ten seconds more
+        /// than `request_timeout`, which is time to save the session.
+        ///
+        /// The lock of a daemon that died ends earlier: a lock holds for two seconds, and is renewed as long
+        /// as its request goes on.
+        lock_timeout: Option<NonZeroSeconds>,
+        /// What to do with a request while the store is unreachable. A Redis that has only just failed is
+        /// waited for first (`failover_wait`); if the request has not so much time, its connection is closed,
+        /// and Postfix asks again.
+        ///
+        /// `continue` goes on with a session that this daemon keeps in its memory until the store is back: it
+        /// holds what this daemon has found for the message, before and since. `close` ends the connection,
+        /// `defer` defers the message, `dunno` gives no opinion.
         on_error: OnError = OnError::Continue,
     }
 }
@@ -110,16 +120,12 @@ pub fn option_specs() -> [(&'static str, Vec<OptionSpec>); 3] {
 /// How long a lock holds beyond the longest request, so that the session is saved under it.
 const TIME_TO_SAVE: Duration = Duration::from_secs(10);
 
-/// The longest request where `request_timeout = 0` sets no limit: Postfix itself gives up then.
-const LONGEST_REQUEST: Duration = Duration::from_secs(100);
-
 /// What the block says, or `None` after the mistakes were reported. A request may take so long.
 pub(super) fn read(
     mut section: Section<'_>,
     connections: &Connections,
-    request_timeout: Duration,
+    longest: Duration,
 ) -> Option<SessionSettings> {
-    let longest = if request_timeout.is_zero() { LONGEST_REQUEST } else { request_timeout };
     let settings = match SessionOptions::read(&mut section)?.module {
         SessionModule::None => {
             // Whoever switches the cache off may leave its options where they are.
@@ -136,27 +142,24 @@ pub(super) fn read(
                 max_size: options.max_size,
             }))
         }
-        SessionModule::Memcached => shared(Module::Memcached, &mut section, connections, longest),
-        SessionModule::Redis => shared(Module::Redis, &mut section, connections, longest),
-        SessionModule::Sql => shared(Module::Sql, &mut section, connections, longest),
+        SessionModule::Memcached => shared(StoreKind::Memcached, &mut section, connections, longest),
+        SessionModule::Redis => shared(StoreKind::Redis, &mut section, connections, longest),
+        SessionModule::Sql => shared(StoreKind::Sql, &mut section, connections, longest),
     };
     section.finish();
     settings
 }
 
 fn shared(
-    module: Module,
+    kind: StoreKind,
     section: &mut Section<'_>,
     connections: &Connections,
     longest: Duration,
 ) -> Option<SessionSettings> {
     let options = StoreOptions::read(section)?;
-    let (option, name) = match module {
-        Module::Redis => ("redis", &options.redis),
-        Module::Sql => ("db", &options.db),
-        _ => ("memcached", &options.memcached),
-    };
-    let store = connections.store(name, option, module, section)?;
+    let StoreOptions { memcached, redis, db, .. } = &options;
+    let store = StoreRef::of_kind(kind, StoreNames { memcached, redis, db, memory: MEMORY });
+    let store = connections.store(store, section)?;
     let on_error = options.on_error;
     let lock_timeout = lock_timeout(options.lock_timeout, longest, section);
     let options = SharedOptions {
@@ -170,15 +173,15 @@ fn shared(
 }
 
 /// How long a lock holds. Warns of one that requests may outlive.
-fn lock_timeout(configured: Option<Span>, longest: Duration, section: &Section<'_>) -> Duration {
-    let Some(Span(seconds)) = configured else { return longest + TIME_TO_SAVE };
+fn lock_timeout(configured: Option<NonZeroSeconds>, longest: Duration, section: &Section<'_>) -> Duration {
+    let Some(NonZeroSeconds(seconds)) = configured else { return longest + TIME_TO_SAVE };
     if seconds.duration() <= longest {
         let why = "what a request finds out is discarded if it takes longer than its lock";
         let message = format!(
             "lock_timeout: {seconds} is not longer than a request may take, {} s (request_timeout): {why}",
             longest.as_secs()
         );
-        section.report().warning(section.span_of("lock_timeout"), message, None);
+        section.report().say(&codes::SHORT_LOCK, section.span_of("lock_timeout"), message, None);
     }
     seconds.duration()
 }

@@ -3,13 +3,17 @@
 //!
 //! Knows: zones and time. Must not know: what an answer means.
 
+use super::record::{Condition, ListRecord, ListState};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often a list that does not work is complained about: it fails at each message, and one line says it.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// For longer than failures are remembered by the name service.
+const REMEMBERED: Duration = Duration::from_secs(15);
 
 /// How often a list that does not answer is tried.
 const TRIAL_INTERVAL: Duration = Duration::from_secs(5);
@@ -17,14 +21,17 @@ const TRIAL_INTERVAL: Duration = Duration::from_secs(5);
 /// The failures of all lists. Plugins that ask the same list share its count, and a reload keeps it.
 #[derive(Debug, Default)]
 pub struct Health {
-    troubles: Mutex<BTreeMap<Box<str>, Trouble>>,
+    troubles: Mutex<BTreeMap<Box<str>, Outage>>,
     /// The number of lists that do not answer. While it is 0, no list has to be looked up.
     silent: AtomicUsize,
+    /// What is known of each list, by its zone.
+    records: Mutex<BTreeMap<Box<str>, Arc<ListRecord>>>,
 }
 
 #[derive(Debug, Default)]
-struct Trouble {
-    complained: Option<Instant>,
+struct Outage {
+    /// When a failure is worth a line again; `None` before the first.
+    next_complaint: Option<Instant>,
     failures: u64,
     silence: Option<Silence>,
 }
@@ -40,7 +47,25 @@ struct Silence {
 }
 
 impl Health {
-    fn troubles(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Trouble>> {
+    /// What is known of a list.
+    pub fn record(&self, zone: &str) -> Arc<ListRecord> {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        match records.get(zone) {
+            Some(record) => record.clone(),
+            None => records.entry(zone.into()).or_default().clone(),
+        }
+    }
+
+    /// How a list is, by its tests and by what requests have found.
+    pub fn condition(&self, zone: &str) -> Condition {
+        let mut condition = self.record(zone).condition();
+        if self.is_known_silent(zone) {
+            condition.state = ListState::Silent;
+        }
+        condition
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Outage>> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -49,11 +74,10 @@ impl Health {
         let mut troubles = self.troubles();
         let trouble = troubles.entry(zone.into()).or_default();
         trouble.failures += 1;
-        let is_recent = |complained| now.saturating_duration_since(complained) < COMPLAINT_INTERVAL;
-        if trouble.complained.is_some_and(is_recent) {
+        if trouble.next_complaint.is_some_and(|next| now < next) {
             return None;
         }
-        trouble.complained = Some(now);
+        trouble.next_complaint = Some(now + COMPLAINT_INTERVAL);
         Some(std::mem::take(&mut trouble.failures))
     }
 
@@ -88,6 +112,26 @@ impl Health {
         !self.all_answer() && self.troubles().get(zone).is_some_and(|trouble| trouble.silence.is_some())
     }
 
+    /// The lists that are known not to answer, by their names without the keys of customers.
+    pub fn silent_zones(&self) -> Vec<String> {
+        if self.all_answer() {
+            return Vec::new();
+        }
+        let is_silent = |outage: &Outage| outage.silence.as_ref().is_some_and(|it| it.is_certain);
+        let troubles = self.troubles();
+        let silent = troubles.iter().filter(|(_, outage)| is_silent(outage));
+        silent.map(|(zone, _)| backends::dns::without_key(zone)).collect()
+    }
+
+    /// What is known against a list: its failures since the log last had a line about them, and for how long
+    /// it has not answered, if it does not.
+    pub fn report(&self, zone: &str, now: Instant) -> (u64, Option<Duration>) {
+        let troubles = self.troubles();
+        let Some(trouble) = troubles.get(zone) else { return (0, None) };
+        let silence = trouble.silence.as_ref();
+        (trouble.failures, silence.map(|silence| now.saturating_duration_since(silence.since)))
+    }
+
     fn all_answer(&self) -> bool {
         self.silent.load(Ordering::Acquire) == 0
     }
@@ -104,8 +148,8 @@ impl Health {
         let silence = trouble.silence.take()?;
         self.silent.fetch_sub(1, Ordering::Release);
         if silence.is_certain {
-            // The next time that it fails is worth a line again.
-            trouble.complained = None;
+            // The next time that it fails is worth a line again, but not what is remembered of this time.
+            trouble.next_complaint = Some(now + REMEMBERED);
         }
         silence.is_certain.then(|| now.saturating_duration_since(silence.since))
     }
@@ -142,8 +186,9 @@ mod tests {
         assert_eq!(health.failed("bl.test", at(8)), None);
         assert_eq!(health.trial_ended("bl.test", true, at(11)), Some(Duration::from_secs(11)));
         assert_eq!(health.is_silent("bl.test", at(11)), (false, false));
-        // It is over, so the next time is said again, with what came before.
-        assert_eq!(health.failed("bl.test", at(12)), Some(2));
+        // It is over, so the next time is said again, with what came before; not what is remembered of it.
+        assert_eq!(health.failed("bl.test", at(12)), None);
+        assert_eq!(health.failed("bl.test", at(27)), Some(3));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Indexed {
 }
 
 /// Why a lookup ends without an answer.
-enum Trouble {
+enum ReadError {
     /// Another program writes the file.
     Busy,
     /// It makes no sense, perhaps because it is being written.
@@ -72,8 +72,8 @@ impl Indexed {
     /// Says what keeps the file from being read, if anything but another program that writes it does.
     pub fn check(&self) -> Result<(), String> {
         match look_once(&self.path, self.format, &|_| Ok(())) {
-            Ok(_) | Err(Trouble::Busy | Trouble::Broken(_)) => Ok(()),
-            Err(Trouble::Unusable(cause)) => Err(cause),
+            Ok(_) | Err(ReadError::Busy | ReadError::Broken(_)) => Ok(()),
+            Err(ReadError::Unusable(cause)) => Err(cause),
         }
     }
 
@@ -129,18 +129,18 @@ impl Indexed {
             let once = match once {
                 Ok(once) => once,
                 Err(Lost::TimedOut) => return Err(FileError::TimedOut(self.path.clone())),
-                Err(Lost::Failed) => Err(Trouble::Unusable("the reader failed".to_owned())),
+                Err(Lost::Failed) => Err(ReadError::Unusable("the reader failed".to_owned())),
             };
             match once {
                 Ok(found) => return Ok(found),
-                Err(Trouble::Unusable(cause)) => return Err(unusable(cause)),
-                Err(Trouble::Broken(cause)) => {
+                Err(ReadError::Unusable(cause)) => return Err(unusable(cause)),
+                Err(ReadError::Broken(cause)) => {
                     broken += 1;
                     if broken == TRIES {
                         return Err(unusable(cause));
                     }
                 }
-                Err(Trouble::Busy) => {}
+                Err(ReadError::Busy) => {}
             }
             if Instant::now() + WAIT >= deadline {
                 return Err(FileError::TimedOut(self.path.clone()));
@@ -157,8 +157,8 @@ fn look_once<T>(
     path: &Path,
     format: Format,
     look: &dyn Fn(&Get<'_>) -> Result<T, Error>,
-) -> Result<(T, bool), Trouble> {
-    let unusable = |error: io::Error| Trouble::Unusable(crate::facts::file::plain(&error));
+) -> Result<(T, bool), ReadError> {
+    let unusable = |error: io::Error| ReadError::Unusable(crate::facts::file::plain(&error));
     let file = safe_files::open_regular(path).map_err(unusable)?;
     lock(&file, format)?;
     let before = Version::of(&file.metadata().map_err(unusable)?);
@@ -173,12 +173,12 @@ fn look_once<T>(
     let after = Version::of(&file.metadata().map_err(unusable)?);
     match found {
         Ok(found) if after == before => Ok((found, after.is_recent())),
-        Ok(_) => Err(Trouble::Broken("it changes all the time".to_owned())),
+        Ok(_) => Err(ReadError::Broken("it changes all the time".to_owned())),
         // Nobody is writing what has been so for a while.
         Err(error) if error.may_pass() && (after != before || after.is_recent()) => {
-            Err(Trouble::Broken(error.to_string()))
+            Err(ReadError::Broken(error.to_string()))
         }
-        Err(error) => Err(Trouble::Unusable(error.to_string())),
+        Err(error) => Err(ReadError::Unusable(error.to_string())),
     }
 }
 
@@ -201,14 +201,14 @@ impl Version {
 }
 
 /// Takes the lock for reading, as Postfix does for that type. A file system without locks is read without.
-fn lock(file: &File, format: Format) -> Result<(), Trouble> {
+fn lock(file: &File, format: Format) -> Result<(), ReadError> {
     let busy = match format {
         Format::Berkeley => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
         Format::Lmdb => record_lock_is_held(file),
         // Its maker puts a new file in its place.
         Format::Cdb => false,
     };
-    if busy { Err(Trouble::Busy) } else { Ok(()) }
+    if busy { Err(ReadError::Busy) } else { Ok(()) }
 }
 
 /// Locks all bytes for reading. Such a lock belongs to the open file: one of the process would end when any

@@ -2,8 +2,9 @@
 //!
 //! Knows: tests of a key and what they answer. Must not know: how a line is written.
 
-use crate::network::{Network, NetworkTable};
+use crate::network::{Network, NetworkTable, NetworkTableBuilder};
 use perl_regex::{Budget, Candidates, CapturingPattern, MatchError, Pattern, PatternList};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// The lines of a table.
@@ -11,6 +12,8 @@ pub(super) struct Rules {
     steps: Vec<Step>,
     /// The patterns of all lines.
     patterns: PatternList,
+    /// The values of networks.
+    values: Vec<RuleValue>,
 }
 
 /// The lines of a table that is being read.
@@ -20,16 +23,21 @@ pub(super) struct Builder {
     patterns: Vec<Pattern>,
     /// The `if`s that wait for their `endif`.
     open: Vec<usize>,
-    /// The networks that were read since the last line of another kind.
-    networks: Vec<(Network, Answer)>,
+    /// The networks that were read since the last line of another kind, and the place of each one's value.
+    networks: NetworkTableBuilder,
+    value_places: Vec<u32>,
+    /// The values of networks, each once, and where it stands.
+    values: Vec<RuleValue>,
+    known_values: HashMap<RuleValue, u32>,
     /// The same of patterns that have to match.
     lines: Vec<PatternLine>,
 }
 
 enum Step {
-    Rule(Test, Answer),
-    /// Lines of networks that follow one another, with their values.
-    Networks(NetworkTable, Vec<Answer>),
+    Rule(Test, RuleValue),
+    /// Lines of networks that follow one another, with the places of their values. Of a million lines most
+    /// have the same one.
+    Networks(NetworkTable, Vec<u32>),
     /// Lines of patterns that follow one another, and the place of the first. Of a hundred thousand, only
     /// those that can match are tried.
     Patterns {
@@ -47,13 +55,13 @@ enum Step {
 /// A line whose pattern has to match; its groups, if the value wants them.
 struct PatternLine {
     capturing: Option<Box<CapturingPattern>>,
-    answer: Answer,
+    answer: RuleValue,
 }
 
 /// A line: what the key is like, and the value it then has.
 pub(super) struct Rule {
     pub condition: Condition,
-    pub answer: Answer,
+    pub answer: RuleValue,
 }
 
 /// What a key is like.
@@ -77,7 +85,7 @@ impl Builder {
         match condition {
             Condition::Network { negated: false, network } => {
                 self.flush_patterns();
-                self.networks.push((network, answer));
+                self.add_network(network, answer);
             }
             Condition::Pattern { negated: false, pattern } => self.add_line(*pattern, None, answer),
             Condition::Groups(pattern, capturing) => self.add_line(*pattern, Some(capturing), answer),
@@ -89,7 +97,18 @@ impl Builder {
         }
     }
 
-    fn add_line(&mut self, pattern: Pattern, capturing: Option<Box<CapturingPattern>>, answer: Answer) {
+    fn add_network(&mut self, network: Network, answer: RuleValue) {
+        // A file has fewer lines.
+        let next = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let place = *self.known_values.entry(answer).or_insert_with_key(|answer| {
+            self.values.push(answer.clone());
+            next(self.values.len() - 1)
+        });
+        self.networks.add(network, next(self.value_places.len()));
+        self.value_places.push(place);
+    }
+
+    fn add_line(&mut self, pattern: Pattern, capturing: Option<Box<CapturingPattern>>, answer: RuleValue) {
         self.flush_networks();
         self.patterns.push(pattern);
         self.lines.push(PatternLine { capturing, answer });
@@ -119,7 +138,7 @@ impl Builder {
     /// All lines were read.
     pub fn finish(mut self) -> Rules {
         self.flush();
-        Rules { steps: self.steps, patterns: PatternList::new(self.patterns) }
+        Rules { steps: self.steps, patterns: PatternList::new(self.patterns), values: self.values }
     }
 
     fn flush(&mut self) {
@@ -135,11 +154,11 @@ impl Builder {
     }
 
     fn flush_networks(&mut self) {
-        if self.networks.is_empty() {
-            return;
+        let mut places = std::mem::take(&mut self.value_places);
+        if !places.is_empty() {
+            places.shrink_to_fit();
+            self.steps.push(Step::Networks(std::mem::take(&mut self.networks).finish(), places));
         }
-        let (networks, answers): (Vec<_>, Vec<_>) = std::mem::take(&mut self.networks).into_iter().unzip();
-        self.steps.push(Step::Networks(NetworkTable::new(networks.into_iter().zip(0..)), answers));
     }
 
     fn test(&mut self, condition: Condition) -> Test {
@@ -172,11 +191,11 @@ impl Rules {
                         return Ok(Some(answer.fill(&[])));
                     }
                 }
-                Step::Networks(table, answers) => {
-                    let line =
-                        address.and_then(|ip| table.get(ip)).and_then(|line| answers.get(line as usize));
-                    if let Some(answer) = line {
-                        return Ok(Some(answer.fill(&[])));
+                Step::Networks(table, places) => {
+                    let line = address.and_then(|ip| table.get(ip));
+                    let place = line.and_then(|line| places.get(line as usize));
+                    if let Some(value) = place.and_then(|place| self.values.get(*place as usize)) {
+                        return Ok(Some(value.fill(&[])));
                     }
                 }
                 Step::Patterns { first, lines } => {
@@ -241,8 +260,8 @@ impl Test {
 }
 
 /// The value of a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum RuleValue {
     /// As it stands.
     Text(Box<[u8]>),
     /// With groups filled in.
@@ -250,7 +269,7 @@ pub(super) enum Answer {
 }
 
 /// A part of a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Part {
     /// As it stands.
     Text(String),
@@ -258,9 +277,9 @@ pub(super) enum Part {
     Group(usize),
 }
 
-impl Answer {
+impl RuleValue {
     /// Reads `$1`, `${1}`, `$(1)` and `$$`.
-    pub fn parse(text: &str) -> Result<Answer, String> {
+    pub fn parse(text: &str) -> Result<RuleValue, String> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -278,23 +297,23 @@ impl Answer {
         }
         literal.push_str(rest);
         if parts.is_empty() {
-            return Ok(Answer::Text(literal.into_bytes().into()));
+            return Ok(RuleValue::Text(literal.into_bytes().into()));
         }
         parts.extend((!literal.is_empty()).then_some(Part::Text(literal)));
-        Ok(Answer::Parts(parts))
+        Ok(RuleValue::Parts(parts))
     }
 
     /// The highest group that is filled in, or 0.
     pub fn highest_group(&self) -> usize {
-        let Answer::Parts(parts) = self else { return 0 };
+        let RuleValue::Parts(parts) = self else { return 0 };
         let groups = parts.iter().map(|part| if let Part::Group(number) = part { *number } else { 0 });
         groups.max().unwrap_or(0)
     }
 
     fn fill(&self, groups: &[Vec<u8>]) -> Vec<u8> {
         let parts = match self {
-            Answer::Text(text) => return text.to_vec(),
-            Answer::Parts(parts) => parts,
+            RuleValue::Text(text) => return text.to_vec(),
+            RuleValue::Parts(parts) => parts,
         };
         let part = |part: &Part| match part {
             Part::Text(text) => text.as_bytes().to_vec(),
@@ -328,11 +347,11 @@ mod tests {
             ("${12}$(3)", vec![group(12), group(3)]),
             ("$$$1$$", vec![text("$"), group(1), text("$")]),
         ] {
-            assert_eq!(Answer::parse(value), Ok(Answer::Parts(parts)));
+            assert_eq!(RuleValue::parse(value), Ok(RuleValue::Parts(parts)));
         }
-        assert_eq!(Answer::parse("US$$"), Ok(Answer::Text(b"US$".as_slice().into())));
+        assert_eq!(RuleValue::parse("US$$"), Ok(RuleValue::Text(b"US$".as_slice().into())));
         for bad in ["$", "$x", "${1", "$0", "${}", "5$ off"] {
-            assert!(Answer::parse(bad).is_err(), "{bad}");
+            assert!(RuleValue::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -2,19 +2,25 @@
 //!
 //! Knows: connections, both protocols. Must not know: what is looked up.
 
-use backends::{BackendError, Breaker, Failure, Probe, call_deadline};
+use backends::replay::{self, Replay};
+use backends::{
+    BackendError, Breaker, Call, CallError, Client, Endpoint, Failure, Guarded, Pool, PoolLimits, Socket,
+};
+use lookups::LookupKind;
 use postfix_maps::{proxymap, socketmap};
-use postfix_policy::client::Endpoint;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Connections kept open at most; each is idle, so this bounds descriptors, not concurrency.
 const MAX_IDLE: usize = 8;
+
+/// How long a connection may have been idle.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// What is noted where there is no value.
+const NOTHING: &str = "nothing";
 
 /// How much is read at once.
 const READ_BYTES: usize = 4096;
@@ -31,44 +37,37 @@ pub(super) enum Protocol {
 }
 
 /// A service, and connections to it.
-pub(super) struct Service {
+pub(super) struct Service(Guarded<Pool<Connector>>);
+
+/// How a service is spoken to, and where it is.
+struct Connector {
     endpoint: Endpoint,
     protocol: Protocol,
     timeout: Duration,
-    breaker: Arc<Breaker>,
-    idle: Mutex<Vec<Stream>>,
 }
 
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-type Stream = Box<dyn Duplex>;
-
 /// The value of a key if there is one, or why the service can't say.
-type Answer = Result<Option<Vec<u8>>, String>;
+type LookupResult = Result<Option<Vec<u8>>, String>;
 
-/// What became of a question.
-enum Asked {
-    Answered(Answer),
+/// Why there is no answer.
+enum Broken {
     /// The connection ended before the first byte of an answer.
     HungUp(String),
-    Broken(String),
+    /// It could not be made, or ended within an answer, or what came is not an answer.
+    Failed(String),
 }
 
 impl Service {
-    pub fn new(
-        name: &str,
-        endpoint: &str,
-        protocol: Protocol,
-        timeout: Duration,
-    ) -> Result<Arc<Service>, String> {
-        let endpoint = endpoint.parse().map_err(|error| format!("`{endpoint}`: {error}"))?;
-        let breaker = Breaker::new(name);
-        Ok(Arc::new(Service { endpoint, protocol, timeout, breaker, idle: Mutex::default() }))
+    pub fn new(name: &str, endpoint: &str, protocol: Protocol, timeout: Duration) -> Result<Service, String> {
+        let endpoint = endpoint.parse().map_err(|error| format!("{error}"))?;
+        let limits = PoolLimits { calls: usize::MAX, idle: MAX_IDLE, idle_time: IDLE_TIME };
+        let pool = Pool::new(Connector { endpoint, protocol, timeout }, limits);
+        Ok(Service(Guarded::new(Breaker::new(name), timeout, pool)))
     }
 
     /// Says what keeps the service from being asked, as far as its socket shows without a connection.
     pub fn trouble(&self) -> Option<String> {
-        let Endpoint::Unix(path) = &self.endpoint else { return None };
+        let Endpoint::Unix(path) = &self.0.client().endpoint else { return None };
         let why = match std::fs::metadata(path) {
             Ok(found) if found.file_type().is_socket() => return None,
             Ok(_) => "this is not a socket",
@@ -80,76 +79,51 @@ impl Service {
     }
 
     /// The value of a key.
-    pub async fn get(
-        self: &Arc<Self>,
-        key: &[u8],
-        deadline: Instant,
-    ) -> Result<Option<Vec<u8>>, BackendError> {
-        self.breaker.check()?;
-        let deadline = call_deadline(deadline, self.timeout);
-        match timeout_at(deadline, self.ask(key)).await {
-            Ok(Ok(Ok(value))) => Ok(value),
-            Ok(Ok(Err(refusal))) => Err(self.breaker.error(Failure::Refused(refusal))),
-            Ok(Err(cause)) => Err(self.breaker.failed(&cause, self.probe())),
-            Err(_) => Err(self.breaker.suspect(self.probe())),
+    pub async fn get(&self, key: &[u8], call: Call<'_>) -> Result<Option<Vec<u8>>, BackendError> {
+        let question = || String::from_utf8_lossy(key).into_owned();
+        if let Some(replay) = call.replay() {
+            return replayed(replay, self.0.connection(), &question());
         }
-    }
-
-    /// The value, or what the service says instead; the outer error is that it can't be asked. A connection
-    /// that failed, or was given up in the middle, is dropped.
-    async fn ask(&self, key: &[u8]) -> Result<Answer, String> {
-        let question = match &self.protocol {
-            Protocol::Socketmap(map) => socketmap::request(map, key),
-            Protocol::Proxymap(table) => match proxymap::request(table, key) {
-                Some(question) => question,
-                // No table has such a key.
-                None => return Ok(Ok(None)),
-            },
+        let asked = async {
+            // No table has a key that can't be asked for.
+            let Some(question) = self.0.client().question(key) else { return Ok(None) };
+            match self.0.ask(&question).await {
+                Ok(answer) => answer.map_err(|refusal| CallError::Failed(Failure::Refused(refusal))),
+                Err(Broken::HungUp(cause) | Broken::Failed(cause)) => Err(CallError::Down(cause)),
+            }
         };
-        while let Some(kept) = self.take_idle() {
-            match self.exchange(kept, &question).await {
-                Asked::Answered(answer) => return Ok(answer),
-                // It was closed meanwhile, which says nothing about a new one.
-                Asked::HungUp(_) => {}
-                Asked::Broken(cause) => return Err(cause),
-            }
-        }
-        let stream = connect(&self.endpoint).await.map_err(|error| error.to_string())?;
-        match self.exchange(stream, &question).await {
-            Asked::Answered(answer) => Ok(answer),
-            Asked::HungUp(cause) | Asked::Broken(cause) => Err(cause),
-        }
+        let begun = call.begin();
+        let value = self.0.call(asked, call).await;
+        begun.note_texts(LookupKind::Map, self.0.connection(), question, &value, |value| {
+            value.as_deref().map_or(NOTHING.into(), String::from_utf8_lossy).into_owned()
+        });
+        value
     }
+}
 
-    async fn exchange(&self, mut stream: Stream, question: &[u8]) -> Asked {
-        if let Err(error) = stream.write_all(question).await {
-            return Asked::HungUp(error.to_string());
-        }
-        let mut answer = Vec::new();
-        loop {
-            let start = answer.len();
-            answer.resize(start + READ_BYTES, 0);
-            let count = match stream.read(&mut answer[start..]).await {
-                Ok(0) if start == 0 => return Asked::HungUp("closed without an answer".to_owned()),
-                Ok(0) => return Asked::Broken("closed within an answer".to_owned()),
-                Ok(count) => count,
-                Err(error) if start == 0 => return Asked::HungUp(error.to_string()),
-                Err(error) => return Asked::Broken(error.to_string()),
-            };
-            answer.truncate(start + count);
-            match self.read(&answer) {
-                Ok(None) => {}
-                Ok(Some(value)) => {
-                    self.keep(stream);
-                    return Asked::Answered(value);
-                }
-                Err(cause) => return Asked::Broken(cause),
-            }
+/// What was recorded of a key.
+fn replayed(replay: &Replay, name: &str, key: &str) -> Result<Option<Vec<u8>>, BackendError> {
+    let Some(answer) = replay.answer(LookupKind::Map, name, key) else {
+        replay.miss(format!("the table {name}"));
+        return Ok(None);
+    };
+    match replay::failure(name, &answer) {
+        Some(error) => Err(error),
+        None if answer == NOTHING => Ok(None),
+        None => Ok(Some(answer.into_bytes())),
+    }
+}
+
+impl Connector {
+    fn question(&self, key: &[u8]) -> Option<Vec<u8>> {
+        match &self.protocol {
+            Protocol::Socketmap(map) => Some(socketmap::request(map, key)),
+            Protocol::Proxymap(table) => proxymap::request(table, key),
         }
     }
 
     /// What has come so far: the bounds of an answer are those of its protocol.
-    fn read(&self, answer: &[u8]) -> Result<Option<Answer>, String> {
+    fn read(&self, answer: &[u8]) -> Result<Option<LookupResult>, String> {
         Ok(match self.protocol {
             Protocol::Socketmap(_) => {
                 let reply = socketmap::reply(answer).map_err(|error| error.to_string())?;
@@ -169,45 +143,48 @@ impl Service {
             }
         })
     }
-
-    fn take_idle(&self) -> Option<Stream> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
-    fn keep(&self, stream: Stream) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE {
-            idle.push(stream);
-        }
-    }
-
-    /// Finds out whether the service answers, whatever it says. Idle connections are closed before: a server
-    /// with one place would wait for a question on them.
-    fn probe(
-        self: &Arc<Self>,
-    ) -> impl FnMut() -> std::pin::Pin<Box<dyn Future<Output = Probe> + Send>> + Send + 'static {
-        let service = Arc::downgrade(self);
-        move || {
-            let service = service.clone();
-            Box::pin(async move {
-                let Some(service) = service.upgrade() else { return Probe::Dropped };
-                while service.take_idle().is_some() {}
-                match service.ask(PROBE_KEY).await {
-                    Ok(_) => Probe::Alive,
-                    Err(_) => Probe::Dead,
-                }
-            })
-        }
-    }
 }
 
-async fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
-    Ok(match endpoint {
-        Endpoint::Tcp(address) => {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            Box::new(stream)
+impl Client for Connector {
+    type Connection = Socket;
+    type Question = [u8];
+    type Answer = LookupResult;
+    type Error = Broken;
+
+    async fn open(&self) -> Result<Socket, Broken> {
+        let connected = Socket::connect(&self.endpoint, self.timeout).await;
+        connected.map_err(|error| Broken::Failed(error.to_string()))
+    }
+
+    async fn ask(&self, socket: &mut Socket, question: &[u8]) -> Result<LookupResult, Broken> {
+        socket.write_all(question).await.map_err(|error| Broken::HungUp(error.to_string()))?;
+        let mut answer = Vec::new();
+        loop {
+            let start = answer.len();
+            answer.resize(start + READ_BYTES, 0);
+            let count = match socket.read(&mut answer[start..]).await {
+                Ok(0) if start == 0 => return Err(Broken::HungUp("closed without an answer".to_owned())),
+                Ok(0) => return Err(Broken::Failed("closed within an answer".to_owned())),
+                Ok(count) => count,
+                Err(error) if start == 0 => return Err(Broken::HungUp(error.to_string())),
+                Err(error) => return Err(Broken::Failed(error.to_string())),
+            };
+            answer.truncate(start + count);
+            if let Some(value) = self.read(&answer).map_err(Broken::Failed)? {
+                return Ok(value);
+            }
         }
-        Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await?),
-    })
+    }
+
+    fn is_closed(error: &Broken) -> bool {
+        matches!(error, Broken::HungUp(_))
+    }
+
+    /// Whether the service answers, whatever it says.
+    async fn answers(&self, socket: &mut Socket) -> bool {
+        match self.question(PROBE_KEY) {
+            Some(question) => self.ask(socket, &question).await.is_ok(),
+            None => true,
+        }
+    }
 }

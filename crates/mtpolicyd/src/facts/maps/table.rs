@@ -6,7 +6,7 @@
 //!
 //! Knows: the syntax of each type. Must not know: what is looked up.
 
-use super::rules::{Answer, Builder, Condition, Rule, Rules};
+use super::rules::{Builder, Condition, Rule, RuleValue, Rules};
 use crate::log::messages::foreign_files;
 use crate::network::Network;
 use perl_regex::{Budget, CapturingPattern, MatchError, Pattern};
@@ -48,7 +48,7 @@ impl Table {
     pub fn read(path: &Path, kind: TextKind) -> Result<Table, String> {
         let bytes = read(path)?;
         let (path, mut skipped) = (path.display(), 0_usize);
-        let table = Table::parse(&bytes, kind, &mut |line, what| {
+        let lines = Lines::parse(&bytes, kind, &mut |line, what| {
             skipped += 1;
             if skipped <= WARNINGS_MAX {
                 foreign_files::line_skipped(&path, line, what);
@@ -57,7 +57,9 @@ impl Table {
         if skipped > WARNINGS_MAX {
             foreign_files::lines_skipped(&path, skipped);
         }
-        table
+        // What is made of a long text takes as much again.
+        drop(bytes);
+        lines.map(Lines::finish)
     }
 
     /// Says what keeps a file from being read as a table, if anything does.
@@ -66,11 +68,9 @@ impl Table {
     }
 
     /// Reads a text; `warn` gets the lines that are skipped. A comment may be in any encoding.
+    #[cfg(test)]
     pub fn parse(bytes: &[u8], kind: TextKind, warn: Warn<'_>) -> Result<Table, String> {
-        Ok(match Lines::parse(bytes, kind, warn)? {
-            Lines::Hash(entries) => Table::Hash(entries),
-            Lines::Rules(rules) => Table::Rules(rules.finish()),
-        })
+        Lines::parse(bytes, kind, warn).map(Lines::finish)
     }
 
     /// The approximate number of steps to look up a key of that length.
@@ -104,27 +104,28 @@ enum Lines {
 impl Lines {
     fn parse(bytes: &[u8], kind: TextKind, warn: Warn<'_>) -> Result<Lines, String> {
         let text = String::from_utf8_lossy(bytes);
-        let mut lines = logical_lines(&text);
-        if matches!(text, Cow::Owned(_)) {
-            lines = lines_in_utf8(lines, kind, warn)?;
-        }
-        if kind == TextKind::Hash {
-            return Ok(Lines::Hash(hash(&lines, warn)));
-        }
-        let mut rules = Builder::default();
-        for line in &lines {
-            let outcome = match control(&line.text) {
-                Some(("endif", _)) => rules.end().map_err(Flaw::PassedOver),
-                Some((_, test)) => parse_test(test, kind).map(|(test, _)| rules.begin(test)),
-                None => parse_rule(&line.text, kind).map(|rule| rules.add(rule)),
+        let is_whole = matches!(text, Cow::Borrowed(_));
+        let (mut entries, mut rules) = (HashMap::new(), Builder::default());
+        for Line { number, text } in logical_lines(&text) {
+            let outcome = match kind {
+                _ if !is_whole && text.contains(char::REPLACEMENT_CHARACTER) => Err(not_in_utf8(kind)),
+                TextKind::Hash => add_entry(&mut entries, &text),
+                _ => add_rule(&mut rules, &text, kind),
             };
             match outcome {
                 Ok(()) => {}
-                Err(Flaw::PassedOver(what)) => warn(line.number, &what),
-                Err(Flaw::Fatal(what)) => return Err(format!("line {}: {what}", line.number)),
+                Err(Flaw::PassedOver(what)) => warn(number, &what),
+                Err(Flaw::Fatal(what)) => return Err(format!("line {number}: {what}")),
             }
         }
-        Ok(Lines::Rules(rules))
+        Ok(if kind == TextKind::Hash { Lines::Hash(entries) } else { Lines::Rules(rules) })
+    }
+
+    fn finish(self) -> Table {
+        match self {
+            Lines::Hash(entries) => Table::Hash(entries),
+            Lines::Rules(rules) => Table::Rules(rules.finish()),
+        }
     }
 }
 
@@ -152,18 +153,13 @@ enum Flaw {
     Fatal(String),
 }
 
-/// The lines of a text that is not all in UTF-8, without those that are not. Postfix skips them too
-/// where they are keys and networks, and reads patterns as bytes.
-fn lines_in_utf8(lines: Vec<Line>, kind: TextKind, warn: Warn<'_>) -> Result<Vec<Line>, String> {
-    const WHAT: &str = "this is not UTF-8";
-    let (other, lines): (Vec<_>, Vec<_>) =
-        lines.into_iter().partition(|line| line.text.contains(char::REPLACEMENT_CHARACTER));
-    match (other.first(), kind) {
-        (Some(line), TextKind::Regexp | TextKind::Pcre) => Err(format!("line {}: {WHAT}", line.number)),
-        _ => {
-            other.iter().for_each(|line| warn(line.number, WHAT));
-            Ok(lines)
-        }
+/// What is wrong with a line that is not in UTF-8. Postfix skips it too where it is a key or a network, and
+/// reads a pattern as bytes.
+fn not_in_utf8(kind: TextKind) -> Flaw {
+    let what = "this is not UTF-8".to_owned();
+    match kind {
+        TextKind::Regexp | TextKind::Pcre => Flaw::Fatal(what),
+        TextKind::Hash | TextKind::Cidr => Flaw::PassedOver(what),
     }
 }
 
@@ -171,19 +167,22 @@ fn skipped(what: impl Into<String>) -> Flaw {
     Flaw::PassedOver(what.into())
 }
 
-fn hash(lines: &[Line], warn: Warn<'_>) -> HashMap<Box<str>, Box<str>> {
-    let mut entries = HashMap::new();
-    for line in lines {
-        match key_and_value(&line.text) {
-            // Keys are folded, as those that are looked up.
-            Some((key, value)) => match entries.entry(key.to_lowercase().into_boxed_str()) {
-                Entry::Vacant(place) => drop(place.insert(value.into())),
-                Entry::Occupied(_) => warn(line.number, "the key is there already"),
-            },
-            None => warn(line.number, "a line is a key, a blank and a value"),
-        }
+fn add_entry(entries: &mut HashMap<Box<str>, Box<str>>, line: &str) -> Result<(), Flaw> {
+    let (key, value) = key_and_value(line).ok_or_else(|| skipped("a line is a key, a blank and a value"))?;
+    // Keys are folded, as those that are looked up.
+    match entries.entry(key.to_lowercase().into_boxed_str()) {
+        Entry::Vacant(place) => drop(place.insert(value.into())),
+        Entry::Occupied(_) => return Err(skipped("the key is there already")),
     }
-    entries
+    Ok(())
+}
+
+fn add_rule(rules: &mut Builder, line: &str, kind: TextKind) -> Result<(), Flaw> {
+    match control(line) {
+        Some(("endif", _)) => rules.end().map_err(Flaw::PassedOver),
+        Some((_, test)) => parse_test(test, kind).map(|(test, _)| rules.begin(test)),
+        None => parse_rule(line, kind).map(|rule| rules.add(rule)),
+    }
 }
 
 /// `if PATTERN` and `endif`, in capital letters too.
@@ -207,9 +206,12 @@ fn parse_rule(text: &str, kind: TextKind) -> Result<Rule, Flaw> {
         if value.is_empty() {
             return Err(skipped("the network has no value"));
         }
-        return Ok(Rule { condition: pattern.condition()?, answer: Answer::Text(value.as_bytes().into()) });
+        return Ok(Rule {
+            condition: pattern.condition()?,
+            answer: RuleValue::Text(value.as_bytes().into()),
+        });
     }
-    let answer = Answer::parse(value).map_err(Flaw::PassedOver)?;
+    let answer = RuleValue::parse(value).map_err(Flaw::PassedOver)?;
     let highest = answer.highest_group();
     if highest == 0 {
         return Ok(Rule { condition: pattern.condition()?, answer });

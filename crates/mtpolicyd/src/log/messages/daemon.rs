@@ -8,6 +8,10 @@ log_messages::messages! {
 
     /// All ports are open and requests are answered. Nothing to do.
     notice listening(version, addresses) = "mtpolicyd {version} listens on {addresses}";
+    /// The configuration that is in use from now on, at the start and at each reload. Daemons whose
+    /// configurations say the same, except for the addresses to listen on, log the same hash. Comments and
+    /// blanks make no difference, and neither do values that may hold a password.
+    notice configuration_in_use(path, hash) = "the configuration {path} has the hash {hash}";
     /// A warning about the configuration file, at the start or at a reload. `mtpolicyd check` prints it
     /// together with the line.
     warning configuration_warning(text) = "{text}";
@@ -40,6 +44,20 @@ log_messages::messages! {
     /// The new configuration can't be used on this machine, for instance because a port is in use. Remove the
     /// cause and reload again.
     error reload_failed(error) = "not reloaded: {error}; the old configuration stays in use";
+    /// Somebody has asked for a reload with `mtpolicyd reload` or at the control socket; what came of it
+    /// follows. Nothing to do.
+    notice reload_requested(user) = "reload requested by {user}";
+    /// Somebody has changed how much is logged, with `mtpolicyd log-level`. Nothing to do.
+    notice log_level_requested(user, level, time) = "log level {level} requested by {user}, {time}";
+    /// The time of a log level that was set by hand is over. Nothing to do.
+    notice log_level_is_back(level) = "log level {level} again, as configured";
+    /// The socket for `mtpolicyd status` and the other commands can't be made, so they do not work; requests
+    /// of Postfix are answered. Name another path with `socket` in `<Control>`, or write `enabled = off`
+    /// there.
+    notice no_control_socket(error) = "no control socket: {error}";
+    /// The port of `<Metrics>` can't be opened, so monitoring can't read the numbers there; requests of
+    /// Postfix are answered. Free the port or name another one, then reload.
+    error no_metrics(error) = "no metrics: {error}";
     /// A reload was requested while another one was running. Nothing to do.
     warning reload_queued() =
         "a reload is in progress; the configuration will be read again when it has finished";
@@ -47,6 +65,21 @@ log_messages::messages! {
     warning needs_restart(option) = "the changed {option} takes effect at the next restart";
     /// The new configuration does not use this port. Nothing to do.
     notice port_closed(address) = "no longer listening on {address}";
+    /// Somebody has asked for a new process with `mtpolicyd reload --exec`. Nothing to do.
+    notice handover_requested(user) = "handover requested by {user}";
+    /// SIGUSR2 has arrived, or `mtpolicyd reload --exec` was used: the program is started again, and takes
+    /// over the ports when it is ready. Nothing to do.
+    notice handover_started(program) = "starting {program} to take over the ports";
+    /// A new process has taken over the ports. This one answers on the connections that it has until their
+    /// clients close them, for 20 minutes at most. Nothing to do.
+    notice handed_over(process, count) =
+        "process {process} has taken over the ports; {count} connections are finished here";
+    /// The connections that were left at a handover have been closed by their clients, and the old process
+    /// ends. Nothing to do.
+    notice handover_finished() = "the connections from before the handover are finished";
+    /// After SIGUSR2 the new process did not start; the text says why. The old one goes on, as if nothing
+    /// had happened. Remove the cause and try again.
+    error not_handed_over(error) = "not handed over: {error}; this process stays in service";
     /// SIGTERM or SIGINT has arrived. Nothing to do.
     notice shutting_down() = "mtpolicyd shutting down; finishing requests in flight";
     /// Requests were still running when the time for shutting down was over; Postfix asks again. If it
@@ -103,6 +136,13 @@ log_messages::messages! {
     warning action_changed(host, plugin, warning) = "{host}: plugin {plugin}: {warning}";
     /// How long each plugin took, with nested plugins behind `>`, and the whole request.
     debug times(request, times, total) = "{request}, times: {times}in all {total} ms";
+
+    /// What a request asked of a server, how long it waited for the answer, and whether it was asked ahead.
+    /// A value of a store is not shown, nor are the parameters of a query.
+    debug lookup(request, kind, server, question, answer, waited, origin) =
+        "{request}, lookup: {kind}{server}: {question}: {answer} ({waited} ms, {origin})";
+    /// The request asked more than is kept; the first ones were logged.
+    debug lookups_left_out(request, count) = "{request}, lookup: {count} more, which were not kept";
 
     /// The file or the system log accepted lines more slowly than they came, so some are missing. Lower
     /// `log_level`, or look for a full disk.

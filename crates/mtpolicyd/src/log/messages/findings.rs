@@ -10,6 +10,8 @@ log_messages::messages! {
 
     /// RBL: the client is on the list.
     finding on_list(client, list, codes) = "{client} is on {list} ({codes})";
+    /// RBL and DBL: the list is quarantined and gives this answer about everybody, so it does not count.
+    finding says_it_of_everybody(list, codes) = "{list} is quarantined: it says {codes} of everybody";
     /// DBL: a name of the request is on the list.
     finding name_on_list(attribute, name, codes) = "{attribute} {name} is on a list ({codes})";
     /// Condition: one of the criteria matched.

@@ -21,6 +21,13 @@ log_messages::messages! {
     warning list_unusable(list, cause, failures) =
         "DNS list {list} gave no usable answer, so nothing is listed: {cause} (failures since the last such \
          line, logged at most once per hour: {failures})";
+    /// The DNS list has failed two rounds of tests in a row (RFC 5782, section 5): it lists everybody or
+    /// nothing, refuses, or does not answer. `mtpolicyd lists --test` shows what it answers. Remove it if it
+    /// was closed; a private list without test points has the option `test = off`. Logged once, until it is
+    /// well again.
+    warning list_quarantined(list, state, advice) = "DNS list {list} is quarantined ({state}): {advice}";
+    /// The DNS list has passed its tests again, after this time. Nothing to do.
+    warning list_well(list, seconds) = "DNS list {list} is well again, after {seconds} s in quarantine";
     /// The DNS list had not answered for this time. Nothing to do.
     warning list_back(list, seconds) = "DNS list {list} answers again, after {seconds} s";
 }

@@ -55,4 +55,8 @@ log_messages::messages! {
     /// A key has reached its limit; its messages are refused, unless the plugin is passive. An account may
     /// have been stolen.
     warning full(plugin, key, rate, count, what) = "{plugin}: {key} has used up {rate}: {count} {what}";
+    /// An administrator has changed what a plugin remembers, with a command or over the control socket. The
+    /// command at the end undoes it.
+    notice changed_by_hand(plugin, key, done, who, undo) =
+        "{plugin}: {key}: {done}, by {who}; undo: {undo}";
 }

@@ -11,8 +11,14 @@ log_messages::messages! {
     /// Logged at most once per minute.
     warning cache_full() =
         "SessionCache is full; evicting the least recently used sessions (see max_sessions and max_size)";
-    /// The store of the sessions works again. Lines about its connection say why it did not.
-    warning cache_back(count) = "the session cache is back; {count} requests had a private session meanwhile";
+    /// The store of the sessions answers, but with an error, so requests have sessions in the memory of this
+    /// daemon. The text has the cause, such as a table that is missing. Logged at most once per minute.
+    error private_session(error) =
+        "session cache: {error}; requests have sessions in memory (logged at most once per minute)";
+    /// The store of the sessions works again. Lines about its connection say why it did not. Requests were
+    /// answered meanwhile with what this daemon knew of their messages. Logged at most once per minute.
+    warning cache_back(count) =
+        "the session cache is back; {count} requests had a session in memory meanwhile";
     /// A request took longer than its lock on the session, so that another request may have it by now. Raise
     /// `lock_timeout` or look for the slow plugin with `log_level = 4`.
     warning outlived_lock() = "session discarded: the request outlived lock_timeout";

@@ -45,6 +45,15 @@ log_messages::messages! {
     task columns_narrow(table, columns, why, largest, statement) =
         "table {table}: the columns {columns} are narrow and can't be changed ({why}): counting stops at \
          {largest}, and no quota beyond that is ever reached; an administrator may run: {statement}";
+    /// The table was made by mtpolicyd 2 in MariaDB or MySQL, where letters with and without accents were the
+    /// same. Also logged as a warning during a request. Nothing to do.
+    task accents_separated(table) =
+        "table {table}: keys that differ in accents only are now counted separately";
+    /// The same, but the database user may not change the table. Run the statement as an administrator. Also
+    /// logged as a warning during a request.
+    task accents_ignored(table, why, statement) =
+        "table {table}: keys that differ in accents only are counted as one, and this can't be changed \
+         ({why}); an administrator may run: {statement}";
     /// The table had several rows for the same key and time, which were added up. Also logged as a warning
     /// during a request. Nothing to do.
     task rows_merged(table, count) = "table {table}: {count} rows that repeated key and time were merged";

@@ -2,21 +2,29 @@
 //!
 //! Knows: SQL. Must not know: when something is counted.
 
+mod by_hand;
+
+use super::awl::Entry;
 use crate::log::messages::plugins;
-use backends::BackendError;
-use backends::sql::{Dialect, Needs, Param, Respelling, Right, Sql, Statement, Work};
+use backends::sql::{Dialect, Merged, Param, Schema, Sql, Statement, Tally, Work};
+use backends::{BackendError, Call};
 use postfix_policy::canonical_domain;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::time::Instant;
+
+pub use by_hand::Row;
 
 /// The table.
 pub struct AwlTable {
     sql: Arc<Sql>,
     /// Its name as the configuration has it.
     name: String,
+    /// The unique index over domain and client, where it has to be added.
+    index: String,
+    /// The name of the lock under which the table is changed.
+    lock: String,
     /// Seconds after the last message for which an entry counts.
     lifetime: i64,
     texts: Texts,
@@ -71,7 +79,11 @@ impl AwlTable {
             expire: format!("DELETE FROM {table} WHERE last_seen < ?").into(),
         };
         let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
-        AwlTable { sql, name: name.to_owned(), lifetime, texts, prepared: AtomicBool::new(false) }
+        // That of the original on MySQL has this name too.
+        let index =
+            if dialect == Dialect::MySql { "domain_ip".to_owned() } else { format!("{name}_domain_ip") };
+        let (name, lock, prepared) = (name.to_owned(), format!("mtpolicyd {name}"), AtomicBool::new(false));
+        AwlTable { sql, name, index, lock, lifetime, texts, prepared }
     }
 
     /// The count of an entry that has not expired, under two spellings of the domain. Where they are the
@@ -81,7 +93,7 @@ impl AwlTable {
         domains: [&[u8]; 2],
         client: &[u8],
         now: i64,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<Option<u64>, BackendError> {
         let Some([domain, client]) = columns(domains[0], client) else { return Ok(None) };
         let oldest = Param::Integer(self.oldest(now));
@@ -92,7 +104,7 @@ impl AwlTable {
             Some(written) => (&self.texts.count_two, vec![domain, written, client, oldest]),
         };
         let query = Statement { sql: sql.clone(), params };
-        let rows = self.sql.query_or_make(query, || self.prepare(deadline), deadline).await?;
+        let rows = self.sql.query_or_make(query, || self.prepare(call), call).await?;
         Ok(rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()))
     }
 
@@ -103,24 +115,52 @@ impl AwlTable {
         domain: &[u8],
         client: &[u8],
         now: i64,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Result<(), BackendError> {
         let Some([domain, client]) = columns(domain, client) else { return Ok(()) };
         let (now, oldest) = (Param::Integer(now), Param::Integer(self.oldest(now)));
         if let Some(sql) = &self.texts.add_one_there {
             let params = vec![oldest.clone(), now.clone(), domain.clone(), client.clone()];
-            if self.change(Statement { sql: sql.clone(), params }, deadline).await? > 0 {
+            if self.change(Statement { sql: sql.clone(), params }, call).await? > 0 {
                 return Ok(());
             }
         }
         let params = vec![domain, client, now.clone(), oldest, now];
-        self.change(Statement { sql: self.texts.add_one.clone(), params }, deadline).await.map(|_| ())
+        self.change(Statement { sql: self.texts.add_one.clone(), params }, call).await.map(|_| ())
+    }
+
+    /// Adds entries, all or none: the higher count and the later time hold. Returns the number of those that
+    /// have not expired.
+    pub async fn add_known(
+        &self,
+        entries: &[Entry],
+        count: u64,
+        now: i64,
+        call: Call<'_>,
+    ) -> Result<u64, BackendError> {
+        self.prepare(call).await?;
+        let text: Arc<str> =
+            known(&self.sql.quote(&self.name), &self.sql.quote("count"), self.sql.dialect()).into();
+        let count = Param::Integer(i64::try_from(count).unwrap_or(MAX_COUNT).min(MAX_COUNT));
+        let statements: Vec<_> = entries
+            .iter()
+            .filter(|entry| entry.last_seen >= self.oldest(now))
+            .filter_map(|entry| {
+                let [domain, client] = columns(&entry.domain, &entry.client)?;
+                let (count, seen) = (|| count.clone(), || Param::Integer(entry.last_seen.min(now)));
+                let params = vec![domain, client, count(), seen(), count(), count(), seen(), seen()];
+                Some(Statement { sql: text.clone(), params })
+            })
+            .collect();
+        let added = u64::try_from(statements.len()).unwrap_or(u64::MAX);
+        self.sql.run(Work { statements, lock: Some(self.lock.clone()), durable: true }, call).await?;
+        Ok(added)
     }
 
     /// Removes the entries that have expired. Returns their number.
-    pub async fn expire(&self, now: i64, deadline: Instant) -> Result<u64, BackendError> {
+    pub async fn expire(&self, now: i64, call: Call<'_>) -> Result<u64, BackendError> {
         let params = vec![Param::Integer(self.oldest(now))];
-        self.change(Statement { sql: self.texts.expire.clone(), params }, deadline).await
+        self.change(Statement { sql: self.texts.expire.clone(), params }, call).await
     }
 
     /// When an entry that still counts was last seen at the earliest.
@@ -129,48 +169,46 @@ impl AwlTable {
     }
 
     /// Makes a change. Returns how many rows it has changed.
-    async fn change(&self, statement: Statement, deadline: Instant) -> Result<u64, BackendError> {
+    async fn change(&self, statement: Statement, call: Call<'_>) -> Result<u64, BackendError> {
         // Without its unique index the table would take a second row of the same entry.
         if !self.prepared.load(Ordering::Relaxed) {
-            Box::pin(self.prepare(deadline)).await?;
+            Box::pin(self.prepare(call)).await?;
         }
         let work = Work { statements: vec![statement], lock: None, durable: false };
-        let outputs = self.sql.run_or_make(work, || self.prepare(deadline), deadline).await?;
+        let outputs = self.sql.run_or_make(work, || self.prepare(call), call).await?;
         Ok(outputs.first().map_or(0, |output| output.affected))
     }
 
     /// Makes the table if it is missing, and its unique index where the original has made none.
-    pub async fn prepare(&self, deadline: Instant) -> Result<(), BackendError> {
-        if !self.has_index(deadline).await? {
-            self.sql.make_table(&self.name, self.create(), &self.lock(), deadline).await?;
+    pub async fn prepare(&self, call: Call<'_>) -> Result<(), BackendError> {
+        if !self.sql.has_unique_key(self.tally(), call).await? {
+            self.sql.make_table(&self.schema(), call).await?;
         }
-        if !self.has_index(deadline).await? {
-            self.add_index(deadline).await?;
+        if !self.sql.has_unique_key(self.tally(), call).await? {
+            let Merged { rows, removed } = self.sql.make_unique(self.tally(), call).await?;
+            if removed > 0 {
+                plugins::whitelist_merged(&self.name, self.sql.name(), removed, rows);
+            }
         }
         self.prepared.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    async fn run(&self, statements: Vec<String>, deadline: Instant) -> Result<Vec<u64>, BackendError> {
-        let statement = |sql: String| Statement { sql: sql.into(), params: Vec::new() };
-        let statements = statements.into_iter().map(statement).collect();
-        let work = Work { statements, lock: Some(self.lock()), durable: true };
-        let outputs = self.sql.run(work, deadline).await?;
-        Ok(outputs.iter().map(|output| output.affected).collect())
+    fn tally(&self) -> Tally<'_> {
+        let (key, beside, sums, latest) =
+            ("sender_domain", "client_ip", &[("count", MAX_COUNT)], &["last_seen"]);
+        Tally { table: &self.name, key, beside, sums, latest, index: &self.index, lock: &self.lock }
     }
 
     /// Adds entries whose domain is as it was written in some message to those of the domain as it is
     /// counted: how many.
-    pub async fn merge_spellings(&self, deadline: Instant) -> Result<u64, BackendError> {
-        let (key, beside, sums, lock) = ("sender_domain", "client_ip", [("count", MAX_COUNT)], self.lock());
-        let latest = &["last_seen"];
-        let table = Respelling { table: &self.name, key, beside, sums: &sums, latest, lock: &lock };
+    pub async fn merge_spellings(&self, call: Call<'_>) -> Result<u64, BackendError> {
         let spell = |domain: &str| match column(&canonical_domain(domain.as_bytes()), MAX_DOMAIN_BYTES) {
             // Its control characters are escaped already.
             Some(Param::Text(spelled)) if !domain.contains('\\') => spelled,
             _ => domain.to_owned(),
         };
-        self.sql.respell(&table, spell, deadline).await
+        self.sql.respell(self.tally(), spell, call).await
     }
 
     /// The database.
@@ -178,50 +216,26 @@ impl AwlTable {
         &self.sql
     }
 
-    /// What is needed of the table.
-    pub fn needs(&self) -> Needs {
-        let (table, rights) = (self.name.clone(), Right::ALL.to_vec());
-        Needs { table, column: "last_seen", rights, create: self.create(), only_if: None }
-    }
-
     /// The table and, where that is a statement of its own, its unique index.
-    fn create(&self) -> Vec<Statement> {
-        let index = (self.sql.dialect() != Dialect::MySql).then(|| self.index_creation());
-        let statement = |sql: String| Statement { sql: sql.into(), params: Vec::new() };
-        std::iter::once(self.creation()).chain(index).map(statement).collect()
-    }
-
-    fn index_creation(&self) -> String {
-        let (table, index) = (self.sql.quote(&self.name), self.sql.quote(&self.index()));
-        match self.sql.dialect() {
-            Dialect::MySql => {
-                format!("ALTER TABLE {table} ADD UNIQUE KEY {index} (client_ip, sender_domain)")
-            }
-            Dialect::Sqlite | Dialect::Postgres => {
-                format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} (sender_domain, client_ip)")
-            }
-        }
-    }
-
-    fn lock(&self) -> String {
-        format!("mtpolicyd {}", self.name)
+    pub fn schema(&self) -> Schema {
+        let index = (self.sql.dialect() != Dialect::MySql).then(|| self.sql.unique_key(self.tally()));
+        let create = std::iter::once(self.creation()).chain(index);
+        Schema::new(&self.name, "last_seen", create).locked_by(&self.lock)
     }
 
     fn creation(&self) -> String {
         let table = self.sql.quote(&self.name);
-        let (id, number, tail) = match self.sql.dialect() {
-            Dialect::Sqlite => ("INTEGER PRIMARY KEY AUTOINCREMENT", ["INT UNSIGNED", "INTEGER"], ")"),
+        let dialect = self.sql.dialect();
+        let (id, [count_type, time_type], tail) = match dialect {
+            Dialect::Sqlite => (dialect.row_number(), ["INT UNSIGNED", "INTEGER"], ")"),
+            Dialect::Postgres => (dialect.row_number(), ["BIGINT", "BIGINT"], ")"),
             Dialect::MySql => (
                 "INT NOT NULL AUTO_INCREMENT PRIMARY KEY",
                 ["INT UNSIGNED", "INT UNSIGNED"],
                 ", UNIQUE KEY domain_ip (client_ip, sender_domain), KEY client_ip (client_ip), \
                  KEY sender_domain (sender_domain)) ENGINE=InnoDB DEFAULT CHARSET=latin1",
             ),
-            Dialect::Postgres => {
-                ("BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY", ["BIGINT", "BIGINT"], ")")
-            }
         };
-        let [count_type, time_type] = number;
         let count = self.sql.quote("count");
         format!(
             "CREATE TABLE IF NOT EXISTS {table} (id {id}, sender_domain VARCHAR(255) NOT NULL, \
@@ -229,85 +243,30 @@ impl AwlTable {
              last_seen {time_type} NOT NULL{tail}"
         )
     }
-
-    /// The unique index over domain and client. That of the original on MySQL has the same name.
-    fn index(&self) -> String {
-        match self.sql.dialect() {
-            Dialect::MySql => "domain_ip".to_owned(),
-            Dialect::Sqlite | Dialect::Postgres => format!("{}_domain_ip", self.name),
-        }
-    }
-
-    async fn has_index(&self, deadline: Instant) -> Result<bool, BackendError> {
-        let sql = match self.sql.dialect() {
-            Dialect::Sqlite => "SELECT 1 FROM sqlite_master WHERE tbl_name = ? AND name = ?",
-            Dialect::MySql => {
-                "SELECT 1 FROM information_schema.statistics WHERE table_schema = DATABASE() \
-                 AND table_name = ? AND index_name = ? AND non_unique = 0"
-            }
-            Dialect::Postgres => {
-                "SELECT 1 FROM pg_indexes WHERE schemaname = ANY (current_schemas(false)) \
-                 AND tablename = ? AND indexname = ?"
-            }
-        };
-        let params = vec![Param::Text(self.name.clone()), Param::Text(self.index())];
-        let rows = self.sql.query(Statement { sql: sql.into(), params }, deadline).await?;
-        Ok(!rows.is_empty())
-    }
-
-    /// Adds the unique index, after rows of the same entry have become one: their sum, and the last of their
-    /// times.
-    async fn add_index(&self, deadline: Instant) -> Result<(), BackendError> {
-        let (table, count) = (self.sql.quote(&self.name), self.sql.quote("count"));
-        let sums = format!(
-            "SELECT MIN(id) AS first, sender_domain AS domain, client_ip AS ip, SUM({count}) AS total, \
-             MAX(last_seen) AS latest FROM {table} GROUP BY sender_domain, client_ip HAVING COUNT(*) > 1"
-        );
-        let add = self.index_creation();
-        let (merge, remove) = match self.sql.dialect() {
-            Dialect::MySql => (
-                format!(
-                    "UPDATE {table} t JOIN ({sums}) m ON t.id = m.first \
-                     SET t.{count} = m.total, t.last_seen = m.latest"
-                ),
-                format!(
-                    "DELETE t FROM {table} t JOIN ({sums}) m \
-                     ON t.sender_domain = m.domain AND t.client_ip = m.ip AND t.id <> m.first"
-                ),
-            ),
-            Dialect::Sqlite | Dialect::Postgres => (
-                format!(
-                    "UPDATE {table} SET {count} = m.total, last_seen = m.latest FROM ({sums}) m \
-                     WHERE {table}.id = m.first"
-                ),
-                format!(
-                    "DELETE FROM {table} WHERE id NOT IN \
-                     (SELECT MIN(id) FROM {table} GROUP BY sender_domain, client_ip)"
-                ),
-            ),
-        };
-        let what = format!("table {} has no unique index {}", self.name, self.index());
-        let statements = vec![merge, remove, add.clone()];
-        let changed = self.run(statements, deadline).await.map_err(|error| error.advise(&what, &add))?;
-        let removed = changed.get(1).copied().unwrap_or(0);
-        if removed > 0 {
-            plugins::whitelist_merged(&self.name, self.sql.name(), removed, changed[0]);
-        }
-        Ok(())
-    }
 }
 
 /// Counts one more, in one statement. The parameters are domain, client, now, the time from which on an entry
 /// still counts, now.
 fn upsert(table: &str, count: &str, dialect: Dialect) -> String {
-    let conflict = match dialect {
-        Dialect::MySql => "ON DUPLICATE KEY UPDATE",
-        Dialect::Sqlite | Dialect::Postgres => "ON CONFLICT (sender_domain, client_ip) DO UPDATE SET",
-    };
+    let or_update = dialect.or_update("sender_domain, client_ip");
     let counted = counted(table, count);
     format!(
         "INSERT INTO {table} (sender_domain, client_ip, {count}, last_seen) VALUES (?, ?, 1, ?) \
-         {conflict} {count} = {counted}, last_seen = ?"
+         {or_update} {count} = {counted}, last_seen = ?"
+    )
+}
+
+/// Adds an entry of which count and time are known. The parameters are domain, client, count, time; then
+/// count and time twice each, for an entry that is there.
+fn known(table: &str, count: &str, dialect: Dialect) -> String {
+    let or_update = dialect.or_update("sender_domain, client_ip");
+    let higher =
+        |column: &str| format!("{column} = CASE WHEN {table}.{column} < ? THEN ? ELSE {table}.{column} END");
+    format!(
+        "INSERT INTO {table} (sender_domain, client_ip, {count}, last_seen) VALUES (?, ?, ?, ?) \
+         {or_update} {}, {}",
+        higher(count),
+        higher("last_seen")
     )
 }
 

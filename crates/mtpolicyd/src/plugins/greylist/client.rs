@@ -85,6 +85,14 @@ impl Clients {
         }
     }
 
+    /// What stands for a client of which the address is known, and nothing else.
+    pub fn of_address(&self, ip: IpAddr) -> Vec<u8> {
+        match self.key {
+            ClientKey::Net | ClientKey::Name => self.network(ip),
+            ClientKey::Ip | ClientKey::Spf => ip.to_string().into_bytes(),
+        }
+    }
+
     fn network(&self, ip: IpAddr) -> Vec<u8> {
         let prefix = if ip.is_ipv4() { self.ipv4_prefix } else { self.ipv6_prefix };
         Network::around(ip, prefix).to_string().into_bytes()

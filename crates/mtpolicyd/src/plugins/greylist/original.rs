@@ -2,6 +2,7 @@
 //!
 //! Knows: what the original did with the options. Must not know: tickets, lists.
 
+use crate::options::codes;
 use crate::plugin::Setup;
 
 /// Says which options mtpolicyd 2.05 read and ignored, and what it did instead.
@@ -24,11 +25,11 @@ pub(super) fn notice_what_holds_now(setup: &Setup<'_, '_>) {
             None => format!("`{value}` holds"),
         };
         let message = format!("{option}: mtpolicyd 2.05 ignored it and {did}; now {holds}");
-        section.report().notice(span, message, None);
+        section.report().say(&codes::HOLDS_NOW, span, message, None);
     }
     if let Some((_, span)) = section.given("autowl_threshold").or_else(|| section.given("use_autowl")) {
         let message = "the auto-whitelist of mtpolicyd 2.05 never counted beyond 1, so nobody got on it; now \
                        clients do, and are not greylisted any more";
-        section.report().notice(span, message, None);
+        section.report().say(&codes::HOLDS_NOW, span, message, None);
     }
 }

@@ -62,6 +62,20 @@ fn a_retry_passes_once_after_the_wait() {
 }
 
 #[test]
+fn nobody_waits_twice_for_a_daemon_that_dies_before_its_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("db.sqlite");
+    for module in ["Memory", "Sql"] {
+        let mut bench = with_tickets_in(module, &file, "use_autowl = 0");
+        assert_eq!(ask(&mut bench), DEFERRED);
+        wait(&mut bench, 301);
+        assert_eq!(bench.run_and_die().as_deref(), Some("passed"));
+        assert_eq!(ask(&mut bench), "passed", "{module}: Postfix asks another daemon");
+        assert_eq!(ask(&mut bench), DEFERRED, "{module}: the ticket is used up");
+    }
+}
+
+#[test]
 fn a_retry_that_comes_too_late_begins_anew() {
     let mut bench = greylist(
         "use_autowl = 0\n<Ticket>\nmodule = Memory\nmin_retry_wait = 0\n\

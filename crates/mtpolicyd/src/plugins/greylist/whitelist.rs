@@ -26,8 +26,8 @@ pub struct ListFile<L> {
     pub list: Arc<L>,
     /// Its expressions.
     pub patterns: Arc<PatternList>,
-    /// What was wrong with the lines that are not among them.
-    pub skipped: Arc<Vec<String>>,
+    /// The numbers of the lines that are not among them, and what is wrong with each.
+    pub skipped: Arc<Vec<(usize, String)>>,
 }
 
 impl<L> Clone for ListFile<L> {
@@ -60,7 +60,7 @@ impl<L: Entries> Value for ListFile<L> {
 }
 
 /// The list that a file holds, its expressions, and what is wrong with it.
-fn parse<L: Entries>(text: &str) -> (L, Vec<Pattern>, Vec<String>) {
+fn parse<L: Entries>(text: &str) -> (L, Vec<Pattern>, Vec<(usize, String)>) {
     let (mut list, mut patterns, mut skipped) = (L::default(), Vec::new(), Vec::new());
     for (n, line) in text.lines().enumerate() {
         let entry = without_comment(line);
@@ -75,10 +75,18 @@ fn parse<L: Entries>(text: &str) -> (L, Vec<Pattern>, Vec<String>) {
             None => list.add(&entry.to_ascii_lowercase()),
         };
         if let Err(why) = taken {
-            skipped.push(format!("line {}: {why}", n + 1));
+            skipped.push((n + 1, why));
         }
     }
     (list, patterns, skipped)
+}
+
+/// The lines of a list that can't be read, with their numbers. `option` is that of the plugin.
+pub fn unreadable_lines(option: &str, text: &str) -> Vec<(usize, String)> {
+    match option {
+        "whitelist_clients" => parse::<ClientList>(text).2,
+        _ => parse::<RecipientList>(text).2,
+    }
 }
 
 /// A comment begins at the start of a line or after a blank, so that expressions may hold a `#`.
@@ -262,7 +270,7 @@ mod tests {
     #[test]
     fn bad_lines_are_named() {
         let (_, _, skipped) = parse::<ClientList>("good.example\n192.0.2.0/99\n/(broken/\nwhat is this?\n");
-        let starts: Vec<_> = skipped.iter().map(|why| &why[..8]).collect();
-        assert_eq!(starts, ["line 2: ", "line 3: ", "line 4: "], "{skipped:?}");
+        let lines: Vec<_> = skipped.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [2, 3, 4], "{skipped:?}");
     }
 }

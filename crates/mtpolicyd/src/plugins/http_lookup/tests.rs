@@ -210,7 +210,7 @@ fn mistakes_are_found_when_the_file_is_read() {
             "url = \"http://u:pw@localhost/\"\ntoken = x".to_owned(),
             "4:9 token: there is a user in the URL already",
         ),
-        ("url = \"https://localhost/\"\ntls_ca = /no/such/file".to_owned(), "4:10 tls_ca /no/such/file: "),
+        ("url = \"https://localhost/\"\ntls_ca = /no/such/file".to_owned(), "4:10 tls_ca: /no/such/file: "),
     ] {
         let mistakes = Bench::mistakes(&block(&options));
         assert!(mistakes.len() == 1 && mistakes[0].starts_with(mistake), "{options}: {mistakes:?}");

@@ -55,8 +55,30 @@ impl Key {
             }
             push_escaped(&mut key, &part.portion.of(&value));
         }
-        Some(if key.len() > MAX_KEY { stand_in(key.as_bytes()) } else { key })
+        Some(fitting(key))
     }
+
+    /// The key that an administrator means, who writes it as a list shows it or as the value of a message.
+    pub fn of_text(text: &str) -> String {
+        let mut key = String::with_capacity(text.len());
+        for byte in text.to_lowercase().bytes() {
+            if byte.is_ascii_graphic() {
+                key.push(char::from(byte));
+            } else {
+                push_hex(&mut key, byte);
+            }
+        }
+        fitting(key)
+    }
+}
+
+/// A key that is not too long.
+fn fitting(key: String) -> String {
+    if key.len() > MAX_KEY { stand_in(key.as_bytes()) } else { key }
+}
+
+fn push_hex(key: &mut String, byte: u8) {
+    let _ = write!(key, "%{byte:02x}");
 }
 
 /// Visible ASCII but `,` and `%` as it is, and the rest as `%20`: the same to every store and in every
@@ -66,7 +88,7 @@ fn push_escaped(key: &mut String, value: &str) {
         if byte.is_ascii_graphic() && byte != b',' && byte != b'%' {
             key.push(char::from(byte));
         } else {
-            let _ = write!(key, "%{byte:02x}");
+            push_hex(key, byte);
         }
     }
 }
@@ -121,6 +143,9 @@ impl Value for Key {
             return Err(format!("a key has at most {MAX_PARTS} values"));
         }
         Ok(Key(parts))
+    }
+    fn session_fields(&self) -> Vec<String> {
+        self.0.iter().flat_map(|part| part.field.session_fields()).collect()
     }
 }
 

@@ -149,6 +149,7 @@ fn counts_in_a_database_outlive_the_daemon_until_they_are_old() {
     assert_eq!(again.run_fresh(), None);
 }
 
+#[cfg(all(feature = "memcached", feature = "ldap"))]
 #[test]
 fn mistakes_have_their_place() {
     let text = "<Connection m>\n module = Memcached\n</Connection>\n<Connection l>\n module = Ldap\n \
@@ -170,4 +171,50 @@ fn mistakes_have_their_place() {
     assert_eq!(Bench::mistakes(text), ["1:1 Connection b needs the option `dsn`"], "it is not missing");
     let text = "<Plugin r>\n module = RateLimit\n key = sender\n limit = 1/1h burst 3\n</Plugin>";
     assert!(Bench::warnings(text)[0].contains("`burst` has no effect"));
+}
+
+#[test]
+fn counts_are_shown_set_and_reset() {
+    use crate::state::{Change, Condition, Kind, Order, Select};
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!(
+        "<Connection db>\n module = Sql\n dsn = \"dbi:SQLite:dbname={}\"\n</Connection>\n",
+        folder.path().join("db").display()
+    );
+    for (connection, store) in [("", "memory"), (&*database, "db")] {
+        let mut bench = Bench::new(&format!(
+            "{connection}<Plugin out>\n module = RateLimit\n key = sasl_username\n \
+             limit = \"3/1h, 10/1d\"\n store = {store}\n</Plugin>"
+        ))
+        .attribute("sasl_username", "Alice");
+        let passed = |bench: &mut Bench| bench.run_fresh().is_none();
+        assert_eq!([0; 4].map(|_| passed(&mut bench)), [true, true, true, false]);
+        bench.pass(Duration::from_secs(600));
+        let over = Select { over: Some(80), ..Select::default() };
+        let [entry] = &bench.list(Kind::Limits, &over).unwrap()[..] else { panic!("one") };
+        assert_eq!((entry.key.as_str(), entry.state), ("alice", Condition::Full));
+        let shown = |name: &str| entry.counts.iter().find(|count| count.name == name).unwrap();
+        assert_eq!((shown("1h").count, shown("1h").limit, shown("1h").free_in), (3, Some(3), Some(3000)));
+        assert_eq!((shown("1d").count, shown("1d").limit, shown("1d").free_in), (3, Some(10), None));
+        assert!(shown("1h").full_since.is_some() && shown("1d").full_since.is_none());
+        let alice = || Select { key: Some("ALICE".to_owned()), ..Select::default() };
+        let order = |change| Order { select: alice(), change, all: false };
+        let parts = vec!["hour".to_owned()];
+        let changed = bench.change(Kind::Limits, &order(Change::Reset { parts })).unwrap();
+        assert_eq!(changed[0].done, "reset; was 3 in 1h");
+        assert!(passed(&mut bench));
+        bench.change(Kind::Limits, &changed[0].undo.clone().unwrap()).unwrap();
+        assert!(!passed(&mut bench));
+        let changed = bench.change(Kind::Limits, &order(Change::Reset { parts: Vec::new() })).unwrap();
+        assert_eq!(changed[0].done, "reset; was 4 in 1d, 3 in 1h");
+        let undo = changed[0].undo.clone().unwrap();
+        assert_eq!(undo.command(Kind::Limits), "mtpolicyd limits set out alice 1d=4 1h=3");
+        assert!(bench.list(Kind::Limits, &Select::default()).unwrap().is_empty());
+        assert!(bench.change(Kind::Limits, &order(Change::Reset { parts: Vec::new() })).unwrap().is_empty());
+        bench.change(Kind::Limits, &undo).unwrap();
+        assert!(!passed(&mut bench));
+        let odd = order(Change::Reset { parts: vec!["5m".to_owned()] });
+        let refused = bench.change(Kind::Limits, &odd).unwrap_err().to_string();
+        assert_eq!(refused, "plugin out has no window `5m`; it has: 1h, 1d");
+    }
 }

@@ -66,7 +66,7 @@ fn a_list_that_is_not_there_fails_the_plugin() {
 fn there_is_one_list() {
     let mistakes =
         |options: &str| Bench::mistakes(&format!("<Plugin l>\n module = SaAwlLookup\n{options}\n</Plugin>"));
-    assert_eq!(mistakes(" db_file = a\n db = b"), ["1:1 Plugin l has several lists: db_file, db"]);
+    assert_eq!(mistakes(" db_file = a\n db = b"), ["4:7 db: there is `db_file` already"]);
     assert!(mistakes(" dsn = nothing")[0].starts_with("3:8 dsn: the data source begins with none of"));
     assert_eq!(
         mistakes(" dsn = \"dbi:SQLite:dbname=a\"\n sql_query = \"SELECT ?\""),
@@ -79,6 +79,6 @@ fn there_is_one_list() {
 fn options_for_another_list_are_noticed() {
     let text = "<Plugin l>\n module = SaAwlLookup\n user = u\n sql_query = \"SELECT ?, ?\"\n</Plugin>";
     let expected =
-        ["3:9 user: has no effect without `dsn`", "4:14 sql_query: has no effect without a database"];
+        ["3:9 user: has no effect without `dsn`", "4:14 sql_query: has no effect without `dsn` or `db`"];
     assert_eq!(Bench::warnings(text), expected);
 }

@@ -6,10 +6,10 @@ use super::SmtpVerifyOptions;
 use crate::plugin::Setup;
 use crate::sql_query::Complaints;
 use crate::value::Switch;
-use backends::BackendError;
 use backends::clock::Clock;
 use backends::keyvalue::Store;
 use backends::smtp::{Findings, Judgement, Message, ProbeSettings, Refusal};
+use backends::{BackendError, Call};
 use moka::Expiry;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
@@ -17,7 +17,6 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How much of a digest is part of a key: enough for the configurations of one site.
 const DIGEST_BYTES: usize = 8;
@@ -141,10 +140,10 @@ impl Answers {
     }
 
     /// The answer to a message that the store has; it is remembered here from then on.
-    pub async fn fetch(&self, message: &Message, clock: &Clock, deadline: Instant) -> Option<Known> {
+    pub async fn fetch(&self, message: &Message, clock: &Clock, call: Call<'_>) -> Option<Known> {
         let store = self.store.as_ref()?;
         for key in keys(message) {
-            let value = match store.get(&self.stored_key(&key), deadline).await {
+            let value = match store.get(&self.stored_key(&key), call).await {
                 Ok(value) => value,
                 Err(error) => {
                     self.is_not_shared(&error);
@@ -171,12 +170,11 @@ impl Answers {
     }
 
     /// Has the store remember it too.
-    pub async fn share(&self, message: &Message, known: &Known, clock: &Clock, deadline: Instant) {
+    pub async fn share(&self, message: &Message, known: &Known, clock: &Clock, call: Call<'_>) {
         let Some(store) = &self.store else { return };
         let Some((key, lifetime)) = self.place_of(message, known) else { return };
         let until = clock.now().saturating_add_unsigned(lifetime.as_secs());
-        if let Err(error) = store.set(&self.stored_key(&key), &encode(known, until), lifetime, deadline).await
-        {
+        if let Err(error) = store.set(&self.stored_key(&key), &encode(known, until), lifetime, call).await {
             self.is_not_shared(&error);
         }
     }

@@ -5,6 +5,7 @@
 
 use super::answers::{Answers, Known};
 use crate::facts::World;
+use backends::Call;
 use backends::dns::{Answer, Dns, Question, RecordType};
 use backends::scope::{Scope, scope};
 use backends::smtp::{
@@ -17,7 +18,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 /// How long a question may take in all, however many servers there are.
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
@@ -93,14 +94,22 @@ impl Verifier {
         message: Message,
         client: Client,
         world: &World,
-        deadline: Instant,
+        call: Call<'_>,
     ) -> Known {
         let message = Arc::new(message);
+        if let Some(replay) = call.replay() {
+            replay.miss(format!("the mail server of {}", message.recipient));
+            return not_asked("what it said was not recorded");
+        }
         if let Some(known) = self.answers.recall(&message).await {
             return known;
         }
-        if let Some(known) = self.answers.fetch(&message, &world.clock, deadline).await {
+        if let Some(known) = self.answers.fetch(&message, &world.clock, call).await {
             return known;
+        }
+        if let Some(pretence) = call.pretence() {
+            pretence.note(format!("ask the mail server of {}", message.recipient));
+            return not_asked("it is not asked for an explanation");
         }
         loop {
             let Some((mut verification, is_new)) = self.join(&message, world) else {
@@ -113,7 +122,8 @@ impl Verifier {
             if client.may_be_us() && !is_new {
                 return unknown("this is a question of our own, which is on its way");
             }
-            let ended = match timeout_at(deadline, verification.answer.wait_for(Option::is_some)).await {
+            let ended = match timeout_at(call.deadline(), verification.answer.wait_for(Option::is_some)).await
+            {
                 Ok(Ok(known)) => known.clone(),
                 // The daemon is ending.
                 Ok(Err(_)) => return not_asked("the verification was stopped"),
@@ -150,8 +160,8 @@ impl Verifier {
             // The next one finds it remembered, so it must be off the list before the others go on.
             drop(guard);
             let _ = ended.send(Some(known.clone()));
-            let until = Instant::now() + STORE_LIMIT;
-            verifier.answers.share(&message, &known, &world.clock, until).await;
+            let call = Call::within(STORE_LIMIT);
+            verifier.answers.share(&message, &known, &world.clock, call).await;
         });
         Some((verification, true))
     }

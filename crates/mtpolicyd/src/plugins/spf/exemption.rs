@@ -7,11 +7,11 @@ use crate::network::Network;
 use crate::plugin::Cx;
 use crate::sender_policy::{Checks, client_of, helo_request};
 use crate::value::Value;
+use backends::Call;
 use backends::dns::{Answer, Question, RecordType};
 use spf::Verdict;
 use std::fmt::Display;
 use std::net::IpAddr;
-use tokio::time::Instant;
 
 /// The most forwarders: each is a check of its own, and they are made at the same time.
 const MAX_FORWARDERS: usize = 20;
@@ -118,9 +118,9 @@ impl Value for HeloNames {
 /// Whether a client is one of those whose failures have no consequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exemption {
-    /// It is.
+    /// Its failures have no consequences.
     Yes,
-    /// It is not.
+    /// Its failures count.
     No,
     /// The name service does not say.
     Unknown,
@@ -152,26 +152,26 @@ pub async fn may_use_name(
     verdict: Option<Verdict>,
     checks: &Checks,
     cx: &mut Cx<'_>,
-    deadline: Instant,
+    call: Call<'_>,
 ) -> Exemption {
     let verdict = match (verdict, helo_request(cx.request)) {
         (Some(verdict), _) => verdict,
         (None, Some(request)) => {
-            let outcomes = checks.run(cx, &[request], deadline).await;
+            let outcomes = checks.run(cx, &[request], call).await;
             outcomes.first().map_or(Verdict::TempError, |outcome| outcome.verdict)
         }
         (None, None) => return Exemption::No,
     };
     match verdict {
-        Verdict::None => has_address_of_client(helo, cx, deadline).await,
+        Verdict::None => has_address_of_client(helo, cx, call).await,
         verdict => Exemption::of(verdict),
     }
 }
 
-async fn has_address_of_client(name: &str, cx: &mut Cx<'_>, deadline: Instant) -> Exemption {
+async fn has_address_of_client(name: &str, cx: &mut Cx<'_>, call: Call<'_>) -> Exemption {
     let Some(client) = client_of(cx.request) else { return Exemption::No };
     let record_type = if client.is_ipv4() { RecordType::A } else { RecordType::Aaaa };
-    let answer = cx.ahead.answer(&cx.world.dns, &Question::new(name, record_type), deadline).await;
+    let answer = cx.ahead.answer(&cx.world.dns, &Question::new(name, record_type), call).await;
     let has = match (answer, client) {
         (Answer::Failed(_), _) => return Exemption::Unknown,
         (Answer::Addresses(addresses), IpAddr::V4(client)) => addresses.contains(&client),
@@ -182,15 +182,10 @@ async fn has_address_of_client(name: &str, cx: &mut Cx<'_>, deadline: Instant) -
 }
 
 /// Whether the client is a host of one of these domains, by their SPF records.
-pub async fn sends_for_any(
-    domains: &Domains,
-    checks: &Checks,
-    cx: &mut Cx<'_>,
-    deadline: Instant,
-) -> Exemption {
+pub async fn sends_for_any(domains: &Domains, checks: &Checks, cx: &mut Cx<'_>, call: Call<'_>) -> Exemption {
     let Some(client) = client_of(cx.request) else { return Exemption::No };
     let request = |domain: &String| spf::Request::mail_from(client, domain, domain);
     let requests: Vec<_> = domains.0.iter().map(request).collect();
-    let outcomes = checks.run(cx, &requests, deadline).await;
+    let outcomes = checks.run(cx, &requests, call).await;
     outcomes.iter().fold(Exemption::No, |exemption, outcome| exemption.or(Exemption::of(outcome.verdict)))
 }

@@ -275,8 +275,8 @@ fn mistakes_are_found_at_the_start() {
         ("whitelist_helo = \"a_b\"", "`a_b` is not a domain"),
         ("whitelist_spf_of = \"f..test\"", "`f..test` is not a domain"),
         ("default_authority_explanation = \"100%\"", "this can't stand here: `%`"),
-        ("header = \"Received-SPF\"", "it names this host, so hostname has to be given"),
-        ("header = \"X-SPF\"", "`X-SPF` is not one of Received-SPF, Authentication-Results"),
+        ("header = \"Received-SPF\"", "header: needs `hostname`"),
+        ("hostname = mx\n header = \"X-SPF\"", "`X-SPF` is not one of Received-SPF, Authentication-Results"),
         ("temperror_mode = accept", "`accept` is not one of passive, dunno, defer, reject"),
         ("time_limit = 0", "`0` is not a valid time"),
     ] {

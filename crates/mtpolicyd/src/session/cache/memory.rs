@@ -6,7 +6,7 @@
 //!
 //! Knows: sessions, how much memory they hold. Must not know: what is in a session, plugins, the server.
 
-use super::{Lease, OpenError};
+use super::OpenError;
 use crate::log::messages::sessions;
 use crate::session::Session;
 use crate::value::Size;
@@ -33,6 +33,8 @@ pub struct MemoryOptions {
 /// Sessions by instance.
 pub struct MemorySessions {
     expire: Duration,
+    /// Whether it is said that there is no room.
+    says_full: bool,
     bounds: Bounds,
     parts: Box<[Mutex<Part>]>,
     hasher: RandomState,
@@ -44,8 +46,16 @@ pub struct MemorySessions {
 pub struct KeptSession {
     sessions: Arc<MemorySessions>,
     instance: Arc<[u8]>,
-    slot: Arc<SessionMutex<Session>>,
-    session: OwnedMutexGuard<Session>,
+    slot: Arc<SessionMutex<Held>>,
+    held: OwnedMutexGuard<Held>,
+}
+
+/// A session as it is kept here.
+#[derive(Default)]
+struct Held {
+    session: Session,
+    /// Whether it belongs to a store that has not got it as it is here.
+    unsaved: bool,
 }
 
 /// What a part may hold.
@@ -65,7 +75,7 @@ struct Part {
 }
 
 struct Slot {
-    session: Arc<SessionMutex<Session>>,
+    session: Arc<SessionMutex<Held>>,
     /// When it was last used.
     used: Instant,
     /// Which use that was.
@@ -92,6 +102,7 @@ impl MemorySessions {
         let parts = (sessions / MIN_PART.0).min(bytes / MIN_PART.1).clamp(1, MAX_PARTS);
         MemorySessions {
             expire: options.expire,
+            says_full: true,
             bounds: Bounds { sessions: sessions / parts, bytes: bytes / parts },
             parts: (0..parts).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
@@ -99,25 +110,36 @@ impl MemorySessions {
         }
     }
 
+    /// Copies of sessions that are in a store. That the oldest of them go is nothing to tell anybody.
+    pub(super) fn copies(options: MemoryOptions) -> MemorySessions {
+        MemorySessions { says_full: false, ..MemorySessions::new(options) }
+    }
+
+    /// The number of sessions, those included that have expired and were not removed yet.
+    pub(super) fn count(&self) -> usize {
+        let parts = self.parts.iter().map(|part| part.lock().unwrap_or_else(PoisonError::into_inner));
+        parts.map(|part| part.slots.len()).sum()
+    }
+
     /// The session of a message, as soon as no other request uses it.
     pub(super) async fn open(
         self: &Arc<Self>,
         instance: &[u8],
         deadline: Instant,
-    ) -> Result<Lease, OpenError> {
+    ) -> Result<KeptSession, OpenError> {
         let (instance, slot) = self.slot(instance);
-        let session = match slot.clone().try_lock_owned() {
-            Ok(session) => session,
+        let held = match slot.clone().try_lock_owned() {
+            Ok(held) => held,
             Err(_) => {
                 let locked = timeout_at(deadline, slot.clone().lock_owned()).await;
                 locked.map_err(|_| OpenError::Locked)?
             }
         };
-        Ok(Lease::Kept(KeptSession { sessions: self.clone(), instance, slot, session }))
+        Ok(KeptSession { sessions: self.clone(), instance, slot, held })
     }
 
     /// The place of a message, made if it has none or has expired.
-    fn slot(&self, instance: &[u8]) -> (Arc<[u8]>, Arc<SessionMutex<Session>>) {
+    fn slot(&self, instance: &[u8]) -> (Arc<[u8]>, Arc<SessionMutex<Held>>) {
         let now = Instant::now();
         let mut part = self.part(instance);
         part.expire(now, self.expire);
@@ -136,7 +158,7 @@ impl MemorySessions {
     }
 
     /// A session was used and may have grown.
-    fn settle(&self, instance: &Arc<[u8]>, session: &Arc<SessionMutex<Session>>, size: usize) {
+    fn settle(&self, instance: &Arc<[u8]>, session: &Arc<SessionMutex<Held>>, size: usize) {
         let mut part = self.part(instance);
         let Some(slot) = part.slots.get_mut(instance) else { return };
         // Another one may have its place, if it was evicted meanwhile.
@@ -151,7 +173,7 @@ impl MemorySessions {
     }
 
     fn make_room(&self, part: &mut Part) {
-        if part.shrink(self.bounds) && self.full.is_due() {
+        if part.shrink(self.bounds) && self.says_full && self.full.is_due() {
             sessions::cache_full();
         }
     }
@@ -174,7 +196,7 @@ impl MemorySessions {
 
 impl Part {
     fn insert(&mut self, instance: Arc<[u8]>, now: Instant) {
-        let bytes = instance.len() + size_of::<Session>() + SLOT_BYTES;
+        let bytes = instance.len() + size_of::<Held>() + SLOT_BYTES;
         let slot = Slot { session: Arc::default(), used: now, place: self.uses, bytes };
         self.bytes += bytes;
         if let Some(expired) = self.slots.insert(instance.clone(), slot) {
@@ -236,19 +258,34 @@ impl Part {
 impl KeptSession {
     /// What is remembered of the message.
     pub fn session(&mut self) -> &mut Session {
-        &mut self.session
+        &mut self.held.session
+    }
+
+    /// The message.
+    pub(super) fn instance(&self) -> &Arc<[u8]> {
+        &self.instance
+    }
+
+    /// Whether the store that it belongs to has not got it as it is here.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.held.unsaved
+    }
+
+    /// Notes whether the store has got it.
+    pub(super) fn set_unsaved(&mut self, unsaved: bool) {
+        self.held.unsaved = unsaved;
     }
 }
 
 impl Drop for KeptSession {
     fn drop(&mut self) {
-        self.sessions.settle(&self.instance, &self.slot, self.session.size());
+        self.sessions.settle(&self.instance, &self.slot, self.held.session.size());
     }
 }
 
 impl std::fmt::Debug for KeptSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("KeptSession").field(&*self.session).finish()
+        f.debug_tuple("KeptSession").field(&self.held.session).finish()
     }
 }
 

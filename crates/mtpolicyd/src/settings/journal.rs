@@ -1,0 +1,182 @@
+//! The `<Journal>` block: whether, where and how long decisions are kept.
+//!
+//! Knows: its options. Must not know: the file, who sends decisions.
+
+use crate::options::{Options, Section, options};
+use crate::value::{NonZeroSeconds, Seconds, Size, words};
+use decisions::journal::{Privacy, Record, Settings};
+
+/// What is kept of decisions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum JournalSettings {
+    /// The last ones, in memory: there is no block.
+    #[default]
+    Memory,
+    /// Nothing.
+    Off,
+    /// All of them in a file, and the last ones in memory.
+    File(Settings),
+}
+
+impl JournalSettings {
+    /// How the file is kept, if there is one.
+    pub fn file(&self) -> Option<&Settings> {
+        match self {
+            JournalSettings::File(settings) => Some(settings),
+            JournalSettings::Memory | JournalSettings::Off => None,
+        }
+    }
+}
+
+options! {
+    /// Options of the `<Journal>` block.
+    ///
+    /// With this block the daemon keeps every decision in a file, with what each plugin found and which
+    /// lookups it made; `mtpolicyd decisions` searches it, and `mtpolicyd explain` shows one. Without it, the
+    /// last 1,000 decisions are kept in memory. `<Journal off>` ends that too. No request waits for the
+    /// journal: what can't be written in time is lost, counted and logged.
+    ///
+    /// The file holds addresses of senders, recipients and clients, which are personal data in many
+    /// countries. It also holds what databases, directories and web services said about them as far as a
+    /// plugin looks into it, such as the settings of a user, so that `mtpolicyd replay` can try another
+    /// configuration on it.
+    pub struct JournalOptions {
+        /// The file, a SQLite database that only the user of the daemon may read. A message takes about 300
+        /// bytes per recipient with ten lookups.
+        file: String = DEFAULT_FILE,
+        /// How long to keep decisions that let a message pass.
+        keep: NonZeroSeconds = NonZeroSeconds(Seconds::of(7 * 86_400)),
+        /// How long to keep decisions that did something about a message (reject, defer, discard, hold,
+        /// redirect and others), closed the connection, or in which something failed.
+        keep_acted: NonZeroSeconds = NonZeroSeconds(Seconds::of(30 * 86_400)),
+        /// Maximum size of the file, at least 1M. Beyond it the oldest decisions are removed, those that let
+        /// a message pass first.
+        max_size: Size = Size::mebibytes(512),
+        /// Which decisions to keep.
+        record: Recorded = Recorded::All,
+        /// What to replace with pseudonyms before it is written. The daemon makes a new key for them every
+        /// month. A search for the full address still finds what was recorded under its pseudonym. What is
+        /// kept in memory, and what was decided within the last second, is shown as it is.
+        privacy: Kept = Kept::None,
+        /// The age from which on names are replaced as by `privacy = all`. Without it, they stay as they were
+        /// written until they are removed.
+        anonymise_after: Option<NonZeroSeconds>,
+    }
+}
+
+words! {
+    /// Which decisions are kept.
+    pub enum Recorded {
+        /// All.
+        All = "all",
+        /// Those that did something about a message or closed the connection, and those in which something
+        /// failed.
+        Acted = "acted",
+    }
+}
+
+words! {
+    /// What is replaced with pseudonyms.
+    pub enum Kept {
+        /// Nothing.
+        None = "none",
+        /// Logins, and what stands before the `@` in addresses. Domains and clients stay.
+        Addresses = "addresses",
+        /// The same, and the names of clients; of their addresses the network stays (/24, or /48 with IPv6).
+        All = "all",
+    }
+}
+
+/// The file where none is named.
+pub(super) const DEFAULT_FILE: &str = "/var/lib/mtpolicyd/journal.db";
+
+/// The smallest file: it has room for some thousand decisions.
+const SMALLEST: Size = Size::mebibytes(1);
+
+/// Reads the block, or returns `None` after the mistakes were reported.
+pub(super) fn read(mut section: Section<'_>) -> Option<JournalSettings> {
+    let name = section.name();
+    let is_off = name.eq_ignore_ascii_case("off");
+    if !is_off && !name.is_empty() {
+        let help = "write `<Journal>`, or `<Journal off>`".to_owned();
+        section.refuse(format!("`{name}` is not a kind of journal"), Some(help));
+    }
+    let options = JournalOptions::read(&mut section);
+    let is_too_small = options.as_ref().is_some_and(|options| options.max_size.0 < SMALLEST.0);
+    if is_too_small {
+        let message = format!("`max_size` is at least {SMALLEST}");
+        section.report().error(section.span_of("max_size"), message, None);
+    }
+    let is_named = is_off || name.is_empty();
+    section.finish();
+    let options = options.filter(|_| is_named && !is_too_small)?;
+    if is_off {
+        return Some(JournalSettings::Off);
+    }
+    Some(JournalSettings::File(Settings {
+        file: options.file.into(),
+        keep: options.keep.0.duration(),
+        keep_acted: options.keep_acted.0.duration(),
+        max_size: options.max_size.0 as u64,
+        record: match options.record {
+            Recorded::All => Record::All,
+            Recorded::Acted => Record::Acted,
+        },
+        privacy: match options.privacy {
+            Kept::None => Privacy::None,
+            Kept::Addresses => Privacy::Addresses,
+            Kept::All => Privacy::All,
+        },
+        anonymise_after: options.anonymise_after.map(|age| age.0.duration()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Report;
+    use config_general::Limits;
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn read_text(text: &str) -> Result<JournalSettings, String> {
+        let document = config_general::parse(Path::new("c"), text.as_bytes(), &Limits::default()).unwrap();
+        let report = Report::default();
+        let block = document.root.blocks().next().unwrap();
+        let settings = read(Section::new(block, &report));
+        let said: Vec<_> = report.into_diagnostics().into_iter().map(|it| it.message).collect();
+        if said.is_empty() { Ok(settings.unwrap()) } else { Err(said.join("; ")) }
+    }
+
+    #[test]
+    fn the_block_says_how_decisions_are_kept() {
+        let usual = Settings::new("/var/lib/mtpolicyd/journal.db");
+        assert_eq!(read_text("<Journal>\n</Journal>"), Ok(JournalSettings::File(usual.clone())));
+        let text = "<Journal>\nfile = /j\nkeep = 1d\nkeep_acted = 2h\nmax_size = 2M\nrecord = acted\n\
+                    privacy = addresses\nanonymise_after = 3d\n</Journal>";
+        let settings = Settings {
+            keep: Duration::from_secs(86_400),
+            keep_acted: Duration::from_secs(7_200),
+            max_size: 2 << 20,
+            record: Record::Acted,
+            privacy: Privacy::Addresses,
+            anonymise_after: Some(Duration::from_secs(3 * 86_400)),
+            ..Settings::new("/j")
+        };
+        assert_eq!(read_text(text), Ok(JournalSettings::File(settings)));
+        assert_eq!(read_text("<Journal off>\n</Journal>"), Ok(JournalSettings::Off));
+    }
+
+    #[test]
+    fn mistakes_are_reported() {
+        for (text, said) in [
+            ("<Journal on>\n</Journal>", "`on` is not a kind of journal"),
+            ("<Journal>\nmax_size = 1000\n</Journal>", "`max_size` is at least 1M"),
+            ("<Journal>\nprivacy = some\n</Journal>", "`some`"),
+            ("<Journal>\nkept = 1d\n</Journal>", "kept"),
+        ] {
+            let error = read_text(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+}
