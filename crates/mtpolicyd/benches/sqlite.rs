@@ -4,6 +4,7 @@
 // The macros of criterion make public functions that have nothing to say.
 #![allow(missing_docs)]
 
+use backends::Call;
 use backends::Secret;
 use backends::sql::{Durability, Param, Sql, SqlSettings, Statement, Work};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 const SIZES: [u64; 5] = [10, 100, 1_000, 10_000, 100_000];
 
@@ -33,6 +33,7 @@ fn open(folder: &Path) -> Arc<Sql> {
         // The disk is not what is measured.
         durability: Durability::Process,
         tls_ca: None,
+        identity: None,
     };
     Arc::new(Sql::new("db", settings).expect("a database"))
 }
@@ -45,8 +46,8 @@ fn change(sql: &str, params: Vec<Param>) -> Work {
     Work { statements: vec![statement(sql, params)], lock: None, durable: false }
 }
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(60)
+fn soon() -> Call<'static> {
+    Call::within(Duration::from_secs(60))
 }
 
 fn filled(runtime: &Runtime, folder: &Path, count: u64) -> Arc<Sql> {

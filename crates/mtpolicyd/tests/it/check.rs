@@ -49,13 +49,13 @@ const NET_SERVER: &str = "background = 1\nsetsid = 1\ncheck_for_dead = 30\ncheck
 fn options_of_the_original_that_do_nothing_or_something_now_are_notices() {
     let greylist = "<Plugin grey>\nmodule = Greylist\nmin_retry_wait = 60\nuse_autowl = 1\n<Ticket>\n\
                     module = Memory\n</Ticket>\n<AWL>\nmodule = Memory\n</AWL>\n</Plugin>\n";
-    let text = OK.replace("</VirtualHost>", &format!("{greylist}</VirtualHost>"));
+    let text = OK.replace("  <Plugin ok>", &format!("{greylist}<Plugin ok>"));
     let site = Site::with(&format!("user = root\nmin_servers = 4\nmax_requests = 1000\n{NET_SERVER}{text}"));
     let (code, said) = check(&site, &["--strict"]);
     assert_eq!(code, Some(0), "{said}");
     for words in [
-        "notice: min_servers, max_requests: no effect",
-        "notice: background, setsid, check_for_dead, check_for_waiting, serialize, listen, \
+        "notice[N001]: min_servers, max_requests: no effect",
+        "notice[N001]: background, setsid, check_for_dead, check_for_waiting, serialize, listen, \
          reverse_lookups, allow: no effect",
         "min_retry_wait: mtpolicyd 2.05 ignored it and waited 300 seconds; now `60` holds",
         "never counted beyond 1",
@@ -284,10 +284,26 @@ fn a_relative_path_is_the_same_file_for_check_and_for_a_daemon_that_is_started_e
     let (code, said) = mtpolicyd(&["check"]);
     assert_eq!(code, Some(0), "{said}");
     let warnings = said.lines().filter(|line| {
-        line.starts_with("warning") && line.contains("only for a program that is started in the same folder")
+        line.starts_with("warning[W009]")
+            && line.contains("only for a program that is started in the same folder")
     });
     let warnings: Vec<_> = warnings.collect();
     assert_eq!(warnings.len(), 5, "{said}");
     assert!(warnings.iter().all(|line| line.contains(&elsewhere.path().display().to_string())), "{said}");
     assert_eq!(mtpolicyd(&["check", "--strict"]).0, Some(1));
+}
+
+/// It works as with mtpolicyd 2, where Postfix has to know the folder too.
+#[test]
+fn a_relative_path_of_a_socket_is_warned_of() {
+    let at = |path: &str| OK.replace("127.0.0.1:$PORT", &format!("{path}|unix")).replace("$PORT", path);
+    let site = Site::with(&at("run.sock"));
+    let (code, said) = check(&site, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("warning[W009]: port: `run.sock` depends on the folder"), "{said}");
+    assert_eq!(check(&site, &["--strict"]).0, Some(1));
+    let full = site.path("run.sock").display().to_string();
+    let site = Site::with(&at(&full));
+    let (code, said) = check(&site, &["--strict"]);
+    assert_eq!(code, Some(0), "{said}");
 }

@@ -3,10 +3,12 @@
 //!
 //! Knows: configurations, servers, the tables of the counters. Must not know: how counters are kept.
 
-use crate::support::daemon::{Daemon, Site};
+use crate::support::cutter::cut_at_first;
+use crate::support::daemon::{Daemon, Site, errors_of};
 use crate::support::database::Database;
 use crate::support::eventually;
 use crate::support::servers::{mariadb, postgres, redis};
+use std::sync::atomic::Ordering;
 use std::thread;
 
 const ACCOUNTING: &str = "\
@@ -139,6 +141,19 @@ fn a_quota_is_exact_in_a_cluster_of_redis() {
 }
 
 #[test]
+fn a_count_in_redis_whose_reply_was_lost_counts_once() {
+    let server = redis::start();
+    let (port, executed) = cut_at_first(server.port, "mtpolicyd:noted:");
+    let daemon = daemon(&format!("module = Redis\nserver = \"127.0.0.1:{port}\""), ACCOUNTING);
+    assert_eq!(daemon.connect().ask(&of_bob(0)).action(), "dunno");
+    assert_eq!(executed.load(Ordering::Relaxed), 3, "of two fields, the first was counted again");
+    for key in ["{acct_sender,*,bob@example.org}", "{acct_sasl_username,*,bob}"] {
+        let look = format!("return redis.call('HGET', redis.call('KEYS', '{key}')[1], 'count')");
+        assert_eq!(redis::command(server.port, &["EVAL", &look, "0"]), "$1\r\n1\r\n", "{key}");
+    }
+}
+
+#[test]
 fn a_table_of_the_original_on_mariadb_keeps_its_sums() {
     let server = mariadb::start();
     let (dsn, name) = (mariadb::dsn(&server), mariadb::NAME);
@@ -199,6 +214,10 @@ fn places_of_a_daemon_that_was_killed_are_not_lost_for_ever() {
         );
         database.run(&row, Vec::new());
     }
+    // They no longer count, and the hourly task removes them.
     assert_eq!(client.ask(&of_bob(0)).action(), "dunno");
-    eventually("they are removed", || (database.reservations() == "0").then_some(()));
+    eventually("its own is removed", || (database.reservations() == "36").then_some(()));
+    let hourly = daemon.site.run(&["--cron", "hourly"]);
+    assert!(hourly.status.success(), "{}", errors_of(&hourly));
+    assert_eq!(database.reservations(), "0");
 }

@@ -157,6 +157,7 @@ fn collect(folder: &str, files: &mut Vec<String>) {
         "docs/plugins",
         "docs/man",
         "docs/mtpolicyd.conf.md",
+        "docs/check.md",
         "docs/log.md",
         "crates/spf/tests/openspf",
         "fuzz/target",

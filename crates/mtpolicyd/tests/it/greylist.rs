@@ -6,6 +6,7 @@ use crate::support::client::Answer;
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
 use crate::support::servers::{mariadb, memcached, postgres, redis};
+use backends::Call;
 use backends::Secret;
 use backends::sql::{Durability, Sql, SqlSettings, Statement, Work};
 use std::thread;
@@ -197,6 +198,7 @@ fn run(dsn: &str, statements: &[&str]) -> Vec<Vec<Option<String>>> {
         max_connections: 1,
         durability: Durability::Process,
         tls_ca: None,
+        identity: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime.expect("threads can be started").block_on(async {
@@ -205,7 +207,7 @@ fn run(dsn: &str, statements: &[&str]) -> Vec<Vec<Option<String>>> {
         for statement in statements {
             let statements = vec![Statement { sql: (*statement).into(), params: Vec::new() }];
             let work = Work { statements, lock: None, durable: false };
-            let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+            let deadline = Call::within(Duration::from_secs(20));
             rows = sql.run(work, deadline).await.expect(statement).remove(0).rows;
         }
         rows

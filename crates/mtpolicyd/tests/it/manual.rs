@@ -5,7 +5,7 @@
 //! `UPDATE=1 cargo test` writes the pages anew, and removes those that no module has any more.
 
 use mtpolicyd::log::messages::GROUPS;
-use mtpolicyd::manual::{Format, Page, index, log_page, pages};
+use mtpolicyd::manual::{Format, Page, check_page, control, index, log_page, metrics_page, pages};
 use mtpolicyd::plugins::KINDS;
 use mtpolicyd::settings::Settings;
 use std::collections::BTreeMap;
@@ -32,10 +32,38 @@ fn wanted() -> BTreeMap<PathBuf, String> {
         let man = if is_module { format!("mtpolicyd-{}", page.name) } else { page.name.to_owned() };
         wanted.insert(docs.join(format!("man/{man}.5")), page.render(Format::Man));
     }
-    wanted.insert(docs.join("man/mtpolicyd.8"), mtpolicyd::cli::man_page());
+    for (name, section, text) in mtpolicyd::cli::man_pages() {
+        wanted.insert(docs.join(format!("man/{name}.{section}")), text);
+    }
+    wanted.insert(docs.join("control.md"), control().render(Format::Markdown));
+    wanted.insert(docs.join("man/mtpolicyd-control.5"), control().render(Format::Man));
     wanted.insert(docs.join("plugins/README.md"), index());
     wanted.insert(docs.join("log.md"), log_page());
+    wanted.insert(docs.join("metrics.md"), metrics_page());
+    wanted.insert(docs.join("check.md"), check_page());
+    let readme = root().join("README.md");
+    let text = fs::read_to_string(&readme).expect("README.md can be read");
+    wanted.insert(readme, with_modules(&text));
     wanted
+}
+
+/// The README with the list of all modules in its place.
+fn with_modules(readme: &str) -> String {
+    const BEGIN: &str = "<!-- All modules; written by the test `manual`. -->\n";
+    const END: &str = "\n<!-- End of the modules. -->";
+    const MAX_COLUMNS: usize = 118;
+    let (before, rest) = readme.split_once(BEGIN).expect("README.md has a place for the modules");
+    let (_, after) = rest.split_once(END).expect("the place ends");
+    let mut lines = vec![String::new()];
+    for (n, kind) in KINDS.iter().enumerate() {
+        let word = format!("`{}`{}", kind.name, if n + 1 == KINDS.len() { "." } else { "," });
+        match lines.last_mut().filter(|line| line.len() + word.len() < MAX_COLUMNS) {
+            Some(line) if line.is_empty() => line.push_str(&word),
+            Some(line) => line.extend([" ", &word]),
+            None => lines.push(word),
+        }
+    }
+    format!("{before}{BEGIN}{}{END}{after}", lines.join("\n"))
 }
 
 /// Every file that is there where pages are, whoever wrote it.
@@ -91,7 +119,7 @@ fn every_example_can_be_used() {
 }
 
 /// A host with these plugins, behind the connections that they name.
-fn in_a_host(example: &str) -> String {
+pub fn in_a_host(example: &str) -> String {
     let (mut connections, mut plugins) = (String::new(), String::new());
     let mut in_connection = false;
     for line in example.lines() {

@@ -8,6 +8,7 @@
 use crate::support::daemon::Daemon;
 use crate::support::postfix::{Postfix, postfix_or_leaves_out};
 use crate::support::{PATIENCE, eventually};
+use backends::Call;
 use mtpolicyd::facts::maps::{Map, ServiceSettings};
 use mtpolicyd::matching::Matching;
 use mtpolicyd::testing::Bench;
@@ -21,7 +22,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use tokio::time::Instant;
 
 /// A folder with a configuration of Postfix, for postmap.
 fn folder() -> TempDir {
@@ -71,8 +71,8 @@ impl Reader {
     fn find(&self, key: &str) -> Result<Option<String>, String> {
         // postmap folds keys where the table has fixed ones, and so does who asks for a part of an address.
         let key = if self.map.has_fixed_keys() { key.to_lowercase() } else { key.to_owned() };
-        let (mut matching, deadline) = (Matching::default(), Instant::now() + PATIENCE);
-        let found = self.map.find(vec![key.into_bytes()], |_| true, &mut matching, deadline);
+        let mut matching = Matching::default();
+        let found = self.map.find(vec![key.into_bytes()], |_| true, &mut matching, Call::within(PATIENCE));
         let found = self.runtime.block_on(found).map_err(|error| error.to_string())?;
         Ok(found.map(|found| String::from_utf8(found.value).unwrap()))
     }

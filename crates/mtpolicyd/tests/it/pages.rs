@@ -77,7 +77,7 @@ fn the_readme_installs_it_and_overwrites_nothing() {
     assert_eq!(said.after("# unit"), "# ours");
     assert!(said.after("echo reloaded").ends_with("reloaded"));
     let refused = said.after("|| echo refused");
-    assert!(refused.contains("the configuration can't be used") && refused.ends_with("refused"), "{refused}");
+    assert!(refused.contains("not reloaded: 1 mistake") && refused.ends_with("refused"), "{refused}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::support::eventually;
 use crate::support::fake_dns::{FakeDns, Reply};
 use crate::support::postfix::{Postfix, Refusal, Smtp, postfix_or_leaves_out};
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -255,14 +255,23 @@ fn a_client_on_a_dns_list_is_refused_with_what_the_list_says() {
     postfix.delivered("from elsewhere");
 }
 
-/// Sends messages until all are sent, each until it is accepted. Says how often one was put off.
-fn send_share(postfix: &Postfix, next: &AtomicUsize, accepted: &AtomicUsize) -> usize {
+/// Sends messages until all are sent, each until it is accepted, and the last ones once the daemon has been
+/// replaced. Says how often one was put off.
+fn send_share(
+    postfix: &Postfix,
+    next: &AtomicUsize,
+    accepted: &AtomicUsize,
+    is_replaced: &AtomicBool,
+) -> usize {
     let mut put_off = 0;
     let mut client = postfix.connect().expect("postfix listens");
     loop {
         let number = next.fetch_add(1, Ordering::SeqCst);
         if number >= MAILS {
             return put_off;
+        }
+        if number >= MAILS * 3 / 4 {
+            eventually("another daemon", || is_replaced.load(Ordering::SeqCst).then_some(()));
         }
         while let Err(refusal) = client.send("somebody", &format!("mail {number}")) {
             assert!(refusal.is_temporary(), "mail {number}: {}", refusal.text);
@@ -284,9 +293,9 @@ fn a_restart_loses_no_mail() {
         host(&format!("<Plugin mark>\n module = Action\n action = prepend X-Run: {word}\n</Plugin>"))
     };
     let (mut daemon, postfix) = daemon_and_postfix(&config("first"));
-    let (next, accepted) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (next, accepted, is_replaced) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let (put_off, second) = thread::scope(|scope| {
-        let share = || send_share(&postfix, &next, &accepted);
+        let share = || send_share(&postfix, &next, &accepted, &is_replaced);
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(share)).collect();
         eventually("a part of the messages", || (accepted.load(Ordering::SeqCst) >= MAILS / 4).then_some(()));
         assert!(daemon.terminate().success(), "{}", daemon.log());
@@ -294,6 +303,7 @@ fn a_restart_loses_no_mail() {
         site.port = daemon.site.port;
         site.configure(&config("second"));
         let second = site.start();
+        is_replaced.store(true, Ordering::SeqCst);
         let put_off: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
         (put_off, second)
     });

@@ -5,7 +5,9 @@
 use crate::fake_dns::{FakeDns, Query, Reply, wire_name};
 use crate::support::daemon::{Daemon, Site};
 use crate::support::eventually;
+use std::collections::HashSet;
 use std::net::Ipv6Addr;
+use std::sync::Mutex;
 
 const AAAA: u16 = 28;
 const MX: u16 = 15;
@@ -53,6 +55,11 @@ fn start(plugins: &str) -> (FakeDns, Daemon) {
 
 fn start_with(globals: &str, plugins: &str) -> (FakeDns, Daemon) {
     let server = FakeDns::start(world);
+    let daemon = start_at(&server, globals, plugins);
+    (server, daemon)
+}
+
+fn start_at(server: &FakeDns, globals: &str, plugins: &str) -> Daemon {
     let mut site = Site::new();
     site.replace("$DNS", server.address());
     site.configure(&format!(
@@ -60,7 +67,7 @@ fn start_with(globals: &str, plugins: &str) -> (FakeDns, Daemon) {
          <SessionCache>\n\
          module = Memory\n</SessionCache>\n<VirtualHost $PORT>\nname = incoming\n{plugins}\n</VirtualHost>\n"
     ));
-    (server, site.start())
+    site.start()
 }
 
 fn ask(daemon: &Daemon, mail: &str, client: &str, sender: &str) -> String {
@@ -68,6 +75,29 @@ fn ask(daemon: &Daemon, mail: &str, client: &str, sender: &str) -> String {
         "instance={mail}\nclient_address={client}\nsender={sender}\nrecipient=b@rcpt.test\nhelo_name=h.test"
     );
     daemon.ask(&mail).action()
+}
+
+#[test]
+fn ten_includes_cost_one_round_trip() {
+    // None of them is answered before all were asked for. Asked for one after the other, the first is never
+    // answered; asked for together, all are answered when they are sent again.
+    let asked = Mutex::new(HashSet::new());
+    let server = FakeDns::start(move |query| {
+        let is_included = query.name.len() == "i0.test".len() && query.name.starts_with('i');
+        if !is_included {
+            return world(query);
+        }
+        let mut asked = asked.lock().unwrap();
+        asked.insert(query.name.clone());
+        if asked.len() < 10 { Reply::Silence } else { world(query) }
+    });
+    let daemon = start_at(
+        &server,
+        "",
+        "<Plugin spf>\nmodule = SPF\npass_mode = accept\n</Plugin>\n\
+         <Plugin z>\nmodule = Action\naction = end\n</Plugin>",
+    );
+    assert_eq!(ask(&daemon, "m", "192.0.2.10", "joe@ten.test"), "dunno");
 }
 
 #[test]

@@ -232,8 +232,16 @@ fn sessions_that_can_not_be_kept_are_told() {
     let said = errors_of(&checked(&place, &[]));
     assert!(said.contains(wanted), "{said}");
     let mut daemon = place.start();
+    for instance in ["a.1", "a.2", "a.3"] {
+        assert_eq!(daemon.ask(&format!("instance={instance}")).action(), DUNNO, "{}", daemon.log());
+    }
     daemon.terminate();
-    assert!(daemon.log().contains(wanted), "{}", daemon.log());
+    let log = daemon.log();
+    assert!(log.contains(wanted), "{log}");
+    let per_request = "session cache: connection db: table mtpolicyd_store is missing";
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(per_request)).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("requests have sessions in memory"), "{log}");
 }
 
 #[test]
@@ -268,7 +276,7 @@ fn check_tells_which_servers_do_not_answer() {
     ] {
         let said = strictly(&dsn, user);
         let text = errors_of(&said);
-        let line = text.lines().find(|line| line.starts_with("warning: connection db: down: "));
+        let line = text.lines().find(|line| line.starts_with("warning[W025]: connection db: down: "));
         assert!(line.is_some_and(|line| line.contains(why)), "{why}\n{text}");
         assert!(said.status.success(), "the daemon would start: {text}");
     }

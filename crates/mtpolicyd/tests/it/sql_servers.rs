@@ -4,7 +4,7 @@
 
 use crate::support::servers::{Server, mariadb, pgbouncer, postgres};
 use backends::sql::{Dialect, Durability, Param, Row, Sql, SqlSettings, Statement, Work};
-use backends::{Failure, Secret};
+use backends::{Call, Failure, Secret};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -23,6 +23,7 @@ fn settings(dsn: &str, user: &str) -> SqlSettings {
         max_connections: 4,
         durability: Durability::Full,
         tls_ca: None,
+        identity: None,
     }
 }
 
@@ -34,8 +35,8 @@ fn open(dsn: &str) -> Arc<Sql> {
     open_as(dsn, NAME)
 }
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
+fn soon() -> Call<'static> {
+    Call::within(Duration::from_secs(20))
 }
 
 fn statement(sql: &str, params: &[&str]) -> Statement {
@@ -73,6 +74,7 @@ fn root_of(server: &Server) -> Sql {
         max_connections: 1,
         durability: Durability::Full,
         tls_ca: None,
+        identity: None,
     };
     Sql::new("root", settings).expect("the settings are good")
 }
@@ -206,7 +208,7 @@ async fn goes_where_it_can_write(old: &Server, new: &Server, dsn: &str, user: &s
     // The daemon's own connection has to know of it before the address leads elsewhere.
     let until = soon();
     while run(&sql, &["INSERT INTO t VALUES (3)"]).await.is_ok() {
-        assert!(Instant::now() < until, "the old server can still be written to");
+        assert!(Instant::now() < until.deadline(), "the old server can still be written to");
     }
     balancer.target.store(new.port, Ordering::SeqCst);
     run(&sql, &["INSERT INTO t VALUES (4)"]).await.expect("it works");

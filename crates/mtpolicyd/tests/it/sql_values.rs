@@ -6,6 +6,7 @@
 use crate::support::daemon::{Daemon, Site};
 use crate::support::database::Database;
 use crate::support::servers::{mariadb, postgres};
+use backends::sql::Param;
 use mtpolicyd::testing::Bench;
 
 /// A database with a name and a password that are the same.
@@ -196,6 +197,27 @@ fn counters_that_may_not_be_widened_stop_at_their_end() {
     assert_eq!(database.numbers("acct_sasl_username", "eve"), "1 1 100 60000000 4294967295");
     daemon.terminate();
     daemon.logged("counting stops at 4294967295");
+    daemon.logged("an administrator may run: ALTER TABLE `acct_sasl_username` MODIFY `key` VARCHAR(255)");
     daemon
         .logged("an administrator may run: ALTER TABLE `acct_sasl_username` MODIFY `count` BIGINT UNSIGNED");
+}
+
+/// In the tables that the original makes in MariaDB `jose` is `josé`, but never in those of other databases.
+#[test]
+fn names_that_differ_in_accents_are_counted_separately_in_a_table_of_the_original() {
+    let server = mariadb::start();
+    let (dsn, name) = (mariadb::dsn(&server), mariadb::NAME);
+    let database = Database::new(&dsn, name);
+    table_of_the_original(&database);
+    let row = "INSERT INTO acct_sasl_username VALUES (NULL, ?, DATE_FORMAT(NOW(), '%Y-%m'), 7, 7, 7, 7)";
+    database.run(row, vec![Param::Text("Jos\u{e9}".to_owned())]);
+    let mut daemon = accounting(&dsn, name);
+    for user in ["jose", "jos\u{e9}", "JOS\u{c9}"] {
+        let message = format!("sasl_username={user}\nsize=1\nrecipient_count=1");
+        assert_eq!(daemon.ask(&message).action(), "dunno");
+    }
+    assert_eq!(database.numbers("acct_sasl_username", "jose"), "1 1 1 1 1");
+    assert_eq!(database.numbers("acct_sasl_username", "jos\u{e9}"), "1 9 9 9 9");
+    daemon.terminate();
+    daemon.logged("keys that differ in accents only are now counted separately");
 }

@@ -9,18 +9,19 @@ use std::path::{Path, PathBuf};
 
 /// Modules of the daemon, lowest layer first: each uses those of its own layer and of lower ones.
 const LAYERS: &[&[&str]] = &[
-    &["address", "facts", "log", "matching", "network", "value"],
+    &["address", "facts", "journal", "log", "matching", "metrics", "network", "recorder", "value"],
     &["session"],
-    &["options", "fields"],
-    &["connections", "carry_over", "table_tasks", "tasks"],
+    &["options", "fields", "scoring"],
+    &["connections", "carry_over", "intake", "state", "table_tasks", "tasks"],
     &["counters", "limits"],
     &["plugin"],
-    &["awl", "dnsbl", "sender_policy", "sql_query"],
+    &["awl", "dnsbl", "mode", "sender_policy", "sql_query"],
     &["chain"],
     &["plugins"],
     &["settings"],
-    &["upkeep"],
-    &["manual", "server"],
+    &["hygiene", "upkeep"],
+    &["import", "manual", "server"],
+    &["doctor"],
     &["cli"],
 ];
 
@@ -52,10 +53,12 @@ const RULES: &[Rule] = &[
     lines_are_short,
     file_says_what_it_is,
     uses_lower_layers_only,
+    settings_make_the_labels,
     plugins_stand_alone,
     nothing_is_unwrapped,
     todo_has_an_issue,
     lines_of_the_log_are_declared,
+    no_test_measures_time,
 ];
 
 #[test]
@@ -92,8 +95,16 @@ fn every_plugin_is_registered() {
     assert!(missing.is_empty(), "plugins/mod.rs does not list {missing:?}");
 }
 
+#[test]
+fn the_plugin_in_contributing_is_the_one_that_is_tested() {
+    let page = read("CONTRIBUTING.md");
+    let quoted = page.split("```rust\n").nth(1).and_then(|rest| rest.split("```\n\n## ").next());
+    let example = read("crates/mtpolicyd/src/testing/example.rs");
+    assert_eq!(quoted, Some(&*example), "CONTRIBUTING.md quotes testing/example.rs");
+}
+
 fn is_registered(registry: &str, name: &str) -> bool {
-    registry.lines().any(|line| line.trim().starts_with(&format!("{name}::")))
+    registry.lines().any(|line| line.trim().starts_with(&format!("Kind::of::<{name}::")))
 }
 
 #[test]
@@ -124,7 +135,9 @@ fn every_rule_can_fail() {
     let file = |path: &str, text: &str| File { path: path.to_owned(), text: text.to_owned() };
     let in_daemon = |text: &str| file("crates/mtpolicyd/src/chain.rs", text);
     let long_function = format!("fn f() {{\n{}}}\n", "    x();\n".repeat(MAX_FUNCTION_LINES));
-    let bad: [(Rule, File); 14] = [
+    let measured = concat!("fn f() { assert!(start.elap", "sed() < LIMIT); }\n");
+    let bad: [(Rule, File); 16] = [
+        (no_test_measures_time, in_daemon(measured)),
         (file_is_short, in_daemon(&"x\n".repeat(MAX_FILE_LINES + 1))),
         (functions_are_short, in_daemon(&long_function)),
         (
@@ -137,6 +150,7 @@ fn every_rule_can_fail() {
         (uses_lower_layers_only, in_daemon("use crate::plugins::KINDS;\n")),
         (uses_lower_layers_only, in_daemon("fn f() { crate::server::serve(); }\n")),
         (uses_lower_layers_only, in_daemon("use crate::{value::Flag, cli::run};\n")),
+        (settings_make_the_labels, in_daemon("fn f() { Configured::from_settings(x); }\n")),
         (plugins_stand_alone, file("crates/mtpolicyd/src/plugins/rbl.rs", "use super::dbl::Dbl;\n")),
         (nothing_is_unwrapped, in_daemon("fn f() { x().unwrap(); }\n")),
         (todo_has_an_issue, in_daemon(concat!("// TO", "DO: later\n"))),
@@ -153,7 +167,7 @@ fn every_rule_can_fail() {
     for rule in RULES {
         assert_eq!(rule(&good), Complaints::new());
     }
-    assert!(!is_registered("plugins! {\n    dbl::Dbl,\n}", "rbl"));
+    assert!(!is_registered("mod rbl;\n    Kind::of::<dbl::Dbl>(),\n", "rbl"));
     let document = file("docs/a.md", "[a](b.md) [c](https://d.example) [e](f.md#g)\n\n```\n[h](i)\n```\n");
     assert_eq!(dead_links(&document, &|target| target == "f.md"), ["docs/a.md:1: there is no b.md"]);
     let names = file("docs/a.md", "`Chain::run`, `Chain::walk`, `Link`, `serve`, `port = 1`\n");
@@ -306,6 +320,15 @@ fn uses_lower_layers_only(file: &File) -> Complaints {
     upwards.map(|(line, module)| file.complain(line, &format!("`{module}` is a higher layer"))).collect()
 }
 
+/// The labels of numbers are names of the configuration: what a client sends must not become one.
+fn settings_make_the_labels(file: &File) -> Complaints {
+    if file.is_test() || matches!(file.module(), None | Some("metrics" | "settings")) {
+        return Complaints::new();
+    }
+    let made = file.code().filter(|(_, line)| line.contains("Configured::from"));
+    made.map(|(line, _)| file.complain(line, "only the settings make labels of numbers")).collect()
+}
+
 /// The modules behind each `crate::`, a list in braces included.
 fn modules_named(line: &str) -> Vec<&str> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
@@ -341,6 +364,17 @@ fn nothing_is_unwrapped(file: &File) -> Complaints {
     let code = file.code().filter(|(_, line)| !line.trim_start().starts_with("//"));
     let unwraps = code.filter(|(_, line)| line.contains(".unwrap()"));
     unwraps.map(|(line, _)| file.complain(line, "say what should be there, or return the error")).collect()
+}
+
+/// A test that measures time fails on a busy machine. A clock that is paused is none that measures.
+fn no_test_measures_time(file: &File) -> Complaints {
+    if file.path.contains("/benches/") || file.text.contains("start_paused") {
+        return Complaints::new();
+    }
+    let lines = file.text.lines().enumerate();
+    let measured = lines.filter(|(_, line)| line.contains("assert") && line.contains(".elapsed()"));
+    let complain = |(index, _)| file.complain(index + 1, "wait for an event, or count; benches measure");
+    measured.map(complain).collect()
 }
 
 /// A line is logged by the function of its declaration with `messages!`, so that `docs/log.md` has it.

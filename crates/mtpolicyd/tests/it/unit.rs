@@ -1,38 +1,63 @@
-//! The unit for systemd: what it starts, and what it lets the daemon do.
+//! The units for systemd: what they start, and what they let the daemon do.
 //!
-//! Knows: `etc/mtpolicyd.service`. Must not know: the daemon's code.
+//! Knows: the files in `etc`. Must not know: the daemon's code.
 
-use crate::support::daemon::{OK, PROGRAM, Site, errors_of, run};
+use crate::support::daemon::{OK, PROGRAM, Site, errors_of, output_of, run};
 use crate::support::leaves_out;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn unit() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../etc/mtpolicyd.service")
+/// The exposure that systemd may find, from 0 to 10.
+const MAX_EXPOSURE: f64 = 1.4;
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../etc").join(name)
 }
 
-/// The values of a setting, in the order of the file.
+fn text(name: &str) -> String {
+    fs::read_to_string(file(name)).expect("it is there")
+}
+
+/// The values of a setting of the service, in the order of the file.
 fn values(name: &str) -> Vec<String> {
-    let text = fs::read_to_string(unit()).expect("it is there");
+    let text = text("mtpolicyd.service");
     let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     lines.map(str::to_owned).collect()
 }
 
 #[test]
-fn a_bad_file_stops_start_and_reload_before_the_daemon_sees_it() {
+fn a_bad_file_stops_a_reload_before_the_daemon_sees_it() {
     let [start] = &values("ExecStart")[..] else { panic!("one command starts it") };
     let (_, file) = start.split_once(" -f -c ").expect("it stays in the foreground");
-    let check = format!("{} check {file}", start.split(' ').next().unwrap());
-    assert_eq!(values("ExecStartPre"), [check.as_str()]);
-    assert_eq!(values("ExecReload"), [check.as_str(), "/bin/sh -c 'kill -HUP $MAINPID'"], "in this order");
-    // The command fails for a bad file, and for none other.
-    let site = Site::with(OK);
-    for (text, succeeds) in [(OK.to_owned(), true), (OK.replace("module =", "modul ="), false)] {
-        site.configure(&text);
-        let output = run(Command::new(PROGRAM).arg("check").arg(site.config()), b"");
-        assert_eq!(output.status.success(), succeeds, "{}", errors_of(&output));
+    let reload = format!("{} reload -c {file}", start.split(' ').next().unwrap());
+    assert_eq!(values("ExecReload"), [reload]);
+    assert_eq!(values("Type"), ["notify"], "the start fails if the daemon does not come as far as its ports");
+    // Also without a control socket: the file is read first.
+    for switch in ["on", "off"] {
+        let control =
+            format!("<Control>\n  socket = \"$DIR/control.sock\"\n  enabled = {switch}\n</Control>\n");
+        let good = format!("{control}{OK}");
+        let bad = format!("{control}{}", OK.replace("module =", "modul ="));
+        let daemon = Site::with(&good).start();
+        for (text, succeeds) in [(good, true), (bad, false)] {
+            daemon.site.configure(&text);
+            let mut command = daemon.site.command_after(&["reload"]);
+            let output = run(command.env("MAINPID", daemon.id().to_string()), b"");
+            assert_eq!(output.status.success(), succeeds, "{switch}: {}", errors_of(&output));
+            match switch == "on" && !succeeds {
+                // The answer may be there before the line of the log is.
+                true => drop(daemon.logged("modul")),
+                false => assert!(!daemon.log().contains("modul"), "{}", daemon.log()),
+            }
+        }
+        daemon.logged("reloaded");
+        assert_eq!(daemon.ask("a=b").action(), "OK");
     }
+    // The start fails for a bad file with what is not tried again.
+    let site = Site::with(&OK.replace("module =", "modul ="));
+    let code = site.run(&["-f"]).status.code().expect("it ends").to_string();
+    assert!(values("RestartPreventExitStatus")[0].split(' ').any(|status| status == code), "{code}");
 }
 
 #[test]
@@ -41,27 +66,42 @@ fn it_keeps_others_out_and_lets_the_daemon_see_its_own_addresses() {
     assert_eq!(values("UMask"), ["0027"]);
     assert!(values("RestrictAddressFamilies")[0].split(' ').any(|family| family == "AF_NETLINK"));
     // Sockets get their group by chown.
-    assert!(!values("SystemCallFilter").iter().any(|filter| filter.contains("~@privileged")));
+    assert_eq!(values("SystemCallFilter").last().map(String::as_str), Some("@chown"));
+}
+
+/// The units with a program and a user that are there, and `systemd-analyze`, if it is.
+fn analyzed(what: &str, arguments: &[&str]) -> Option<std::process::Output> {
+    let analyze = Path::new("/usr/bin/systemd-analyze");
+    if !analyze.exists() {
+        leaves_out("there is no systemd-analyze", what);
+        return None;
+    }
+    let folder = tempfile::tempdir().expect("it works");
+    for unit in ["mtpolicyd.service", "mtpolicyd.socket"] {
+        let text = text(unit).replace("/usr/local/sbin/mtpolicyd", PROGRAM);
+        let text = text.replace("=mtpolicyd\nGroup=mtpolicyd", "=daemon\nGroup=daemon");
+        fs::write(folder.path().join(unit), text).expect("it works");
+    }
+    let mut command = Command::new(analyze);
+    command.current_dir(folder.path()).args(arguments);
+    Some(run(&mut command, b""))
 }
 
 #[test]
-fn systemd_understands_it() {
-    let analyze = Path::new("/usr/bin/systemd-analyze");
-    if !analyze.exists() {
-        leaves_out("there is no systemd-analyze", "that systemd understands the unit");
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let text = fs::read_to_string(unit()).unwrap().replace("/usr/local/sbin/mtpolicyd", PROGRAM);
-    // A user that is there, and no page of the manual that is not installed.
-    let text = text.replace("User=mtpolicyd", "User=daemon").replace("Documentation=", "#");
-    let path = folder.path().join("mtpolicyd.service");
-    fs::write(&path, text).unwrap();
-    let output = run(Command::new(analyze).args(["verify", "--man=no"]).arg(&path), b"");
-    let ours: Vec<_> = errors_of(&output)
-        .lines()
-        .filter(|line| line.contains("mtpolicyd.service:"))
-        .map(str::to_owned)
-        .collect();
+fn systemd_understands_them() {
+    let arguments = ["verify", "--man=no", "./mtpolicyd.service", "./mtpolicyd.socket"];
+    let Some(output) = analyzed("that systemd understands the units", &arguments) else { return };
+    let errors = errors_of(&output);
+    let ours: Vec<_> = errors.lines().filter(|line| line.contains("mtpolicyd")).collect();
     assert!(ours.is_empty(), "{ours:#?}");
+}
+
+#[test]
+fn little_of_the_system_is_exposed() {
+    let arguments = ["security", "--offline=true", "--no-pager", "./mtpolicyd.service"];
+    let Some(output) = analyzed("how much of the system the unit exposes", &arguments) else { return };
+    let report = output_of(&output);
+    let (_, level) = report.split_once("Overall exposure level for mtpolicyd.service: ").expect(&report);
+    let exposure: f64 = level.split(' ').next().unwrap().parse().expect(level);
+    assert!(exposure <= MAX_EXPOSURE, "{report}");
 }

@@ -92,6 +92,13 @@ impl Site {
         command
     }
 
+    /// A command of the program, about the daemon of this configuration file.
+    pub fn command_after(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(words).arg("-c").arg(self.config()).stdin(Stdio::null());
+        command
+    }
+
     /// Runs the program to its end.
     pub fn run(&self, arguments: &[&str]) -> Output {
         run(&mut self.command(arguments), b"")
@@ -111,10 +118,21 @@ impl Site {
 
     /// Starts the daemon in the foreground, its output in the file `log`.
     pub fn spawn(self, arguments: &[&str]) -> Daemon {
-        let log = fs::File::create(self.path("log")).expect("the folder is writable");
         let mut command = self.command(arguments);
-        command.arg("-f").stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
+        command.arg("-f");
+        self.spawn_command(command)
+    }
+
+    /// Runs a command that becomes the daemon, its output in the file `log`.
+    pub fn spawn_command(self, mut command: Command) -> Daemon {
+        let log = fs::File::create(self.path("log")).expect("the folder is writable");
+        command.stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
         let child = command.spawn().expect("the program can be run");
+        self.adopt(child)
+    }
+
+    /// Takes a process for the daemon of this folder.
+    pub fn adopt(self, child: Child) -> Daemon {
         Daemon { child: Killed(child), site: self }
     }
 }
@@ -130,6 +148,11 @@ impl Daemon {
     /// A daemon with this configuration, which listens on `$PORT`.
     pub fn start(text: &str) -> Daemon {
         Site::with(text).start()
+    }
+
+    /// Its folder, for another daemon; this one is killed.
+    pub fn into_site(self) -> Site {
+        self.site
     }
 
     /// Where it listens.
@@ -208,7 +231,9 @@ impl Daemon {
         self.wait()
     }
 
-    fn wait_until_it_answers(&self) {
+    /// Waits until it serves connections.
+    #[track_caller]
+    pub fn wait_until_it_answers(&self) {
         let stat = || fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
         let has_ended = || stat().contains(") Z ");
         eventually("the daemon listens", || {
@@ -252,6 +277,18 @@ impl Drop for Killed {
         // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A daemon that is not a child of ours, and still has to go.
+pub struct KilledById(pub u32);
+
+impl Drop for KilledById {
+    fn drop(&mut self) {
+        // Unless its number is another program's by now.
+        if read_lossy(format!("/proc/{}/cmdline", self.0).as_ref()).contains("mtpolicyd") {
+            signal(self.0, "KILL");
+        }
     }
 }
 

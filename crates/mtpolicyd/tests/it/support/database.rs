@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+use backends::Call;
 use backends::Secret;
 use backends::sql::{Durability, Param, Sql, SqlSettings, Statement, Work};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ impl Database {
             max_connections: 2,
             durability: Durability::Full,
             tls_ca: None,
+            identity: None,
         };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         Database { sql: Arc::new(Sql::new("test", settings).expect("a database")), runtime }
@@ -41,7 +43,7 @@ impl Database {
     /// # Panics
     /// If it fails.
     pub fn run(&self, sql: &str, params: Vec<Param>) -> Vec<Vec<Option<String>>> {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        let deadline = Call::within(Duration::from_secs(10));
         let statements = vec![Statement { sql: sql.into(), params }];
         let work = Work { statements, lock: None, durable: true };
         let outputs =

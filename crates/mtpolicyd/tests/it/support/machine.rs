@@ -4,6 +4,7 @@
 //! Knows: namespaces, overlays, indented blocks of a page. Must not know: what a page is about.
 
 use super::daemon::PROGRAM;
+use super::fences::fences;
 use super::{is_root_or_leaves_out, leaves_out};
 use std::fmt::Write as _;
 use std::fs;
@@ -49,6 +50,11 @@ impl Transcript {
         &block.unwrap_or_else(|| panic!("no commands with `{words}`")).1
     }
 
+    /// What the block of this number printed.
+    pub fn printed(&self, number: usize) -> &str {
+        &self.blocks[number].1
+    }
+
     /// All of it.
     pub fn text(&self) -> String {
         self.blocks.iter().fold(String::new(), |mut text, (commands, printed)| {
@@ -89,17 +95,18 @@ impl Machine {
         Some(Machine { scratch, blocks: Vec::new() })
     }
 
-    /// Has the commands typed that install the daemon, as the README says.
+    /// Has the commands typed that install the daemon, as the guide says.
     pub fn install(&mut self) {
-        let readme = fs::read_to_string(repository().join("README.md")).expect("it is there");
-        let (_, section) = readme.split_once("**On a machine without mtpolicyd**").expect("it says how");
-        let (section, _) = section.split_once("\nIf Debian's package").expect("it says when not");
-        self.blocks.extend(blocks(section));
+        let page = fs::read_to_string(repository().join("docs/guide/from-source.md")).expect("it is there");
+        let (_, section) = page.split_once("## On a machine without mtpolicyd").expect("it says how");
+        let fence = fences(section).into_iter().find(|fence| fence.kind == "sh").expect("it has commands");
+        self.blocks.push(fence.text);
     }
 
-    /// Has something typed that no page says.
-    pub fn types(&mut self, commands: &str) {
+    /// Has something typed that no page says. Returns the number of the block.
+    pub fn types(&mut self, commands: &str) -> usize {
         self.blocks.push(commands.to_owned());
+        self.blocks.len() - 1
     }
 
     /// Has the commands of a page typed in its folder; `is_command` tells them from files and answers.

@@ -3,11 +3,13 @@
 //! Knows: the programs and their protocols. Must not know: what a test wants to see.
 
 pub mod client;
+pub mod cutter;
 pub mod daemon;
 pub mod database;
 pub mod fake_dns;
 pub mod fake_http;
 pub mod fake_smtp;
+pub mod fences;
 pub mod machine;
 pub mod postfix;
 pub mod servers;
@@ -18,8 +20,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that takes milliseconds: tests share a machine with builds.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take that takes milliseconds: tests share a machine with builds. It only ends a
+/// test that would wait forever.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often to look again.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -36,6 +39,21 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
         sleep(LOOK_AGAIN);
+    }
+}
+
+/// The same in a test that is asynchronous itself.
+///
+/// # Panics
+/// When there is nothing within [`PATIENCE`].
+pub async fn eventually_async<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
