@@ -260,7 +260,7 @@ fn the_image_has_the_program_and_nobody_runs_it_as_root() {
     let inside = PathBuf::from(output_of(&mounted).trim());
     let check = run(Command::new(PROGRAM).arg("check").arg(inside.join("etc/mtpolicyd/mtpolicyd.conf")), b"");
     assert!(check.status.success(), "{}", errors_of(&check));
-    assert!(inside.join("policyd-client").exists() && !inside.join("bin").exists());
+    assert!(inside.join("mtpolicyd").exists() && !inside.join("bin").exists());
     // Where the control socket is made.
     let folder_of_socket = inside.join("run/mtpolicyd").metadata().expect("it is there");
     assert_eq!(folder_of_socket.uid(), 65534);
