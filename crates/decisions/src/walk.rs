@@ -14,6 +14,9 @@ pub const MAX_NOTES: usize = 256;
 pub const MAX_NOTE_BYTES: usize = 512;
 /// Changes of a score in one request that are kept.
 pub const MAX_POINTS: usize = 256;
+/// Findings for which there is room from the first one on, and bytes of their texts.
+const USUAL_NOTES: usize = 16;
+const USUAL_TEXTS: usize = 384;
 
 /// What the steps of a chain did with one request, in the order in which they began.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +34,8 @@ pub struct Walk {
     /// The step whose turn it is, as a place in `steps`.
     current: Option<u16>,
     begun: Instant,
-    /// The last moment at which a step began or ended.
-    now: Duration,
+    /// Microseconds from there to the last moment at which a step began or ended.
+    now: u32,
 }
 
 /// The turn of one plugin.
@@ -106,7 +109,7 @@ impl Default for Walk {
             texts: String::new(),
             current: None,
             begun: Instant::now(),
-            now: Duration::ZERO,
+            now: 0,
         }
     }
 }
@@ -127,22 +130,22 @@ impl Walk {
         }
         let place = u16::try_from(self.steps.len()).ok();
         let depth = u8::try_from(depth).unwrap_or(u8::MAX);
-        let began = micros(self.now);
-        self.steps.push(Step { number, depth, outcome: StepOutcome::NotFinished, began, took: 0 });
+        let outcome = StepOutcome::NotFinished;
+        self.steps.push(Step { number, depth, outcome, began: self.now, took: 0 });
         self.current = place;
         Begun { place, outside }
     }
 
     /// The step has ended.
     pub fn end(&mut self, begun: Begun, outcome: StepOutcome) {
-        self.now = self.begun.elapsed();
+        self.now = micros(self.begun.elapsed());
         self.current = begun.outside;
         if let Some(step) = begun.place.and_then(|place| self.steps.get_mut(usize::from(place))) {
             // What is off says so itself; the chain only knows that it went on.
             if step.outcome == StepOutcome::NotFinished {
                 step.outcome = outcome;
             }
-            step.took = micros(self.now).saturating_sub(step.began);
+            step.took = self.now.saturating_sub(step.began);
         }
     }
 
@@ -159,6 +162,10 @@ impl Walk {
         if self.notes.len() >= MAX_NOTES {
             self.is_cut = true;
             return;
+        }
+        if self.notes.is_empty() {
+            self.notes.reserve(USUAL_NOTES);
+            self.texts.reserve(USUAL_TEXTS);
         }
         let start = self.texts.len();
         // Writing to a string does not fail.
@@ -181,7 +188,7 @@ impl Walk {
     }
 
     /// The plugin whose turn it is has added to a score.
-    pub fn add_points(&mut self, field: &str, points: f64) {
+    pub fn add_points(&mut self, field: impl Into<Box<str>>, points: f64) {
         let Some(step) = self.current else { return };
         if self.points.len() >= MAX_POINTS {
             self.is_cut = true;
@@ -208,16 +215,17 @@ impl Walk {
 
     /// How much memory it holds beside its own size, about.
     pub fn size(&self) -> usize {
-        let points = self.points.len() * (size_of::<Points>() + 8);
+        let points = self.points.capacity() * size_of::<Points>() + self.points.len() * 8;
         let (steps, notes) =
-            (self.steps.capacity() * size_of::<Step>(), self.notes.len() * size_of::<Note>());
+            (self.steps.capacity() * size_of::<Step>(), self.notes.capacity() * size_of::<Note>());
         self.lookups.size() + points + steps + notes + self.texts.capacity()
     }
 }
 
 /// More than an hour is an hour.
 fn micros(time: Duration) -> u32 {
-    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+    let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    seconds.saturating_mul(1_000_000).saturating_add(time.subsec_micros())
 }
 
 #[cfg(test)]

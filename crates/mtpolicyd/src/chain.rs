@@ -307,7 +307,7 @@ impl Cx<'_> {
     fn note_points(&mut self) {
         for (field, points) in self.session.take_added() {
             if let Some(walk) = self.walk {
-                walk.add_points(&field, points);
+                walk.add_points(field, points);
             }
         }
     }

@@ -209,8 +209,8 @@ impl Session {
     }
 
     /// What was added to scores since this was last asked.
-    pub fn take_added(&mut self) -> Vec<(Box<str>, f64)> {
-        std::mem::take(&mut self.added)
+    pub fn take_added(&mut self) -> impl Iterator<Item = (Box<str>, f64)> {
+        self.added.drain(..)
     }
 
     /// The fields and what each holds, as the next request would find them.
