@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use ahead::Ahead;
 pub use authentic::Authentic;
-pub use key::{hide_key, without_key};
+pub use key::{hide_key, name_keys, note_zone, without_key, zone_shown_as};
 pub use resolver::{MAX_IN_FLIGHT, MAX_UNICODE_NAME, Places, Resolver};
 pub use zone::Zone;
 

@@ -12,7 +12,7 @@ use crate::options::codes;
 use crate::plugin::{Cx, Setup, Verdict};
 use crate::session::Session;
 use crate::value::{NonZeroSeconds, Seconds, Switch};
-use backends::dns::{Answer, Failure, Question, RecordType, hide_key};
+use backends::dns::{Answer, Failure, Question, RecordType, hide_key, zone_shown_as};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,8 +61,7 @@ pub async fn ask(cx: &mut Cx<'_>, field: &str, list: &DnsList, question: Option<
         }
         None => None,
     };
-    let kept = found.as_ref().map(|listed| format!("{} {} {}", listed.codes(), listed.zone, listed.name));
-    cx.session.set(field, &kept.unwrap_or_default());
+    cx.session.set(field, &found.as_ref().map(|listed| listed.kept(list)).unwrap_or_default());
     found
 }
 
@@ -87,10 +86,11 @@ pub fn recall(session: &Session, field: &str) -> Option<Option<Listed>> {
     let (codes, zone, name) = (kept.next(), kept.next(), kept.next());
     let addresses = codes.into_iter().flat_map(|codes| codes.split(',')).filter_map(|code| code.parse().ok());
     let addresses: Vec<_> = addresses.collect();
-    Some(zone.zip(name).filter(|_| !addresses.is_empty()).map(|(zone, name)| Listed {
-        addresses,
-        zone: zone.into(),
-        name: name.to_owned(),
+    let found = zone.zip(name).filter(|_| !addresses.is_empty());
+    Some(found.map(|(shown, name)| {
+        let zone = zone_shown_as(shown).unwrap_or_else(|| shown.into());
+        let name = name.strip_suffix(shown).map_or(name.to_owned(), |asked| format!("{asked}{zone}"));
+        Listed { addresses, zone, name }
     }))
 }
 
@@ -168,6 +168,14 @@ fn codes(addresses: &[Ipv4Addr]) -> String {
 }
 
 impl Listed {
+    /// What the session keeps of it. It goes into stores and into the journal, so the key in the zone is left
+    /// out.
+    fn kept(&self, list: &DnsList) -> String {
+        let shown = list.label();
+        let asked = self.name.strip_suffix(&*self.zone).unwrap_or_default();
+        format!("{} {shown} {asked}{shown}", self.codes())
+    }
+
     /// All that the list answered, separated by commas.
     pub fn codes(&self) -> String {
         codes(&self.addresses)

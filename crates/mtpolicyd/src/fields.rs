@@ -5,7 +5,7 @@
 use crate::facts::dnslist::{ReturnCodes, ReturnCodesError};
 use crate::options::{Field, OptionSpec, Presence, Section};
 use crate::session::Session;
-use crate::value::{Value, nearest, numeric_prefix};
+use crate::value::{Value, has_key_elsewhere, is_key_elsewhere, nearest, numeric_prefix, resolve};
 use backends::http::Url;
 use backends::{Endpoint, Secret};
 use config_general::Entry;
@@ -148,7 +148,7 @@ impl Value for ReturnCodes {
 }
 
 /// What the manual says of a secret's value.
-const SECRET_FORM: &str = "text that nobody else may read";
+const SECRET_FORM: &str = "text that nobody else may read, or `${file:PATH}` or `${env:NAME}`";
 
 fn read_secret(entry: &Entry, section: &Section<'_>) -> Option<Secret> {
     let text = entry.value.clone().unwrap_or_default();
@@ -157,11 +157,16 @@ fn read_secret(entry: &Entry, section: &Section<'_>) -> Option<Secret> {
         section.report().error(entry.value_span, message, Some(format!("a value is {SECRET_FORM}")));
         return None;
     }
-    Some(Secret(text))
+    if !is_key_elsewhere(&text) {
+        return Some(Secret(text));
+    }
+    let resolved = resolve(&text);
+    let refused = |why: String| section.refuse_value(entry, &why, SECRET_FORM);
+    resolved.map_err(refused).ok().map(|resolved| resolved.text)
 }
 
 fn hide_secret(section: &Section<'_>, name: &str) {
-    section.hide_where(name, |text| !text.is_empty(), |_| false);
+    section.hide_where(name, |text| !text.is_empty() && !is_key_elsewhere(text), |_| false);
 }
 
 fn secret_spec(name: &str, doc: &'static str) -> Vec<OptionSpec> {
@@ -212,10 +217,10 @@ impl Value for Url {
     const FORM: &'static str = "URL that begins with `http://` or `https://`";
     const MAY_BE_SECRET: bool = true;
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse()
+        if has_key_elsewhere(text) { resolve(text)?.text.0.parse() } else { text.parse() }
     }
     fn is_secret(text: &str) -> bool {
-        text.parse().map_or(text.contains('@'), |url: Url| url.has_user())
+        !has_key_elsewhere(text) && text.parse().map_or(text.contains('@'), |url: Url| url.has_user())
     }
     fn is_hidden(text: &str) -> bool {
         // Many services take a key behind the question mark, or as a part of the path.
@@ -235,13 +240,18 @@ impl Display for ListZone {
     }
 }
 impl Value for ListZone {
-    const FORM: &'static str = "text";
+    const FORM: &'static str = "text, in which a key may be `${file:PATH}` or `${env:NAME}`";
     const MAY_BE_SECRET: bool = true;
     fn parse(text: &str) -> Result<Self, String> {
-        Ok(ListZone(text.to_owned()))
+        if !has_key_elsewhere(text) {
+            return Ok(ListZone(text.to_owned()));
+        }
+        let found = resolve(text)?;
+        backends::dns::name_keys(&found.text.0, &found.shown, found.keys);
+        Ok(ListZone(found.text.0))
     }
     fn is_hidden(text: &str) -> bool {
-        backends::dns::without_key(text) != text
+        !has_key_elsewhere(text) && backends::dns::without_key(text) != text
     }
 }
 

@@ -45,7 +45,7 @@ use config_general::{Block, Item, Limits};
 use decisions::StepTable;
 use secrets::Secrecy;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A configuration that may be used.
@@ -80,6 +80,8 @@ pub struct Settings {
     pub carried_over: Vec<CarriedOver>,
     /// Files that are opened later.
     pub paths: Vec<NamedPath>,
+    /// Files with keys and passwords, which are read whenever the configuration is.
+    pub key_files: Vec<PathBuf>,
     /// The same for all configurations that say the same.
     pub fingerprint: String,
 }
@@ -162,6 +164,8 @@ impl Settings {
             doubts::warn_of_flow(&report.take_flow(), &report);
             doubts::warn_of_timeouts(&document.root, settings.globals.longest_request(), &report);
             settings.paths = paths::named(&document.root, &settings.addresses, &document.sources);
+            let keys = secrets::keys_elsewhere(&document.root).into_iter().map(|(_, path)| path);
+            settings.key_files = keys.collect();
         }
         let hidden = secrets::check(&document.root, &document.sources, &report);
         let tags = numbers.into_tags();
@@ -240,6 +244,7 @@ impl Settings {
             carried_over: carried_over.into_list(),
             steps: Arc::default(),
             paths: Vec::new(),
+            key_files: Vec::new(),
             fingerprint: String::new(),
         })
     }

@@ -2,9 +2,11 @@
 //!
 //! Knows: text. Must not know: where the text comes from.
 
+mod elsewhere;
 mod perl;
 mod time;
 
+pub use elsewhere::{has_key_elsewhere, is_key_elsewhere, key_files, resolve};
 pub use perl::{numeric_prefix, perl_number};
 pub use time::{NonZeroSeconds, Seconds};
 

@@ -3,7 +3,7 @@
 //! Knows: questions, answers, keys in zones. Must not know: who reads it.
 
 use super::key::push_without_key;
-use super::{Answer, Question, Text, without_key};
+use super::{Answer, Question, Text, hide_key, without_key};
 use crate::Begun;
 use crate::replay::{FAILED, Part, is_plain, push_part};
 use lookups::{LookupKind, Origin};
@@ -12,7 +12,21 @@ use std::fmt::{self, Write};
 impl Question {
     /// Notes the question with its answer. The key of a customer in the zone of a list is left out.
     pub(super) fn note(&self, begun: Begun<'_>, answer: &Answer, origin: Origin) {
-        begun.note(LookupKind::Dns, "", origin, |text| self.write(text), |text| write_answer(answer, text));
+        begun.note(
+            LookupKind::Dns,
+            "",
+            origin,
+            |text| self.write(text),
+            |text| self.write_answer(answer, text),
+        );
+    }
+
+    /// A list may repeat in its text the name that it was asked about.
+    fn write_answer(&self, answer: &Answer, text: &mut String) -> fmt::Result {
+        let (Some(zone), Answer::Texts(_)) = (&self.list, answer) else { return write_answer(answer, text) };
+        let mut said = String::new();
+        write_answer(answer, &mut said)?;
+        text.write_str(&hide_key(said, zone))
     }
 
     /// The question as it is noted.
@@ -104,5 +118,10 @@ mod tests {
         let found: Vec<_> = lookups.iter().map(|it| (it.question, it.answer, it.origin)).collect();
         let question = "A 2.0.0.127.***.zen.dq.spamhaus.net";
         assert_eq!(found, [(question, "127.0.0.2, 127.0.0.4", Origin::Remembered)]);
+        let begun = Call::within(Duration::ZERO).noted_in(Some(&notebook)).begin();
+        let text = Answer::Texts([Text::from([Box::from(format!("see {name}").as_bytes())])].into());
+        Question::of_list(name, RecordType::Txt, &zone).note(begun, &text, Origin::Asked);
+        let said: Vec<_> = notebook.take().iter().map(|it| it.answer.to_owned()).collect();
+        assert_eq!(said, ["see 2.0.0.127.***.zen.dq.spamhaus.net"]);
     }
 }

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use backends::dns::{Answer, Dns, Failure, Question, RecordType, without_key};
+use backends::dns::{Answer, Dns, Failure, Question, RecordType, note_zone, without_key};
 
 pub use allow_lists::AllowList;
 pub use health::Health;
@@ -80,7 +80,8 @@ impl DnsList {
     /// A list in this zone. With return codes only those count as listed; with `ipv6` IPv6 clients are looked
     /// up.
     pub fn new(zone: &str, kind: ListKind, return_codes: Option<ReturnCodes>, ipv6: bool) -> Self {
-        let zone = zone.trim_matches('.').to_ascii_lowercase().into();
+        let zone: Arc<str> = zone.trim_matches('.').to_ascii_lowercase().into();
+        note_zone(&zone);
         let (allows, record, time_limit) = (false, OnceLock::new(), DEFAULT_TIME_LIMIT);
         Self { zone, kind, return_codes, ipv6, allows, record, time_limit }
     }

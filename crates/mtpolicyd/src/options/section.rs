@@ -254,12 +254,17 @@ impl<'a> Section<'a> {
                 Some(value)
             }
             Err(why) => {
-                let help = format!("a value of `{}` is {}", entry.key, T::FORM);
-                let message = format!("{}: {why}", entry.key);
-                self.report.say(&codes::BAD_VALUE, entry.value_span, message, Some(help));
+                self.refuse_value(entry, &why, T::FORM);
                 None
             }
         }
+    }
+
+    /// Notes what is wrong with the value of an entry, and what a right one is.
+    pub fn refuse_value(&self, entry: &Entry, why: &str, form: &str) {
+        let help = format!("a value of `{}` is {form}", entry.key);
+        let message = format!("{}: {why}", entry.key);
+        self.report.say(&codes::BAD_VALUE, entry.value_span, message, Some(help));
     }
 
     /// Notes that a required option is not there, or that something like it is.

@@ -43,7 +43,10 @@ options! {
     /// </Plugin>
     /// ```
     pub struct RblOptions {
-        /// The zone of the list.
+        /// The zone of the list. A key in it can stand in a file or in a variable of the environment
+        /// (`${env:NAME}`), which is read whenever the configuration is:
+        /// `${file:/etc/mtpolicyd/dqs}.zen.dq.spamhaus.net`. Logs, metrics and the journal then show `{dqs}`,
+        /// the name of the file or variable, in place of the key.
         domain: ListZone,
         + enabled,
         /// What to do with a listed client: `reject` the message, `accept` it (end the chain with `dunno`),

@@ -8,9 +8,11 @@ use crate::chain::StepOptions;
 use crate::connections;
 use crate::options::{OptionSpec, Options, Report, codes};
 use crate::plugins::KINDS;
+use crate::value::{is_key_elsewhere, key_files};
 use config_general::{Block, Entry, Item, Sources, Span};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// The right of everybody else to read.
@@ -164,9 +166,26 @@ pub(super) fn check(root: &Block, sources: &Sources, report: &Report) -> Vec<Spa
             }
         }
     }
+    for (span, path) in keys_elsewhere(root) {
+        if readable_by_others(&path) {
+            warn(span, "key", &path, report);
+        }
+    }
     let mut logins = Vec::new();
     find_logins(root, &mut logins);
     [told, passwords, logins, report.hidden()].concat()
+}
+
+/// The files in which keys and passwords stand that the configuration does not hold itself, each with the
+/// option that names it.
+pub(super) fn keys_elsewhere(block: &Block) -> Vec<(Span, PathBuf)> {
+    let may_be_secret = |entry: &&Entry| OPTIONS.get(&entry.key).is_some_and(|may_be| *may_be);
+    let entries = block.entries().filter(may_be_secret);
+    let own = entries.flat_map(|entry| {
+        let files = key_files(entry.value.as_deref().unwrap_or_default());
+        files.into_iter().map(|path| (whole(entry), path))
+    });
+    own.chain(block.blocks().flat_map(keys_elsewhere)).collect()
 }
 
 /// Finds the values that are not shown whether or not there is a password in them: data sources, and
@@ -201,7 +220,7 @@ fn find_passwords(root: &Block, found: &mut Vec<Span>) {
 
 /// Whether a value is a password, or may have one in it.
 pub(super) fn may_have_password(name: &str, value: &str) -> bool {
-    is_password(name)
+    is_password(name) && !is_key_elsewhere(value)
         || name == "dsn" && source_has_password(value)
         || is_address(name) && value.rsplit_once('@').is_some_and(|(login, _)| login.contains(':'))
 }
@@ -215,13 +234,13 @@ fn source_has_password(source: &str) -> bool {
     is_named || login.is_some_and(|login| login.contains(':'))
 }
 
-fn warn(span: Span, what: &str, path: &std::path::Path, report: &Report) {
+fn warn(span: Span, what: &str, path: &Path, report: &Report) {
     let message = format!("this {what} is readable by every user: {}", path.display());
     let help = "let only root and the group of the daemon read the file: chown root:mtpolicyd, chmod 640";
     report.say(&codes::READABLE_SECRET, span, message, Some(help.to_owned()));
 }
 
-fn readable_by_others(path: &std::path::Path) -> bool {
+fn readable_by_others(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.permissions().mode() & OTHERS_READ != 0)
 }
 

@@ -51,6 +51,7 @@ mod redis_failover;
 mod redis_rights;
 mod reload;
 mod replay;
+mod secrets;
 mod servers;
 mod service;
 mod sessions;
