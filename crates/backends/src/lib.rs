@@ -35,6 +35,7 @@ pub mod tls;
 
 mod breaker;
 mod call;
+mod call_numbers;
 mod endpoint;
 mod error;
 mod guarded;
@@ -48,6 +49,7 @@ mod throttle;
 
 pub use breaker::{Breaker, Server};
 pub use call::{Begun, Call};
+pub use call_numbers::{BOUNDS, CallNumbers, KINDS};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{BackendError, CallError, Failure};
 pub use guarded::Guarded;

@@ -34,7 +34,7 @@ pub use tally::{Merged, Tally};
 
 use crate::messages;
 use crate::tls::Identity;
-use crate::{BackendError, Breaker, Call, Failure, OptionError, Secret};
+use crate::{BackendError, Breaker, Call, CallNumbers, Failure, OptionError, Secret};
 use dsn::Source;
 use lookups::LookupKind;
 #[cfg(feature = "mysql")]
@@ -47,6 +47,7 @@ use sqlite::Sqlite;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 #[cfg(not(feature = "mysql"))]
 type MySql = absent::Absent<dsn::MySqlSource>;
@@ -133,6 +134,7 @@ pub struct Work {
 pub struct Sql {
     timeout: Duration,
     breaker: Arc<Breaker>,
+    numbers: Arc<CallNumbers>,
     engine: Engine,
 }
 
@@ -181,7 +183,7 @@ impl Sql {
                 ))
             }
         };
-        Ok(Sql { timeout: settings.timeout, breaker, engine })
+        Ok(Sql { timeout: settings.timeout, breaker, numbers: CallNumbers::of(name), engine })
     }
 
     /// The name of the connection.
@@ -221,7 +223,7 @@ impl Sql {
             call.refuse_to_pretend(self.name(), || format!("change the database: {}", work.describe()))?;
         }
         let call = call.at_most(self.timeout);
-        let begun = call.begin();
+        let (begun, start) = (call.begin(), Instant::now());
         let outcome = match &self.engine {
             Engine::Sqlite(sqlite) => {
                 let outputs = sqlite.run_as(kind, work.clone(), call.deadline()).await;
@@ -232,6 +234,7 @@ impl Sql {
             Engine::MySql(server) => Box::pin(server.run(&work, kind, call)).await,
             Engine::Postgres(server) => Box::pin(server.run(&work, kind, call)).await,
         };
+        self.numbers.note(start, &outcome);
         begun.note_asked(
             LookupKind::Sql,
             self.name(),

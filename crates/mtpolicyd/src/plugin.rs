@@ -295,6 +295,8 @@ pub struct Course {
     pub undecided: Option<Undecided>,
     /// The numbers of plugins that are left out, for an explanation.
     pub without: Vec<u16>,
+    /// The numbers of plugins whose limits the request is beyond.
+    pub beyond_limits: Vec<u16>,
 }
 
 /// A header for the message. An answer is one action, so there is one of them, and only where the chain has
@@ -371,6 +373,11 @@ impl<'a> Cx<'a> {
             walk.note(&finding);
         }
         self.notes.note(finding);
+    }
+
+    /// Counts that the request is beyond the limit of the plugin.
+    pub fn beyond_limit(&mut self) {
+        self.course.beyond_limits.push(self.notes.number);
     }
 
     /// The address of the client as Postfix has sent it. Clients without one must not stand for one another.

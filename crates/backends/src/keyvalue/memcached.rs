@@ -8,6 +8,7 @@
 //! Knows: keys, lifetimes, which commands an operation needs. Must not know: what the values are for.
 
 mod address;
+mod asking;
 mod by_hand;
 mod choice;
 mod job;
@@ -16,12 +17,11 @@ mod protocol;
 mod server;
 
 use self::choice::Choice;
-use self::job::Fault;
-use self::protocol::{MAX_KEY_BYTES, MAX_VALUE_BYTES, Replies, Reply, Request};
+use self::protocol::{MAX_KEY_BYTES, MAX_VALUE_BYTES, Reply, Request};
 use self::server::Server;
 use super::keys::stand_in;
 use super::{Lock, Locked, MemcachedSettings, Protected, Version, lock_name};
-use crate::{BackendError, Call, Failure, OptionError};
+use crate::{BackendError, Call, CallNumbers, Failure, OptionError};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +43,7 @@ pub struct Memcached {
     choice: Choice,
     namespace: Vec<u8>,
     timeout: Duration,
+    numbers: Arc<CallNumbers>,
 }
 
 /// A key as the servers see it.
@@ -72,7 +73,8 @@ impl Memcached {
         let choice = Choice::new(read.iter().map(|(_, weight)| *weight));
         let servers = read.into_iter().map(|(address, _)| Server::new(name, address, settings.timeout));
         let (connection, servers, timeout) = (name.into(), servers.collect(), settings.timeout);
-        Ok(Memcached { connection, servers, choice, namespace, timeout })
+        let numbers = CallNumbers::of(name);
+        Ok(Memcached { connection, servers, choice, namespace, timeout, numbers })
     }
 
     /// Whether the servers answer, all of them. For the log at the start.
@@ -306,39 +308,6 @@ impl Memcached {
             Some(Reply::Exists | Reply::NotFound) => Ok(false),
             other => Err(unexpected(server, other)),
         }
-    }
-
-    /// Has a request answered by the server of a key, or by the next one if that is down.
-    async fn call(
-        &self,
-        name: &Name<'_>,
-        request: impl FnOnce(&[u8]) -> Request,
-        call: Call<'_>,
-    ) -> Result<(&Server, Replies), BackendError> {
-        let call = call.at_most(self.timeout);
-        let mut request = request(&name.full);
-        let mut first_error = None;
-        for server in self.choice.order(&name.chosen_by).filter_map(|index| self.servers.get(index)) {
-            let error = match server.check() {
-                Err(error) => error,
-                Ok(()) => match server.call(request, call.deadline()).await {
-                    Ok(replies) => return Ok((server, replies)),
-                    Err(Fault::Lost(error)) => return Err(error),
-                    Err(Fault::Unsent(unsent, error)) => {
-                        request = unsent;
-                        error
-                    }
-                },
-            };
-            first_error.get_or_insert(error);
-        }
-        Err(first_error.unwrap_or_else(|| self.servers[0].refused("no server".to_owned())))
-    }
-
-    /// The server where a key is now.
-    fn home(&self, name: &Name<'_>) -> &Server {
-        let mut order = self.choice.order(&name.chosen_by).filter_map(|index| self.servers.get(index));
-        order.find(|server| server.check().is_ok()).unwrap_or(&self.servers[0])
     }
 
     fn name<'a>(&self, key: &'a [u8]) -> Name<'a> {

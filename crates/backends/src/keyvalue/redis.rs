@@ -16,7 +16,7 @@ mod sentinel;
 
 use super::{Lock, Locked, RedisServer, RedisSettings};
 use crate::tls::{self, Verification};
-use crate::{BackendError, Breaker, Call, Endpoint, Failure, OptionError, Secret};
+use crate::{BackendError, Breaker, Call, CallNumbers, Endpoint, Failure, OptionError, Secret};
 use call::{Command, Patience, STALE, Servers};
 use cluster::Cluster;
 use connection::{Access, Login, tcp};
@@ -29,6 +29,7 @@ use scripts::{INCREMENT, LOCK, RENEW, SET_AND_UNLOCK, UNLOCK};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 pub use script::Script;
 
@@ -48,6 +49,7 @@ const MAX_LIFETIME_MS: u64 = 1_000_000_000_000;
 /// those who come later.
 pub struct Redis {
     breaker: Arc<Breaker>,
+    numbers: Arc<CallNumbers>,
     servers: Servers,
     timeout: Duration,
     failover: Duration,
@@ -94,7 +96,8 @@ impl Redis {
             }
         };
         let RedisSettings { timeout, failover_wait: failover, prefix, .. } = settings;
-        Ok(Redis { breaker, servers, timeout, failover, prefix })
+        let numbers = CallNumbers::of(name);
+        Ok(Redis { breaker, numbers, servers, timeout, failover, prefix })
     }
 
     /// The name of the connection.
@@ -305,7 +308,10 @@ impl Redis {
     /// The reply to a command.
     async fn one(&self, command: Command<'_>, call: Call<'_>) -> Result<Value, BackendError> {
         let (deadline, reply, failover) = (call.deadline(), self.timeout, self.failover);
-        self.read(self.servers.call(&command, Patience { deadline, reply, failover }).await)
+        let begun = Instant::now();
+        let read = self.read(self.servers.call(&command, Patience { deadline, reply, failover }).await);
+        self.numbers.note(begun, &read);
+        read
     }
 
     fn read<T>(&self, read: Result<T, RequestError>) -> Result<T, BackendError> {

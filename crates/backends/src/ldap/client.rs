@@ -6,9 +6,13 @@ pub use super::server::ignored_path;
 
 use super::connection::{Opener, Search};
 use super::{Deref, Entry, LdapSettings, noted};
-use crate::{BackendError, Breaker, Call, CallError, Failure, Guarded, OptionError, Pool, PoolLimits};
+use crate::{
+    BackendError, Breaker, Call, CallError, CallNumbers, Failure, Guarded, OptionError, Pool, PoolLimits,
+};
 use lookups::LookupKind;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Maximum number of searches at the same time; others wait. slapd has 16 threads by default for all clients.
 const MAX_CONNECTIONS: usize = 10;
@@ -25,6 +29,7 @@ pub fn is_filter(text: &str) -> bool {
 /// A directory of the configuration.
 pub struct Ldap {
     deref: Deref,
+    numbers: Arc<CallNumbers>,
     directory: Guarded<Pool<Opener>>,
 }
 
@@ -41,7 +46,7 @@ impl Ldap {
         };
         let pool = Pool::new(Opener::new(&settings)?, limits);
         let directory = Guarded::new(Breaker::new(name), settings.timeout, pool);
-        Ok(Ldap { deref: settings.deref, directory })
+        Ok(Ldap { deref: settings.deref, numbers: CallNumbers::of(name), directory })
     }
 
     /// The name of the connection.
@@ -82,8 +87,9 @@ impl Ldap {
                 }
             }
         };
-        let begun = call.begin();
+        let (begun, start) = (call.begin(), Instant::now());
         let found = self.directory.call(asked, call).await;
+        self.numbers.note(start, &found);
         begun.note_texts(LookupKind::Ldap, self.name(), question, &found, |found| noted::entries(found));
         found
     }

@@ -2,6 +2,7 @@
 //!
 //! Knows: atomics, threads. Must not know: what is counted.
 
+use backends::BOUNDS;
 use decisions::DecisionId;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,7 +10,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// Copies of each counter. A thread always adds to the same one, so that a few threads do not share any.
 const SHARDS: usize = 8;
 
-/// The bounds of all histograms, in seconds as numbers and as they are written.
+/// The bounds of all histograms, in seconds as numbers and as they are written: [`BOUNDS`], which are in
+/// microseconds.
 pub const BUCKETS: [(f64, &str); 13] = [
     (0.0001, "0.0001"),
     (0.0003, "0.0003"),
@@ -24,12 +26,6 @@ pub const BUCKETS: [(f64, &str); 13] = [
     (5.0, "5.0"),
     (10.0, "10.0"),
     (20.0, "20.0"),
-];
-
-/// The same in microseconds.
-const BOUNDS: [u64; 13] = [
-    100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000,
-    20_000_000,
 ];
 
 /// One bucket more, for what is beyond.
@@ -113,6 +109,16 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// What others have counted: how many were in each bucket, and the microseconds that they took together.
+    pub fn counted(buckets: [u64; ALL_BUCKETS], micros: u64) -> Observed {
+        let mut so_far = 0;
+        let cumulative = buckets.map(|bucket| {
+            so_far += bucket;
+            so_far
+        });
+        Observed { cumulative, sum: seconds(micros), examples: [None; ALL_BUCKETS] }
+    }
+
     /// How many there were.
     pub fn count(&self) -> u64 {
         self.cumulative[ALL_BUCKETS - 1]
@@ -150,4 +156,15 @@ impl Histogram {
 #[allow(clippy::cast_precision_loss, reason = "microseconds of two centuries fit")]
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1_000_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bounds_are_the_same_in_both_units() {
+        assert_eq!(BUCKETS.map(|(bound, _)| bound), BOUNDS.map(seconds));
+        assert!(BUCKETS.iter().all(|(bound, text)| text.parse() == Ok(*bound)));
+    }
 }

@@ -17,6 +17,8 @@ metrics! {
     /// (the time of the request was over).
     counter plugin_outcomes(host: &Configured, plugin: &Configured, outcome: Word) =
         "mtpolicyd_plugin_outcomes";
+    /// Requests beyond a limit of RateLimit or a quota, whatever was done about it.
+    counter limit_hits(host: &Configured, plugin: &Configured) = "mtpolicyd_limit_hits";
     /// Time that the turns of a plugin took, with the plugins inside it.
     counter plugin_seconds(host: &Configured, plugin: &Configured) in seconds = "mtpolicyd_plugin_seconds";
     /// Questions to servers, by the kind of the server and where the answer came from: `asked`,
@@ -33,6 +35,13 @@ metrics! {
     gauge dnslist_quarantined(list: &Configured) = "mtpolicyd_dnslist_quarantined";
     /// 1 if a server that the configuration names answers, 0 if not. It is asked when the numbers are.
     gauge backend_up(connection: &Configured) = "mtpolicyd_backend_up";
+    /// Time that calls to a server or database took that has answered, refused, or not answered in time, with
+    /// those of tasks; also one in a file. What was not asked since it is down counts as an error only.
+    histogram backend_seconds(connection: &Configured) in seconds = "mtpolicyd_backend_seconds";
+    /// Calls that failed: `down` (nobody was reached, or it is known to be down and was not asked),
+    /// `timeout`, `refused`, `no_table` (the daemon makes it and asks again), `bad_value` (the request's own
+    /// content), `denied` (a right is missing).
+    counter backend_errors(connection: &Configured, kind: Word) = "mtpolicyd_backend_errors";
     /// Values in a store in memory, those included that have expired and were not removed yet.
     gauge memory_store_entries(store: &Configured) = "mtpolicyd_memory_store_entries";
     /// Open connections of Postfix.
@@ -63,6 +72,8 @@ metrics! {
     gauge journal_queue() = "mtpolicyd_journal_queue";
     /// Decisions in the file.
     gauge journal_decisions() = "mtpolicyd_journal_decisions";
+    /// Age of the oldest decision that is kept.
+    gauge journal_oldest() in seconds = "mtpolicyd_journal_oldest_seconds";
     /// Size of the file, as far as it is in use.
     gauge journal_bytes() in bytes = "mtpolicyd_journal_bytes";
     /// Reloads of the configuration: `reloaded`, or `refused` because of mistakes or of this machine.

@@ -151,7 +151,11 @@ impl Plugin for Quota {
         } else {
             counter.read_after(cx.reservations, metric, call).await? < threshold as f64
         };
-        Ok(if passes { Verdict::Next } else { Verdict::Stop(self.options.action.get(cx.session)) })
+        if passes {
+            return Ok(Verdict::Next);
+        }
+        cx.beyond_limit();
+        Ok(Verdict::Stop(self.options.action.get(cx.session)))
     }
 }
 

@@ -328,6 +328,7 @@ impl RateLimit {
         };
         let Usage { count, retry_after } = *usage;
         cx.note(findings::rate_exceeded(key, rate, count, self.options.count));
+        cx.beyond_limit();
         self.options.score.add_once(cx.session);
         if self.options.mode.get(cx.session) == Mode::Passive {
             return Ok(Verdict::Next);

@@ -35,6 +35,8 @@ pub(super) type StepCells = Cells<{ TURNS.len() + 1 }>;
 pub(super) struct Numbers {
     pub(super) hosts: Vec<Arc<HostCells>>,
     pub(super) steps: Vec<Arc<StepCells>>,
+    /// Requests beyond the limit of each plugin.
+    beyond_limits: Vec<Arc<Cells<1>>>,
     lookups: Arc<Cells<{ LOOKUPS + LookupKind::ALL.len() }>>,
 }
 
@@ -43,9 +45,11 @@ impl Numbers {
     pub(super) fn new(labels: &Labels, earlier: Option<(&Labels, &Numbers)>) -> Numbers {
         let hosts = earlier.map(|(labels, numbers)| (&labels.hosts[..], &numbers.hosts[..]));
         let steps = earlier.map(|(labels, numbers)| (&labels.plugins[..], &numbers.steps[..]));
+        let limits = earlier.map(|(labels, numbers)| (&labels.plugins[..], &numbers.beyond_limits[..]));
         Numbers {
             hosts: carried(&labels.hosts, hosts),
             steps: carried(&labels.plugins, steps),
+            beyond_limits: carried(&labels.plugins, limits),
             lookups: earlier.map(|(_, numbers)| numbers.lookups.clone()).unwrap_or_default(),
         }
     }
@@ -71,6 +75,18 @@ impl Numbers {
             self.lookups.add(place(kind, origin), 1);
             self.lookups.add(LOOKUPS + kind as usize, u64::from(waited));
         }
+    }
+
+    /// A request was beyond the limit of the plugin with this number.
+    pub(super) fn beyond_limit(&self, number: u16) {
+        if let Some(cells) = self.beyond_limits.get(usize::from(number)) {
+            cells.add(0, 1);
+        }
+    }
+
+    /// How many were so far.
+    pub(super) fn limit_hits(&self, number: usize) -> u64 {
+        self.beyond_limits.get(number).map_or(0, |cells| cells.get(0))
     }
 
     /// Lookups so far of a kind, by where their answers came from.

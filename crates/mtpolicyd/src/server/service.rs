@@ -336,6 +336,9 @@ impl Service {
         if course.undecided.is_some() {
             draft.undecided();
         }
+        if draft.pretence.is_none() && self.replay.is_none() {
+            course.beyond_limits.iter().for_each(|number| self.numbers.beyond_limit(*number));
+        }
         draft.note_chosen(lease.session(), &self.settings.steps);
         let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,

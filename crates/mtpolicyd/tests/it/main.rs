@@ -37,6 +37,7 @@ mod manifests;
 mod manual;
 mod maps;
 mod metrics;
+mod numbers;
 mod openspf;
 mod packages;
 mod pages;

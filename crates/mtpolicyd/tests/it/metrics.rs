@@ -7,7 +7,6 @@ use crate::support::daemon::{Daemon, KilledById, PROGRAM, Site, loopback, output
 use crate::support::{PATIENCE, eventually};
 use mtpolicyd::metrics::{FAMILIES, Type};
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,11 +14,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// The block, at the second port of a test, and a control socket.
-const METRICS: &str = "<Metrics>\n  listen = \"127.0.0.1:$OTHER\"\n</Metrics>\n\
+pub const METRICS: &str = "<Metrics>\n  listen = \"127.0.0.1:$OTHER\"\n</Metrics>\n\
                        <Control>\n  socket = \"$DIR/control.sock\"\n</Control>\n";
 
 /// A chain that rejects one client, by a list, and lets the others through.
-const HOST: &str = "port = \"127.0.0.1:$PORT\"\n<VirtualHost $PORT>\n  name = \"inbound\"\n\
+pub const HOST: &str = "port = \"127.0.0.1:$PORT\"\n<VirtualHost $PORT>\n  name = \"inbound\"\n\
     <Plugin bad-client>\n    module = Condition\n    key = client_address\n    match = 192.0.2.66\n\
     <Plugin no>\n      module = Action\n      action = \"reject no (%ID%)\"\n    </Plugin>\n  </Plugin>\n\
     <Plugin count>\n    module = SetField\n    key = x\n    value = 1\n  </Plugin>\n</VirtualHost>\n";
@@ -41,19 +40,19 @@ fn try_ask(site: &Site, method: &str, path: &str, headers: &str) -> Option<(u16,
 }
 
 #[track_caller]
-fn ask(site: &Site, path: &str, headers: &str) -> (u16, String, String) {
+pub fn ask(site: &Site, path: &str, headers: &str) -> (u16, String, String) {
     try_ask(site, "GET", path, headers).expect("the daemon answers")
 }
 
 /// The value of a time series, as it is written.
 #[track_caller]
-fn value(page: &str, series: &str) -> String {
+pub fn value(page: &str, series: &str) -> String {
     let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{series}: {page}")).split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// The names and labels of all time series.
-fn series(page: &str) -> BTreeSet<String> {
+pub fn series(page: &str) -> BTreeSet<String> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| line.rsplit_once(' ').map_or(line, |(series, _)| series).to_owned()).collect()
 }
@@ -224,53 +223,6 @@ fn a_successor_takes_the_port_over() {
     assert!(daemon.wait().success());
     assert!(!daemon.log().contains("no metrics"), "{}", daemon.log());
     assert_eq!(ask(&daemon.site, "/healthz", "").2, "ok\n");
-}
-
-/// Two hosts with as much as anybody has.
-fn large_configuration() -> String {
-    let mut text = format!("{METRICS}<Dns>\nservers = \"127.0.0.1:1\"\n</Dns>\nport = \"127.0.0.1:$PORT\"\n");
-    text += "vhost_by_policy_context = 1\n";
-    for n in 0..5 {
-        let _ = write!(text, "<Connection store{n}>\nmodule = Memory\n</Connection>\n");
-    }
-    for host in ["inbound", "outbound"] {
-        let _ = write!(text, "<VirtualHost $PORT>\nname = {host}\n");
-        for n in 0..10 {
-            let _ =
-                write!(text, "<Plugin bl{n}>\nmodule = RBL\ndomain = bl{n}.test\nenabled = off\n</Plugin>\n");
-        }
-        for n in 0..20 {
-            let _ = write!(text, "<Plugin set{n}>\nmodule = SetField\nkey = k{n}\nvalue = 1\n</Plugin>\n");
-        }
-        text += "</VirtualHost>\n";
-    }
-    text
-}
-
-#[test]
-fn no_client_makes_a_series() {
-    let daemon = Daemon::start(&large_configuration());
-    let names = || series(&ask(&daemon.site, "/metrics", "").2);
-    let before = names();
-    assert!(before.len() < 2_000, "{}", before.len());
-    let mut client = daemon.connect();
-    let mut number = 0x2545_F491_4F6C_DD1D_u64;
-    for _ in 0..500 {
-        let mut random = || {
-            number ^= number << 13;
-            number ^= number >> 7;
-            number ^= number << 17;
-            number
-        };
-        let context = ["inbound", "outbound", "nowhere"][usize::try_from(random() % 3).unwrap()];
-        let mut request = format!("policy_context={context}\n");
-        for name in ["client_address", "client_name", "helo_name", "sender", "recipient", "sasl_username"] {
-            let _ = writeln!(request, "{name}={:x}\"}},\\{:x}", random(), random());
-        }
-        let _ = write!(request, "protocol_state=S{:x}\ninstance={:x}", random(), random());
-        client.ask(&request);
-    }
-    assert_eq!(names(), before);
 }
 
 #[test]

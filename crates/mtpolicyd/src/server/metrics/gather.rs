@@ -5,12 +5,13 @@
 use super::process;
 use crate::connections::{BackendState, Connection, Module};
 use crate::facts::dnslist::{ListAnswer, ListState};
-use crate::metrics::{self, Page};
+use crate::metrics::{self, Configured, Observed, Page};
 use crate::plugin::OnError;
 use crate::server::Shared;
 use crate::server::numbers::{ENDS, ORIGINS, RELOADS, TURN_MICROS, TURNS};
 use crate::server::service::Service;
-use decisions::{LookupKind, Origin, Outcome};
+use backends::{CallNumbers, KINDS};
+use decisions::{DecisionId, LookupKind, Origin, Outcome};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Mutex;
@@ -61,8 +62,12 @@ pub(super) async fn readiness(shared: &Shared) -> (bool, String) {
 /// All numbers.
 pub(crate) async fn gather(shared: &Shared) -> Page {
     let service = shared.service.load_full();
-    let (states, process) =
-        tokio::join!(shared.backends.states(&service), tokio::task::spawn_blocking(process::state),);
+    let recorder = service.recorder().clone();
+    let (states, process, kept) = tokio::join!(
+        shared.backends.states(&service),
+        tokio::task::spawn_blocking(process::state),
+        tokio::task::spawn_blocking(move || recorder.kept()),
+    );
     let mut page = Page::default();
     of_requests(&mut page, &service);
     of_plugins(&mut page, &service);
@@ -77,8 +82,9 @@ pub(crate) async fn gather(shared: &Shared) -> Page {
     for (name, (_, connection)) in
         service.labels().connections.iter().zip(service.settings.connections.iter())
     {
-        if let Connection::Memory(memory) = connection {
-            metrics::memory_store_entries(&mut page, name, memory.entries());
+        match connection {
+            Connection::Memory(memory) => metrics::memory_store_entries(&mut page, name, memory.entries()),
+            _ => of_calls(&mut page, name),
         }
     }
     of_connections(&mut page, shared);
@@ -88,7 +94,7 @@ pub(crate) async fn gather(shared: &Shared) -> Page {
         metrics::dns_cache_entries(&mut page, usage.answers);
         metrics::dns_cache_bytes(&mut page, usage.cache_bytes);
     }
-    of_journal(&mut page, &service);
+    of_journal(&mut page, &service, kept.ok().and_then(|kept| kept.begins));
     of_configuration(&mut page, shared, &service);
     of_process(&mut page, shared, process.unwrap_or_default());
     page
@@ -103,8 +109,17 @@ fn of_requests(page: &mut Page, service: &Service) {
     }
 }
 
-/// Of what is written down of the way of a request, which is nothing where nobody wants to know it.
+/// The plugins that have limits.
+const LIMITS: [&str; 2] = ["RateLimit", "Quota"];
+
+/// Of limits; and of what is written down of the way of a request, which is nothing where nobody wants to know it.
 fn of_plugins(page: &mut Page, service: &Service) {
+    let steps = &service.settings.steps.steps;
+    for (number, (host, plugin)) in service.labels().plugins.iter().enumerate() {
+        if steps.get(number).is_some_and(|step| LIMITS.contains(&step.module.as_str())) {
+            metrics::limit_hits(page, host, plugin, service.numbers().limit_hits(number));
+        }
+    }
     if !service.recorder().is_wanted() {
         return;
     }
@@ -145,7 +160,16 @@ fn of_connections(page: &mut Page, shared: &Shared) {
     }
 }
 
-fn of_journal(page: &mut Page, service: &Service) {
+fn of_calls(page: &mut Page, name: &Configured) {
+    let numbers = CallNumbers::of(name.as_str());
+    let (buckets, micros) = numbers.times();
+    metrics::backend_seconds(page, name, Observed::counted(buckets, micros));
+    for (kind, count) in KINDS.into_iter().zip(numbers.errors()) {
+        metrics::backend_errors(page, name, kind, count);
+    }
+}
+
+fn of_journal(page: &mut Page, service: &Service, begins: Option<DecisionId>) {
     let Some(journal) = service.recorder().journal().get() else { return };
     let status = journal.status();
     metrics::journal_up(page, status.failure.is_none());
@@ -154,6 +178,8 @@ fn of_journal(page: &mut Page, service: &Service) {
     metrics::journal_queue(page, status.waiting);
     metrics::journal_decisions(page, status.held);
     metrics::journal_bytes(page, status.used);
+    let oldest = begins.and_then(|begins| begins.time().elapsed().ok());
+    metrics::journal_oldest(page, oldest.unwrap_or_default().as_secs_f64());
 }
 
 fn of_configuration(page: &mut Page, shared: &Shared, service: &Service) {
