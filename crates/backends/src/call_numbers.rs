@@ -40,7 +40,7 @@ impl CallNumbers {
     }
 
     /// Counts a call. The time of one that has found nobody says nothing of the server, so only the failure
-    /// is counted; what is not done for an explanation is no call.
+    /// is counted; what is not done for an explanation does not count at all.
     pub fn note<T>(&self, begun: Instant, outcome: &Result<T, BackendError>) {
         let failure = outcome.as_ref().err().map(|error| &error.failure);
         if let Some(kind) = failure.and_then(kind) {

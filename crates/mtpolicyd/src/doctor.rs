@@ -5,6 +5,7 @@
 //! Must not know: where these come from (`gather` does), how findings are printed.
 
 mod gather;
+mod life;
 mod lists;
 mod machine;
 mod postfix;
@@ -17,13 +18,16 @@ pub use gather::{Gathered, Sources, gather};
 pub use postfix::Postfix;
 
 use crate::address::ListenAddress;
+use crate::metrics::MetricsView;
 use crate::server::control::StatusView;
 use crate::settings::Settings;
+use crate::state::ListReport;
 use decisions::StepInfo;
 use postfix::{Question, Service};
 use restrictions::{Item, PolicyServer};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Everything that is looked at. What is `None` could not be found out, and nothing is said of it.
 #[derive(Default)]
@@ -34,10 +38,34 @@ pub struct Facts {
     pub settings: Option<Settings>,
     /// The codes of what `check` says of it.
     pub codes: Vec<&'static str>,
+    /// The files in which it has found secrets that every user can read.
+    pub secrets: Vec<PathBuf>,
     /// What the running daemon says.
     pub status: Option<StatusView>,
+    /// What else it says.
+    pub live: Live,
     /// The machine.
     pub machine: Machine,
+}
+
+/// What a running daemon tells beside its status.
+#[derive(Default)]
+pub struct Live {
+    /// Its DNS lists, which were tested for this.
+    pub lists: Vec<ListReport>,
+    /// Its numbers.
+    pub metrics: MetricsView,
+    /// When it made its last decision, if decisions are kept.
+    pub last_decision: Option<Last>,
+}
+
+/// Something that happens again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// It has not happened as far as it is known.
+    Never,
+    /// It was then.
+    At(SystemTime),
 }
 
 /// The machine on which the daemon runs.
@@ -53,6 +81,26 @@ pub struct Machine {
     pub open_files: Option<u64>,
     /// Folders that the daemon writes to, and the MiB that are free there.
     pub free: Vec<(PathBuf, u64)>,
+    /// What the user of the daemon can't read or write.
+    pub no_access: Vec<String>,
+    /// Tables of databases that can't be used, and why.
+    pub denied: Vec<String>,
+    /// Servers that do not answer, and why; looked at where no daemon runs that says it.
+    pub unanswered: Vec<String>,
+    /// Files with secrets that every user can read.
+    pub readable: Vec<PathBuf>,
+    /// Databases, journals and logs that every user can read.
+    pub open_data: Vec<PathBuf>,
+    /// Files of the configuration that every user can write.
+    pub writable: Vec<PathBuf>,
+    /// How exposed systemd takes the service to be, from 0 to 10.
+    pub exposure: Option<f64>,
+    /// Whether the clock is set by another one, if anything says so.
+    pub is_clock_set: Option<bool>,
+    /// Files that were written at a time that has not come yet.
+    pub from_the_future: Vec<PathBuf>,
+    /// When Postfix took its last message, if it can be told.
+    pub last_mail: Option<SystemTime>,
     /// UNIX sockets of the daemon that Postfix's user can't connect to, and why.
     pub closed_sockets: Vec<(PathBuf, String)>,
 }
@@ -82,7 +130,7 @@ pub struct Check {
     pub run: fn(&Facts) -> Vec<Finding>,
 }
 
-/// Everything that is looked for, by its code. D27 and D31 of the design need more than the daemon knows.
+/// Everything that is looked for, by its code.
 pub const CHECKS: &[Check] = &[
     Check { code: "D01", title: "a Postfix that is too old", run: wiring::version },
     Check { code: "D02", title: "Postfix asks no policy service", run: wiring::asks_nobody },
@@ -105,14 +153,16 @@ pub const CHECKS: &[Check] = &[
     Check { code: "D19", title: "another daemon does the same", run: wiring::rivals },
     Check { code: "D20", title: "a cron file beside the own tasks", run: machine::cron },
     Check { code: "D21", title: "a public resolver", run: machine::resolver },
-    Check { code: "D22", title: "lists that do not answer", run: machine::lists },
-    Check { code: "D23", title: "backends that are down", run: machine::backends },
-    Check { code: "D24", title: "decisions that can't be kept", run: machine::journal },
+    Check { code: "D22", title: "lists that are not well", run: life::lists },
+    Check { code: "D23", title: "backends and tables that can't be used", run: life::backends },
+    Check { code: "D24", title: "decisions that can't be kept", run: life::journal },
     Check { code: "D25", title: "secrets and files with the wrong rights", run: machine::rights },
     Check { code: "D26", title: "a unit that is too strict or too weak", run: machine::unit },
+    Check { code: "D27", title: "a clock that is wrong", run: life::clock },
     Check { code: "D28", title: "a disk that is nearly full", run: machine::disk },
     Check { code: "D29", title: "too few open files", run: machine::open_files },
     Check { code: "D30", title: "a configuration that is not in use yet", run: machine::changed },
+    Check { code: "D31", title: "no request although Postfix takes messages", run: life::no_requests },
 ];
 
 /// What is found, in the order of the codes.

@@ -4,7 +4,9 @@
 
 use super::control::{Daemon, FOUND, Failure, NOTHING, Outcome, with_format};
 use super::terminal::{Paint, Style, own, print, safe};
-use crate::doctor::{self, Finding, Gathered, Sources};
+use crate::doctor::{self, Finding, Gathered, Last, Live, Sources};
+use crate::server::control::DecisionsView;
+use crate::state::Lists;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -30,12 +32,12 @@ pub fn command() -> Command {
 /// Does it.
 pub fn run(matches: &ArgMatches) -> Outcome {
     let path = |name: &str| matches.get_one::<PathBuf>(name).map(PathBuf::as_path);
-    let status = Daemon::of(matches).and_then(|daemon| daemon.get("/v1/status"));
+    let daemon = Daemon::of(matches).and_then(|daemon| Ok((daemon.get("/v1/status")?, live(&daemon))));
     let gathered = doctor::gather(Sources {
         config: path("config").unwrap_or(Path::new(super::DEFAULT_CONFIGURATION)),
         postconf: path("postconf"),
         mastercf: path("mastercf"),
-        status: status.map_err(|Failure(why)| why),
+        daemon: daemon.map_err(|Failure(why)| why),
     });
     let gathered = gathered.map_err(Failure)?;
     let findings = doctor::look(&gathered.facts);
@@ -48,6 +50,22 @@ pub fn run(matches: &ArgMatches) -> Outcome {
         print(&text(&gathered, &findings, &style));
     }
     Ok(if findings.is_empty() { FOUND } else { NOTHING })
+}
+
+/// What the daemon says beside its status, as far as it says it.
+fn live(daemon: &Daemon) -> Live {
+    let lists = daemon.get("/v1/state/lists?test=1").map(|Lists { lists }| lists);
+    let newest = daemon.get("/v1/decisions?limit=1").ok().and_then(|view: DecisionsView| {
+        // What was not searched is not known.
+        let is_known = view.problems.is_empty() && !view.unfinished;
+        let newest = view.decisions.first().map(|decision| Last::At(decision.id.time()));
+        newest.or(is_known.then_some(Last::Never))
+    });
+    Live {
+        lists: lists.unwrap_or_default(),
+        metrics: daemon.get("/v1/metrics.json").unwrap_or_default(),
+        last_decision: newest,
+    }
 }
 
 /// What to type. Several findings about one list have the same command.

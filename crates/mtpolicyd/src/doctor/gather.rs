@@ -2,17 +2,20 @@
 //!
 //! Knows: where things are on a machine. Must not know: what is wrong with them.
 
-use super::{Facts, Machine, Postfix};
+use super::{Facts, Live, Machine, Postfix};
 use crate::address::ListenAddress;
-use crate::server::control::StatusView;
+use crate::options::codes;
+use crate::server::{self, control::StatusView};
 use crate::settings::{Access, Settings, Severity};
 use crate::upkeep::CRONTAB;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::User;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 /// Parameters that are needed where main.cf does not say them.
 const NEEDED: [&str; 3] = ["mail_version", "queue_directory", "mail_owner"];
@@ -26,7 +29,7 @@ pub struct Sources<'a> {
     /// What `postconf -M` has printed there.
     pub mastercf: Option<&'a Path>,
     /// What the daemon says of itself, or why it can't be asked.
-    pub status: Result<StatusView, String>,
+    pub daemon: Result<(StatusView, Live), String>,
 }
 
 /// What was found out, and what of it could be looked at.
@@ -48,10 +51,15 @@ pub fn gather(sources: Sources<'_>) -> Result<Gathered, String> {
     gathered.postfix(&sources)?;
     gathered.settings(sources.config);
     let is_here = sources.postconf.is_none() && sources.mastercf.is_none();
-    match sources.status {
-        Ok(status) if is_here => {
+    match sources.daemon {
+        Ok((status, live)) if is_here => {
             gathered.seen.push(format!("daemon {} answers", status.version));
-            gathered.facts.status = Some(status);
+            let tested = live.lists.iter().filter(|list| !list.tests.is_empty()).count();
+            if tested > 0 {
+                let s = if tested == 1 { "" } else { "s" };
+                gathered.seen.push(format!("{tested} DNS list{s} tested"));
+            }
+            (gathered.facts.status, gathered.facts.live) = (Some(status), live);
         }
         Err(why) if is_here => gathered.unseen.push(format!("the running daemon: {why}")),
         _ => gathered.unseen.push("the running daemon and its machine: another Postfix was named".to_owned()),
@@ -60,7 +68,10 @@ pub fn gather(sources: Sources<'_>) -> Result<Gathered, String> {
         return Err(format!("there is nothing to look at: {}", gathered.unseen.join("; ")));
     }
     if is_here {
-        gathered.facts.machine = machine(&gathered.facts);
+        gathered.facts.machine = machine(&gathered.facts, sources.config);
+        if let Err(why) = gathered.look_as_daemon(sources.config) {
+            gathered.unseen.push(format!("files and tables of the daemon: {why}"));
+        }
     }
     Ok(gathered)
 }
@@ -100,6 +111,8 @@ impl Gathered {
             Err(messages) => (None, messages),
         };
         self.facts.codes = messages.findings().map(|finding| finding.code).collect();
+        let secrets = messages.findings().filter(|finding| finding.code == codes::READABLE_SECRET.id);
+        self.facts.secrets = secrets.filter_map(|finding| finding.file.map(PathBuf::from)).collect();
         if settings.is_some() {
             self.seen.push(format!("{}: {} plugins", path.display(), messages.plugins()));
         } else {
@@ -108,6 +121,23 @@ impl Gathered {
             self.unseen.push(format!("{shown}: {mistakes} mistakes; `mtpolicyd check {shown}` says which"));
         }
         self.facts.settings = settings;
+    }
+}
+
+impl Gathered {
+    /// Looks at files, servers and tables with the rights of the daemon, as `check` does.
+    fn look_as_daemon(&mut self, path: &Path) -> Result<(), String> {
+        let Ok((settings, messages)) = Settings::load(path, None) else { return Ok(()) };
+        let no_access = server::access(path, &settings, &messages, None);
+        let look = server::look(settings, None);
+        self.facts.machine.no_access = no_access.map_err(|error| error.to_string())?;
+        let look = look.map_err(|error| error.to_string())?;
+        self.facts.machine.denied = look.denied;
+        // A running daemon has said it.
+        if self.facts.status.is_none() {
+            self.facts.machine.unanswered = look.unanswered;
+        }
+        Ok(())
     }
 }
 
@@ -126,7 +156,7 @@ fn printed(program: &str, arguments: &[&str]) -> Result<String, String> {
     }
 }
 
-fn machine(facts: &Facts) -> Machine {
+fn machine(facts: &Facts, config: &Path) -> Machine {
     let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let servers = resolv.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
     let has_systemd = Path::new("/run/systemd/system").is_dir();
@@ -139,7 +169,81 @@ fn machine(facts: &Facts) -> Machine {
         open_files: limits.as_deref().and_then(open_files),
         free: free(facts),
         closed_sockets: closed_sockets(facts),
+        readable: existing(secrets(facts), OTHERS_READ),
+        open_data: existing(data(facts), OTHERS_READ),
+        writable: existing(vec![config.to_owned()], OTHERS_WRITE),
+        exposure: has_systemd.then(exposure).flatten(),
+        is_clock_set: has_systemd.then(is_clock_set).flatten(),
+        from_the_future: from_the_future(facts, config),
+        last_mail: last_mail(facts),
+        ..Machine::default()
     }
+}
+
+/// The rights of everybody else.
+const OTHERS_READ: u32 = 0o004;
+const OTHERS_WRITE: u32 = 0o002;
+
+/// The files that are there and on which everybody else has a right.
+fn existing(paths: Vec<PathBuf>, right: u32) -> Vec<PathBuf> {
+    let has =
+        |path: &PathBuf| path.metadata().is_ok_and(|found| found.is_file() && found.mode() & right != 0);
+    paths.into_iter().filter(has).collect()
+}
+
+/// Files with keys, and those of the configuration that have secrets.
+fn secrets(facts: &Facts) -> Vec<PathBuf> {
+    let keys = facts.settings.iter().flat_map(|settings| &settings.key_files);
+    each_once(keys.chain(&facts.secrets))
+}
+
+/// The journal, the log, databases: what holds addresses of people.
+fn data(facts: &Facts) -> Vec<PathBuf> {
+    let paths = facts.settings.iter().flat_map(|settings| &settings.paths);
+    each_once(paths.filter(|named| named.access == Access::Make).map(|named| &named.path))
+}
+
+fn each_once<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Vec<PathBuf> {
+    let all: BTreeSet<_> = paths.cloned().collect();
+    all.into_iter().collect()
+}
+
+/// What `systemd-analyze security` says at its end: `Overall exposure level for NAME: 1.4 OK`.
+fn exposure() -> Option<f64> {
+    let said = printed("systemd-analyze", &["security", "--no-pager", "mtpolicyd.service"]).ok()?;
+    read_exposure(&said)
+}
+
+fn read_exposure(said: &str) -> Option<f64> {
+    let line = said.lines().find(|line| line.contains("Overall exposure level"))?;
+    line.rsplit_once(": ")?.1.split_whitespace().next()?.parse().ok()
+}
+
+fn is_clock_set() -> Option<bool> {
+    let said = printed("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).ok()?;
+    match said.trim() {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
+}
+
+/// Files of the daemon that were written later than it is now, by more than clocks of file servers differ.
+fn from_the_future(facts: &Facts, config: &Path) -> Vec<PathBuf> {
+    const TOLERANCE: Duration = Duration::from_secs(60);
+    let made = facts.settings.iter().flat_map(|settings| &settings.paths).map(|named| &named.path);
+    let latest = SystemTime::now() + TOLERANCE;
+    let is_later = |path: &&PathBuf| {
+        path.metadata().and_then(|found| found.modified()).is_ok_and(|written| written > latest)
+    };
+    let config = config.to_owned();
+    each_once(std::iter::once(&config).chain(made).filter(is_later))
+}
+
+/// When Postfix last put a message into the folder through which each one comes.
+fn last_mail(facts: &Facts) -> Option<SystemTime> {
+    facts.postfix.as_ref()?;
+    facts.queue_folder().join("incoming").metadata().ok()?.modified().ok()
 }
 
 /// The limit in a text of proc(5).
@@ -211,6 +315,14 @@ mod tests {
             "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024       4096  files\n";
         assert_eq!(open_files(limits), Some(1024));
         assert_eq!(open_files("Max open files   unlimited  unlimited  files"), None);
+    }
+
+    #[test]
+    fn the_exposure_of_a_service_is_read() {
+        let said = "  NAME  DESCRIPTION  EXPOSURE\n\n\
+                    \u{2192} Overall exposure level for mtpolicyd.service: 9.2 UNSAFE :-(\n";
+        assert_eq!(read_exposure(said), Some(9.2));
+        assert_eq!(read_exposure("Unit mtpolicyd.service could not be found."), None);
     }
 
     #[test]

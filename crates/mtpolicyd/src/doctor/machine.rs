@@ -2,10 +2,11 @@
 //!
 //! Knows: what was found out about them. Must not know: how it was found out, Postfix's lists.
 
-use super::{Facts, Finding};
+use super::{Facts, Finding, Machine};
 use crate::upkeep::CRONTAB;
 use crate::value::Switch;
 use std::net::IpAddr;
+use std::path::Path;
 
 /// Name servers for everybody, which lists refuse: they can't tell who asks too often.
 const PUBLIC_RESOLVERS: [(&str, &str); 14] = [
@@ -31,9 +32,27 @@ const NEARLY_FULL: u64 = 100;
 /// Descriptors that the daemon needs beside those of its clients, about.
 const OWN_FILES: u64 = 64;
 
-/// What in a drop-in takes back what the unit protects.
-const WEAKENING: [&str; 5] =
-    ["NoNewPrivileges=no", "NoNewPrivileges=false", "ProtectSystem=no", "ProtectSystem=false", "User=root"];
+/// Protections of the unit that are switched on or off.
+const PROTECTIONS: [&str; 15] = [
+    "LockPersonality",
+    "NoNewPrivileges",
+    "PrivateDevices",
+    "PrivateMounts",
+    "PrivateTmp",
+    "ProtectClock",
+    "ProtectControlGroups",
+    "ProtectHome",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "ProtectSystem",
+    "RestrictRealtime",
+    "RestrictSUIDSGID",
+];
+
+/// A service is exposed beyond this, by `systemd-analyze security`; the unit of the package is below 2.
+const MOST_EXPOSED: f64 = 4.0;
 
 /// D05.
 pub fn sockets(facts: &Facts) -> Vec<Finding> {
@@ -80,47 +99,38 @@ pub fn resolver(facts: &Facts) -> Vec<Finding> {
     vec![finding.fixed_by("# run a resolver on this machine (apt install unbound) and name 127.0.0.1")]
 }
 
-/// D22.
-pub fn lists(facts: &Facts) -> Vec<Finding> {
-    let silent = facts.status.iter().flat_map(|status| &status.silent_lists);
-    silent.map(|list| Finding::doubt("D22", format!("{list} does not answer"))).collect()
-}
-
-/// D23.
-pub fn backends(facts: &Facts) -> Vec<Finding> {
-    let backends = facts.status.iter().flat_map(|status| &status.backends);
-    let down = backends.filter(|backend| backend.state == "down").map(|backend| {
-        let cause = backend.cause.as_deref().unwrap_or("it does not answer");
-        Finding::wrong("D23", format!("connection {} ({}): {cause}", backend.name, backend.module))
-    });
-    down.collect()
-}
-
-/// D24.
-pub fn journal(facts: &Facts) -> Vec<Finding> {
-    let Some(status) = facts.status.as_ref().filter(|status| status.decisions.lost > 0) else {
-        return Vec::new();
-    };
-    let (lost, place) = (status.decisions.lost, &status.decisions.place);
-    vec![Finding::doubt("D24", format!("{lost} decisions could not be kept ({place})"))]
-}
-
 /// D25.
 pub fn rights(facts: &Facts) -> Vec<Finding> {
-    if !facts.codes.contains(&"W020") {
-        return Vec::new();
-    }
-    let text = "a password or key in the configuration is readable by every user";
+    let Machine { no_access, readable, open_data, writable, .. } = &facts.machine;
     let file = facts.settings.as_ref().map(|settings| settings.steps.file.clone()).unwrap_or_default();
-    let finding = Finding::wrong("D25", text).at(file.clone());
-    vec![finding.fixed_by(format!("chgrp mtpolicyd '{file}' && chmod 640 '{file}'"))]
+    let mut findings = Vec::new();
+    if facts.codes.contains(&"W020") && readable.is_empty() {
+        let text = "a password or key in the configuration is readable by every user";
+        let finding = Finding::wrong("D25", text).at(file.clone());
+        findings.push(finding.fixed_by(format!("chgrp mtpolicyd '{file}' && chmod 640 '{file}'")));
+    }
+    let remove = |path: &Path| format!("chmod o-r '{}'", path.display());
+    for path in readable {
+        let text = format!("every user can read {}, which holds secrets", path.display());
+        findings.push(Finding::wrong("D25", text).at(file.clone()).fixed_by(remove(path)));
+    }
+    for path in open_data {
+        let text = format!("every user can read {}, which holds addresses of people", path.display());
+        findings.push(Finding::doubt("D25", text).at(file.clone()).fixed_by(remove(path)));
+    }
+    for path in writable {
+        let shown = path.display();
+        let text = format!("every user can write to {shown}, and so decide about all messages");
+        findings.push(Finding::wrong("D25", text).fixed_by(format!("chmod o-w '{shown}'")));
+    }
+    findings.extend(no_access.iter().map(|why| Finding::wrong("D25", why.clone()).at(file.clone())));
+    findings
 }
 
 /// D26.
 pub fn unit(facts: &Facts) -> Vec<Finding> {
-    let Some(unit) = &facts.machine.unit else { return Vec::new() };
     let mut findings = Vec::new();
-    let lines: Vec<_> = unit.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+    let lines: Vec<_> = facts.machine.unit.iter().flat_map(|unit| unit.lines().map(str::trim)).collect();
     let mut families = lines.iter().filter_map(|line| line.strip_prefix("RestrictAddressFamilies="));
     let allows: Vec<_> = families.by_ref().collect();
     if !allows.is_empty()
@@ -132,12 +142,28 @@ pub fn unit(facts: &Facts) -> Vec<Finding> {
         let advice = "# systemctl edit mtpolicyd: RestrictAddressFamilies=AF_NETLINK";
         findings.push(Finding::wrong("D26", text).at("mtpolicyd.service").fixed_by(advice));
     }
-    for line in lines.iter().filter(|line| WEAKENING.contains(line)) {
+    for line in lines.iter().filter(|line| weakens(line)) {
         let text = format!("a drop-in says `{line}`, which takes back what the unit protects");
         let advice = format!("# systemctl edit mtpolicyd: remove `{line}`");
         findings.push(Finding::doubt("D26", text).at("mtpolicyd.service").fixed_by(advice));
     }
+    if let Some(exposure) = facts.machine.exposure.filter(|exposure| *exposure > MOST_EXPOSED) {
+        let text = format!("systemd-analyze security takes the service to be exposed: {exposure:.1} of 10");
+        let advice = "# take the unit of the package, which is below 2: systemctl revert mtpolicyd";
+        findings.push(Finding::doubt("D26", text).at("mtpolicyd.service").fixed_by(advice));
+    }
     findings
+}
+
+/// Whether a line of a unit takes back a protection, or runs the daemon as root.
+fn weakens(line: &str) -> bool {
+    let Some((name, value)) = line.split_once('=') else { return false };
+    let is_off = matches!(value.trim().to_ascii_lowercase().as_str(), "no" | "false" | "off" | "0");
+    match name.trim() {
+        "User" => matches!(value.trim(), "root" | "0"),
+        "SystemCallFilter" => value.trim().is_empty(),
+        name => is_off && PROTECTIONS.contains(&name),
+    }
 }
 
 /// D28.

@@ -3,11 +3,15 @@
 //!
 //! Knows: main.cf, master.cf, the daemon's file. Must not know: a running Postfix.
 
-use super::{CHECKS, Facts, Finding, Machine, Postfix, look};
+use super::{CHECKS, Facts, Finding, Last, Live, Machine, Postfix, look};
+use crate::facts::dnslist::ListState;
+use crate::metrics::{FamilyView, MetricsView, SeriesView};
 use crate::settings::Settings;
+use crate::state::{ListReport, ListTest};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, SystemTime};
 
 const MAIN: &str = "\
 mail_version = 3.7.11
@@ -108,7 +112,9 @@ impl Setup {
             postfix: Some(Postfix::parse(&self.main, &self.master)),
             settings: Some(settings),
             codes: messages.findings().map(|finding| finding.code).collect(),
+            secrets: Vec::new(),
             status: Some(serde_json::from_str(&self.status).expect("it is as the daemon writes it")),
+            live: Live::default(),
             machine,
         }
     }
@@ -293,7 +299,19 @@ fn the_machine_is_looked_at() {
         ),
         ("D21", format!("<Dns>\nservers = 1.1.1.1\n</Dns>\n{DAEMON}"), Machine::default()),
         ("D26", verify.clone(), unit(netlink)),
+        ("D23", DAEMON.to_owned(), Machine { denied: vec!["acct: no".to_owned()], ..Machine::default() }),
+        ("D23", DAEMON.to_owned(), Machine { unanswered: vec!["db".to_owned()], ..Machine::default() }),
+        ("D25", DAEMON.to_owned(), Machine { readable: vec!["/etc/k".into()], ..Machine::default() }),
+        ("D25", DAEMON.to_owned(), Machine { open_data: vec!["/var/j".into()], ..Machine::default() }),
+        ("D25", DAEMON.to_owned(), Machine { writable: vec!["/etc/c".into()], ..Machine::default() }),
+        ("D25", DAEMON.to_owned(), Machine { no_access: vec!["x".to_owned()], ..Machine::default() }),
         ("D26", DAEMON.to_owned(), unit("NoNewPrivileges=no")),
+        ("D26", DAEMON.to_owned(), unit("ProtectHome = false")),
+        ("D26", DAEMON.to_owned(), unit("SystemCallFilter=")),
+        ("D26", DAEMON.to_owned(), unit("User=root")),
+        ("D26", DAEMON.to_owned(), Machine { exposure: Some(9.2), ..Machine::default() }),
+        ("D27", DAEMON.to_owned(), Machine { is_clock_set: Some(false), ..Machine::default() }),
+        ("D27", DAEMON.to_owned(), Machine { from_the_future: vec!["/f".into()], ..Machine::default() }),
         ("D28", DAEMON.to_owned(), Machine { free: vec![("/var/lib".into(), 3)], ..Machine::default() }),
         (
             "D29",
@@ -308,12 +326,99 @@ fn the_machine_is_looked_at() {
         (DAEMON.to_owned(), Machine { cron: Some(cron.to_owned()), ..Machine::default() }),
         (DAEMON.to_owned(), Machine { resolvers: vec!["127.0.0.1".parse().unwrap()], ..Machine::default() }),
         (DAEMON.to_owned(), unit(netlink)),
+        (DAEMON.to_owned(), unit("NoNewPrivileges=yes\nProtectHome=yes\nUser=mtpolicyd\n# PrivateTmp=no")),
+        (DAEMON.to_owned(), Machine { exposure: Some(1.4), ..Machine::default() }),
+        (DAEMON.to_owned(), Machine { is_clock_set: Some(true), ..Machine::default() }),
         (verify, unit(&format!("{netlink} AF_NETLINK"))),
         (DAEMON.to_owned(), Machine { free: vec![("/var/lib".into(), 30_000)], ..Machine::default() }),
         (DAEMON.to_owned(), Machine { open_files: Some(1024), ..Machine::default() }),
     ] {
         let found = look(&Setup { daemon, ..Setup::right() }.facts(machine));
         assert_eq!(found, Vec::<Finding>::new());
+    }
+}
+
+/// Numbers of a daemon that have no labels.
+fn numbers(all: &[(&str, f64)]) -> MetricsView {
+    let family = |(name, value): &(&str, f64)| FamilyView {
+        name: (*name).to_owned(),
+        series: vec![SeriesView { value: *value, ..SeriesView::default() }],
+        ..FamilyView::default()
+    };
+    MetricsView { families: all.iter().map(family).collect() }
+}
+
+fn list(state: ListState, quarantined: bool) -> ListReport {
+    let answer =
+        ListTest { asked: "2.0.0.127".into(), expected: true, answer: "no".into(), right: false, took: 1 };
+    let (since, tested, silent_for) = (None, None, None);
+    let (zone, plugins, tests) = ("bl.example".to_owned(), Vec::new(), vec![answer]);
+    ListReport { zone, plugins, state, quarantined, since, tested, silent_for, failures: 0, tests }
+}
+
+#[test]
+fn what_the_daemon_says_of_lists_and_of_the_journal_is_looked_at() {
+    let day = 86_400.0;
+    let journal = |up: f64, bytes: f64, age: f64| {
+        let all = [
+            ("mtpolicyd_journal_up", up),
+            ("mtpolicyd_journal_bytes", bytes),
+            ("mtpolicyd_journal_oldest_seconds", age),
+        ];
+        Live { metrics: numbers(&all), ..Live::default() }
+    };
+    let of_list =
+        |state, is_quarantined| Live { lists: vec![list(state, is_quarantined)], ..Live::default() };
+    let mib = 1_048_576.0;
+    for (code, live) in [
+        (Some("D22"), of_list(ListState::ListsEverybody, false)),
+        (Some("D22"), of_list(ListState::Well, true)),
+        (None, of_list(ListState::Well, false)),
+        (None, of_list(ListState::NotTestable, false)),
+        (Some("D24"), journal(0.0, 0.0, 0.0)),
+        // 512 MiB are full after less than five days, and after ten.
+        (Some("D24"), journal(1.0, 100.0 * mib, day)),
+        (None, journal(1.0, 48.0 * mib, day)),
+        // Too little, or too young, to say anything.
+        (None, journal(1.0, 0.5 * mib, 2.0 * day / 24.0)),
+        (None, journal(1.0, 400.0 * mib, 600.0)),
+    ] {
+        let setup = Setup { daemon: format!("<Journal>\n</Journal>\n{DAEMON}"), ..Setup::right() };
+        let metrics = live.metrics.clone();
+        let found = look(&Facts { live, ..setup.facts(Machine::default()) });
+        assert_eq!(codes(&found), code.into_iter().collect::<Vec<_>>(), "{metrics:?} {found:#?}");
+    }
+    let both = Setup::right().with("\"silent_lists\": []", "\"silent_lists\": [\"bl.example\"]");
+    let found = look(&Facts { live: of_list(ListState::Silent, true), ..both.facts(Machine::default()) });
+    assert_eq!(found.len(), 1, "a list is named once: {found:#?}");
+}
+
+#[test]
+fn silence_is_a_finding_while_postfix_takes_messages() {
+    let ago = |hours: u64| SystemTime::now() - Duration::from_secs(hours * 3_600 + 60);
+    let old = Setup::right().with("\"uptime_seconds\": 1", "\"uptime_seconds\": 100000");
+    let asked = |count: f64, last_decision| Live {
+        metrics: numbers(&[("mtpolicyd_requests_total", count)]),
+        last_decision,
+        ..Live::default()
+    };
+    let (never, long_ago, just_now) = (Last::Never, Last::At(ago(2)), Last::At(ago(0)));
+    for (is_found, setup, live, mail) in [
+        (true, &old, asked(0.0, Some(never)), Some(ago(0))),
+        (true, &old, asked(9.0, Some(long_ago)), Some(ago(0))),
+        (false, &old, asked(9.0, Some(just_now)), Some(ago(0))),
+        // Decisions are not kept.
+        (false, &old, asked(9.0, Some(never)), Some(ago(0))),
+        (false, &old, asked(9.0, None), Some(ago(0))),
+        (false, &old, asked(0.0, Some(never)), Some(ago(2))),
+        (false, &old, asked(0.0, Some(never)), None),
+        (false, &Setup::right(), asked(0.0, Some(never)), Some(ago(0))),
+    ] {
+        let machine = Machine { last_mail: mail, ..Machine::default() };
+        let last = live.last_decision;
+        let found = look(&Facts { live, ..setup.facts(machine) });
+        let expected = if is_found { vec!["D31"] } else { Vec::new() };
+        assert_eq!(codes(&found), expected, "{last:?}, mail {mail:?}: {found:#?}");
     }
 }
 
@@ -335,7 +440,7 @@ fn without_postfix_or_a_daemon_the_rest_is_looked_at() {
 #[test]
 fn each_check_is_tested_and_has_a_row_in_the_manual() {
     let mut tested: BTreeSet<_> = faults().into_iter().map(|(code, _)| code).collect();
-    tested.extend(["D05", "D20", "D21", "D26", "D28", "D29"]);
+    tested.extend(["D05", "D20", "D21", "D26", "D27", "D28", "D29", "D31"]);
     let page = include_str!("../../../../docs/doctor.md");
     for check in CHECKS {
         assert!(tested.contains(check.code), "{}", check.code);

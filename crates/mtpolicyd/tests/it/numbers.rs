@@ -52,7 +52,8 @@ impl Random {
 
     /// A request of which nothing is as in another one.
     fn request(&mut self) -> String {
-        let context = ["inbound", "outbound", "nowhere"][usize::try_from(self.next() % 3).unwrap()];
+        let context =
+            ["inbound", "outbound", "nowhere"][usize::try_from(self.next() % 3).expect("it is small")];
         let mut request = format!("policy_context={context}\n");
         for name in ["client_address", "client_name", "helo_name", "sender", "recipient", "sasl_username"] {
             let _ = writeln!(request, "{name}={:x}\"}},\\{:x}", self.next(), self.next());
@@ -84,7 +85,9 @@ fn no_client_makes_a_series() {
     assert_eq!(names(), before);
     let page = ask(&daemon.site, "/metrics", "").2;
     let answered = |host: &str| -> u64 {
-        value(&page, &format!("mtpolicyd_request_seconds_count{{host=\"{host}\"}}")).parse().unwrap()
+        value(&page, &format!("mtpolicyd_request_seconds_count{{host=\"{host}\"}}"))
+            .parse()
+            .expect("it is a number")
     };
     assert!(answered("inbound") > count / 4 && answered("outbound") > count / 4, "{page}");
 }
@@ -96,7 +99,10 @@ fn counters(page: &str) -> BTreeMap<&str, f64> {
         let name = name.split('{').next().unwrap_or_default();
         ["_total", "_count", "_sum", "_bucket"].iter().any(|ending| name.ends_with(ending))
     };
-    samples.filter(|(name, _)| grows(name)).map(|(name, value)| (name, value.parse().unwrap())).collect()
+    samples
+        .filter(|(name, _)| grows(name))
+        .map(|(name, value)| (name, value.parse().expect("it is a number")))
+        .collect()
 }
 
 /// A chain that asks a database in a file, a store that is not there, and two limits.

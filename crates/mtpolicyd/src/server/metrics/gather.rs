@@ -112,7 +112,8 @@ fn of_requests(page: &mut Page, service: &Service) {
 /// The plugins that have limits.
 const LIMITS: [&str; 2] = ["RateLimit", "Quota"];
 
-/// Of limits; and of what is written down of the way of a request, which is nothing where nobody wants to know it.
+/// Of limits; and of what is written down of the way of a request, which is nothing where nobody wants to
+/// know it.
 fn of_plugins(page: &mut Page, service: &Service) {
     let steps = &service.settings.steps.steps;
     for (number, (host, plugin)) in service.labels().plugins.iter().enumerate() {
