@@ -18,6 +18,7 @@ mod replay;
 mod source;
 mod state;
 mod status;
+mod support;
 mod tail;
 mod terminal;
 mod top;
@@ -95,7 +96,7 @@ pub fn command() -> Command {
 }
 
 /// The commands that ask the running daemon or read what it has written.
-const ASKING: [Asking; 11] = [
+const ASKING: [Asking; 12] = [
     (status::command, status::run),
     (reload::command, reload::run),
     (decisions::command, decisions::run),
@@ -107,6 +108,7 @@ const ASKING: [Asking; 11] = [
     (log_level::command, log_level::run),
     (audit::command, audit::run),
     (metrics::command, metrics::run),
+    (support::command, support::run),
 ];
 
 /// All of them.

@@ -16,6 +16,7 @@ mod relative;
 mod render;
 mod secrets;
 mod sessions;
+mod shared;
 mod steps;
 
 pub use control::{ControlOptions, Level, default_socket, socket_of_file};
@@ -27,6 +28,7 @@ pub use metrics::MetricsOptions;
 pub use paths::{Access, NamedPath};
 pub use render::{Finding, Messages, Severity};
 pub use sessions::option_specs as session_option_specs;
+pub use shared::Secrets;
 
 use crate::address::ListenAddress;
 use crate::carry_over::{CarriedOver, CarryOver};

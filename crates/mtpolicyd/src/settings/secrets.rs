@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 const OTHERS_READ: u32 = 0o004;
 
 /// What a value is replaced with.
-const HIDDEN: &str = "(not shown)";
+pub(super) const HIDDEN: &str = "(not shown)";
 
 /// Blocks whose tags hold no secret.
 const BLOCKS: [&str; 9] =
@@ -84,16 +84,8 @@ impl Secrecy<'_> {
     /// What may be shown of the lines of a place: only what is known to be no secret.
     pub(super) fn shown(&self, span: Span, sources: &Sources) -> Shown {
         if let Some(entry) = self.root.and_then(|root| entry_at(root, span)) {
-            let is_plain = || self.plain.contains(&whole(entry));
-            let is_known = match OPTIONS.get(&entry.key) {
-                Some(may_be_secret) => !may_be_secret || is_plain(),
-                None => false,
-            };
-            let is_known = is_known && entry.key != "dsn" && !is_password(&entry.key);
             return match entry.key_span {
-                _ if is_known && !self.hidden.iter().any(|hidden| overlap(*hidden, whole(entry))) => {
-                    Shown::Lines
-                }
+                _ if self.may_be_shown(entry) => Shown::Lines,
                 // A line of one word may be nothing but a password.
                 key if entry.value.is_some() && contains(key, span) => Shown::Until(key.end as usize),
                 _ => Shown::Nothing,
@@ -114,6 +106,33 @@ impl Secrecy<'_> {
             end if word.starts_with('<') && end <= word_ends => Shown::Until(word_ends),
             _ => Shown::Nothing,
         }
+    }
+
+    /// Whether the value of an option is known to be no secret.
+    pub(super) fn may_be_shown(&self, entry: &Entry) -> bool {
+        let is_plain = || self.plain.contains(&whole(entry));
+        let is_known = OPTIONS.get(&entry.key).is_some_and(|may_be_secret| !may_be_secret || is_plain());
+        let is_hidden = || self.hidden.iter().any(|hidden| overlap(*hidden, whole(entry)));
+        is_known && entry.key != "dsn" && !is_password(&entry.key) && !is_hidden()
+    }
+
+    /// A block of which only what is known to be no secret is left, for others than the administrator.
+    pub(super) fn masked_for_others(&self, block: &Block) -> Block {
+        let mut block = block.clone();
+        let is_known_kind = block.kind.is_empty() || BLOCKS.contains(&block.kind.as_str());
+        if !is_known_kind {
+            block.name = block.name.map(|_| HIDDEN.to_owned());
+        }
+        for item in &mut block.items {
+            match item {
+                Item::Entry(entry) if self.may_be_shown(entry) => {}
+                // A line of one word may be nothing but a password.
+                Item::Entry(Entry { key, value: None, .. }) => HIDDEN.clone_into(key),
+                Item::Entry(entry) => entry.value = Some(HIDDEN.to_owned()),
+                Item::Block(inner) => *inner = self.masked_for_others(inner),
+            }
+        }
+        block
     }
 
     /// A block without the values that may be secret.

@@ -68,6 +68,7 @@ mod sql_values;
 mod sql_works;
 mod state;
 mod support;
+mod support_bundle;
 mod tidy;
 mod unit;
 mod user_settings;

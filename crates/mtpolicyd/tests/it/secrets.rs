@@ -235,6 +235,14 @@ fn no_secret_is_shown_anywhere() {
     daemon.logged("lookup: dns: A b.test.{MTPOLICYD_TEST_KEY}.dbl.test: ");
     has_none("the log", &daemon.log());
     has_none("the journal", &read_all(&site.path("journal.sqlite")));
+    let archive = site.path("support.tar");
+    let told = said(site, &["support", "-o", archive.to_str().expect("it is text")]);
+    assert!(told.contains("configuration.conf") && told.contains("support.tar"), "{told}");
+    let archived = read_all(&archive);
+    for words in ["<Plugin \"zen\">", "mtpolicyd_requests_total", "answers", "{dqs}.zen.test"] {
+        assert!(archived.contains(words), "{words}: {archived}");
+    }
+    has_none("the archive", &archived);
 }
 
 /// The bytes of a file and of those beside it with the same beginning.
