@@ -26,7 +26,7 @@ const CLOSED: &[ClosedList] = &[
     ClosedList {
         domain: "ix.dnsbl.manitu.net",
         what: "was closed in January 2025 and is empty",
-        source: "https://github.com/rspamd/rspamd/issues/5299",
+        source: "https://heise.de/-10248714",
         as_of: "January 2025",
     },
     ClosedList {
@@ -43,21 +43,21 @@ const CLOSED: &[ClosedList] = &[
     },
     ClosedList {
         domain: "njabl.org",
-        what: "was closed in 2013, and has listed every address for a time since then",
-        source: "https://github.com/sovereign/sovereign/issues/750",
-        as_of: "January 2019",
+        what: "was closed in March 2013, and since the domain has lapsed it lists every address",
+        source: "https://en.wikipedia.org/wiki/Not_Just_Another_Bogus_List",
+        as_of: "January 2024",
     },
     ClosedList {
         domain: "dsbl.org",
         what: "was closed in May 2008",
-        source: "https://vamsoft.com/company/news/dsbl-shutdown",
+        source: "http://dsbl.org/",
         as_of: "March 2009",
     },
     ClosedList {
         domain: "ordb.org",
-        what: "was closed in 2006, and has listed every address for a time since then",
-        source: "http://securityandthe.net/2009/03/10/dsbl-blacklist-gone/",
-        as_of: "March 2009",
+        what: "was closed in December 2006, and has listed every address for a time since then",
+        source: "https://nowhere.dk/articles/ordb_org_is_dead_and_gone",
+        as_of: "March 2008",
     },
     ClosedList {
         domain: "rfc-ignorant.org",
@@ -66,9 +66,15 @@ const CLOSED: &[ClosedList] = &[
         as_of: "September 2012",
     },
     ClosedList {
+        domain: "rfc-clueless.org",
+        what: "was closed in November 2023 and has no data any more",
+        source: "http://rfc-clueless.org/",
+        as_of: "September 2023",
+    },
+    ClosedList {
         domain: "dnsbl.inps.de",
         what: "was closed in May 2020",
-        source: "https://www.dnsbl.com (Status of dnsbl.inps.de)",
+        source: "https://www.dnsbl.com/2020/05/",
         as_of: "May 2020",
     },
     ClosedList {
@@ -79,9 +85,9 @@ const CLOSED: &[ClosedList] = &[
     },
     ClosedList {
         domain: "db.wpbl.info",
-        what: "was closed by 2025",
-        source: "http://www.wpbl.info/ by https://github.com/dmippolitov/pydnsbl/issues/48",
-        as_of: "July 2025",
+        what: "was closed in 2024, and its name servers no longer answer",
+        source: "http://wpbl.info/",
+        as_of: "October 2025",
     },
 ];
 
