@@ -217,7 +217,17 @@ impl Value for Url {
     const FORM: &'static str = "URL that begins with `http://` or `https://`";
     const MAY_BE_SECRET: bool = true;
     fn parse(text: &str) -> Result<Self, String> {
-        if has_key_elsewhere(text) { resolve(text)?.text.0.parse() } else { text.parse() }
+        if !has_key_elsewhere(text) {
+            return text.parse();
+        }
+        let found = resolve(text)?;
+        let url: Url = found.text.0.parse()?;
+        // Messages name a service by its host.
+        let is_in_host = |(key, _): &(Secret, String)| url.origin().contains(&key.0);
+        if found.keys.iter().any(is_in_host) {
+            return Err("the host of a URL is shown, so a key can't be a part of it".to_owned());
+        }
+        Ok(url)
     }
     fn is_secret(text: &str) -> bool {
         !has_key_elsewhere(text) && text.parse().map_or(text.contains('@'), |url: Url| url.has_user())
@@ -276,6 +286,21 @@ mod tests {
         assert_eq!(
             FieldRef::parse("sesion:a"),
             Err("`sesion` is not a scope; did you mean `session:`?".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_url_has_its_key_from_elsewhere_but_not_in_its_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "k3y").unwrap();
+        let key = format!("${{file:{}}}", path.display());
+        let url = |text: String| Url::parse(&text).map(|url| url.to_string());
+        assert_eq!(url(format!("http://me:{key}@h.test/{key}")), Ok("http://h.test/k3y".to_owned()));
+        let error = url(format!("http://{key}.h.test/")).unwrap_err();
+        assert!(error.contains("host") && !error.contains("k3y"), "{error}");
+        assert!(
+            url("http://h.test/${file:/none/such}".to_owned()).unwrap_err().contains("can't read the key")
         );
     }
 

@@ -72,7 +72,7 @@ metrics! {
     gauge journal_queue() = "mtpolicyd_journal_queue";
     /// Decisions in the file.
     gauge journal_decisions() = "mtpolicyd_journal_decisions";
-    /// Age of the oldest decision that is kept.
+    /// How far back the journal has every decision that it was handed.
     gauge journal_oldest() in seconds = "mtpolicyd_journal_oldest_seconds";
     /// Size of the file, as far as it is in use.
     gauge journal_bytes() in bytes = "mtpolicyd_journal_bytes";

@@ -162,6 +162,10 @@ mod tests {
         let rejected =
             "reject delivery from 192.0.2.4 rejected (http://x/?q=4.2.0.192.***.zen.dq.spamhaus.net)";
         assert_eq!(bench.run().as_deref(), Some(rejected));
+        // Neither is it in what the session keeps, with which the next recipient has the same answer.
+        let kept = "127.0.0.2 ***.zen.dq.spamhaus.net 4.2.0.192.***.zen.dq.spamhaus.net";
+        assert_eq!(bench.session.result("rbl-bl-result"), Some(kept));
+        assert_eq!(bench.run().as_deref(), Some(rejected));
     }
 
     #[test]

@@ -225,6 +225,9 @@ fn no_secret_is_shown_anywhere() {
         let text = said(site, labels);
         assert!(text.contains("{dqs}.zen.test"), "{labels:?}: {text}");
     }
+    let replayed = said(site, &["replay", "--format", "json"]);
+    assert!(replayed.contains("\"decisions\":2"), "{replayed}");
+    has_none("replay", &replayed);
     let checked =
         run(Command::new(PROGRAM).arg("check").arg(site.config()).env(VARIABLE, ZONE_IN_VARIABLE), b"");
     has_none("check", &(output_of(&checked) + &errors_of(&checked)));

@@ -66,8 +66,10 @@ pub(crate) async fn gather(shared: &Shared) -> Page {
     let (states, process, kept) = tokio::join!(
         shared.backends.states(&service),
         tokio::task::spawn_blocking(process::state),
-        tokio::task::spawn_blocking(move || recorder.kept()),
+        // A journal that is slow to be read has no age this time.
+        tokio::time::timeout(BACKENDS_LIMIT, tokio::task::spawn_blocking(move || recorder.kept().begins)),
     );
+    let begins = kept.ok().and_then(Result::ok).flatten();
     let mut page = Page::default();
     of_requests(&mut page, &service);
     of_plugins(&mut page, &service);
@@ -94,7 +96,7 @@ pub(crate) async fn gather(shared: &Shared) -> Page {
         metrics::dns_cache_entries(&mut page, usage.answers);
         metrics::dns_cache_bytes(&mut page, usage.cache_bytes);
     }
-    of_journal(&mut page, &service, kept.ok().and_then(|kept| kept.begins));
+    of_journal(&mut page, &service, begins);
     of_configuration(&mut page, shared, &service);
     of_process(&mut page, shared, process.unwrap_or_default());
     page
@@ -179,8 +181,9 @@ fn of_journal(page: &mut Page, service: &Service, begins: Option<DecisionId>) {
     metrics::journal_queue(page, status.waiting);
     metrics::journal_decisions(page, status.held);
     metrics::journal_bytes(page, status.used);
-    let oldest = begins.and_then(|begins| begins.time().elapsed().ok());
-    metrics::journal_oldest(page, oldest.unwrap_or_default().as_secs_f64());
+    if let Some(oldest) = begins.and_then(|begins| begins.time().elapsed().ok()) {
+        metrics::journal_oldest(page, oldest.as_secs_f64());
+    }
 }
 
 fn of_configuration(page: &mut Page, shared: &Shared, service: &Service) {
