@@ -1,10 +1,10 @@
-//! The journal: decisions in a file, written off the path of requests, and their search.
+//! The journal: decisions in a file or a database, written off the path of requests, and their search.
 //!
 //! A decision is handed to a queue that never waits. A thread puts decisions into blocks of up to 256, which
 //! are compressed and have a filter that says which addresses may occur in them, and writes the blocks to a
-//! SQLite file each second.
+//! SQLite file, or to a database that several daemons share, each second.
 //!
-//! Knows: decisions, SQLite. Must not know: plugins, sockets, who asks, how events are logged.
+//! Knows: decisions, SQL. Must not know: plugins, sockets, who asks, how events are logged.
 
 mod block;
 mod bloom;
@@ -13,9 +13,11 @@ mod codec;
 #[cfg(test)]
 mod codec_tests;
 pub mod contents;
+pub mod database;
 mod file;
 mod found;
 mod image;
+mod in_file;
 mod job;
 mod marks;
 mod oldest_first;
@@ -29,6 +31,7 @@ mod search;
 #[cfg(test)]
 mod search_tests;
 mod settings;
+mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -40,8 +43,7 @@ pub use settings::{Privacy, Record, Settings};
 
 use crate::{Decision, DecisionId, Filter};
 use queue::{Command, Queue};
-use search::Wanted;
-use std::path::PathBuf;
+use search::{Place, Wanted};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -57,30 +59,30 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Journal {
     queue: Arc<Queue>,
     state: Arc<Mutex<State>>,
-    file: Mutex<PathBuf>,
+    settings: Mutex<Settings>,
     /// Only decisions in which something was done are recorded.
     only_acted: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Journal {
-    /// Begins to write to a file, by a thread of its own. What is wrong with the file is an event, and is
-    /// tried again each second; so it is made by the user who the process is by then.
+    /// Begins to write, by a thread of its own. What is wrong with the place is an event, and is tried again
+    /// each second; so it is made by the user who the process is by then.
     ///
     /// # Errors
     /// The system has no thread left.
     pub fn open(settings: Settings, on_event: impl Fn(Event) + Send + 'static) -> std::io::Result<Journal> {
         let (queue, state) = (Arc::<Queue>::default(), Arc::<Mutex<State>>::default());
-        let file = Mutex::new(settings.file.clone());
+        let kept = Mutex::new(settings.clone());
         let only_acted = AtomicBool::new(settings.record == Record::Acted);
         let writer = Writer::new(Arc::clone(&queue), Arc::clone(&state), settings, Box::new(on_event));
         let thread = thread::Builder::new().name("journal".to_owned()).spawn(|| writer.run())?;
-        Ok(Journal { queue, state, file, only_acted, thread: Mutex::new(Some(thread)) })
+        Ok(Journal { queue, state, settings: kept, only_acted, thread: Mutex::new(Some(thread)) })
     }
 
     /// Goes on with other settings.
     pub fn change(&self, settings: Settings) {
-        locked(&self.file).clone_from(&settings.file);
+        locked(&self.settings).clone_from(&settings);
         self.only_acted.store(settings.record == Record::Acted, Ordering::Relaxed);
         self.queue.command(Command::Settings(settings));
     }
@@ -110,7 +112,7 @@ impl Journal {
         // Before the file: what is no longer here then is there.
         let held = self.queue.held();
         let wanted = Wanted { filter, limit, before, progress };
-        let found = self.noticing_damage(|file| search::search(file, held.clone(), &wanted));
+        let found = self.noticing_damage(|place| place.search(held.clone(), &wanted));
         match found {
             // It is made soon.
             Err(JournalError::Missing(_)) => Ok(search::search_held(held, &wanted)),
@@ -127,7 +129,7 @@ impl Journal {
     /// # Errors
     /// The file can't be read.
     pub fn coverage(&self) -> Result<Coverage, JournalError> {
-        match self.noticing_damage(search::covered) {
+        match self.noticing_damage(Place::covered) {
             Err(JournalError::Missing(_)) => Ok(Coverage::default()),
             Ok(covered) => Ok(Coverage { lost: covered.lost + self.lost_unnoted(), ..covered }),
             Err(error) => Err(error),
@@ -147,7 +149,7 @@ impl Journal {
         let held = self.queue.held().into_iter().find(|decision| decision.id == id);
         match held {
             Some(decision) => Ok(Some(decision)),
-            None => match self.noticing_damage(|file| search::get(file, id)) {
+            None => match self.noticing_damage(|place| place.get(id)) {
                 Err(JournalError::Missing(_)) => Ok(None),
                 found => found,
             },
@@ -181,7 +183,7 @@ impl Journal {
     /// The file can't be read.
     pub fn audits(&self, limit: usize) -> Result<Vec<Audit>, JournalError> {
         let waiting = self.queue.audits();
-        let mut audits = match self.noticing_damage(|file| search::audits(file, limit)) {
+        let mut audits = match self.noticing_damage(|place| place.audits(limit)) {
             Err(JournalError::Missing(_)) => Vec::new(),
             audits => audits?,
         };
@@ -197,7 +199,7 @@ impl Journal {
     /// How it does.
     pub fn status(&self) -> Status {
         let State { used, held, failure } = locked(&self.state).clone();
-        let file = locked(&self.file).display().to_string();
+        let file = locked(&self.settings).place();
         let (sent, lost, waiting) = (self.queue.sent(), self.queue.lost(), self.queue.len() as u64);
         Status { file, sent, waiting, lost, used, held, failure }
     }
@@ -216,10 +218,10 @@ impl Journal {
     /// Reads the file; tells the writer of damage, so that it looks whether the file is still usable.
     fn noticing_damage<T>(
         &self,
-        read: impl FnOnce(&std::path::Path) -> Result<T, JournalError>,
+        read: impl FnOnce(&Place) -> Result<T, JournalError>,
     ) -> Result<T, JournalError> {
-        let file = locked(&self.file).clone();
-        let result = read(&file);
+        let place = Place::of(&locked(&self.settings));
+        let result = read(&place);
         if matches!(result, Err(JournalError::Damaged { .. })) {
             self.queue.command(Command::Suspect);
         }

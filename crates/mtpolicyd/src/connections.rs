@@ -261,6 +261,16 @@ impl Connections {
         }
     }
 
+    /// How the database of that name is reached, or `None` after the mistake was reported at the option that
+    /// names it.
+    pub fn sql_settings(&self, name: &str, option: &str, section: &Section<'_>) -> Option<&SqlSettings> {
+        let found = self.find(name, option, Module::Sql, section)?;
+        match &self.all.get(name)?.settings {
+            modules::Settings::Sql(settings) => Some(settings),
+            _ => wrong_kind(name, found, "a database (module Sql)", option, section),
+        }
+    }
+
     /// The directory of that name, or `None` after the mistake was reported at the option that names it.
     pub fn ldap(&self, name: &str, option: &str, section: &Section<'_>) -> Option<Arc<Ldap>> {
         match self.find(name, option, Module::Ldap, section)? {

@@ -2,6 +2,10 @@
 //!
 //! Knows: its messages. Must not know: options, requests, who searches.
 
+mod database;
+
+pub use database::SqlJournal;
+
 use crate::log::messages::journal as messages;
 use arc_swap::ArcSwapOption;
 use decisions::Decision;
@@ -80,6 +84,7 @@ fn log(event: Event) {
     match event {
         Event::Unwritable { why, lost } => messages::unwritable(why, lost),
         Event::Writable { file, lost } => messages::writable(file, lost),
+        Event::SameNode { node, host } => messages::same_node(host, node),
         Event::Lost { lost } => messages::lost(lost),
         Event::Replaced { why, renamed: Some(renamed), held } => messages::put_aside(why, renamed, held),
         Event::Replaced { why, renamed: None, .. } => messages::removed(why),

@@ -206,11 +206,17 @@ impl Settings {
         let control = one_block(&mut section, "Control");
         let control = control.map_or_else(|| Some(ControlOptions::default()), control::read);
         let journal = one_block(&mut section, "Journal");
-        let journal = journal.map_or(Some(JournalSettings::default()), journal::read);
         let metrics = one_block(&mut section, "Metrics").map_or(Some(None), metrics::read);
         let open = earlier.map(|earlier| &earlier.connections);
         let connections = Connections::read(&mut section, open, outside);
         let (known, tasks) = (&connections, Tasks::default());
+        let earlier_journal = earlier.map(|earlier| &earlier.journal);
+        let journal = journal
+            .map_or(Some(JournalSettings::default()), |block| journal::read(block, known, earlier_journal));
+        if let Some((sql, schemas)) = journal.as_ref().and_then(|journal| Some(journal.database()?.tables()))
+        {
+            schemas.into_iter().for_each(|schema| table_tasks::check_rights(&tasks, "Journal", sql, schema));
+        }
         let carried_over = earlier.map(|earlier| CarryOver::after(&earlier.carried_over)).unwrap_or_default();
         let sessions = match one_block(&mut section, "SessionCache") {
             Some(block) => {

@@ -30,15 +30,26 @@ pub fn look_at_rights(tasks: &Tasks, who: &str, sql: &Arc<Sql>, schema: Schema, 
         let also_missing = when == When::Check || made == Made::WhenUsed;
         tasks.add(who, when, move |_| {
             let (sql, schema) = (sql.clone(), schema.clone());
-            async move {
-                let call = Call::within(TASK_LIMIT);
-                if also_missing && let Err(error) = sql.check_table(&schema, call).await {
-                    return looked(Err(error));
-                }
-                looked(sql.check_rights(&schema, call).await)
-            }
+            async move { look(&sql, &schema, also_missing).await }
         });
     }
+}
+
+/// Has `check` alone look, where the start has no need to wait for it.
+pub fn check_rights(tasks: &Tasks, who: &str, sql: &Arc<Sql>, schema: Schema) {
+    let sql = sql.clone();
+    tasks.add(who, When::Check, move |_| {
+        let (sql, schema) = (sql.clone(), schema.clone());
+        async move { look(&sql, &schema, true).await }
+    });
+}
+
+async fn look(sql: &Sql, schema: &Schema, also_missing: bool) -> TaskResult {
+    let call = Call::within(TASK_LIMIT);
+    if also_missing && let Err(error) = sql.check_table(schema, call).await {
+        return looked(Err(error));
+    }
+    looked(sql.check_rights(schema, call).await)
 }
 
 /// Has them look whether the tables of a query of the administrator's are there and may be read.

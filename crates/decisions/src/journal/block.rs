@@ -54,6 +54,10 @@ pub(super) struct OpenBlock {
     pub begun: Instant,
     /// It has something that the file has not.
     pub is_changed: bool,
+    /// What that is, as it was sent.
+    pub unsaved: Vec<Arc<Decision>>,
+    /// Its row in a database, where the writer chooses that.
+    token: i64,
     encoder: Encoder,
     filter: Bloom,
     summary: Summary,
@@ -65,6 +69,9 @@ pub(super) struct OpenBlock {
 /// A block as a row of the file.
 pub(super) struct Row {
     pub row: Option<i64>,
+    pub token: i64,
+    /// The decisions that the row has not yet, as they were sent.
+    pub unsaved: Vec<Arc<Decision>>,
     pub class: Class,
     pub table: Arc<StepTable>,
     pub privacy: Privacy,
@@ -85,6 +92,8 @@ impl OpenBlock {
             privacy,
             begun: Instant::now(),
             is_changed: false,
+            unsaved: Vec::new(),
+            token: 0,
             encoder: Encoder::default(),
             filter: Bloom::default(),
             summary: Summary::default(),
@@ -102,14 +111,18 @@ impl OpenBlock {
         (self.row, self.table, self.privacy) = (None, table, privacy);
         (self.begun, self.is_changed, self.count) = (Instant::now(), false, 0);
         (self.first, self.last) = (u64::MAX, 0);
+        self.unsaved.clear();
     }
 
     pub fn add(&mut self, decision: &Decision) {
         self.encoder.add(decision);
         self.filter.add(decision);
         self.summary.add(decision);
-        self.count += 1;
         let id = decision.id.number();
+        if self.count == 0 {
+            self.token = token(id);
+        }
+        self.count += 1;
         (self.first, self.last) = (self.first.min(id), self.last.max(id));
         self.is_changed = true;
     }
@@ -130,6 +143,8 @@ impl OpenBlock {
     pub fn row(&self, class: Class) -> Row {
         Row {
             row: self.row,
+            token: self.token,
+            unsaved: self.unsaved.clone(),
             class,
             table: Arc::clone(&self.table),
             privacy: self.privacy,
@@ -141,6 +156,14 @@ impl OpenBlock {
             data: pack(self.encoder.bytes()),
         }
     }
+}
+
+/// A number that no other block has: the identifier of its first decision, and chance, since two daemons may
+/// give the same identifiers.
+pub(super) fn token(id: u64) -> i64 {
+    /// Bits beside the fifty of an identifier, in a number with a sign.
+    const CHANCE: u32 = 13;
+    (id << CHANCE | u64::from(rand::random::<u16>()) & ((1 << CHANCE) - 1)).cast_signed()
 }
 
 impl Row {

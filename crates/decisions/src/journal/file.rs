@@ -180,9 +180,8 @@ impl Db {
         if let Some((_, id)) = self.configs.iter().find(|(known, _)| Arc::ptr_eq(known, table)) {
             return Ok(*id);
         }
-        let json = serde_json::to_vec(&**table).unwrap_or_default();
+        let (json, steps) = packed_steps(table);
         let hash: [u8; 32] = Sha256::digest(&json).into();
-        let steps = lz4_flex::block::compress_prepend_size(&json);
         let add = "INSERT OR IGNORE INTO config(hash, since, file, steps) VALUES(?1, ?2, ?3, ?4)";
         self.connection.execute(add, (hash, since.cast_signed(), &table.file, &steps))?;
         let get = "SELECT id FROM config WHERE hash = ?1";
@@ -299,14 +298,24 @@ pub(super) fn table(connection: &Connection, id: i64) -> Result<Option<Arc<StepT
     let get = "SELECT steps FROM config WHERE id = ?1";
     let steps: Option<Vec<u8>> =
         connection.prepare_cached(get)?.query_row([id], |row| row.get(0)).optional()?;
-    Ok(steps.and_then(|steps| {
-        let length = steps.first_chunk().map(|length| u32::from_le_bytes(*length) as usize)?;
-        if length > MAX_TABLE_BYTES {
-            return None;
-        }
-        let json = lz4_flex::block::decompress_size_prepended(&steps).ok()?;
-        serde_json::from_slice(&json).ok().map(Arc::new)
-    }))
+    Ok(steps.and_then(|steps| self::steps(&steps)))
+}
+
+/// A table of steps as JSON, and that compressed.
+pub(super) fn packed_steps(table: &StepTable) -> (Vec<u8>, Vec<u8>) {
+    let json = serde_json::to_vec(table).unwrap_or_default();
+    let steps = lz4_flex::block::compress_prepend_size(&json);
+    (json, steps)
+}
+
+/// The table of steps that was compressed.
+pub(super) fn steps(steps: &[u8]) -> Option<Arc<StepTable>> {
+    let length = steps.first_chunk().map(|length| u32::from_le_bytes(*length) as usize)?;
+    if length > MAX_TABLE_BYTES {
+        return None;
+    }
+    let json = lz4_flex::block::decompress_size_prepended(steps).ok()?;
+    serde_json::from_slice(&json).ok().map(Arc::new)
 }
 
 /// A column that counts.

@@ -4,6 +4,7 @@
 
 use crate::{Decision, DecisionId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
@@ -44,6 +45,17 @@ pub struct Coverage {
 }
 
 impl Coverage {
+    /// From when each class of blocks is held, and how many decisions were lost since a number.
+    pub(super) fn of<E>(
+        classes: &BTreeMap<i64, i64>,
+        lost: impl FnOnce(i64) -> Result<u64, E>,
+    ) -> Result<Coverage, E> {
+        let id = |number: i64| DecisionId::from_number(number.cast_unsigned());
+        let (from, acted) = (classes.values().max().copied(), classes.get(&1).copied());
+        let lost = lost(acted.or(from).unwrap_or_default())?;
+        Ok(Coverage { from: from.map(id), acted_from: acted.map(id), lost })
+    }
+
     /// When the journal begins.
     pub fn from_time(&self) -> Option<SystemTime> {
         self.from.map(DecisionId::time)
@@ -142,6 +154,9 @@ pub enum JournalError {
         /// What.
         why: String,
     },
+    /// The database refuses, or does not answer.
+    #[error("{0}")]
+    Database(String),
     /// What was asked did not end in time.
     #[error("the journal is busy")]
     Busy,
@@ -156,6 +171,13 @@ pub enum Event {
         why: JournalError,
         /// Decisions that got lost since the last event of this kind.
         lost: u64,
+    },
+    /// Another daemon gives its decisions the same numbers.
+    SameNode {
+        /// The number.
+        node: u8,
+        /// The other one's host.
+        host: String,
     },
     /// More decisions came than could be written.
     Lost {

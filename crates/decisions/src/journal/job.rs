@@ -3,25 +3,27 @@
 //!
 //! Knows: how blocks are read and written again. Must not know: when it is begun.
 
-use super::block::{Class, OpenBlock, unpack};
+use super::block::{OpenBlock, unpack};
 use super::codec::Decoder;
-use super::file::{self, Db, Trouble};
+use super::file::Trouble;
 use super::marks::unmarked;
-use super::pseudonym::{self, Keys};
-use super::save::{add_key, in_transaction, put};
-use super::{Audit, JournalError, Privacy, privacy, retention};
+use super::pseudonym::{self, Key, Keys};
+use super::store::{Stored, Write};
+use super::{Audit, JournalError, Privacy, privacy};
 use crate::about::{is_about, is_named_in};
 use crate::{Decision, DecisionId};
 use memchr::memmem;
-use rusqlite::{Connection, Error, OptionalExtension};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::SystemTime;
 
 /// Blocks in one part.
 const PART: usize = 16;
-/// Blocks whose names are replaced before it is looked for more.
-const ANONYMISED: i64 = 64;
+/// How often a block is tried that somebody else changes at the same time.
+const TRIES: usize = 100;
+/// What stands in place of a note that named somebody.
+const FORGOTTEN: &str = "(about an address that was forgotten)";
 
 /// What takes long.
 pub(super) struct Job {
@@ -55,28 +57,22 @@ pub(super) struct Part {
 }
 
 impl Job {
-    /// Replaces names in blocks that end before a number, if there are any.
-    pub fn anonymise(db: &Db, before: i64, open: [i64; 2]) -> Result<Option<Job>, Error> {
-        let find = "SELECT id FROM block WHERE privacy < 2 AND last < ?1 AND id NOT IN (?2, ?3) LIMIT ?4";
-        let mut statement = db.connection.prepare_cached(find)?;
-        let rows = statement.query_map((before, open[0], open[1], ANONYMISED), |row| row.get(0))?;
-        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    /// Replaces names in these blocks, if there are any.
+    pub fn anonymise(rows: Vec<i64>) -> Option<Job> {
         let job = Job { kind: Kind::Anonymise, rows, removed: 0 };
-        Ok(Some(job).filter(|job| !job.rows.is_empty()))
+        Some(job).filter(|job| !job.rows.is_empty())
     }
 
-    /// Removes what names an address.
+    /// Removes what names an address from these blocks.
     pub fn forget(
-        db: &Db,
+        rows: Vec<i64>,
         address: &str,
         who: String,
         keys: &Keys,
         done: mpsc::SyncSender<Result<u64, JournalError>>,
-    ) -> Result<Job, Error> {
-        let mut statement = db.connection.prepare("SELECT id FROM block")?;
-        let rows = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<_>, _>>()?;
+    ) -> Job {
         let kind = Kind::Forget { names: Names::new(address, keys), who, done };
-        Ok(Job { kind, rows, removed: 0 })
+        Job { kind, rows, removed: 0 }
     }
 
     /// Whether somebody waits for it.
@@ -85,36 +81,34 @@ impl Job {
     }
 
     /// Does a part of it.
-    pub fn go_on(&mut self, db: &mut Db, keys: &mut Keys) -> Result<Part, Error> {
+    pub fn go_on(&mut self, store: &mut dyn Write) -> Result<Part, Trouble> {
         let rest = self.rows.len().saturating_sub(PART);
-        // What is removed must not be found in the file any more.
-        db.connection.execute_batch("PRAGMA secure_delete=ON")?;
-        let kind = &self.kind;
-        let part = &self.rows[rest..];
-        let removed = in_transaction(db, |db| {
-            let mut removed = 0;
-            for row in part {
-                removed += rewrite(&db.connection, *row, kind, keys)?;
-            }
-            if let Kind::Forget { names, .. } = kind
-                && rest == 0
-            {
-                names.remove_from_audit(&db.connection)?;
-            }
-            Ok(removed)
-        });
-        db.connection.execute_batch("PRAGMA secure_delete=OFF")?;
-        let removed = removed?;
+        store.begin_again()?;
+        let done = self.rewrite_all(rest, store);
+        let ended = store.end_again(done.is_ok());
+        let removed = done?;
+        ended?;
         self.rows.truncate(rest);
         self.removed += removed;
         if rest == 0 {
-            if self.is_for_somebody() {
-                retention::vacuum(&db.connection, 0)?;
-            }
-            // The log has pages of before; where somebody still reads them, it is emptied later.
-            db.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            store.finish_again(self.is_for_somebody())?;
         }
         Ok(Part { removed, is_over: rest == 0 })
+    }
+
+    fn rewrite_all(&self, rest: usize, store: &mut dyn Write) -> Result<u64, Trouble> {
+        let mut removed = 0;
+        for row in &self.rows[rest..] {
+            // Who else has changed it meanwhile may have added to it.
+            let mut tries = (0..TRIES).map(|_| rewrite(store, *row, &self.kind));
+            removed += tries.find_map(Result::transpose).unwrap_or(Err(Trouble::Busy))?;
+        }
+        if let Kind::Forget { names, .. } = &self.kind
+            && rest == 0
+        {
+            store.replace_audits(&|what| is_named_in(what.as_bytes(), &names.names), FORGOTTEN)?;
+        }
+        Ok(removed)
     }
 
     /// What is to be noted of it.
@@ -135,62 +129,59 @@ impl Job {
     }
 }
 
-/// Reads a block and writes it again, if something in it changes: how many decisions were removed.
-fn rewrite(connection: &Connection, row: i64, kind: &Kind, keys: &mut Keys) -> Result<u64, Error> {
-    let get = "SELECT class, config, count, privacy, data FROM block WHERE id = ?1";
-    let found = connection
-        .prepare_cached(get)?
-        .query_row([row], |row| {
-            let class = if row.get::<_, i64>(0)? == 0 { Class::Passed } else { Class::Acted };
-            let data: Vec<u8> = row.get(4)?;
-            Ok((class, row.get::<_, i64>(1)?, file::count(row, 2)?, row.get::<_, u8>(3)?, data))
-        })
-        .optional()?;
+/// Reads a block and writes it again, if something in it changes: how many decisions were removed. `None` if
+/// it was changed by somebody else meanwhile.
+fn rewrite(store: &mut dyn Write, id: i64, kind: &Kind) -> Result<Option<u64>, Trouble> {
     // It may have been too old meanwhile.
-    let Some((class, config, count, privacy, data)) = found else { return Ok(0) };
-    let bytes = unpack(&data);
-    if let (Ok(bytes), Kind::Forget { names, .. }) = (&bytes, kind)
-        && !names.may_be_in(&bytes.to_ascii_lowercase())
-    {
-        return Ok(0);
+    let Some(stored) = store.stored(id)? else { return Ok(Some(0)) };
+    let bytes = unpack(&stored.data);
+    match (&bytes, kind) {
+        (Ok(bytes), Kind::Forget { names, .. }) if !names.may_be_in(&bytes.to_ascii_lowercase()) => {
+            return Ok(Some(0));
+        }
+        (Ok(_), Kind::Anonymise) if stored.privacy == Privacy::All => return Ok(Some(0)),
+        _ => {}
     }
-    let table = file::table(connection, config)?;
+    let table = store.table(stored.config)?;
     let decisions: Option<Vec<Decision>> = bytes
         .ok()
         .zip(table.as_ref())
         .and_then(|(bytes, table)| Decoder::new(&bytes, table).collect::<Result<_, _>>().ok());
     let (Some(decisions), Some(table)) = (decisions, table) else {
         // Nobody can read it, so nobody can say that nothing is in it.
-        return remove(connection, row, count);
+        return put(store, &stored, None);
     };
-    let privacy = match kind {
-        Kind::Anonymise => Privacy::All,
-        Kind::Forget { .. } => Privacy::from_number(privacy),
+    let mut block = match kind {
+        Kind::Anonymise => OpenBlock::new(Arc::clone(&table), Privacy::All),
+        Kind::Forget { .. } => OpenBlock::new(Arc::clone(&table), stored.privacy),
     };
-    let mut block = OpenBlock::new(Arc::clone(&table), privacy);
+    let mut keys = BTreeMap::<i64, Key>::new();
     for decision in decisions {
         match kind {
             Kind::Anonymise => {
                 let month = pseudonym::month(decision.id);
-                let key = *keys.0.entry(month).or_insert_with(rand::random);
-                add_key(connection, month, &key)?;
-                block.add(&privacy::replace(&decision, &key, privacy));
+                let key = match keys.get(&month) {
+                    Some(key) => *key,
+                    None => *keys.entry(month).or_insert(store.key(month)?),
+                };
+                block.add(&privacy::replace(&decision, &key, Privacy::All));
             }
             Kind::Forget { names, .. } if is_about(&decision, &names.names) => {}
             Kind::Forget { .. } => block.add(&decision),
         }
     }
-    if block.is_empty() {
-        return remove(connection, row, count);
-    }
-    block.row = Some(row);
-    put(connection, &block.row(class), config)?;
-    Ok(count.saturating_sub(u64::from(block.count())))
+    put(store, &stored, Some(block).filter(|block| !block.is_empty()))
 }
 
-fn remove(connection: &Connection, row: i64, count: u64) -> Result<u64, Error> {
-    connection.prepare_cached("DELETE FROM block WHERE id = ?1")?.execute([row])?;
-    Ok(count)
+/// Writes a block in place of another one, if there is one.
+fn put(store: &mut dyn Write, stored: &Stored, block: Option<OpenBlock>) -> Result<Option<u64>, Trouble> {
+    let row = block.map(|mut block| {
+        block.row = Some(stored.id);
+        block.row(stored.class)
+    });
+    let left = row.as_ref().map_or(0, |row| u64::from(row.count));
+    let is_done = store.replace(stored, row.as_ref())?;
+    Ok(is_done.then_some(stored.count.saturating_sub(left)))
 }
 
 impl Names {
@@ -205,19 +196,5 @@ impl Names {
     fn may_be_in(&self, text: &[u8]) -> bool {
         let has = |part: Vec<u8>| memmem::find(text, &part).is_some();
         self.names.iter().any(|name| unmarked(name).into_iter().all(has))
-    }
-
-    /// Removes them from the notes about searches.
-    fn remove_from_audit(&self, connection: &Connection) -> Result<(), Error> {
-        let mut statement = connection.prepare("SELECT id, what FROM audit")?;
-        let lines = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let lines = lines.collect::<Result<Vec<(i64, String)>, _>>()?;
-        for (id, what) in lines {
-            if is_named_in(what.as_bytes(), &self.names) {
-                let change = "UPDATE audit SET what = '(about an address that was forgotten)' WHERE id = ?1";
-                connection.execute(change, [id])?;
-            }
-        }
-        Ok(())
     }
 }

@@ -4,11 +4,12 @@
 
 use super::block::unpack;
 use super::codec::Decoder;
-use super::file::{Trouble, table};
-use super::search::coverage;
-use super::{Coverage, JournalError, image};
+use super::database::Database;
+use super::file::Trouble;
+use super::in_file::FileReader;
+use super::store::{Begin, Range, Read};
+use super::{Coverage, JournalError, database, image};
 use crate::{Decision, DecisionId, StepTable};
-use rusqlite::{Connection, Error};
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -18,21 +19,15 @@ use std::sync::Arc;
 /// written.
 pub struct OldestFirst {
     path: PathBuf,
-    connection: Connection,
+    reader: Box<dyn Read>,
     range: (DecisionId, Option<DecisionId>),
-    blocks: VecDeque<Block>,
+    blocks: VecDeque<Begin>,
     tables: HashMap<i64, Option<Arc<StepTable>>>,
     /// The decisions of the blocks that were opened.
     open: BinaryHeap<ById>,
     covered: Coverage,
     total: u64,
     damaged: u64,
-}
-
-struct Block {
-    id: i64,
-    first: u64,
-    config: i64,
 }
 
 /// The smallest identifier comes first out of a heap.
@@ -68,35 +63,45 @@ impl OldestFirst {
         since: DecisionId,
         until: Option<DecisionId>,
     ) -> Result<OldestFirst, JournalError> {
-        let connection = image::open(path)?;
-        let of = |error: Error| Trouble::of(path, &error).error(path);
-        let last = until.map_or(i64::MAX, |until| until.number().cast_signed());
-        let mut all = OldestFirst {
-            path: path.to_owned(),
-            covered: coverage(&connection).map_err(of)?,
-            connection,
-            range: (since, until),
-            blocks: VecDeque::new(),
-            tables: HashMap::new(),
-            open: BinaryHeap::new(),
-            total: 0,
-            damaged: 0,
-        };
-        all.find_blocks(since.number().cast_signed(), last).map_err(of)?;
-        Ok(all)
+        let reader = FileReader::of(image::open(path)?, path);
+        OldestFirst::of(path, Box::new(reader), since, until)
     }
 
-    fn find_blocks(&mut self, since: i64, until: i64) -> Result<(), Error> {
-        let blocks =
-            "SELECT id, first, config, count FROM block WHERE last >= ?1 AND first < ?2 ORDER BY first";
-        let mut statement = self.connection.prepare(blocks)?;
-        let mut rows = statement.query((since, until))?;
-        while let Some(row) = rows.next()? {
-            let first = row.get::<_, i64>(1)?.cast_unsigned();
-            self.blocks.push_back(Block { id: row.get(0)?, first, config: row.get(2)? });
-            self.total += u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
-        }
-        Ok(())
+    /// Those that are kept in a database.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn of_database(
+        database: Arc<dyn Database>,
+        since: DecisionId,
+        until: Option<DecisionId>,
+    ) -> Result<OldestFirst, JournalError> {
+        OldestFirst::of(Path::new(""), database::reader(database)?, since, until)
+    }
+
+    fn of(
+        path: &Path,
+        mut reader: Box<dyn Read>,
+        since: DecisionId,
+        until: Option<DecisionId>,
+    ) -> Result<OldestFirst, JournalError> {
+        let of = |trouble: Trouble| trouble.error(path);
+        let last = until.map_or(i64::MAX, |until| until.number().cast_signed());
+        let range = Range { since: since.number().cast_signed(), until: last, class: 0 };
+        let covered = reader.coverage().map_err(of)?;
+        let mut blocks = reader.begins(range).map_err(of)?;
+        blocks.sort_by_key(|block| block.first);
+        Ok(OldestFirst {
+            path: path.to_owned(),
+            covered,
+            reader,
+            range: (since, until),
+            total: blocks.iter().map(|block| block.count).sum(),
+            blocks: blocks.into(),
+            tables: HashMap::new(),
+            open: BinaryHeap::new(),
+            damaged: 0,
+        })
     }
 
     /// What the file holds, and what is missing.
@@ -115,7 +120,7 @@ impl OldestFirst {
     }
 
     /// Opens the blocks with decisions that may come next.
-    fn open_blocks(&mut self) -> Result<(), Error> {
+    fn open_blocks(&mut self) -> Result<(), Trouble> {
         while let Some(block) = self.blocks.front() {
             if self.open.peek().is_some_and(|next| next.0.id.number() < block.first) {
                 break;
@@ -123,10 +128,10 @@ impl OldestFirst {
             let (id, config) = (block.id, block.config);
             self.blocks.pop_front();
             if !self.tables.contains_key(&config) {
-                self.tables.insert(config, table(&self.connection, config)?);
+                self.tables.insert(config, self.reader.table(config)?);
             }
-            let get = "SELECT data FROM block WHERE id = ?1";
-            let data: Vec<u8> = self.connection.prepare_cached(get)?.query_row([id], |row| row.get(0))?;
+            // It may have been removed meanwhile.
+            let Some(data) = self.reader.data(id)? else { continue };
             let (Ok(bytes), Some(Some(table))) = (unpack(&data), self.tables.get(&config)) else {
                 self.damaged += 1;
                 continue;
@@ -149,12 +154,17 @@ impl OldestFirst {
 impl Iterator for OldestFirst {
     type Item = Result<Box<Decision>, JournalError>;
     fn next(&mut self) -> Option<Self::Item> {
-        if let Err(error) = self.open_blocks() {
+        if let Err(trouble) = self.open_blocks() {
             self.blocks.clear();
             self.open.clear();
-            return Some(Err(Trouble::of(&self.path, &error).error(&self.path)));
+            return Some(Err(trouble.error(&self.path)));
         }
-        self.open.pop().map(|next| Ok(next.0))
+        let next = self.open.pop()?;
+        // One that was written twice, since nobody knew whether the database had it.
+        while self.open.peek().is_some_and(|again| *again == next) {
+            self.open.pop();
+        }
+        Some(Ok(next.0))
     }
 }
 

@@ -47,16 +47,21 @@ impl Reports {
     }
 
     /// Something was written.
-    pub fn works(&mut self, file: &Path, lost: u64) {
+    pub fn works(&mut self, place: impl FnOnce() -> String, lost: u64) {
         self.failing_since = None;
         if std::mem::take(&mut self.is_told) {
             let lost = self.new_losses(lost);
-            (self.on_event)(Event::Writable { file: file.display().to_string(), lost });
+            (self.on_event)(Event::Writable { file: place(), lost });
         } else if lost > self.lost && is_due(self.said_lost) {
             self.said_lost = Some(Instant::now());
             let lost = self.new_losses(lost);
             (self.on_event)(Event::Lost { lost });
         }
+    }
+
+    /// Another daemon gives its decisions the same numbers.
+    pub fn same_node(&self, node: u8, host: String) {
+        (self.on_event)(Event::SameNode { node, host });
     }
 
     /// Another file was begun.

@@ -16,7 +16,7 @@ const PAGES_AT_ONCE: i64 = 256;
 /// Free pages that a file may have, beside a tenth of all.
 const FREE_PAGES: i64 = 256;
 /// Lines of the list of searches and changes that are kept.
-const MAX_AUDITS: i64 = 100_000;
+pub(super) const MAX_AUDITS: i64 = 100_000;
 
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Size {
 
 /// What the blocks may use, so that the file with what is added between two looks is not larger than it may
 /// be.
-fn budget(settings: &Settings) -> u64 {
+pub(super) fn budget(settings: &Settings) -> u64 {
     settings.max_size - settings.max_size / 16
 }
 

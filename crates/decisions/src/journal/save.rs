@@ -2,47 +2,27 @@
 //!
 //! Knows: tables, blocks as rows. Must not know: when it is done, what is done after a failure.
 
+use super::Settings;
 use super::block::Row;
 use super::file::{Db, count};
-use super::pseudonym::Keys;
+use super::pseudonym::Key;
 use super::retention::{self, Removed};
-use super::{Audit, Settings};
+use super::store::{More, Saved};
 use crate::DecisionId;
 use rusqlite::{Connection, Error};
 use std::time::SystemTime;
-
-/// What is written beside blocks.
-pub(super) struct More<'a> {
-    /// Who did what.
-    pub audits: &'a [Audit],
-    /// Decisions that got lost since the last time.
-    pub lost: u64,
-    /// The keys of pseudonyms, if there are new ones.
-    pub keys: Option<&'a Keys>,
-}
-
-/// What was written.
-#[derive(Default)]
-pub(super) struct Saved {
-    /// The rows of the blocks, in their order.
-    pub ids: Vec<i64>,
-    /// Decisions that the file had not.
-    pub added: u64,
-    /// Decisions that were removed to make room.
-    pub removed: u64,
-}
 
 /// Writes blocks and the rest, and removes what has to go for them.
 pub(super) fn write(
     db: &mut Db,
     settings: &Settings,
     open: [i64; 2],
-    room: u64,
     rows: &[&Row],
     more: &More<'_>,
 ) -> Result<Saved, Error> {
+    let room: usize = rows.iter().map(|row| row.size()).sum();
     let work = |db: &mut Db| {
-        let removed = retention::remove(&db.connection, settings, open, room)?;
+        let removed = retention::remove(&db.connection, settings, open, room as u64)?;
         if removed.blocks > 0 {
             db.forget_configs();
         }
@@ -50,7 +30,7 @@ pub(super) fn write(
         for row in rows {
             let config = db.config(&row.table, row.first)?;
             let (id, before) = put(&db.connection, row, config)?;
-            saved.ids.push(id);
+            saved.ids.push(Some(id));
             saved.added += u64::from(row.count).saturating_sub(before);
         }
         note(&db.connection, more)?;
@@ -111,9 +91,6 @@ fn note(connection: &Connection, more: &More<'_>) -> Result<(), Error> {
                    ON CONFLICT(at) DO UPDATE SET count = count + excluded.count";
         connection.prepare_cached(add)?.execute((now, more.lost.cast_signed()))?;
     }
-    for (month, key) in more.keys.iter().flat_map(|keys| &keys.0) {
-        add_key(connection, *month, key)?;
-    }
     Ok(())
 }
 
@@ -122,6 +99,13 @@ pub(super) fn add_key(connection: &Connection, month: i64, key: &[u8; 32]) -> Re
     let add = "INSERT OR IGNORE INTO secret(month, key) VALUES(?1, ?2)";
     connection.prepare_cached(add)?.execute((month, key))?;
     Ok(())
+}
+
+/// The key of a month, which is made if there is none.
+pub(super) fn key(connection: &Connection, month: i64) -> Result<Key, Error> {
+    add_key(connection, month, &rand::random())?;
+    let get = "SELECT key FROM secret WHERE month = ?1";
+    connection.prepare_cached(get)?.query_row([month], |row| row.get(0))
 }
 
 /// Removes what is too old or too much, and gives some pages back.

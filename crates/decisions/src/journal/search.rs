@@ -5,20 +5,26 @@
 use super::block::{may_match, unpack};
 use super::bloom::{self, Key};
 use super::codec::Decoder;
-use super::file::{self, Trouble, look_at_head, open_to_read};
+use super::file::{Trouble, look_at_head, open_to_read};
+use super::in_file::FileReader;
 use super::marks::unmarked;
-use super::{Audit, Coverage, Found, JournalError, Privacy, Progress, privacy};
+use super::store::{Head, Range, Read};
+use super::{Audit, Coverage, Found, JournalError, Privacy, Progress, database, privacy};
+use super::{Settings, database::Shared};
 use crate::{Decision, DecisionId, Filter, StepTable};
 use memchr::memmem;
-use rusqlite::{Connection, Error, Row};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Lines of the list of searches and changes that are given back at once.
-const MAX_AUDITS: usize = 10_000;
+pub(super) const MAX_AUDITS: usize = 10_000;
+
+/// Where not everything is read at one moment, blocks that have grown meanwhile end at most this much before
+/// the newest one that was there at the begin, in numbers: a minute, for clocks that differ.
+const GROWN: u64 = 6_000 << 14;
 
 /// A journal that is only read, by a process that does not write to it; a daemon may.
 pub struct JournalFile {
@@ -51,7 +57,7 @@ impl JournalFile {
         before: Option<DecisionId>,
         progress: &Progress,
     ) -> Result<Found, JournalError> {
-        search(&self.path, Vec::new(), &Wanted { filter, limit, before, progress })
+        self.place().search(Vec::new(), &Wanted { filter, limit, before, progress })
     }
 
     /// As [`Journal::get`](super::Journal::get).
@@ -59,7 +65,7 @@ impl JournalFile {
     /// # Errors
     /// The file can't be read.
     pub fn get(&self, id: DecisionId) -> Result<Option<Arc<Decision>>, JournalError> {
-        get(&self.path, id)
+        self.place().get(id)
     }
 
     /// As [`Journal::coverage`](super::Journal::coverage).
@@ -67,7 +73,7 @@ impl JournalFile {
     /// # Errors
     /// The file can't be read.
     pub fn coverage(&self) -> Result<Coverage, JournalError> {
-        covered(&self.path)
+        self.place().covered()
     }
 
     /// As [`Journal::audits`](super::Journal::audits).
@@ -75,8 +81,18 @@ impl JournalFile {
     /// # Errors
     /// The file can't be read.
     pub fn audits(&self, limit: usize) -> Result<Vec<Audit>, JournalError> {
-        audits(&self.path, limit)
+        self.place().audits(limit)
     }
+
+    fn place(&self) -> Place {
+        Place { file: self.path.clone(), database: None }
+    }
+}
+
+/// Where decisions are found.
+pub(super) struct Place {
+    file: PathBuf,
+    database: Option<Shared>,
 }
 
 /// What is looked for.
@@ -85,15 +101,6 @@ pub(super) struct Wanted<'a> {
     pub limit: usize,
     pub before: Option<DecisionId>,
     pub progress: &'a Progress,
-}
-
-/// What is known of a block without opening it.
-struct Head {
-    id: i64,
-    last: u64,
-    config: i64,
-    count: u64,
-    privacy: Privacy,
 }
 
 /// How a filter is looked for in blocks in which names were replaced alike.
@@ -105,23 +112,52 @@ struct Variant {
 }
 
 struct Search<'a> {
-    connection: &'a Connection,
+    reader: &'a mut dyn Read,
     wanted: &'a Wanted<'a>,
     variants: [Vec<Variant>; 3],
     tables: HashMap<i64, Option<Arc<StepTable>>>,
     found: BTreeMap<Reverse<DecisionId>, Arc<Decision>>,
+    /// Blocks that were looked at, where they may grow meanwhile.
+    seen: HashSet<i64>,
     damaged: u64,
     searched_to: Option<DecisionId>,
 }
 
-/// Looks in a file, beside what is given: that is decisions which the file may not have yet.
-pub(super) fn search(
-    path: &Path,
-    held: Vec<Arc<Decision>>,
-    wanted: &Wanted<'_>,
-) -> Result<Found, JournalError> {
-    let connection = open_to_read(path)?;
-    in_file(&connection, held, wanted).map_err(|error| Trouble::of(path, &error).error(path))
+impl Place {
+    pub fn of(settings: &Settings) -> Place {
+        Place { file: settings.file.clone(), database: settings.database.clone() }
+    }
+
+    fn open(&self) -> Result<Box<dyn Read>, JournalError> {
+        match &self.database {
+            Some(shared) => database::reader(Arc::clone(&shared.database)),
+            None => Ok(Box::new(FileReader::open(&self.file)?)),
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&mut dyn Read) -> Result<T, Trouble>) -> Result<T, JournalError> {
+        read(&mut *self.open()?).map_err(|trouble| trouble.error(&self.file))
+    }
+
+    /// Looks beside what is given: that is decisions which may not be there yet.
+    pub fn search(&self, held: Vec<Arc<Decision>>, wanted: &Wanted<'_>) -> Result<Found, JournalError> {
+        self.read(|reader| in_blocks(reader, held, wanted))
+    }
+
+    /// What is held.
+    pub fn covered(&self) -> Result<Coverage, JournalError> {
+        self.read(|reader| reader.coverage())
+    }
+
+    /// The decision with an identifier.
+    pub fn get(&self, id: DecisionId) -> Result<Option<Arc<Decision>>, JournalError> {
+        self.read(|reader| find(reader, id))
+    }
+
+    /// Who did what, newest first.
+    pub fn audits(&self, limit: usize) -> Result<Vec<Audit>, JournalError> {
+        self.read(|reader| reader.audits(limit))
+    }
 }
 
 /// Looks only in what is given.
@@ -146,65 +182,86 @@ fn finish(
     Found { decisions, has_more, covered, ..Found::default() }
 }
 
-fn in_file(connection: &Connection, held: Vec<Arc<Decision>>, wanted: &Wanted<'_>) -> Result<Found, Error> {
-    // All of it is read at one moment, also when blocks are removed meanwhile.
-    connection.execute_batch("BEGIN")?;
-    let keys = file::keys(connection)?;
+fn in_blocks(reader: &mut dyn Read, held: Vec<Arc<Decision>>, wanted: &Wanted<'_>) -> Result<Found, Trouble> {
+    let keys = reader.keys()?;
     let variants = [Privacy::None, Privacy::Addresses, Privacy::All].map(|level| {
         let filters = privacy::filters(wanted.filter, &keys, level);
         filters.into_iter().map(Variant::new).collect::<Vec<_>>()
     });
-    let found = matching(held, wanted);
+    let (found, seen) = (matching(held, wanted), HashSet::new());
     let tables = HashMap::new();
-    let mut search = Search { connection, wanted, variants, tables, found, damaged: 0, searched_to: None };
+    let mut search = Search { reader, wanted, variants, tables, found, seen, damaged: 0, searched_to: None };
     search.run()?;
-    let Search { mut found, damaged, searched_to, .. } = search;
+    let Search { mut found, damaged, searched_to, reader, .. } = search;
     if let Some(to) = searched_to {
         // What is older comes with the rest of its time.
         found.retain(|Reverse(id), _| *id >= to);
     }
-    let covered = coverage(connection)?;
+    let covered = reader.coverage()?;
     Ok(Found { damaged, searched_to, ..finish(found, wanted, covered) })
 }
 
 impl Search<'_> {
-    fn run(&mut self) -> Result<(), Error> {
+    fn run(&mut self) -> Result<(), Trouble> {
         let Wanted { filter, before, .. } = *self.wanted;
         let since = filter.since.map_or(0, |since| since.number().cast_signed());
         let until = [filter.until, before].into_iter().flatten().min();
         let until = until.map_or(i64::MAX, |until| until.number().cast_signed());
         let class = if filter.failed || is_acted(filter) { 1 } else { 0 };
+        let range = Range { since, until, class };
         let has_keys = self.variants.iter().flatten().any(|variant| !variant.keys.is_empty());
         if !has_keys {
-            let count =
-                "SELECT coalesce(sum(count), 0) FROM block WHERE last >= ?1 AND first < ?2 AND class >= ?3";
-            let total = self.connection.query_row(count, (since, until, class), |row| file::count(row, 0))?;
-            self.wanted.progress.set_total(total);
+            self.wanted.progress.set_total(self.reader.count(range)?);
         }
-        let heads = "SELECT id, last, config, count, privacy, summary, filter FROM block
-                     WHERE last >= ?1 AND first < ?2 AND class >= ?3 ORDER BY last DESC";
-        let mut statement = self.connection.prepare(heads)?;
-        let mut rows = statement.query((since, until, class))?;
-        while let Some(row) = rows.next()? {
-            let head = Head::of(row)?;
-            if self.is_enough(head.last) {
-                break;
-            }
-            let rest = DecisionId::from_number(head.last + 1);
-            // Each time it has to come further than the time before.
-            if before.is_none_or(|before| rest < before) && self.wanted.progress.is_over() {
-                self.searched_to = Some(rest);
-                break;
-            }
-            let summary = row.get_ref(5)?.as_blob().unwrap_or_default();
-            let table = self.table(head.config)?;
-            let may_match = table.is_none_or(|table| may_match(summary, filter, &table));
-            if may_match && self.may_have(&head, || row.get_ref(6)?.as_blob().map_err(Into::into))? {
-                self.open(&head)?;
-            }
-            self.wanted.progress.add(head.count);
+        let newest = self.look_through(range, has_keys)?;
+        if let Some(newest) = newest.filter(|_| !self.reader.is_of_one_moment()) {
+            let since = since.max(newest.saturating_sub(GROWN).cast_signed());
+            self.look_through(Range { since, ..range }, has_keys)?;
         }
         Ok(())
+    }
+
+    /// Looks at the blocks of a range that were not looked at yet: where the last of them ends.
+    fn look_through(&mut self, range: Range, has_keys: bool) -> Result<Option<u64>, Trouble> {
+        let (mut after, mut newest) = (None, None);
+        loop {
+            let heads = self.reader.heads(range, after, has_keys)?;
+            let Some(end) = heads.last() else { return Ok(newest) };
+            after = Some((end.last, end.id));
+            for head in &heads {
+                newest = newest.max(Some(head.last));
+                if !self.look_at(head)? {
+                    return Ok(newest);
+                }
+            }
+        }
+    }
+
+    /// Looks at a block; false if nothing in earlier ones is needed, or the time is over.
+    fn look_at(&mut self, head: &Head) -> Result<bool, Trouble> {
+        let Wanted { filter, before, .. } = *self.wanted;
+        if self.is_enough(head.last) {
+            return Ok(false);
+        }
+        let rest = DecisionId::from_number(head.last + 1);
+        if self.searched_to.is_some_and(|to| rest <= to) {
+            return Ok(false);
+        }
+        // Each time it has to come further than the time before.
+        if before.is_none_or(|before| rest < before) && self.wanted.progress.is_over() {
+            self.searched_to = Some(rest);
+            return Ok(false);
+        }
+        if !self.reader.is_of_one_moment() && !self.seen.insert(head.id) {
+            return Ok(true);
+        }
+        let table = self.table(head.config)?;
+        let may_match = table.is_none_or(|table| may_match(&head.summary, filter, &table));
+        if may_match && self.may_have(head) {
+            self.open(head)?;
+        }
+        self.wanted.progress.add(head.count);
+        Ok(true)
     }
 
     /// Whether nothing in blocks that end at this identifier or earlier is needed any more.
@@ -213,33 +270,25 @@ impl Search<'_> {
         needed.is_some_and(|Reverse(id)| id.number() >= last)
     }
 
-    fn may_have<'b>(
-        &self,
-        head: &Head,
-        filter: impl FnOnce() -> Result<&'b [u8], Error>,
-    ) -> Result<bool, Error> {
+    fn may_have(&self, head: &Head) -> bool {
         let variants = &self.variants[head.privacy as usize];
-        if variants.iter().any(|variant| variant.keys.is_empty()) {
-            return Ok(true);
-        }
-        let filter = filter()?;
-        let has_all = |variant: &Variant| variant.keys.iter().all(|key| bloom::may_have(filter, *key));
-        Ok(variants.iter().any(has_all))
+        let has_all = |variant: &Variant| variant.keys.iter().all(|key| bloom::may_have(&head.filter, *key));
+        variants.iter().any(|variant| variant.keys.is_empty() || has_all(variant))
     }
 
-    fn table(&mut self, config: i64) -> Result<Option<Arc<StepTable>>, Error> {
+    fn table(&mut self, config: i64) -> Result<Option<Arc<StepTable>>, Trouble> {
         if let Some(known) = self.tables.get(&config) {
             return Ok(known.clone());
         }
-        let table = file::table(self.connection, config)?;
+        let table = self.reader.table(config)?;
         self.tables.insert(config, table.clone());
         Ok(table)
     }
 
     /// Reads a block.
-    fn open(&mut self, head: &Head) -> Result<(), Error> {
-        let get = "SELECT data FROM block WHERE id = ?1";
-        let data: Vec<u8> = self.connection.prepare_cached(get)?.query_row([head.id], |row| row.get(0))?;
+    fn open(&mut self, head: &Head) -> Result<(), Trouble> {
+        // It may have been removed meanwhile.
+        let Some(data) = self.reader.data(head.id)? else { return Ok(()) };
         let (Ok(bytes), Some(table)) = (unpack(&data), self.table(head.config)?) else {
             self.damaged += 1;
             return Ok(());
@@ -275,18 +324,6 @@ fn is_acted(filter: &Filter) -> bool {
     !filter.outcome.is_empty() && filter.outcome.iter().all(|outcome| outcome.is_acted())
 }
 
-impl Head {
-    fn of(row: &Row<'_>) -> Result<Head, Error> {
-        Ok(Head {
-            id: row.get(0)?,
-            last: row.get::<_, i64>(1)?.cast_unsigned(),
-            config: row.get(2)?,
-            count: file::count(row, 3)?,
-            privacy: Privacy::from_number(row.get(4)?),
-        })
-    }
-}
-
 impl Variant {
     fn new(filter: Filter) -> Variant {
         Variant { keys: bloom::wanted(&filter), texts: texts(&filter), filter }
@@ -303,63 +340,15 @@ fn texts(filter: &Filter) -> Vec<Vec<u8>> {
     values.chain(text.iter().chain(about).flat_map(|text| unmarked(text))).collect()
 }
 
-/// What a file holds.
-pub(super) fn covered(path: &Path) -> Result<Coverage, JournalError> {
-    let connection = open_to_read(path)?;
-    coverage(&connection).map_err(|error| Trouble::of(path, &error).error(path))
-}
-
-/// What a file holds, and what is missing.
-pub(super) fn coverage(connection: &Connection) -> Result<Coverage, Error> {
-    let since = "SELECT class, since FROM coverage";
-    let mut statement = connection.prepare(since)?;
-    let classes = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-    let classes: BTreeMap<i64, i64> = classes.collect::<Result<_, _>>()?;
-    let id = |number: i64| DecisionId::from_number(number.cast_unsigned());
-    let from = classes.values().max().copied();
-    let acted = classes.get(&1).copied();
-    let lost = "SELECT coalesce(sum(count), 0) FROM loss WHERE at >= ?1";
-    let lost = connection.query_row(lost, [acted.or(from).unwrap_or_default()], |row| file::count(row, 0))?;
-    Ok(Coverage { from: from.map(id), acted_from: acted.map(id), lost })
-}
-
-/// The decision with an identifier.
-pub(super) fn get(path: &Path, id: DecisionId) -> Result<Option<Arc<Decision>>, JournalError> {
-    let connection = open_to_read(path)?;
-    find(&connection, id).map_err(|error| Trouble::of(path, &error).error(path))
-}
-
-fn find(connection: &Connection, id: DecisionId) -> Result<Option<Arc<Decision>>, Error> {
-    connection.execute_batch("BEGIN")?;
+fn find(reader: &mut dyn Read, id: DecisionId) -> Result<Option<Arc<Decision>>, Trouble> {
     let number = id.number().cast_signed();
-    let blocks = "SELECT config, data FROM block WHERE last >= ?1 AND first <= ?1 ORDER BY last";
-    let mut statement = connection.prepare(blocks)?;
-    let mut rows = statement.query([number])?;
-    while let Some(row) = rows.next()? {
-        let data = row.get_ref(1)?.as_blob().unwrap_or_default();
-        let (Ok(bytes), Some(table)) = (unpack(data), file::table(connection, row.get(0)?)?) else {
-            continue;
-        };
+    for block in reader.begins(Range { since: number, until: number + 1, class: 0 })? {
+        let Some(data) = reader.data(block.id)? else { continue };
+        let (Ok(bytes), Some(table)) = (unpack(&data), reader.table(block.config)?) else { continue };
         let found = Decoder::new(&bytes, &table).flatten().find(|decision| decision.id == id);
         if let Some(decision) = found {
             return Ok(Some(Arc::new(decision)));
         }
     }
     Ok(None)
-}
-
-/// Who did what, newest first.
-pub(super) fn audits(path: &Path, limit: usize) -> Result<Vec<Audit>, JournalError> {
-    let connection = open_to_read(path)?;
-    let read = || {
-        let all = "SELECT at, who, what FROM audit ORDER BY id DESC LIMIT ?1";
-        let mut statement = connection.prepare(all)?;
-        let limit = i64::try_from(limit.min(MAX_AUDITS)).unwrap_or_default();
-        let audits = statement.query_map([limit], |row| {
-            let at = DecisionId::from_number(row.get::<_, i64>(0)?.cast_unsigned());
-            Ok(Audit { at, who: row.get(1)?, what: row.get(2)? })
-        })?;
-        audits.collect::<Result<Vec<_>, Error>>()
-    };
-    read().map_err(|error| Trouble::of(path, &error).error(path))
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows: units. Must not know: the file, who sets it.
 
+use super::database::Shared;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,11 +11,13 @@ use std::time::Duration;
 pub struct Settings {
     /// The file.
     pub file: PathBuf,
+    /// A database that is used in place of the file.
+    pub database: Option<Shared>,
     /// How long decisions are kept that let a message pass.
     pub keep: Duration,
     /// How long decisions are kept in which something was done about a message, or something failed.
     pub keep_acted: Duration,
-    /// The largest size of the file, in bytes.
+    /// The largest size of the file, or of all blocks in the database, in bytes.
     pub max_size: u64,
     /// Which decisions are kept.
     pub record: Record,
@@ -59,11 +62,20 @@ impl Privacy {
 }
 
 impl Settings {
+    /// What the place is called.
+    pub(super) fn place(&self) -> String {
+        match &self.database {
+            Some(shared) => shared.database.name(),
+            None => self.file.display().to_string(),
+        }
+    }
+
     /// A journal in this file, with the usual times and sizes: a week, 30 days, 512 MiB.
     pub fn new(file: impl Into<PathBuf>) -> Settings {
         const DAY: Duration = Duration::from_secs(86_400);
         Settings {
             file: file.into(),
+            database: None,
             keep: 7 * DAY,
             keep_acted: 30 * DAY,
             max_size: 512 << 20,

@@ -8,10 +8,11 @@ use super::job::Job;
 use super::pseudonym::{self, Keys};
 use super::queue::{Command, Queue};
 use super::report::Reports;
-use super::retention::{self, Size};
-use super::save::{More, look_after, write};
-use super::{Event, JournalError, Privacy, Settings, privacy};
+use super::retention;
+use super::store::{More, Saved, Write};
+use super::{Event, JournalError, Privacy, Settings, database, privacy};
 use crate::{Decision, DecisionId};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,10 +40,11 @@ pub(super) struct Writer {
     state: Arc<Mutex<State>>,
     settings: Settings,
     reports: Reports,
-    db: Option<Db>,
+    store: Option<Box<dyn Write>>,
     watch: Option<Arc<Watch>>,
     keys: Keys,
-    keys_changed: bool,
+    /// Taken from the queue, and not in a block yet.
+    taken: VecDeque<Arc<Decision>>,
     open: [Option<OpenBlock>; 2],
     ready: Vec<Row>,
     job: Option<Job>,
@@ -68,10 +70,10 @@ impl Writer {
             state,
             settings,
             reports: Reports::new(on_event),
-            db: None,
+            store: None,
             watch: None,
             keys: Keys::default(),
-            keys_changed: false,
+            taken: VecDeque::new(),
             open: [None, None],
             ready: Vec::new(),
             job: None,
@@ -97,21 +99,28 @@ impl Writer {
             }
             self.turn();
             if let Some(end) = self.ends
-                && (self.queue.len() == 0 && self.queue.audits().is_empty() || Instant::now() >= end)
+                && (self.is_done() || Instant::now() >= end)
             {
                 break;
             }
         }
+        if let Some(store) = &mut self.store {
+            store.end();
+        }
         self.queue.close();
+    }
+
+    fn is_done(&self) -> bool {
+        self.queue.len() == 0 && self.taken.is_empty() && self.queue.audits().is_empty()
     }
 
     fn obey(&mut self, command: Command) {
         match command {
             Command::Settings(settings) => {
-                if settings.file != self.settings.file {
+                if settings.file != self.settings.file || settings.database != self.settings.database {
                     // What waits still belongs to the file that it was sent to.
                     self.save_or_fail();
-                    self.begin_other_file();
+                    self.begin_other();
                     self.keys = Keys::default();
                 }
                 self.settings = settings;
@@ -139,8 +148,10 @@ impl Writer {
             self.save()
         });
         let begun = written.and_then(|()| {
-            let db = self.db.as_ref().ok_or(Trouble::Busy)?;
-            Job::forget(db, address, who, &self.keys, done.clone()).map_err(|error| db.trouble(&error))
+            let store = self.store.as_mut().ok_or(Trouble::Busy)?;
+            // Others may have added to them.
+            self.keys = store.keys(&Keys::default())?;
+            Ok(Job::forget(store.all_blocks()?, address, who, &self.keys, done.clone()))
         });
         match begun {
             Ok(job) => self.job = Some(job),
@@ -179,7 +190,7 @@ impl Writer {
 
     fn works(&mut self) {
         self.is_failing = false;
-        self.reports.works(&self.settings.file, self.queue.lost());
+        self.reports.works(|| self.settings.place(), self.queue.lost());
         self.tell(None);
     }
 
@@ -197,7 +208,7 @@ impl Writer {
             return;
         }
         if trouble != Trouble::Busy {
-            self.db = None;
+            self.store = None;
         }
         let why = trouble.error(&self.settings.file);
         self.reports.failing(&why, self.queue.lost());
@@ -205,41 +216,42 @@ impl Writer {
     }
 
     fn tell(&self, failure: Option<String>) {
-        let used = self.db.as_ref().and_then(|db| Size::of(&db.connection).ok()).map(Size::used);
+        let used = self.store.as_ref().and_then(|store| store.used());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State { used: used.unwrap_or(state.used), held: self.held, failure };
     }
 
     fn ensure_open(&mut self) -> Result<(), Trouble> {
-        match self.db.as_ref().map(Db::standing) {
+        match self.store.as_ref().map(|store| store.standing()) {
             Some(Standing::Same) => return Ok(()),
             Some(Standing::Damaged) => return Err(Trouble::Damaged("file is not a database".to_owned())),
             Some(Standing::Gone) => {
                 let why = format!("{}: the file was removed or replaced", self.settings.file.display());
                 self.reports.replaced(&why, None, self.held);
-                self.begin_other_file();
+                self.begin_other();
             }
             None => {}
         }
         let held = self.queue.held();
         let now = DecisionId::first_at(SystemTime::now());
         let since = held.iter().map(|decision| decision.id).min().map_or(now, |first| first.min(now));
-        let db = Db::open(&self.settings.file, since, &mut self.watch)?;
-        let of = |error: rusqlite::Error| db.trouble(&error);
-        let held = "SELECT coalesce(sum(count), 0) FROM block";
-        self.held = db.connection.query_row(held, [], |row| file::count(row, 0)).map_err(of)?;
+        let mut store: Box<dyn Write> = match &self.settings.database {
+            Some(shared) => database::writer(shared, since)?,
+            None => Box::new(Db::open(&self.settings.file, since, &mut self.watch)?),
+        };
+        self.held = store.held()?;
         // Blocks that were not written yet may need those of before, but none that is older.
-        let known = file::keys(&db.connection).map_err(of)?;
         self.keys.0.retain(|month, _| month + 1 >= pseudonym::month(now));
-        self.keys_changed = self.keys.0.keys().any(|month| !known.0.contains_key(month));
-        self.keys.0.extend(known.0);
-        self.db = Some(db);
+        self.keys = store.keys(&self.keys)?;
+        self.store = Some(store);
         Ok(())
     }
 
     /// Forgets the file; what is not full goes into the next one whole.
-    fn begin_other_file(&mut self) {
-        self.db = None;
+    fn begin_other(&mut self) {
+        if let Some(mut store) = self.store.take() {
+            store.end();
+        }
         self.held = 0;
         if let Some(job) = self.job.take() {
             job.answer(&Err(Trouble::Busy), &self.settings.file);
@@ -256,7 +268,7 @@ impl Writer {
         let again: u64 = rows.map(|block| u64::from(block.count())).sum();
         let held = self.held.saturating_sub(again);
         // Its locks end before it gets another name.
-        self.begin_other_file();
+        self.begin_other();
         let Ok(renamed) = file::put_aside(&self.settings.file) else { return false };
         self.queue.add_lost(held);
         let why = format!("{}: {why}", self.settings.file.display());
@@ -266,25 +278,24 @@ impl Writer {
 
     /// A reader has met with damage: is it the file?
     fn examine(&mut self) {
-        let Some(db) = &self.db else { return };
-        let check: Result<String, _> = db.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
-        let trouble = match check {
-            Ok(result) if result == "ok" => return,
-            Ok(result) => Trouble::Damaged(result.lines().last().unwrap_or_default().to_owned()),
-            Err(error) => db.trouble(&error),
-        };
-        self.fail(trouble);
+        let Some(store) = &mut self.store else { return };
+        if let Err(trouble) = store.examine() {
+            self.fail(trouble);
+        }
     }
 
     /// Encodes all that wait.
     fn drain(&mut self) -> Result<(), Trouble> {
         loop {
-            let batch = self.queue.take(BATCH);
-            if batch.is_empty() {
+            if self.taken.is_empty() {
+                self.taken.extend(self.queue.take(BATCH));
+            }
+            if self.taken.is_empty() {
                 return Ok(());
             }
-            for decision in &batch {
-                self.encode(decision);
+            while let Some(decision) = self.taken.front().cloned() {
+                self.encode(&decision)?;
+                self.taken.pop_front();
             }
             if self.ready.len() >= READY {
                 self.save()?;
@@ -292,14 +303,14 @@ impl Writer {
         }
     }
 
-    fn encode(&mut self, decision: &Arc<Decision>) {
+    fn encode(&mut self, sent: &Arc<Decision>) -> Result<(), Trouble> {
         let privacy = self.settings.privacy;
-        let class = Class::of(decision);
+        let class = Class::of(sent);
         let replaced = match privacy {
             Privacy::None => None,
-            _ => Some(privacy::replace(decision, &self.key(decision.id), privacy)),
+            _ => Some(privacy::replace(sent, &self.key(sent.id)?, privacy)),
         };
-        let decision = replaced.as_ref().unwrap_or(decision);
+        let decision = replaced.as_ref().unwrap_or(sent);
         let block = &mut self.open[class as usize];
         let fits = |block: &OpenBlock| {
             block.privacy == privacy
@@ -315,19 +326,23 @@ impl Writer {
         }
         let block = block.get_or_insert_with(|| OpenBlock::new(Arc::clone(&decision.table), privacy));
         block.add(decision);
+        block.unsaved.push(Arc::clone(sent));
         if block.is_full() {
             self.ready.push(block.row(class));
             block.clear(Arc::clone(&decision.table), privacy);
         }
+        Ok(())
     }
 
     /// The key of the month of a decision.
-    fn key(&mut self, id: DecisionId) -> pseudonym::Key {
-        let changed = &mut self.keys_changed;
-        *self.keys.0.entry(pseudonym::month(id)).or_insert_with(|| {
-            *changed = true;
-            rand::random()
-        })
+    fn key(&mut self, id: DecisionId) -> Result<pseudonym::Key, Trouble> {
+        let month = pseudonym::month(id);
+        if let Some(key) = self.keys.0.get(&month) {
+            return Ok(*key);
+        }
+        let key = self.store.as_mut().ok_or(Trouble::Busy)?.key(month)?;
+        self.keys.0.insert(month, key);
+        Ok(key)
     }
 
     /// Begins new blocks in place of those that are not empty.
@@ -369,27 +384,40 @@ impl Writer {
         let audits = self.queue.audits();
         let lost = self.queue.lost() - self.queue.lost_noted();
         let rows: Vec<&Row> = self.ready.iter().chain(&open).collect();
-        if !rows.is_empty() || !audits.is_empty() || lost > 0 || self.keys_changed {
-            let room: usize = rows.iter().map(|row| row.size()).sum();
+        let mut again = Vec::new();
+        if !rows.is_empty() || !audits.is_empty() || lost > 0 {
             let open_rows = self.open_rows();
-            let db = self.db.as_mut().ok_or(Trouble::Busy)?;
-            let keys = self.keys_changed.then_some(&self.keys);
-            let more = More { audits: &audits, lost, keys };
-            let saved = write(db, &self.settings, open_rows, room as u64, &rows, &more);
-            let saved = saved.map_err(|error| db.trouble(&error))?;
+            let store = self.store.as_mut().ok_or(Trouble::Busy)?;
+            let more = More { audits: &audits, lost };
+            let saved = store.save(&self.settings, open_rows, &rows, &more)?;
             self.held = (self.held + saved.added).saturating_sub(saved.removed);
-            for (row, id) in open.iter().zip(saved.ids.iter().skip(self.ready.len())) {
-                if let Some(block) = &mut self.open[row.class as usize] {
-                    (block.row, block.is_changed) = (Some(*id), false);
-                }
-            }
+            let refused = rows.iter().zip(&saved.ids).filter(|(_, id)| id.is_none());
+            again.extend(refused.flat_map(|(row, _)| row.unsaved.iter().cloned()));
+            self.note_rows(&open, &saved);
         }
         self.ready.clear();
-        self.keys_changed = false;
         self.queue.note_lost(lost);
         self.queue.audits_saved(&audits);
         self.queue.saved();
+        // Somebody else has changed these blocks, so what they lack goes into others.
+        if !again.is_empty() {
+            self.taken.extend(again);
+            self.next_save = Instant::now();
+        }
         Ok(())
+    }
+
+    /// The blocks that are still written, the last of those that were saved, have these rows.
+    fn note_rows(&mut self, open: &[Row], saved: &Saved) {
+        for (row, id) in open.iter().zip(saved.ids.iter().skip(self.ready.len())) {
+            let block = &mut self.open[row.class as usize];
+            if id.is_none() {
+                *block = None;
+            } else if let Some(block) = block {
+                (block.row, block.is_changed) = (*id, false);
+                block.unsaved.clear();
+            }
+        }
     }
 
     fn save_or_fail(&mut self) {
@@ -406,20 +434,22 @@ impl Writer {
     /// Removes what is too old, gives pages back, and begins to replace names in what is old enough.
     fn look_after(&mut self) -> Result<(), Trouble> {
         let open_rows = self.open_rows();
-        let Some(db) = &mut self.db else { return Ok(()) };
-        let after = look_after(db, &self.settings, open_rows).map_err(|error| db.trouble(&error))?;
-        self.held = self.held.saturating_sub(after.decisions);
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let removed = store.look_after(&self.settings, open_rows)?;
+        self.held = self.held.saturating_sub(removed);
+        if let Some((node, host)) = store.take_same_node() {
+            self.reports.same_node(node, host);
+        }
         if let Some(age) = self.settings.anonymise_after.filter(|_| self.job.is_none()) {
-            let job = Job::anonymise(db, retention::before(age), open_rows);
-            self.job = job.map_err(|error| db.trouble(&error))?;
+            self.job = Job::anonymise(store.named_blocks(retention::before(age), open_rows)?);
         }
         Ok(())
     }
 
     /// Goes on with what takes long.
     fn do_job(&mut self) -> Result<(), Trouble> {
-        let Some((job, db)) = self.job.as_mut().zip(self.db.as_mut()) else { return Ok(()) };
-        let part = job.go_on(db, &mut self.keys).map_err(|error| db.trouble(&error))?;
+        let Some((job, store)) = self.job.as_mut().zip(self.store.as_mut()) else { return Ok(()) };
+        let part = job.go_on(&mut **store)?;
         self.held = self.held.saturating_sub(part.removed);
         if part.is_over
             && let Some(job) = self.job.take()

@@ -1,6 +1,7 @@
 //! `mtpolicyd replay`: what another configuration would have decided about the messages of the journal.
 //!
-//! It runs in this process, reads files, and opens no connection unless the name service may be asked.
+//! It runs in this process, reads files, and opens no connection but to the database of the journal, if that
+//! is in one, and to the name service, if that may be asked.
 //!
 //! Knows: the options, where the decisions are. Must not know: how a decision is made again.
 
@@ -11,7 +12,7 @@ use super::control::{FAILED, FOUND, Failure, NOTHING, Outcome};
 use super::decisions::moment;
 use super::terminal::{Style, counted, grouped, own};
 use crate::server::replay::Replayer;
-use crate::settings::Settings;
+use crate::settings::{JournalSettings, Settings};
 use crate::value::{Seconds, Value};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use decisions::DecisionId;
@@ -19,9 +20,10 @@ use decisions::journal::OldestFirst;
 use jiff::tz::TimeZone;
 use report::Report;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use tally::{Growth, Shown, Tally};
+use tokio::runtime::Handle;
 
 /// How far back it goes where nothing else is said.
 const USUAL_RANGE: Duration = Duration::from_secs(86_400);
@@ -91,14 +93,11 @@ pub fn run(matches: &ArgMatches) -> Outcome {
             return Err(Failure(format!("{path}: the configuration can't be used: {errors} error{s}")));
         }
     };
-    let file = matches.get_one::<PathBuf>("journal").cloned();
-    let file = file.or_else(|| settings.journal.file().map(|journal| journal.file.clone()));
-    let file = file.ok_or_else(|| {
-        let path = path.display();
-        Failure(format!("{path} has no <Journal>: name the journal of the daemon with --journal FILE"))
-    })?;
-    let journal = OldestFirst::open(&file, range.begin(), range.until);
-    let journal = journal.map_err(|error| Failure(own(&error.to_string())))?;
+    // The database is asked by threads of its own while decisions are replayed here.
+    let asking = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let asking = asking.map_err(|error| Failure(format!("cannot start: {error}")))?;
+    let named = matches.get_one::<PathBuf>("journal").map(PathBuf::as_path);
+    let journal = open(named, &settings.journal, &path, &range, asking.handle())?;
     let style = Style::of(matches);
     range.say_what_is_missing(&journal, &style);
     let limit = matches.get_one::<u64>("limit").copied();
@@ -124,6 +123,30 @@ pub fn run(matches: &ArgMatches) -> Outcome {
         growths => growths.iter().any(|growth| tally.has_grown(growth)),
     };
     Ok(if is_alarm { NOTHING } else { FOUND })
+}
+
+/// Opens the file that is named, or else the journal of the configuration file.
+fn open(
+    given: Option<&Path>,
+    settings: &JournalSettings,
+    configuration: &Path,
+    range: &Range,
+    asking: &Handle,
+) -> Result<OldestFirst, Failure> {
+    let (begin, until) = (range.begin(), range.until);
+    let opened = match (given, settings) {
+        (Some(file), _) => OldestFirst::open(file, begin, until),
+        (None, JournalSettings::File(journal)) => OldestFirst::open(&journal.file, begin, until),
+        (None, JournalSettings::Database(_, database)) => {
+            OldestFirst::of_database(database.asked_by(asking.clone()), begin, until)
+        }
+        (None, JournalSettings::Memory | JournalSettings::Off) => {
+            let path = configuration.display();
+            let why = "has no <Journal>: name the journal of the daemon with --journal FILE";
+            return Err(Failure(format!("{path} {why}")));
+        }
+    };
+    opened.map_err(|error| Failure(own(&error.to_string())))
 }
 
 /// The time that is replayed.

@@ -123,7 +123,8 @@ impl Service {
     pub fn keep_decisions(&self) {
         self.recorder.measure(self.settings.metrics.is_some());
         self.recorder.keep(self.settings.journal != JournalSettings::Off);
-        self.recorder.journal().apply(self.settings.journal.file());
+        let kept = self.settings.journal.kept(self.settings.globals.node());
+        self.recorder.journal().apply(kept.as_ref());
     }
 
     /// What is around the requests.

@@ -1,10 +1,13 @@
 //! The `<Journal>` block: whether, where and how long decisions are kept.
 //!
-//! Knows: its options. Must not know: the file, who sends decisions.
+//! Knows: its options. Must not know: the file, the database, who sends decisions.
 
+use crate::connections::Connections;
+use crate::journal::SqlJournal;
 use crate::options::{Options, Section, options};
 use crate::value::{NonZeroSeconds, Seconds, Size, words};
 use decisions::journal::{Privacy, Record, Settings};
+use std::sync::Arc;
 
 /// What is kept of decisions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,14 +19,28 @@ pub enum JournalSettings {
     Off,
     /// All of them in a file, and the last ones in memory.
     File(Settings),
+    /// The same in a database.
+    Database(Settings, Arc<SqlJournal>),
 }
 
 impl JournalSettings {
-    /// How the file is kept, if there is one.
-    pub fn file(&self) -> Option<&Settings> {
+    /// How decisions are kept by the daemon of this number, if they are. To be called in the runtime by which
+    /// a database is asked.
+    pub fn kept(&self, node: u8) -> Option<Settings> {
         match self {
-            JournalSettings::File(settings) => Some(settings),
+            JournalSettings::File(settings) => Some(settings.clone()),
+            JournalSettings::Database(settings, database) => {
+                Some(Settings { database: Some(database.shared(node)), ..settings.clone() })
+            }
             JournalSettings::Memory | JournalSettings::Off => None,
+        }
+    }
+
+    /// The database, if there is one.
+    pub fn database(&self) -> Option<&Arc<SqlJournal>> {
+        match self {
+            JournalSettings::Database(_, database) => Some(database),
+            _ => None,
         }
     }
 }
@@ -31,12 +48,13 @@ impl JournalSettings {
 options! {
     /// Options of the `<Journal>` block.
     ///
-    /// With this block the daemon keeps every decision in a file, with what each plugin found and which
-    /// lookups it made; `mtpolicyd decisions` searches it, and `mtpolicyd explain` shows one. Without it, the
-    /// last 1,000 decisions are kept in memory. `<Journal off>` ends that too. No request waits for the
-    /// journal: what can't be written in time is lost, counted and logged.
+    /// With this block the daemon keeps every decision in a file, or in a database that the daemons of
+    /// several machines share, with what each plugin found and which lookups it made; `mtpolicyd decisions`
+    /// searches it, and `mtpolicyd explain` shows one. Without it, the last 1,000 decisions are kept in
+    /// memory. `<Journal off>` ends that too. No request waits for the journal: what can't be written in time
+    /// is lost, counted and logged.
     ///
-    /// The file holds addresses of senders, recipients and clients, which are personal data in many
+    /// The journal holds addresses of senders, recipients and clients, which are personal data in many
     /// countries. It also holds what databases, directories and web services said about them as far as a
     /// plugin looks into it, such as the settings of a user, so that `mtpolicyd replay` can try another
     /// configuration on it.
@@ -44,13 +62,23 @@ options! {
         /// The file, a SQLite database that only the user of the daemon may read. A message takes about 300
         /// bytes per recipient with ten lookups.
         file: String = DEFAULT_FILE,
+        /// The name of a `<Connection>` of module Sql with a PostgreSQL or MariaDB database, to keep
+        /// decisions there instead of in a file. Daemons that name the same database share the journal: what
+        /// any of them has decided is found, explained, removed and replayed from each. Give each of them its
+        /// own `node`, so that no two decisions have the same identifier; the log says if two daemons have
+        /// the same. The daemon opens up to three connections for it, beside those of `max_connections`.
+        ///
+        /// The tables are called `mtpolicyd_journal_...` and are made if they are missing. The options below
+        /// belong in all daemons alike: each removes what is too old or too much by its own.
+        connection: Option<String>,
         /// How long to keep decisions that let a message pass.
         keep: NonZeroSeconds = NonZeroSeconds(Seconds::of(7 * 86_400)),
         /// How long to keep decisions that did something about a message (reject, defer, discard, hold,
         /// redirect and others), closed the connection, or in which something failed.
         keep_acted: NonZeroSeconds = NonZeroSeconds(Seconds::of(30 * 86_400)),
-        /// Maximum size of the file, at least 1M. Beyond it the oldest decisions are removed, those that let
-        /// a message pass first.
+        /// Maximum size of the file, or of all decisions in the database (without what the database needs
+        /// beside them), at least 1M. Beyond it the oldest decisions are removed, those that let a message
+        /// pass first.
         max_size: Size = Size::mebibytes(512),
         /// Which decisions to keep.
         record: Recorded = Recorded::All,
@@ -61,6 +89,9 @@ options! {
         /// The age from which on names are replaced as by `privacy = all`. Without it, they stay as they were
         /// written until they are removed.
         anonymise_after: Option<NonZeroSeconds>,
+    }
+    rules {
+        AtMostOne(file, connection),
     }
 }
 
@@ -93,8 +124,37 @@ pub(super) const DEFAULT_FILE: &str = "/var/lib/mtpolicyd/journal.db";
 /// The smallest file: it has room for some thousand decisions.
 const SMALLEST: Size = Size::mebibytes(1);
 
+/// The database of this name, or `None` after the mistake was reported. What was there before the file was
+/// read again stays if it is the same.
+fn database(
+    name: &str,
+    connections: &Connections,
+    earlier: Option<&JournalSettings>,
+    section: &Section<'_>,
+) -> Option<Arc<SqlJournal>> {
+    let settings = connections.sql_settings(name, "connection", section)?.clone();
+    let new = match SqlJournal::new(name, settings) {
+        Ok(new) => Arc::new(new),
+        // The mistake was reported at the connection's own block.
+        Err(_) => return None,
+    };
+    if !new.is_server() {
+        let message = format!("connection {name} is a SQLite file, which daemons do not share");
+        let help =
+            Some("name the file of the journal with `file` instead, and leave out `connection`".into());
+        section.report().error(section.span_of("connection"), message, help);
+        return None;
+    }
+    let same = earlier.and_then(JournalSettings::database).filter(|old| ***old == *new);
+    Some(same.map_or(new, Arc::clone))
+}
+
 /// Reads the block, or returns `None` after the mistakes were reported.
-pub(super) fn read(mut section: Section<'_>) -> Option<JournalSettings> {
+pub(super) fn read(
+    mut section: Section<'_>,
+    connections: &Connections,
+    earlier: Option<&JournalSettings>,
+) -> Option<JournalSettings> {
     let name = section.name();
     let is_off = name.eq_ignore_ascii_case("off");
     if !is_off && !name.is_empty() {
@@ -108,12 +168,15 @@ pub(super) fn read(mut section: Section<'_>) -> Option<JournalSettings> {
         section.report().error(section.span_of("max_size"), message, None);
     }
     let is_named = is_off || name.is_empty();
+    let connection = options.as_ref().and_then(|options| options.connection.as_deref());
+    let database = connection.map(|name| database(name, connections, earlier, &section));
     section.finish();
     let options = options.filter(|_| is_named && !is_too_small)?;
     if is_off {
         return Some(JournalSettings::Off);
     }
-    Some(JournalSettings::File(Settings {
+    let settings = Settings {
+        database: None,
         file: options.file.into(),
         keep: options.keep.0.duration(),
         keep_acted: options.keep_acted.0.duration(),
@@ -128,12 +191,17 @@ pub(super) fn read(mut section: Section<'_>) -> Option<JournalSettings> {
             Kept::All => Privacy::All,
         },
         anonymise_after: options.anonymise_after.map(|age| age.0.duration()),
-    }))
+    };
+    match database {
+        Some(database) => Some(JournalSettings::Database(settings, database?)),
+        None => Some(JournalSettings::File(settings)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connections::Outside;
     use crate::options::Report;
     use config_general::Limits;
     use std::path::Path;
@@ -142,8 +210,10 @@ mod tests {
     fn read_text(text: &str) -> Result<JournalSettings, String> {
         let document = config_general::parse(Path::new("c"), text.as_bytes(), &Limits::default()).unwrap();
         let report = Report::default();
-        let block = document.root.blocks().next().unwrap();
-        let settings = read(Section::new(block, &report));
+        let block = document.root.blocks().find(|block| block.kind == "Journal").unwrap();
+        let mut root = Section::new(&document.root, &report);
+        let connections = Connections::read(&mut root, None, Outside::Real);
+        let settings = read(Section::new(block, &report), &connections, None);
         let said: Vec<_> = report.into_diagnostics().into_iter().map(|it| it.message).collect();
         if said.is_empty() { Ok(settings.unwrap()) } else { Err(said.join("; ")) }
     }
@@ -174,6 +244,14 @@ mod tests {
             ("<Journal>\nmax_size = 1000\n</Journal>", "`max_size` is at least 1M"),
             ("<Journal>\nprivacy = some\n</Journal>", "`some`"),
             ("<Journal>\nkept = 1d\n</Journal>", "kept"),
+            ("<Journal>\nconnection = db\n</Journal>", "there is no <Connection db>"),
+            ("<Journal>\nfile = /j\nconnection = memory\n</Journal>", "connection: there is `file` already"),
+            ("<Journal>\nconnection = memory\n</Journal>", "connection memory is not a database"),
+            (
+                "<Connection db>\nmodule = Sql\ndsn = dbi:SQLite:dbname=/d\n</Connection>\n\
+                 <Journal>\nconnection = db\n</Journal>",
+                "connection db is a SQLite file, which daemons do not share",
+            ),
         ] {
             let error = read_text(text).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");

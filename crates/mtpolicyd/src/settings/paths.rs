@@ -71,7 +71,8 @@ fn collect(block: &Block, root: &Block, sources: &Sources, found: &mut Vec<Named
         let named = named.into_iter().filter(|(path, _)| path.is_absolute());
         found.extend(named.map(|(path, access)| NamedPath { place: place(entry, sources), path, access }));
     }
-    if block.kind == "Journal" && block.name.is_none() && block.entries().all(|entry| entry.key != "file") {
+    let is_elsewhere = |entry: &Entry| matches!(entry.key.as_str(), "file" | "connection");
+    if block.kind == "Journal" && block.name.is_none() && !block.entries().any(is_elsewhere) {
         let position = sources.position(block.span);
         let file = sources.get(block.span.source).path.display();
         let place = format!("{file}:{}: file", position.line);

@@ -29,6 +29,7 @@ mod hostile;
 mod http;
 mod import;
 mod journal;
+mod journal_database;
 mod keyvalue;
 mod ldap;
 mod list_tests;

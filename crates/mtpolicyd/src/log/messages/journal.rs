@@ -4,16 +4,24 @@
 
 log_messages::messages! {
     "The journal",
-    "The file of the block `<Journal>`. Whatever is wrong with it, requests are answered as before.";
+    "The file or the database of the block `<Journal>`. Whatever is wrong with it, requests are answered as \
+     before.";
 
     /// Decisions can't be written; logged at most once per minute. It is tried again every second, and up to
     /// 4,096 decisions wait for it; further ones are lost. Look at the cause: a full disk, missing rights, a
-    /// file of another program or of a later version, which stays as it is.
+    /// file of another program or of a later version, which stays as it is; a database that is down, or that
+    /// refuses something.
     error unwritable(why, count) = "journal: {why}; {count} decisions were lost";
     /// Decisions can be written again. Those that waited are in the journal.
     notice writable(file, count) = "journal: {file} is written again; {count} decisions were lost";
     /// More decisions came than could be written; logged at most once per minute. The disk may be slow.
     warning lost(count) = "journal: {count} decisions were lost, since they could not be written in time";
+    /// Two daemons that share the database give their decisions identifiers with the same number, so two
+    /// decisions may have the same one. Both are kept, but a search shows one of them. Set another `node` in
+    /// one of the two. Logged once per hour.
+    warning same_node(host, node) =
+        "journal: the daemon on {host} has the same number too (node = {node}), so identifiers of decisions \
+         may occur twice";
     /// The file was damaged. It has another name now, under which it may be looked at or removed, and a new
     /// one was begun.
     error put_aside(why, renamed, count) =
