@@ -123,6 +123,11 @@ pub(super) trait Write: Send {
     /// The decisions that are there.
     fn held(&mut self) -> Result<u64, Trouble>;
 
+    /// The same as it is known without looking, where others write too.
+    fn held_by_all(&self) -> Option<u64> {
+        None
+    }
+
     /// The bytes in use, as far as that is known.
     fn used(&self) -> Option<u64>;
 

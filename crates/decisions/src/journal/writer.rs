@@ -218,7 +218,8 @@ impl Writer {
     fn tell(&self, failure: Option<String>) {
         let used = self.store.as_ref().and_then(|store| store.used());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State { used: used.unwrap_or(state.used), held: self.held, failure };
+        let held = self.store.as_ref().and_then(|store| store.held_by_all()).unwrap_or(self.held);
+        *state = State { used: used.unwrap_or(state.used), held, failure };
     }
 
     fn ensure_open(&mut self) -> Result<(), Trouble> {

@@ -205,6 +205,10 @@ impl Write for Writer {
         Ok(self.upkeep.sums.0)
     }
 
+    fn held_by_all(&self) -> Option<u64> {
+        Some(self.upkeep.sums.0)
+    }
+
     fn used(&self) -> Option<u64> {
         Some(self.upkeep.sums.1)
     }
@@ -244,13 +248,14 @@ impl Write for Writer {
             }
         };
         let mut saved = Saved::default();
+        let sums = &mut self.upkeep.sums;
         for (row, place) in rows.iter().zip(places) {
             let is_done = outputs.get(place).is_some_and(|output| output.affected > 0);
             saved.ids.push(is_done.then(|| row.row.unwrap_or(row.token)));
             saved.added += if is_done { row.unsaved.len() as u64 } else { 0 };
         }
-        self.upkeep.sums.1 +=
-            rows.iter().filter(|row| row.row.is_none()).map(|row| row.size() as u64).sum::<u64>();
+        let new = rows.iter().filter(|row| row.row.is_none());
+        *sums = (sums.0 + saved.added, sums.1 + new.map(|row| row.size() as u64).sum::<u64>());
         Ok(saved)
     }
 
