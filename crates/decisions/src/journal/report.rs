@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Each kind of event is reported at most this often.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is reported that two daemons have the same number.
+const SAME_INTERVAL: Duration = Duration::from_secs(3_600);
 /// Another process may lock the file so long before anything is said.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -17,6 +19,7 @@ pub(super) struct Reports {
     failing_since: Option<Instant>,
     said_failing: Option<Instant>,
     said_lost: Option<Instant>,
+    said_same: Option<Instant>,
     is_told: bool,
     /// All losses of which something was said.
     lost: u64,
@@ -29,6 +32,7 @@ impl Reports {
             failing_since: None,
             said_failing: None,
             said_lost: None,
+            said_same: None,
             is_told: false,
             lost: 0,
         }
@@ -60,8 +64,11 @@ impl Reports {
     }
 
     /// Another daemon gives its decisions the same numbers.
-    pub fn same_node(&self, node: u8, host: String) {
-        (self.on_event)(Event::SameNode { node, host });
+    pub fn same_node(&mut self, node: u8, host: String) {
+        if self.said_same.is_none_or(|last| last.elapsed() >= SAME_INTERVAL) {
+            self.said_same = Some(Instant::now());
+            (self.on_event)(Event::SameNode { node, host });
+        }
     }
 
     /// Another file was begun.

@@ -145,6 +145,10 @@ impl Writer {
         let written = self.ensure_open().and_then(|()| {
             self.drain()?;
             self.close_blocks();
+            self.save()?;
+            // What a block lacks that somebody else has changed is in another one then.
+            self.drain()?;
+            self.close_blocks();
             self.save()
         });
         let begun = written.and_then(|()| {

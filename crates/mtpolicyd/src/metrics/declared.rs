@@ -68,13 +68,13 @@ metrics! {
     counter journal_sent() = "mtpolicyd_journal_sent";
     /// Decisions that the journal has lost.
     counter journal_lost() = "mtpolicyd_journal_lost";
-    /// Decisions that are not in the file yet.
+    /// Decisions that are not in the file, or the database, yet.
     gauge journal_queue() = "mtpolicyd_journal_queue";
-    /// Decisions in the file.
+    /// Decisions in the file, or in the database those of all daemons.
     gauge journal_decisions() = "mtpolicyd_journal_decisions";
     /// How far back the journal has every decision that it was handed.
     gauge journal_oldest() in seconds = "mtpolicyd_journal_oldest_seconds";
-    /// Size of the file, as far as it is in use.
+    /// Size of the file, as far as it is in use, or of all blocks in the database.
     gauge journal_bytes() in bytes = "mtpolicyd_journal_bytes";
     /// Reloads of the configuration: `reloaded`, or `refused` because of mistakes or of this machine.
     counter reloads(result: Word) = "mtpolicyd_reloads";

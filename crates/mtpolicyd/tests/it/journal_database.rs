@@ -137,6 +137,12 @@ fn it_delays_nobody(mut server: Server, dsn: &str) {
         ask(&mut client, &format!("before{n}@example.org"));
     }
     until_found(&daemon.site, 50);
+    server.freeze();
+    for n in 0..20 {
+        assert_eq!(ask(&mut client, &format!("slow{n}@example.org")), "dunno");
+    }
+    server.thaw();
+    until_found(&daemon.site, 70);
     for n in 0..20 {
         ask(&mut client, &format!("near{n}@example.org"));
     }
@@ -149,7 +155,7 @@ fn it_delays_nobody(mut server: Server, dsn: &str) {
     assert_eq!(ask(&mut client, "meanwhile@example.org"), "dunno");
     server.start();
     daemon.logged("database db is written again; 0 decisions were lost");
-    until_found(&daemon.site, 171);
+    until_found(&daemon.site, 191);
     drop(client);
     assert!(daemon.terminate().success());
 }

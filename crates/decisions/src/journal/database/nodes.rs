@@ -10,8 +10,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often a daemon says that it is there.
 const EVERY: Duration = Duration::from_secs(5);
-/// How often it is said that another one has the same number.
-const SAY_EVERY: Duration = Duration::from_secs(3_600);
 /// How often another one has to say that it is there before it counts: one that this daemon is started in
 /// place of ends soon.
 const ALIVE: u32 = 3;
@@ -25,7 +23,6 @@ pub(super) struct Nodes {
     looked: Option<Instant>,
     /// When others with the same number were last there, and how often they have said so since.
     others: HashMap<i64, (u64, u32)>,
-    said: Option<Instant>,
     same: Option<(u8, String)>,
 }
 
@@ -37,7 +34,6 @@ impl Nodes {
             host: shared.host.chars().take(255).collect(),
             looked: None,
             others: HashMap::new(),
-            said: None,
             same: None,
         }
     }
@@ -74,8 +70,7 @@ impl Nodes {
             if *last != seen {
                 (*last, *times) = (seen, *times + 1);
             }
-            if *times >= ALIVE && self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
-                self.said = Some(Instant::now());
+            if *times >= ALIVE {
                 self.same = Some((self.node, text(&row, 2).to_owned()));
             }
         }
@@ -83,7 +78,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Another one with the same number, once.
+    /// Another one with the same number, if the last look has found one.
     pub fn take_same(&mut self) -> Option<(u8, String)> {
         self.same.take()
     }
