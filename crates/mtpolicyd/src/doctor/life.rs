@@ -62,7 +62,7 @@ pub fn journal(facts: &Facts) -> Vec<Finding> {
 
 /// That the journal is full before its time is over, at the rate at which it has grown so far.
 fn full_too_soon(facts: &Facts) -> Option<Finding> {
-    let settings = facts.settings.as_ref()?.journal.file()?;
+    let settings = facts.settings.as_ref()?.journal.bounds()?;
     let used = facts.number("mtpolicyd_journal_bytes").filter(|used| *used >= ENOUGH)?;
     let age = facts.number("mtpolicyd_journal_oldest_seconds").filter(|age| *age >= HOUR.as_secs_f64())?;
     #[allow(clippy::cast_precision_loss, reason = "a part of a day")]

@@ -159,7 +159,7 @@ mod tests {
         session.load_settings("uc", [("listing", "off"), ("", "")]);
         session.add_score("score", "list", &Score::from(0.2));
         session.set_depends(Depends::OnMessage);
-        assert_eq!(session.take_added().len(), 1, "what was added in this request is not stored");
+        assert_eq!(session.take_added().count(), 1, "what was added in this request is not stored");
         assert_eq!(Session::from_bytes(&session.to_bytes()), Some(session));
         assert_eq!(Session::from_bytes(&Session::default().to_bytes()), Some(Session::default()));
     }

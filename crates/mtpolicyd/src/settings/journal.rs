@@ -36,6 +36,14 @@ impl JournalSettings {
         }
     }
 
+    /// How much is kept for how long, if more than what memory holds.
+    pub fn bounds(&self) -> Option<&Settings> {
+        match self {
+            JournalSettings::File(settings) | JournalSettings::Database(settings, _) => Some(settings),
+            JournalSettings::Memory | JournalSettings::Off => None,
+        }
+    }
+
     /// The database, if there is one.
     pub fn database(&self) -> Option<&Arc<SqlJournal>> {
         match self {
