@@ -41,6 +41,8 @@ pub struct Post {
     pub content_type: &'static str,
     /// What the answer should be.
     pub accept: &'static str,
+    /// More lines of the head: the name in lower case, and what stands behind it.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
 }

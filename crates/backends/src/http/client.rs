@@ -122,6 +122,10 @@ impl Peer {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(post.content_type));
         headers.insert(ACCEPT, HeaderValue::from_static(post.accept));
+        for (name, value) in post.headers {
+            let unfit = |error| CallError::Failed(Failure::BadValue(format!("header {name}: {error}")));
+            headers.insert(name, HeaderValue::from_str(&value).map_err(unfit)?);
+        }
         if let Some(authorization) = &self.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }

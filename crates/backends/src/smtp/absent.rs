@@ -3,7 +3,11 @@
 //! Knows: what the client offers. Must not know: anything else.
 
 use super::findings::{Findings, Judgement, Probe};
-use crate::OptionError;
+use super::message::{Letter, NotSubmitted};
+use crate::{Endpoint, OptionError};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 /// No servers.
 #[derive(Default)]
@@ -14,6 +18,30 @@ impl Destinations {
     /// Always: this build has no client for them.
     pub fn check_built() -> Result<(), OptionError> {
         Err(OptionError::not_built("module", "smtp"))
+    }
+}
+
+/// A server that no message can be handed to.
+#[derive(Clone, Debug)]
+pub struct Submission(Infallible);
+
+impl Submission {
+    /// # Errors
+    /// Always: this build has no client for it.
+    pub fn new(_server: Endpoint, _helo: String, _limit: Duration) -> Result<Submission, OptionError> {
+        Err(OptionError::not_built("mail", "smtp"))
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn submit<T>(
+        &self,
+        _letter: &Letter,
+        _opened: impl FnOnce(SocketAddr) -> T,
+    ) -> Result<(), NotSubmitted> {
+        match self.0 {}
     }
 }
 

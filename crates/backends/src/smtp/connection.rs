@@ -49,10 +49,23 @@ pub struct Connection {
 impl Connection {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Result<Connection, Lost> {
-        match timeout(CONNECT_LIMIT, Socket::connect(&Endpoint::from(address), CONNECT_LIMIT)).await {
+        Connection::connect_to(&Endpoint::from(address)).await
+    }
+
+    /// Connects to a server of the configuration.
+    pub async fn connect_to(server: &Endpoint) -> Result<Connection, Lost> {
+        match timeout(CONNECT_LIMIT, Socket::connect(server, CONNECT_LIMIT)).await {
             Ok(Ok(socket)) => Ok(Connection { stream: Stream::Plain(socket), received: BytesMut::new() }),
             Ok(Err(error)) => Err(Lost(format!("can't connect: {error}"))),
             Err(_) => Err(Lost("can't connect in time".to_owned())),
+        }
+    }
+
+    /// From where it was opened; `None` for a UNIX socket.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Plain(Socket::Tcp(stream)) => stream.local_addr().ok(),
+            Stream::Plain(Socket::Unix(_)) | Stream::Encrypted(_) => None,
         }
     }
 

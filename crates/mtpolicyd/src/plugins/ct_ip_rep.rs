@@ -137,7 +137,7 @@ impl CtIpRep {
         let Some(ip) = cx.request.client_ip() else { return Ok(None) };
         let key = self.options.key.as_ref().map(|key| key.0.as_str());
         let body = ctipd::question(ip, key).into_bytes();
-        let post = Post { content_type: CONTENT_TYPE, accept: "*/*", body };
+        let post = Post { content_type: CONTENT_TYPE, accept: "*/*", headers: Vec::new(), body };
         let answer = self.service.post(post, cx.call).await?;
         if answer.status != 200 {
             return Err(self.service.refuse(format!("the answer has status {}", answer.status)).into());

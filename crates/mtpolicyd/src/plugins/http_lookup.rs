@@ -203,7 +203,8 @@ impl Plugin for HttpLookup {
 impl HttpLookup {
     async fn ask(&self, body: Vec<u8>, call: Call<'_>) -> Result<Known, BackendError> {
         const JSON: &str = "application/json";
-        let answer = self.service.post(Post { content_type: JSON, accept: JSON, body }, call).await?;
+        let post = Post { content_type: JSON, accept: JSON, headers: Vec::new(), body };
+        let answer = self.service.post(post, call).await?;
         let kept: Duration = self.options.cache_ttl.duration();
         let ttl = answer.max_age.map_or(kept, |bound| kept.min(bound));
         match answer.status {

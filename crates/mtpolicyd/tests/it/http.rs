@@ -35,7 +35,8 @@ fn service(server: &Server) -> HttpService {
 }
 
 async fn ask(service: &HttpService) -> Result<HttpAnswer, BackendError> {
-    let post = Post { content_type: "text/plain", accept: "*/*", body: b"question".to_vec() };
+    let post =
+        Post { content_type: "text/plain", accept: "*/*", headers: Vec::new(), body: b"question".to_vec() };
     service.post(post, Call::within(Duration::from_secs(20))).await
 }
 
