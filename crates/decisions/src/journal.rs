@@ -18,6 +18,7 @@ mod file;
 mod found;
 mod image;
 mod in_file;
+mod incident;
 mod job;
 mod marks;
 mod oldest_first;
@@ -37,6 +38,7 @@ mod tests;
 mod writer;
 
 pub use found::{Audit, Coverage, Event, Found, JournalError, Progress, Status};
+pub use incident::{Incident, MAX_INCIDENTS};
 pub use oldest_first::OldestFirst;
 pub use search::JournalFile;
 pub use settings::{Privacy, Record, Settings};
@@ -194,6 +196,30 @@ impl Journal {
         }
         audits.truncate(limit);
         Ok(audits)
+    }
+
+    /// Notes something that began or ended.
+    pub fn note(&self, incident: Incident) {
+        self.queue.note(incident);
+    }
+
+    /// The latest of these, newest first.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn incidents(&self, limit: usize) -> Result<Vec<Incident>, JournalError> {
+        let waiting = self.queue.incidents();
+        let mut incidents = match self.noticing_damage(|place| place.incidents(limit)) {
+            Err(JournalError::Missing(_)) => Vec::new(),
+            incidents => incidents?,
+        };
+        for incident in waiting {
+            if !incidents.iter().any(|known| known.id == incident.id) {
+                incidents.insert(0, incident);
+            }
+        }
+        incidents.truncate(limit);
+        Ok(incidents)
     }
 
     /// How it does.

@@ -9,7 +9,7 @@ use super::retention::{self, Size};
 use super::save;
 use super::search::MAX_AUDITS;
 use super::store::{Begin, Head, More, Range, Read, Saved, Stored, Write};
-use super::{Audit, Coverage, JournalError, Privacy, Settings};
+use super::{Audit, Coverage, Incident, JournalError, Privacy, Settings, incident};
 use crate::{DecisionId, StepTable};
 use rusqlite::{Connection, Error, OptionalExtension};
 use std::collections::BTreeMap;
@@ -153,6 +153,10 @@ impl Read for FileReader {
     fn audits(&mut self, limit: usize) -> Result<Vec<Audit>, Trouble> {
         self.said(self.read_audits(limit))
     }
+
+    fn incidents(&mut self, limit: usize) -> Result<Vec<Incident>, Trouble> {
+        self.said(incident::latest(&self.connection, limit))
+    }
 }
 
 impl Db {
@@ -287,6 +291,10 @@ impl Write for Db {
 
     fn replace_audits(&mut self, is_meant: &dyn Fn(&str) -> bool, instead: &str) -> Result<(), Trouble> {
         self.said(self.change_audits(is_meant, instead))
+    }
+
+    fn forget_incidents(&mut self, names: &[String]) -> Result<(), Trouble> {
+        self.said(incident::forget(&self.connection, names))
     }
 
     fn finish_again(&mut self, is_all: bool) -> Result<(), Trouble> {

@@ -107,6 +107,7 @@ impl Job {
             && rest == 0
         {
             store.replace_audits(&|what| is_named_in(what.as_bytes(), &names.names), FORGOTTEN)?;
+            store.forget_incidents(&names.names)?;
         }
         Ok(removed)
     }

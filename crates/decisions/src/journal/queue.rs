@@ -3,7 +3,7 @@
 //! Knows: decisions, what is asked of the writer. Must not know: the file.
 
 use super::block::MAX_DECISION_SIZE;
-use super::{Audit, JournalError, Settings};
+use super::{Audit, Incident, JournalError, Settings};
 use crate::Decision;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,8 @@ pub(super) const MAX_WAITING: usize = 4_096;
 pub(super) const MAX_WAITING_BYTES: usize = 8 << 20;
 /// Lines of who did what that wait; of more the oldest are dropped.
 const MAX_AUDITS: usize = 1_000;
+/// The same of events.
+const MAX_INCIDENTS: usize = 256;
 /// The writer is woken when this many wait; before, it wakes by itself.
 const WAKE_AT: usize = 512;
 /// The same in bytes.
@@ -54,6 +56,8 @@ struct Inner {
     commands: VecDeque<Command>,
     /// Who did what, not in the file yet.
     audits: VecDeque<Audit>,
+    /// What happened, not in the file yet.
+    incidents: VecDeque<Incident>,
     is_closed: bool,
 }
 
@@ -119,6 +123,35 @@ impl Queue {
         }
     }
 
+    /// Notes what happened.
+    pub fn note(&self, incident: Incident) {
+        let mut inner = self.inner();
+        if inner.incidents.len() >= MAX_INCIDENTS {
+            inner.incidents.pop_front();
+        }
+        inner.incidents.push_back(incident);
+    }
+
+    /// What happened, not in the file yet, oldest first.
+    pub fn incidents(&self) -> Vec<Incident> {
+        self.inner().incidents.iter().cloned().collect()
+    }
+
+    /// These, the oldest, are in the file.
+    pub fn incidents_saved(&self, saved: &[Incident]) {
+        let mut inner = self.inner();
+        for incident in saved {
+            if inner.incidents.front().is_some_and(|first| first.id == incident.id) {
+                inner.incidents.pop_front();
+            }
+        }
+    }
+
+    /// Drops what happened to somebody and is not in the file yet.
+    pub fn forget_incidents(&self, name: &str) {
+        self.inner().incidents.retain(|incident| !incident.names(name));
+    }
+
     /// Waits until much waits that can be written, something is asked, or the time is over.
     pub fn wait(&self, time: Duration, can_write: bool) {
         let is_idle = |inner: &mut Inner| {
@@ -170,6 +203,13 @@ impl Queue {
     pub fn len(&self) -> usize {
         let inner = self.inner();
         inner.waiting.len() + inner.unsaved.len()
+    }
+
+    /// Whether everything is in the file.
+    pub fn is_empty(&self) -> bool {
+        let inner = self.inner();
+        let decisions = inner.waiting.len() + inner.unsaved.len();
+        decisions == 0 && inner.audits.is_empty() && inner.incidents.is_empty()
     }
 
     /// Takes no more; what waits is lost.

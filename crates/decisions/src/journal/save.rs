@@ -2,12 +2,12 @@
 //!
 //! Knows: tables, blocks as rows. Must not know: when it is done, what is done after a failure.
 
-use super::Settings;
 use super::block::Row;
 use super::file::{Db, count};
 use super::pseudonym::Key;
 use super::retention::{self, Removed};
 use super::store::{More, Saved};
+use super::{Settings, incident};
 use crate::DecisionId;
 use rusqlite::{Connection, Error};
 use std::time::SystemTime;
@@ -34,6 +34,7 @@ pub(super) fn write(
             saved.added += u64::from(row.count).saturating_sub(before);
         }
         note(&db.connection, more)?;
+        incident::add(&db.connection, more.incidents)?;
         Ok(saved)
     };
     let saved = in_transaction(db, work);
@@ -114,6 +115,9 @@ pub(super) fn look_after(db: &mut Db, settings: &Settings, open: [i64; 2]) -> Re
     if retention::is_due(&db.connection, settings, open)? {
         removed = in_transaction(db, |db| retention::remove(&db.connection, settings, open, 0))?;
         db.forget_configs();
+    }
+    if let Some(age) = settings.anonymise_after {
+        incident::remove_personal(&db.connection, retention::before(age))?;
     }
     retention::shrink(&db.connection, settings)?;
     Ok(removed)

@@ -9,7 +9,7 @@ use super::file::{Trouble, look_at_head, open_to_read};
 use super::in_file::FileReader;
 use super::marks::unmarked;
 use super::store::{Head, Range, Read};
-use super::{Audit, Coverage, Found, JournalError, Privacy, Progress, database, privacy};
+use super::{Audit, Coverage, Found, Incident, JournalError, Privacy, Progress, database, privacy};
 use super::{Settings, database::Shared};
 use crate::{Decision, DecisionId, Filter, StepTable};
 use memchr::memmem;
@@ -82,6 +82,14 @@ impl JournalFile {
     /// The file can't be read.
     pub fn audits(&self, limit: usize) -> Result<Vec<Audit>, JournalError> {
         self.place().audits(limit)
+    }
+
+    /// As [`Journal::incidents`](super::Journal::incidents).
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn incidents(&self, limit: usize) -> Result<Vec<Incident>, JournalError> {
+        self.place().incidents(limit)
     }
 
     fn place(&self) -> Place {
@@ -157,6 +165,11 @@ impl Place {
     /// Who did what, newest first.
     pub fn audits(&self, limit: usize) -> Result<Vec<Audit>, JournalError> {
         self.read(|reader| reader.audits(limit))
+    }
+
+    /// The latest things that happened, newest first.
+    pub fn incidents(&self, limit: usize) -> Result<Vec<Incident>, JournalError> {
+        self.read(|reader| reader.incidents(limit))
     }
 }
 

@@ -5,7 +5,7 @@
 use super::block::{Class, Row};
 use super::file::{Standing, Trouble};
 use super::pseudonym::{Key, Keys};
-use super::{Audit, Coverage, Privacy, Settings};
+use super::{Audit, Coverage, Incident, Privacy, Settings};
 use crate::StepTable;
 use std::sync::Arc;
 
@@ -56,6 +56,8 @@ pub(super) struct Stored {
 pub(super) struct More<'a> {
     /// Who did what.
     pub audits: &'a [Audit],
+    /// What happened, with the names that may be kept.
+    pub incidents: &'a [Incident],
     /// Decisions that got lost since the last time.
     pub lost: u64,
 }
@@ -106,6 +108,9 @@ pub(super) trait Read {
 
     /// Who did what, newest first.
     fn audits(&mut self, limit: usize) -> Result<Vec<Audit>, Trouble>;
+
+    /// What happened, newest first.
+    fn incidents(&mut self, limit: usize) -> Result<Vec<Incident>, Trouble>;
 }
 
 /// One who writes.
@@ -173,6 +178,9 @@ pub(super) trait Write: Send {
 
     /// Removes the notes about searches that name somebody.
     fn replace_audits(&mut self, is_meant: &dyn Fn(&str) -> bool, instead: &str) -> Result<(), Trouble>;
+
+    /// Removes what happened to somebody of these names, which are in lower case.
+    fn forget_incidents(&mut self, names: &[String]) -> Result<(), Trouble>;
 
     /// All blocks were written again: what is left of the old ones goes. `is_all` is said where somebody
     /// waits for it.

@@ -10,7 +10,7 @@ use super::queue::{Command, Queue};
 use super::report::Reports;
 use super::retention;
 use super::store::{More, Saved, Write};
-use super::{Event, JournalError, Privacy, Settings, database, privacy};
+use super::{Event, Incident, JournalError, Privacy, Settings, database, privacy};
 use crate::{Decision, DecisionId};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -111,7 +111,7 @@ impl Writer {
     }
 
     fn is_done(&self) -> bool {
-        self.queue.len() == 0 && self.taken.is_empty() && self.queue.audits().is_empty()
+        self.queue.is_empty() && self.taken.is_empty()
     }
 
     fn obey(&mut self, command: Command) {
@@ -137,6 +137,7 @@ impl Writer {
 
     /// Removes what names an address; the answer comes when all blocks were looked at.
     fn forget(&mut self, address: &str, who: String, done: mpsc::SyncSender<Result<u64, JournalError>>) {
+        self.queue.forget_incidents(&address.trim().to_lowercase());
         if self.job.as_ref().is_some_and(Job::is_for_somebody) {
             // Nobody waits any more if it can't be sent.
             let _ = done.send(Err(JournalError::Busy));
@@ -386,14 +387,15 @@ impl Writer {
             block.map(|block| block.row(class))
         };
         let open: Vec<Row> = Class::ALL.into_iter().filter_map(changed).collect();
-        let audits = self.queue.audits();
+        let (audits, incidents) = (self.queue.audits(), self.queue.incidents());
+        let kept = self.with_names_that_may_be_kept(&incidents)?;
         let lost = self.queue.lost() - self.queue.lost_noted();
         let rows: Vec<&Row> = self.ready.iter().chain(&open).collect();
         let mut again = Vec::new();
-        if !rows.is_empty() || !audits.is_empty() || lost > 0 {
+        if !rows.is_empty() || !audits.is_empty() || !kept.is_empty() || lost > 0 {
             let open_rows = self.open_rows();
             let store = self.store.as_mut().ok_or(Trouble::Busy)?;
-            let more = More { audits: &audits, lost };
+            let more = More { audits: &audits, incidents: &kept, lost };
             let saved = store.save(&self.settings, open_rows, &rows, &more)?;
             self.held = (self.held + saved.added).saturating_sub(saved.removed);
             let refused = rows.iter().zip(&saved.ids).filter(|(_, id)| id.is_none());
@@ -403,6 +405,7 @@ impl Writer {
         self.ready.clear();
         self.queue.note_lost(lost);
         self.queue.audits_saved(&audits);
+        self.queue.incidents_saved(&incidents);
         self.queue.saved();
         // Somebody else has changed these blocks, so what they lack goes into others.
         if !again.is_empty() {
@@ -410,6 +413,16 @@ impl Writer {
             self.next_save = Instant::now();
         }
         Ok(())
+    }
+
+    /// What happened, with pseudonyms where names are replaced.
+    fn with_names_that_may_be_kept(&mut self, incidents: &[Incident]) -> Result<Vec<Incident>, Trouble> {
+        let is_kept = self.settings.privacy == Privacy::None;
+        let replace = |incident: &Incident| match is_kept {
+            true => Ok(incident.clone()),
+            false => Ok(incident.replaced(&self.key(incident.id)?)),
+        };
+        incidents.iter().map(replace).collect()
     }
 
     /// The blocks that are still written, the last of those that were saved, have these rows.

@@ -7,7 +7,7 @@ use crate::journal::file::Trouble;
 use crate::journal::pseudonym::Keys;
 use crate::journal::search::MAX_AUDITS;
 use crate::journal::store::{Begin, Head, Range, Read};
-use crate::journal::{Audit, Coverage, Privacy};
+use crate::journal::{Audit, Coverage, Incident, MAX_INCIDENTS, Privacy};
 use crate::{DecisionId, StepTable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -132,6 +132,32 @@ impl Read for Reader {
         }
         audits.truncate(limit);
         Ok(audits)
+    }
+
+    fn incidents(&mut self, limit: usize) -> Result<Vec<Incident>, Trouble> {
+        let find = format!(
+            "SELECT at, kind, state, level, subject, about, said, advice, id FROM mtpolicyd_journal_event \
+             WHERE id < ? ORDER BY id DESC LIMIT {ROWS}"
+        );
+        let limit = limit.min(MAX_INCIDENTS);
+        let (mut incidents, mut before) = (Vec::new(), i64::MAX);
+        while incidents.len() < limit {
+            let rows = self.client.query(&find, &[before])?;
+            let Some(last) = rows.last() else { break };
+            before = number(last, 8);
+            incidents.extend(rows.iter().map(|row| Incident {
+                id: DecisionId::from_number(number(row, 0).cast_unsigned()),
+                kind: text(row, 1).to_owned(),
+                state: text(row, 2).to_owned(),
+                level: text(row, 3).to_owned(),
+                subject: text(row, 4).to_owned(),
+                key: text(row, 5).to_owned(),
+                text: text(row, 6).to_owned(),
+                advice: text(row, 7).to_owned(),
+            }));
+        }
+        incidents.truncate(limit);
+        Ok(incidents)
     }
 }
 

@@ -70,6 +70,13 @@ pub fn tables(dialect: Dialect) -> Vec<Table> {
             "id BIGINT NOT NULL PRIMARY KEY, at BIGINT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL",
         ),
         make(
+            "mtpolicyd_journal_event",
+            "advice",
+            "id BIGINT NOT NULL PRIMARY KEY, at BIGINT NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, \
+             level TEXT NOT NULL, subject TEXT NOT NULL, about TEXT NOT NULL, said TEXT NOT NULL, \
+             advice TEXT NOT NULL",
+        ),
+        make(
             "mtpolicyd_journal_secret",
             "secret",
             "month INTEGER NOT NULL PRIMARY KEY, secret BYTES NOT NULL",

@@ -6,11 +6,11 @@
 use super::writer::{Writer, now};
 use super::{Statement, count, number, statement};
 use crate::DecisionId;
-use crate::journal::Settings;
 use crate::journal::block::Class;
 use crate::journal::file::Trouble;
 use crate::journal::pseudonym;
 use crate::journal::retention::{MAX_AUDITS, before, budget};
+use crate::journal::{MAX_INCIDENTS, Settings};
 use std::time::{Duration, Instant};
 
 /// How often it is looked what is to be removed, while nothing is.
@@ -52,6 +52,10 @@ impl Writer {
     pub(super) fn remove_old(&mut self, settings: &Settings, open: [i64; 2]) -> Result<u64, Trouble> {
         if !is_due(self.upkeep.looked) {
             return Ok(0);
+        }
+        if let Some(age) = settings.anonymise_after {
+            let personal = "DELETE FROM mtpolicyd_journal_event WHERE about <> '' AND at < ?";
+            self.client.run(vec![statement(personal, &[before(age)])], false)?;
         }
         let (mut removed, mut is_more) = (0, false);
         for (class, keep) in Class::ALL.into_iter().zip([settings.keep, settings.keep_acted]) {
@@ -118,11 +122,14 @@ impl Writer {
         let loss = "DELETE FROM mtpolicyd_journal_loss \
                     WHERE at < (SELECT MIN(since) FROM mtpolicyd_journal_coverage WHERE class >= 0)";
         self.client.run(vec![statement(config, &[now() - UNUSED]), statement(loss, &[])], false)?;
-        let oldest =
-            format!("SELECT id FROM mtpolicyd_journal_audit ORDER BY id DESC LIMIT 1 OFFSET {MAX_AUDITS}");
-        if let Some(row) = self.client.query(&oldest, &[])?.first() {
-            let audit = "DELETE FROM mtpolicyd_journal_audit WHERE id <= ?";
-            self.client.run(vec![statement(audit, &[number(row, 0)])], false)?;
+        let audits = usize::try_from(MAX_AUDITS).unwrap_or(usize::MAX);
+        let notes = [("mtpolicyd_journal_audit", audits), ("mtpolicyd_journal_event", MAX_INCIDENTS)];
+        for (table, most) in notes {
+            let oldest = format!("SELECT id FROM {table} ORDER BY id DESC LIMIT 1 OFFSET {most}");
+            if let Some(row) = self.client.query(&oldest, &[])?.first() {
+                let remove = format!("DELETE FROM {table} WHERE id <= ?");
+                self.client.run(vec![statement(&remove, &[number(row, 0)])], false)?;
+            }
         }
         let first = self.client.query("SELECT MIN(first) FROM mtpolicyd_journal_block", &[])?;
         if let Some(first) = first.first().filter(|row| row.first().is_some_and(Option::is_some)) {

@@ -10,7 +10,7 @@ use crate::journal::block::{Class, Row};
 use crate::journal::file::{Trouble, packed_steps};
 use crate::journal::pseudonym::{Key, Keys};
 use crate::journal::store::{More, Saved, Stored, Write};
-use crate::journal::{Audit, Settings};
+use crate::journal::{Incident, Settings};
 use crate::{DecisionId, StepTable};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -168,9 +168,20 @@ impl Writer {
         let add = "INSERT INTO mtpolicyd_journal_audit(id, at, who, what) VALUES(?, ?, ?, ?)";
         let add = format!("{add}{}", self.or_leave("id"));
         for audit in more.audits {
-            let numbers = [self.number_of(audit), audit.at.number().cast_signed()];
+            let number = self.number_of(audit.at, [&audit.who, &audit.what, ""]);
+            let numbers = [number, audit.at.number().cast_signed()];
             let mut values: Vec<_> = numbers.into_iter().map(Value::Number).collect();
             values.extend([&audit.who, &audit.what].map(|text| Value::Text(text.clone())));
+            work.push(Statement { sql: add.clone(), values });
+        }
+        let add = "INSERT INTO mtpolicyd_journal_event(id, at, kind, state, level, subject, about, said, \
+                   advice) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let add = format!("{add}{}", self.or_leave("id"));
+        for incident in more.incidents {
+            let Incident { id, kind, state, level, subject, key, text, advice } = incident;
+            let number = self.number_of(*id, [kind, subject, key]);
+            let mut values = vec![Value::Number(number), Value::Number(id.number().cast_signed())];
+            values.extend([kind, state, level, subject, key, text, advice].map(|it| Value::Text(it.clone())));
             work.push(Statement { sql: add.clone(), values });
         }
         if more.lost > 0 {
@@ -182,17 +193,22 @@ impl Writer {
     }
 
     /// The same number each time, so that a note is there once, however often it is written.
-    fn number_of(&self, audit: &Audit) -> i64 {
-        let hash = Sha256::new().chain_update(&audit.who).chain_update(&audit.what);
+    fn number_of(&self, at: DecisionId, texts: [&str; 3]) -> i64 {
+        let hash = texts.into_iter().fold(Sha256::new(), |hash, text| hash.chain_update(text));
         let hash: [u8; 32] = hash.chain_update(self.nodes.instance().to_le_bytes()).finalize().into();
         let tail = i64::from(u16::from_le_bytes([hash[0], hash[1]]) >> 3);
-        audit.at.number().cast_signed() << 13 | tail
+        at.number().cast_signed() << 13 | tail
     }
 }
 
 /// The number of this moment.
 pub(super) fn now() -> i64 {
     DecisionId::first_at(SystemTime::now()).number().cast_signed()
+}
+
+/// What makes a character of a pattern of LIKE stand for itself, if it does not.
+fn wild(c: char) -> impl Iterator<Item = char> {
+    "%_!".contains(c).then_some('!').into_iter()
 }
 
 /// The bytes of a block.
@@ -346,6 +362,16 @@ impl Write for Writer {
                 self.client.run(vec![Statement { sql, values }], true)?;
             }
         }
+    }
+
+    fn forget_incidents(&mut self, names: &[String]) -> Result<(), Trouble> {
+        let sql = "DELETE FROM mtpolicyd_journal_event WHERE LOWER(about) = ? OR LOWER(said) LIKE ?";
+        let gone = names.iter().map(|name| {
+            let part: String = name.chars().flat_map(|c| wild(c).chain([c])).collect();
+            let values = [name.clone(), format!("%{part}%")].map(Value::Text);
+            Statement { sql: format!("{sql} ESCAPE '!'"), values: values.into() }
+        });
+        self.client.run(gone.collect(), true).map(drop)
     }
 
     fn finish_again(&mut self, _is_all: bool) -> Result<(), Trouble> {
