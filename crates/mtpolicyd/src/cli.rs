@@ -8,6 +8,7 @@ pub mod client;
 mod control;
 mod decisions;
 mod doctor;
+mod events;
 mod explain;
 mod forget;
 mod import;
@@ -107,6 +108,7 @@ const ASKING: [Asking; 12] = [
     (top::command, top::run),
     (log_level::command, log_level::run),
     (audit::command, audit::run),
+    (events::command, events::run),
     (metrics::command, metrics::run),
     (support::command, support::run),
 ];

@@ -13,6 +13,7 @@ mod periods;
 mod redis;
 mod reservations;
 mod sql;
+mod standing;
 mod tables;
 mod texts;
 
@@ -21,6 +22,7 @@ pub use by_hand::{Counted, CountedPage};
 pub use periods::TimePattern;
 pub use reservations::Reservations;
 pub use sql::{expire_reservations, reservations_schema};
+pub use standing::Standing;
 
 use crate::connections::{Connections, StoreKind, StoreRef};
 use crate::network::plain_address;

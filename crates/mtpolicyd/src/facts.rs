@@ -12,6 +12,7 @@ pub mod lookup_service;
 pub mod maps;
 pub mod spf;
 
+use crate::events::Events;
 use backends::clock::Clock;
 use backends::dns::Dns;
 use backends::smtp::Destinations;
@@ -28,4 +29,6 @@ pub struct World {
     pub smtp: Arc<Destinations>,
     /// The wall clock.
     pub clock: Arc<Clock>,
+    /// Where it is noted what an administrator wants to be told.
+    pub events: Arc<Events>,
 }

@@ -87,7 +87,8 @@ mod tests {
 
     fn world(zone: Zone) -> World {
         let dns = Arc::new(Dns::Fake(zone));
-        World { dns, lists: Arc::default(), smtp: Arc::default(), clock: Arc::new(Clock::System) }
+        let (lists, smtp, events) = (Arc::default(), Arc::default(), Arc::default());
+        World { dns, lists, smtp, clock: Arc::new(Clock::System), events }
     }
 
     fn used(zone: &str, is_tested: bool) -> UsedList {

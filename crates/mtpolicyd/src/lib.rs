@@ -4,6 +4,7 @@
 //! which stand in the order of their layers.
 
 pub mod address;
+pub mod events;
 pub mod facts;
 pub mod journal;
 pub mod log;

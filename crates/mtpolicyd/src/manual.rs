@@ -20,7 +20,7 @@ use crate::connections;
 use crate::options::{OptionSpec, Options, Presence};
 use crate::plugins::KINDS;
 use crate::settings::{
-    self, ControlOptions, DnsOptions, Globals, HostOptions, JournalOptions, MetricsOptions,
+    self, ControlOptions, DnsOptions, Globals, HostOptions, JournalOptions, MetricsOptions, NotifyOptions,
 };
 use std::fmt::Write;
 
@@ -101,6 +101,7 @@ pub fn pages() -> Vec<Page> {
         ("Options of the Control block", ControlOptions::specs()),
         ("Options of the Journal block", JournalOptions::specs()),
         ("Options of the Metrics block", MetricsOptions::specs()),
+        ("Options of a Notify block", NotifyOptions::specs()),
     ];
     let blocks = blocks.into_iter().chain(settings::session_option_specs());
     sections.extend(blocks.map(|(heading, options)| Section { heading, options }));

@@ -8,6 +8,7 @@ mod conversation;
 mod daemon;
 mod decided;
 mod descriptors;
+pub mod events;
 mod handover;
 mod intake;
 mod listener;
@@ -40,6 +41,7 @@ pub use scheduler::{look, run_tasks};
 use arc_swap::ArcSwap;
 use control::{Desk, Order};
 use daemon::Daemon;
+use events::EventDesk;
 use handover::{Predecessor, Received};
 use metrics::Backends;
 use nix::unistd::Uid;
@@ -111,6 +113,8 @@ pub(crate) struct Shared {
     numbers: ProcessNumbers,
     /// How the servers are that the configuration names.
     backends: Backends,
+    /// What is known of events, and who is told of them.
+    events: EventDesk,
 }
 
 /// Descriptors that are not for connections where there are enough: a question to a name server may have a
@@ -300,6 +304,7 @@ fn share(service: Service, open_files: u64, desk: Desk) -> Arc<Shared> {
         desk,
         numbers: ProcessNumbers::default(),
         backends: Backends::default(),
+        events: EventDesk::default(),
     })
 }
 

@@ -11,6 +11,7 @@ mod hosts;
 mod journal;
 mod labels;
 mod metrics;
+mod notify;
 mod paths;
 mod relative;
 mod render;
@@ -25,6 +26,7 @@ pub use hosts::{HostOptions, VirtualHost};
 pub use journal::{JournalOptions, JournalSettings};
 pub use labels::Labels;
 pub use metrics::MetricsOptions;
+pub use notify::{MailAddress, NotifyOptions, NotifySettings, Way};
 pub use paths::{Access, NamedPath};
 pub use render::{Finding, Messages, Severity};
 pub use sessions::option_specs as session_option_specs;
@@ -70,6 +72,8 @@ pub struct Settings {
     pub journal: JournalSettings,
     /// Where monitoring reads the numbers of the daemon.
     pub metrics: Option<SocketAddr>,
+    /// Who is told of events.
+    pub notify: Vec<NotifySettings>,
     /// What plugins and caches find by name.
     pub connections: Connections,
     /// What plugins want done without a request.
@@ -207,6 +211,7 @@ impl Settings {
         let control = control.map_or_else(|| Some(ControlOptions::default()), control::read);
         let journal = one_block(&mut section, "Journal");
         let metrics = one_block(&mut section, "Metrics").map_or(Some(None), metrics::read);
+        let notify = notify::read(&mut section);
         let open = earlier.map(|earlier| &earlier.connections);
         let connections = Connections::read(&mut section, open, outside);
         let (known, tasks) = (&connections, Tasks::default());
@@ -245,6 +250,7 @@ impl Settings {
             control: control?,
             journal: journal?,
             metrics: metrics?,
+            notify: notify?,
             connections: connections.whole()?,
             intakes: tasks.intakes.take_all(),
             remembered: tasks.states.take_all(),

@@ -10,6 +10,7 @@ use crate::carry_over::CarryOver;
 use crate::chain::Chain;
 use crate::connections::{Connections, Outside};
 use crate::counters::Reservations;
+use crate::events::{Event, Events};
 use crate::facts::World;
 use crate::journal::JournalSlot;
 use crate::matching::Matching;
@@ -45,6 +46,7 @@ pub struct Bench {
     dns: Option<Arc<Dns>>,
     smtp: Arc<Destinations>,
     clock: Arc<Clock>,
+    events: Arc<Events>,
     tasks: Vec<Task>,
     remembered: Remembered,
     runtime: Runtime,
@@ -73,12 +75,20 @@ impl Bench {
             dns: None,
             smtp: Arc::default(),
             clock: Arc::new(Clock::Fake(AtomicI64::new(BEGINNING))),
+            events: Arc::default(),
             tasks,
             remembered,
             runtime: runtime.expect("a runtime"),
             session: Session::default(),
             walk: Walk::default(),
         }
+    }
+
+    /// The events since it was last asked, each as `KIND STATE: TEXT`.
+    pub fn events(&self) -> Vec<String> {
+        self.events.end_limits(&self.clock);
+        let shown = |event: Event| format!("{} {}: {}", event.kind, event.state, event.text);
+        self.events.take_all().into_iter().map(shown).collect()
     }
 
     /// Lets time pass for tickets and counters.
@@ -158,7 +168,8 @@ impl Bench {
     fn world(&mut self) -> World {
         let zone = std::mem::take(&mut self.zone);
         let dns = self.dns.get_or_insert_with(|| Arc::new(Dns::Fake(zone))).clone();
-        World { dns, lists: Arc::default(), smtp: self.smtp.clone(), clock: self.clock.clone() }
+        let (smtp, clock, events) = (self.smtp.clone(), self.clock.clone(), self.events.clone());
+        World { dns, lists: Arc::default(), smtp, clock, events }
     }
 
     /// What is wrong with a configuration, as `line:column message`.

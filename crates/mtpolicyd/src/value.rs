@@ -89,6 +89,15 @@ pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     best.filter(|(likeness, _)| *likeness > ALIKE).map(|(_, name)| name)
 }
 
+/// A word as a shell reads it back.
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) && !word.starts_with('-') {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 impl Value for String {
     const FORM: &'static str = "text";
     fn parse(text: &str) -> Result<Self, String> {

@@ -4,8 +4,8 @@
 //!
 //! Knows: counters. Must not know: how they are kept, plugins.
 
-use super::Counter;
 use super::sql::Numbers;
+use super::{Counter, Standing};
 use crate::log::messages::plugins;
 use backends::Call;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -33,6 +33,8 @@ pub struct Reservations {
 struct Held {
     counter: Counter,
     token: String,
+    /// What is to be told of how full the counter is, once the request is counted.
+    standings: Vec<Standing>,
 }
 
 impl Reservations {
@@ -52,13 +54,25 @@ impl Reservations {
         // Nobody else has it: two numbers from the random keys of a hash.
         let random = || RandomState::new().build_hasher().finish();
         let token = format!("{:016x}{:016x}", random(), random());
-        self.held.push(Held { counter: counter.clone(), token: token.clone() });
+        let (counter, standings) = (counter.clone(), Vec::new());
+        self.held.push(Held { counter, token: token.clone(), standings });
         token
     }
 
     /// Notes what a counter stands at once this request is counted; `None` if nobody knows.
     pub(super) fn note(&mut self, counter: &Counter, numbers: Option<Numbers>) {
+        for held in self.held.iter().filter(|held| held.counter.is(counter)) {
+            let known = numbers.iter().flat_map(|numbers| held.standings.iter().map(move |it| (it, numbers)));
+            known.for_each(|(standing, numbers)| standing.tell_counted(counter, numbers));
+        }
         self.counted.extend(numbers.map(|numbers| (counter.clone(), numbers)));
+    }
+
+    /// Has it told how full a counter is, once this request, which has a place there, is counted.
+    pub fn tell_when_counted(&mut self, counter: &Counter, standing: Standing) {
+        if let Some(held) = self.held.iter_mut().find(|held| held.counter.is(counter)) {
+            held.standings.push(standing);
+        }
     }
 
     /// What a counter stood at when this request was counted in it last.
@@ -81,7 +95,7 @@ impl Drop for Reservations {
         }
         self.background.spawn(async move {
             let call = Call::within(GIVE_BACK_LIMIT);
-            for Held { counter, token } in held {
+            for Held { counter, token, .. } in held {
                 if let Err(error) = counter.give_back(&token, call).await {
                     plugins::reservation_left(error);
                 }

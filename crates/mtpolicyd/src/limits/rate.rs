@@ -61,6 +61,19 @@ impl Rate {
         self.period
     }
 
+    /// How much may be counted at once.
+    pub fn most(&self, algorithm: Algorithm) -> u64 {
+        match algorithm {
+            Algorithm::Window => self.amount,
+            Algorithm::Bucket => self.burst.unwrap_or(self.amount),
+        }
+    }
+
+    /// After how many milliseconds without a request nothing is counted any more.
+    pub fn life(&self, algorithm: Algorithm) -> u64 {
+        self.rule(algorithm).life.unsigned_abs()
+    }
+
     /// The limit as it is counted.
     fn rule(&self, algorithm: Algorithm) -> Rule {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);

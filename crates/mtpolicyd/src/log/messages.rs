@@ -6,6 +6,7 @@
 //! makes. `docs/log.md` is written from the same lines. The texts are an interface: people search for them.
 
 pub mod daemon;
+pub mod events;
 pub mod findings;
 pub mod foreign_files;
 pub mod journal;
@@ -25,6 +26,7 @@ pub const GROUPS: &[Group] = &[
     lookups::GROUP,
     foreign_files::GROUP,
     journal::GROUP,
+    events::GROUP,
     plugins::GROUP,
     tasks::GROUP,
     findings::GROUP,

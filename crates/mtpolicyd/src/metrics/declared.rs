@@ -76,6 +76,12 @@ metrics! {
     gauge journal_oldest() in seconds = "mtpolicyd_journal_oldest_seconds";
     /// Size of the file, as far as it is in use, or of all blocks in the database.
     gauge journal_bytes() in bytes = "mtpolicyd_journal_bytes";
+    /// Events by their kind, whether they began or ended something.
+    counter events(kind: Word) = "mtpolicyd_events";
+    /// Events for a receiver of `<Notify>`: `delivered`, `failed` (given up) or `dropped` (too many waited).
+    counter event_deliveries(receiver: &Configured, result: Word) = "mtpolicyd_event_deliveries";
+    /// Events that wait for a receiver.
+    gauge events_waiting(receiver: &Configured) = "mtpolicyd_events_waiting";
     /// Reloads of the configuration: `reloaded`, or `refused` because of mistakes or of this machine.
     counter reloads(result: Word) = "mtpolicyd_reloads";
     /// The hash of the configuration in use, which the log has too.

@@ -4,8 +4,8 @@ mod by_hand;
 
 use crate::chain::Chain;
 use crate::counters::{
-    Amounts, CounterStore, Engine, Ledger, Metric, Table, TimePattern, counted_mark, expire_reservations,
-    reservations_schema, unknown_at, unknown_yet,
+    Amounts, CounterStore, Engine, Ledger, Metric, Standing, Table, TimePattern, counted_mark,
+    expire_reservations, reservations_schema, unknown_at, unknown_yet,
 };
 use crate::log::messages::{plugins, tasks};
 use crate::options::{UserConfig, codes, options};
@@ -32,6 +32,11 @@ options! {
     /// Once Accounting has counted a message for one of its recipients, its other recipients pass if the same
     /// threshold and metric hold for them; under another threshold, what was counted before the message is
     /// compared with it.
+    ///
+    /// When 80 % of the threshold is counted for a value and when all of it is, an event is raised, once per
+    /// period, which `<Notify>` sends; so is one when the period is over, or less than 70 % is counted again.
+    /// That 80 % is reached can't be told where the database does not say what it has counted: in Redis, and
+    /// for messages with a reservation in MariaDB and MySQL.
     ///
     /// ```conf
     /// <Connection db>
@@ -137,7 +142,15 @@ impl Plugin for Quota {
             let (amounts, clock) = (Amounts::of(cx.request), &cx.world.clock);
             let (mark, judged) = (format!("{}-passed", self.name), format!("{metric} below {threshold}"));
             let passes = if !has_been_counted {
-                counter.reserve(metric, threshold, &amounts, cx.reservations, clock, call).await?
+                let standing = self.standing(metric, threshold, cx);
+                let passes =
+                    counter.reserve(metric, threshold, &amounts, cx.reservations, clock, call).await?;
+                match standing {
+                    Some(standing) if passes => cx.reservations.tell_when_counted(&counter, standing),
+                    Some(standing) => standing.tell_reached(&counter),
+                    None => {}
+                }
+                passes
             } else if cx.session.result(&mark) == Some(&judged) {
                 true
             } else {
@@ -149,7 +162,11 @@ impl Plugin for Quota {
             }
             passes
         } else {
-            counter.read_after(cx.reservations, metric, call).await? < threshold as f64
+            let number = counter.read_after(cx.reservations, metric, call).await?;
+            if let Some(standing) = self.standing(metric, threshold, cx) {
+                standing.tell(&counter, whole(number));
+            }
+            number < threshold as f64
         };
         if passes {
             return Ok(Verdict::Next);
@@ -157,6 +174,12 @@ impl Plugin for Quota {
         cx.beyond_limit();
         Ok(Verdict::Stop(self.options.action.get(cx.session)))
     }
+}
+
+/// A number of a database, without what is behind the point.
+#[allow(clippy::cast_possible_truncation, reason = "the conversion ends at the largest number")]
+fn whole(number: f64) -> i64 {
+    number as i64
 }
 
 /// Lets the administrator see what is counted, beside the threshold of the file.
@@ -182,6 +205,18 @@ fn remove_expired_hourly(sql: &Arc<Sql>, setup: &Setup<'_, '_>) {
 }
 
 impl Quota {
+    /// Whom to tell how full a counter is: nobody, if nothing is really counted.
+    fn standing(&self, metric: Metric, threshold: i64, cx: &Cx<'_>) -> Option<Standing> {
+        let standing = || Standing {
+            events: cx.world.events.clone(),
+            plugin: cx.name().clone(),
+            metric,
+            threshold,
+            pattern: self.options.time_pattern.clone(),
+        };
+        cx.call.pretence().is_none().then(standing)
+    }
+
     fn warn_once(&self, metric: Metric, cx: &Cx<'_>) {
         if let Some(why) = unknown_yet(metric, cx.request)
             && !self.warned.swap(true, Ordering::Relaxed)
@@ -249,6 +284,25 @@ mod tests {
         assert_eq!(reservations(folder.path(), 0), 0);
         bench.pass(Duration::from_secs(31 * 24 * 3600));
         assert_eq!(mails(&mut bench, 1), [true], "the next month");
+    }
+
+    #[test]
+    fn an_event_is_raised_once_when_a_threshold_is_reached_and_once_when_the_period_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = quota("q", "metric = count\n threshold = 5") + ACCOUNTING;
+        let mut bench = bench(folder.path(), &chain);
+        let alice = "q: alice@example.org";
+        assert_eq!(mails(&mut bench, 3), [true; 3]);
+        assert!(bench.events().is_empty());
+        assert_eq!(mails(&mut bench, 1), [true]);
+        let near = format!("limit-near begins: {alice} is at 80 % of 5 messages in 2025-11: 4");
+        assert_eq!(bench.events(), [near]);
+        assert_eq!(mails(&mut bench, 3), [true, false, false]);
+        let reached = format!("limit-reached begins: {alice} has used up 5 messages in 2025-11: 5");
+        assert_eq!(bench.events(), [reached]);
+        bench.pass(Duration::from_secs(31 * 24 * 3600));
+        let over = format!("limit-reached ends: {alice} is below 5 messages in 2025-11 again");
+        assert_eq!(bench.events(), [over]);
     }
 
     #[test]

@@ -5,8 +5,9 @@ mod key;
 
 use crate::chain::Chain;
 use crate::connections::{MEMORY, StoreKind, StoreRef};
+use crate::events::{self, LimitKind, LimitUse, Until};
 use crate::fields::Template;
-use crate::limits::{Algorithm, Counts, Demand, Fill, Rates, Rule, Table, Taken, Usage};
+use crate::limits::{Algorithm, Counts, Demand, Fill, Rate, Rates, Rule, Table, Taken, Usage};
 use crate::log::messages::{findings, plugins, tasks};
 use crate::options::{OptionalUserConfig, UserConfig, codes, options};
 use crate::plugin::{Cx, Error, Made, Plugin, Setup, TASK_LIMIT, Verdict};
@@ -38,7 +39,8 @@ options! {
     ///
     /// With a `<SessionCache>` all requests of a message count as one; without it, each request counts.
     ///
-    /// A line is logged when 80 % of a limit is used and when all of it is, each once per period.
+    /// When 80 % of a limit is used and when all of it is, each once per period, a line is logged and an
+    /// event raised, which `<Notify>` sends; so is one when less than 70 % is used again.
     ///
     /// ```conf
     /// <Plugin outgoing>
@@ -214,7 +216,10 @@ impl Plugin for RateLimit {
         let taken = self.counts.take(&counted_as, demand, attempt.name(), now, call).await;
         let taken = attempt.settle(cx.session, taken)?;
         if amount > 0 {
-            self.tell(&key, &rates, &taken);
+            self.tell(&key, &rates, &taken, cx);
+        }
+        if cx.world.events.is_any_limit_filled() && cx.call.pretence().is_none() {
+            self.tell_what_is_over(&key, &rates, &taken, cx);
         }
         if taken.passed || passes_anyway {
             cx.session.set_for_message(&mark, &(counted + amount).to_string());
@@ -303,16 +308,46 @@ impl RateLimit {
         }
     }
 
-    /// Says in the log how full the limits are, when it is time to.
-    fn tell(&self, key: &str, rates: &Rates, taken: &Taken) {
+    /// Says how full the limits are, when it is time to: in the log, and as an event.
+    fn tell(&self, key: &str, rates: &Rates, taken: &Taken, cx: &Cx<'_>) {
         for (n, fill) in &taken.notices {
             let (Some(rate), Some(usage)) = (rates.iter().nth(*n), taken.usage.get(*n)) else { continue };
             let (name, count, what) = (&self.name, usage.count, self.options.count);
-            match fill {
-                Fill::Nearly => plugins::nearly_full(name, key, rate, count, what),
-                Fill::Full => plugins::full(name, key, rate, count, what),
-            }
+            let fill = match fill {
+                Fill::Nearly => {
+                    plugins::nearly_full(name, key, rate, count, what);
+                    events::Fill::Near
+                }
+                Fill::Full => {
+                    plugins::full(name, key, rate, count, what);
+                    events::Fill::Reached
+                }
+            };
+            let (limit, count) = (rate.to_string(), format!("{count} {what}"));
+            let used = LimitUse { count: &count, ..self.used(key, &limit) };
+            cx.world.events.limit_filled(fill, &used, || self.until(rate, cx));
         }
+    }
+
+    /// Has those told of a limit that is little used again who were told that it was used up.
+    fn tell_what_is_over(&self, key: &str, rates: &Rates, taken: &Taken, cx: &Cx<'_>) {
+        let algorithm = self.options.algorithm;
+        for (rate, usage) in rates.iter().zip(&taken.usage) {
+            let percent = usage.count.saturating_mul(100) / rate.most(algorithm).max(1);
+            let limit = rate.to_string();
+            let used = self.used(key, &limit);
+            cx.world.events.limit_stands(percent, &used, || self.until(rate, cx));
+        }
+    }
+
+    fn used<'a>(&'a self, key: &'a str, limit: &'a str) -> LimitUse<'a> {
+        LimitUse { kind: LimitKind::Limits, plugin: &self.name, key, limit, count: "" }
+    }
+
+    /// When a limit counts nothing any more, if nothing comes.
+    fn until(&self, rate: &Rate, cx: &Cx<'_>) -> Until {
+        let life = rate.life(self.options.algorithm);
+        Until::Time(cx.world.clock.now_millis().saturating_add(i64::try_from(life).unwrap_or(i64::MAX)))
     }
 
     async fn exceeded(

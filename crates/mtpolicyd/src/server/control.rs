@@ -7,6 +7,7 @@ mod audit;
 mod call;
 mod change;
 mod decisions;
+mod events;
 mod explain;
 mod forget;
 mod peer;
@@ -19,6 +20,7 @@ pub use activity::{ActivityView, PluginView};
 pub use audit::{AuditView, AuditsView};
 pub use change::{HandoverView, LogLevelView, ReloadView};
 pub use decisions::DecisionsView;
+pub use events::{EventsView, TestsView};
 pub use explain::{ChosenView, ExplainedView, Question};
 pub use forget::{ForgottenView, Whom};
 pub use query::{filter_query, filter_text, path_segment};
@@ -102,6 +104,8 @@ pub(super) struct InUse {
     pub(super) log_level: u8,
     /// Until when, if that was set by hand.
     pub(super) log_level_until: Option<SystemTime>,
+    /// Why the last reload was refused, if it was.
+    pub(super) refused: Option<String>,
 }
 
 impl Desk {
@@ -109,7 +113,14 @@ impl Desk {
     pub(super) fn new(config: &Path, warnings: usize, log_level: u8) -> (Desk, mpsc::Receiver<Order>) {
         let (orders, arriving) = mpsc::channel(MAX_ORDERS);
         let started = SystemTime::now();
-        let in_use = InUse { read: started, warnings, ports: Vec::new(), log_level, log_level_until: None };
+        let in_use = InUse {
+            read: started,
+            warnings,
+            ports: Vec::new(),
+            log_level,
+            log_level_until: None,
+            refused: None,
+        };
         let (config, in_use) = (config.to_owned(), ArcSwap::from_pointee(in_use));
         (Desk { started, config, orders, in_use, noted: Mutex::default() }, arriving)
     }
@@ -117,6 +128,11 @@ impl Desk {
     /// When the process started to answer.
     pub(super) fn started(&self) -> SystemTime {
         self.started
+    }
+
+    /// The configuration file.
+    pub(super) fn config(&self) -> &Path {
+        &self.config
     }
 
     /// What is in use now.

@@ -13,7 +13,7 @@ use super::privileges::Identity;
 use super::process::{self, Background, PidFile};
 use super::reload::Reload;
 use super::sockets::BoundSocket;
-use super::{ServeOptions, Shared, StartError, scheduler};
+use super::{ServeOptions, Shared, StartError, events, scheduler};
 use crate::log::LogHandle;
 use crate::log::messages::daemon;
 use std::path::PathBuf;
@@ -72,7 +72,15 @@ impl Daemon<'_> {
         listeners.metrics = MetricsPort::start(metrics, &self.shared);
         self.shared.desk.update(|in_use| in_use.ports = listeners.addresses());
         self.succeed(&listeners)?;
-        let hourly = tokio::spawn(scheduler::run(self.shared.clone()));
+        self.shared.events.apply(&self.shared.service.load());
+        let told = tokio::spawn(events::run(self.shared.clone()));
+        let (scheduled, watched) = (self.shared.clone(), self.shared.clone());
+        let hourly = tokio::spawn(async move {
+            tokio::select! {
+                () = scheduler::run(scheduled) => {}
+                () = events::watch(watched) => {}
+            }
+        });
         let notify = self.notify.clone();
         let alive = tokio::spawn(async move { notify.keep_alive().await });
         background.as_ref().map_or(Ok(()), Background::ready)?;
@@ -102,6 +110,8 @@ impl Daemon<'_> {
                 self.finish_conversations(&mut signals, listeners).await;
             }
         }
+        // It has been told to end by now, and says what it leaves.
+        let _ = told.await;
         Ok(())
     }
 

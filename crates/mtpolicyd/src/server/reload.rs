@@ -12,7 +12,7 @@ use super::sockets::{self, UnixSocketOptions};
 use super::{StartError, identity, log_messages, socket_options};
 use crate::address::ListenAddress;
 use crate::log::messages::daemon as daemon_messages;
-use crate::settings::{Globals, Messages, Settings};
+use crate::settings::{Globals, Messages, Settings, Severity};
 use crate::value::Switch;
 use std::io;
 use std::path::Path;
@@ -91,6 +91,8 @@ impl Reload {
             Err(error) => ReloadView::refused(error),
         };
         daemon.shared.numbers.reloads.add(usize::from(used.is_err()), 1);
+        let refused = used.as_ref().err().map(why);
+        daemon.shared.desk.update(|in_use| in_use.refused.clone_from(&refused));
         match used {
             Ok(messages) => {
                 daemon.shared.desk.update(|in_use| {
@@ -117,6 +119,21 @@ impl Reload {
             self.waiting = std::mem::take(&mut self.next);
             self.begin(daemon);
         }
+    }
+}
+
+/// Why a file is not used, in a few words.
+fn why(error: &StartError) -> String {
+    match error {
+        StartError::Configuration(messages) => {
+            let first = messages.lines().find(|(severity, _)| *severity == Severity::Error);
+            let first = first.map(|(_, line)| line).unwrap_or_default();
+            match messages.errors() {
+                0 | 1 => first,
+                more => format!("{first} ({more} mistakes)"),
+            }
+        }
+        other => other.to_string(),
     }
 }
 
@@ -149,6 +166,7 @@ async fn apply(fresh: Fresh, daemon: &Daemon<'_>, listeners: &mut Listeners) -> 
     let service = Arc::new(service);
     tokio::spawn(scheduler::prepare(service.clone()));
     service.keep_decisions();
+    daemon.shared.events.apply(&service);
     daemon.shared.service.store(service);
     listeners.start(ports, &daemon.shared);
     listeners.keep_only(&addresses);

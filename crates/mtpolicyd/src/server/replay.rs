@@ -68,6 +68,7 @@ impl Replayer {
             lists: Arc::default(),
             smtp: Arc::default(),
             clock: Arc::new(Clock::Replayed(replay.clone())),
+            events: Arc::default(),
         };
         let service = Service::of_replay(settings, world, replay.clone());
         Replayer { service, replay, sessions, matched: None, begun: None }

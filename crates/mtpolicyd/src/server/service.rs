@@ -7,6 +7,7 @@ use super::numbers::Numbers;
 use super::record::{Chosen, Draft};
 use crate::chain::Outcome;
 use crate::counters::Reservations;
+use crate::events::Events;
 use crate::facts::World;
 use crate::log::messages::{daemon, lookups};
 use crate::log::{self, Envelope, RequestRecord};
@@ -75,7 +76,9 @@ impl Service {
         let sessions = sessions(&settings.sessions, earlier, &background);
         let lists = earlier.map(|earlier| earlier.world.lists.clone()).unwrap_or_default();
         let smtp = earlier.map(|earlier| earlier.world.smtp.clone()).unwrap_or_default();
-        let world = World { dns, lists, smtp, clock: Arc::new(Clock::System) };
+        let events = earlier.map(|earlier| earlier.world.events.clone());
+        let events = events.unwrap_or_else(|| Arc::new(Events::new(settings.globals.node())));
+        let world = World { dns, lists, smtp, clock: Arc::new(Clock::System), events };
         let recorder = earlier.map(|earlier| earlier.recorder.clone());
         let recorder = recorder.unwrap_or_else(|| Arc::new(Recorder::new(settings.globals.node())));
         let labels = Labels::of(&settings);
@@ -259,6 +262,10 @@ impl Service {
         after: &mut Afterwards,
         draft: &mut Draft,
     ) -> Decided {
+        // A message of this daemon that tells what is wrong must not be held up by that.
+        if self.world.events.own_mail.is_own(request) {
+            return Decided::by_nobody(Some(Reply::dunno()));
+        }
         let limit = self.request_timeout();
         let deadline = begun + limit;
         let lease = match self.sessions.open(instance, Call::until(deadline)).await {
@@ -275,6 +282,9 @@ impl Service {
             Err(failure) => {
                 report_failure(host, instance, &failure.text);
                 draft.failed(failure.is_late, &failure.text);
+                if failure.is_late {
+                    self.world.events.request_was_late();
+                }
                 // The message is tried again, and needs what it had.
                 *after = Afterwards::default();
                 let action = action_of(failure.on_error).map(Reply::new);

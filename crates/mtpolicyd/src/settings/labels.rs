@@ -17,6 +17,8 @@ pub struct Labels {
     pub lists: Vec<(Arc<str>, Configured)>,
     /// The names of the connections.
     pub connections: Vec<Configured>,
+    /// The names of those that are told of events.
+    pub receivers: Vec<Configured>,
     /// The hash of the configuration.
     pub hash: Configured,
 }
@@ -35,6 +37,7 @@ impl Labels {
             plugins: plugins.collect(),
             lists: lists.map(|used| (used.list.zone().clone(), name(&used.list.label()))).collect(),
             connections: settings.connections.iter().map(|(connection, _)| name(connection)).collect(),
+            receivers: settings.notify.iter().map(|settings| name(&settings.name)).collect(),
             hash: name(&settings.fingerprint),
         }
     }

@@ -8,7 +8,7 @@ use config_general::{Block, Entry, Item, Sources};
 use std::path::{Path, absolute};
 
 /// Options whose value is a path: the kind of block, and the name.
-const PATHS: [(&str, &str); 23] = [
+const PATHS: [(&str, &str); 25] = [
     ("", "chroot"),
     ("", "log_file"),
     ("", "pid_file"),
@@ -19,6 +19,8 @@ const PATHS: [(&str, &str); 23] = [
     ("Connection", "tls_key"),
     ("Control", "socket"),
     ("Journal", "file"),
+    ("Notify", "secret_file"),
+    ("Notify", "tls_ca"),
     ("Plugin", "asn_database"),
     ("Plugin", "asn_database6"),
     ("Plugin", "database"),

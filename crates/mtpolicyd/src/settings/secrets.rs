@@ -3,7 +3,7 @@
 //! Knows: which options are secret, the rights of files. Must not know: what a connection is.
 
 use super::{ControlOptions, DnsOptions, Globals, HostOptions, JournalOptions};
-use super::{MetricsOptions, session_option_specs};
+use super::{MetricsOptions, NotifyOptions, session_option_specs};
 use crate::chain::StepOptions;
 use crate::connections;
 use crate::options::{OptionSpec, Options, Report, codes};
@@ -22,8 +22,18 @@ const OTHERS_READ: u32 = 0o004;
 pub(super) const HIDDEN: &str = "(not shown)";
 
 /// Blocks whose tags hold no secret.
-const BLOCKS: [&str; 9] =
-    ["VirtualHost", "Plugin", "Connection", "SessionCache", "Dns", "Ticket", "Control", "Journal", "Metrics"];
+const BLOCKS: [&str; 10] = [
+    "VirtualHost",
+    "Plugin",
+    "Connection",
+    "SessionCache",
+    "Dns",
+    "Ticket",
+    "Control",
+    "Journal",
+    "Metrics",
+    "Notify",
+];
 
 /// Whether an option may be secret, by its name; options that nobody knows are not in it.
 static OPTIONS: LazyLock<BTreeMap<String, bool>> = LazyLock::new(|| {
@@ -35,6 +45,7 @@ static OPTIONS: LazyLock<BTreeMap<String, bool>> = LazyLock::new(|| {
         ControlOptions::specs(),
         JournalOptions::specs(),
         MetricsOptions::specs(),
+        NotifyOptions::specs(),
     ];
     let sessions = session_option_specs().into_iter().map(|(_, specs)| specs);
     let connections = connections::option_specs().into_iter().map(|module| module.options);

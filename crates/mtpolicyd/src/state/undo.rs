@@ -3,6 +3,7 @@
 //! Knows: the words of the commands. Must not know: who runs them.
 
 use super::forms::{Change, Kind, Order, Select};
+use crate::value::shell_word;
 
 impl Order {
     /// The command that has this done.
@@ -30,7 +31,7 @@ impl Order {
             given.iter().filter_map(|(name, value)| Some(option(name, value.as_ref()?))).collect();
         let (more, values) = self.change.words(kind);
         let has_dash = placed.iter().any(|word| word.starts_with('-'));
-        let placed = placed.into_iter().map(|word| quoted(word));
+        let placed = placed.into_iter().map(|word| shell_word(word));
         let words: Vec<_> = match (has_dash, by_place) {
             // What begins with a dash is not an option there.
             (true, _) => {
@@ -47,7 +48,7 @@ impl Order {
 /// An option with its value.
 fn option(name: &str, value: &str) -> String {
     let sign = if value.starts_with('-') { '=' } else { ' ' };
-    format!("{name}{sign}{}", quoted(value))
+    format!("{name}{sign}{}", shell_word(value))
 }
 
 impl Change {
@@ -72,22 +73,14 @@ impl Change {
                 match one.filter(|_| matches!(kind, Kind::Limits | Kind::Quota)) {
                     Some((name, value)) => (vec![option(part, name)], vec![value.to_string()]),
                     None => {
-                        let values = values.iter().map(|(name, value)| quoted(&format!("{name}={value}")));
+                        let values =
+                            values.iter().map(|(name, value)| shell_word(&format!("{name}={value}")));
                         (time(lifetime).into_iter().collect(), values.collect())
                     }
                 }
             }
         }
     }
-}
-
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) && !word.starts_with('-') {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

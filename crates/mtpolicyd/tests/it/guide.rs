@@ -298,6 +298,11 @@ fn operating() {
 }
 
 #[test]
+fn events() {
+    is_true_after("docs/guide/events.md", &[WITH_A_FILE]);
+}
+
+#[test]
 fn symptoms() {
     is_true_after("docs/guide/symptoms.md", &[]);
 }

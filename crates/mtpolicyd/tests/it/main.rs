@@ -14,6 +14,8 @@ mod decisions;
 mod dialogues;
 mod dns;
 mod doctor;
+mod events;
+mod events_by_mail;
 mod example_cluster;
 mod example_ldap;
 mod examples;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules of the daemon, lowest layer first: each uses those of its own layer and of lower ones.
 const LAYERS: &[&[&str]] = &[
-    &["address", "facts", "journal", "log", "matching", "metrics", "network", "recorder", "value"],
+    &["address", "events", "facts", "journal", "log", "matching", "metrics", "network", "recorder", "value"],
     &["session"],
     &["options", "fields", "scoring"],
     &["connections", "carry_over", "intake", "state", "table_tasks", "tasks"],

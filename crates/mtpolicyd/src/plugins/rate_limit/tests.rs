@@ -218,3 +218,30 @@ fn counts_are_shown_set_and_reset() {
         assert_eq!(refused, "plugin out has no window `5m`; it has: 1h, 1d");
     }
 }
+
+#[test]
+fn an_event_is_raised_once_when_a_limit_is_reached_and_once_when_it_is_over() {
+    let mut bench = bench("limit = 10/1h");
+    let run = |bench: &mut Bench, count| (0..count).for_each(|_| drop(bench.run_fresh()));
+    run(&mut bench, 7);
+    assert!(bench.events().is_empty());
+    run(&mut bench, 1);
+    assert_eq!(bench.events(), ["limit-near begins: r: bob is at 80 % of 10/1h: 8 messages"]);
+    run(&mut bench, 4);
+    assert_eq!(bench.events(), ["limit-reached begins: r: bob has used up 10/1h: 10 messages"]);
+    // Half an hour later nothing has expired, and an hour later everything has, without another request.
+    bench.pass(Duration::from_secs(1_800));
+    run(&mut bench, 2);
+    assert!(bench.events().is_empty());
+    bench.pass(Duration::from_secs(3_600));
+    assert_eq!(bench.events(), ["limit-reached ends: r: bob is below 10/1h again"]);
+    // One that goes on sending is told of when it is below 70 %.
+    run(&mut bench, 8);
+    assert_eq!(bench.events().len(), 1);
+    bench.pass(Duration::from_secs(3_599));
+    run(&mut bench, 1);
+    assert!(bench.events().is_empty());
+    bench.pass(Duration::from_secs(1));
+    run(&mut bench, 1);
+    assert_eq!(bench.events(), ["limit-near ends: r: bob is below 10/1h again"]);
+}

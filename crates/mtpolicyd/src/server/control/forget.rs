@@ -29,6 +29,7 @@ pub(super) async fn forget(mut call: Call) -> Answer {
     let address = address.trim().to_owned();
     check(&address).map_err(Problem::bad)?;
     let (who, recorder) = (call.peer.name().await, call.shared.service.load().recorder().clone());
+    call.shared.events.forget(&address);
     let forgotten = off_the_runtime(move || recorder.forget(&address, &who)).await?;
     let forgotten = forgotten.map_err(|why| Problem::unavailable(format!("not removed: {why}")))?;
     ok(&ForgottenView { journal: forgotten.journal, memory: forgotten.memory })

@@ -5,7 +5,7 @@
 use super::call::{Answer, Busy, Call, Problem, Response};
 use super::peer::Peer;
 use super::query::{self, Query};
-use super::{activity, audit, change, decisions, explain, forget, state, status};
+use super::{activity, audit, change, decisions, events, explain, forget, state, status};
 use crate::server::Shared;
 use crate::settings::Level;
 use bytes::Bytes;
@@ -89,6 +89,15 @@ pub const ROUTES: &[Route] = routes! {
     /// Decisions as they are made, as server-sent events, filtered as above; with `walk=1` each with what
     /// every plugin did. What a reader does not take in time it misses: an event `lagged` tells how many.
     GET "/v1/tail" Read => decisions::tail;
+    /// What an administrator was told, the newest first, and who is told: `events`, each with `id`, `time`,
+    /// `kind`, `state` (`begins`, `ends`, `digest` or `test`), `level`, `source`, `key`, `text` and `advice`;
+    /// and `receivers`, each with `name`, `way`, how many events are `waiting` and were `delivered`, `failed`
+    /// and `dropped`, and the `problem` if it takes none. With a journal they are those of the file, else the
+    /// last 1000 since the start. `kind` selects one kind; `limit` is at most 10000, by default 100.
+    GET "/v1/events" Read => events::events;
+    /// Sends an event that says nothing to each receiver, or to the one that the body names: `{"name":
+    /// "ops"}`. The answer has `tests`, each with `name`, `delivered` and the `error` if it was not taken.
+    POST "/v1/events/test" Change within 180 => events::test;
     /// What was done in the last `seconds` (by default 60, at most 3600), as far as decisions are kept:
     /// requests, outcomes, times, plugins.
     GET "/v1/activity" Read => activity::activity;

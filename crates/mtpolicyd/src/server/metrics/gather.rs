@@ -4,6 +4,7 @@
 
 use super::process;
 use crate::connections::{BackendState, Connection, Module};
+use crate::events::EventKind;
 use crate::facts::dnslist::{ListAnswer, ListState};
 use crate::metrics::{self, Configured, Observed, Page};
 use crate::plugin::OnError;
@@ -97,6 +98,7 @@ pub(crate) async fn gather(shared: &Shared) -> Page {
         metrics::dns_cache_bytes(&mut page, usage.cache_bytes);
     }
     of_journal(&mut page, &service, begins);
+    of_events(&mut page, shared, &service);
     of_configuration(&mut page, shared, &service);
     of_process(&mut page, shared, process.unwrap_or_default());
     page
@@ -183,6 +185,22 @@ fn of_journal(page: &mut Page, service: &Service, begins: Option<DecisionId>) {
     metrics::journal_bytes(page, status.used);
     if let Some(oldest) = begins.and_then(|begins| begins.time().elapsed().ok()) {
         metrics::journal_oldest(page, oldest.as_secs_f64());
+    }
+}
+
+fn of_events(page: &mut Page, shared: &Shared, service: &Service) {
+    for kind in EventKind::ALL {
+        metrics::events(page, kind.word(), shared.events.counted(kind));
+    }
+    for receiver in shared.events.views() {
+        // One that a reload has just removed has no label.
+        let Some(name) = service.labels().receivers.iter().find(|name| name.as_str() == receiver.name) else {
+            continue;
+        };
+        metrics::event_deliveries(page, name, "delivered", receiver.delivered);
+        metrics::event_deliveries(page, name, "failed", receiver.failed);
+        metrics::event_deliveries(page, name, "dropped", receiver.dropped);
+        metrics::events_waiting(page, name, receiver.waiting);
     }
 }
 
