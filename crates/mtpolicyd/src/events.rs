@@ -54,7 +54,7 @@ pub struct Events {
     /// Events that had no room.
     lost: AtomicU64,
     limits: Limits,
-    /// Requests that took longer than they may.
+    /// Requests that took about as long as they may.
     late: AtomicU64,
     /// Connections over which events are sent as messages.
     pub own_mail: OwnMail,
@@ -134,7 +134,7 @@ impl Events {
         self.lost.swap(0, Ordering::Relaxed)
     }
 
-    /// A request took longer than it may.
+    /// A request took about as long as it may.
     pub fn request_was_late(&self) {
         self.late.fetch_add(1, Ordering::Relaxed);
     }
@@ -174,6 +174,13 @@ impl Events {
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Event>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What this machine calls itself, as it may stand in a message and in SMTP.
+pub fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).collect();
+    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ words! {
         ReloadRefused = "reload-refused",
         /// The journal can't be written, or loses decisions.
         JournalFailing = "journal-failing",
-        /// Requests take longer than they may.
+        /// Requests take about as long as they may.
         DeadlineMissed = "deadline-missed",
         /// The configuration file is newer than the configuration in use.
         ConfigurationChanged = "configuration-changed",

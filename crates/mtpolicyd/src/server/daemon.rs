@@ -74,13 +74,8 @@ impl Daemon<'_> {
         self.succeed(&listeners)?;
         self.shared.events.apply(&self.shared.service.load());
         let told = tokio::spawn(events::run(self.shared.clone()));
-        let (scheduled, watched) = (self.shared.clone(), self.shared.clone());
-        let hourly = tokio::spawn(async move {
-            tokio::select! {
-                () = scheduler::run(scheduled) => {}
-                () = events::watch(watched) => {}
-            }
-        });
+        let hourly = tokio::spawn(scheduler::run(self.shared.clone()));
+        let watch = tokio::spawn(events::watch(self.shared.clone()));
         let notify = self.notify.clone();
         let alive = tokio::spawn(async move { notify.keep_alive().await });
         background.as_ref().map_or(Ok(()), Background::ready)?;
@@ -93,6 +88,7 @@ impl Daemon<'_> {
                 daemon::shutting_down();
                 if let Some(successor) = self.offer(&mut signals, &listeners).await {
                     hourly.abort();
+                    watch.abort();
                     successor.take_over(self, &listeners);
                 }
                 self.end(listeners).await;
@@ -105,6 +101,7 @@ impl Daemon<'_> {
             Ending::HandedOver(successor) => {
                 // From here on the service manager listens to the successor only.
                 hourly.abort();
+                watch.abort();
                 alive.abort();
                 successor.take_over(self, &listeners);
                 self.finish_conversations(&mut signals, listeners).await;

@@ -14,7 +14,7 @@ pub(crate) use watch::watch;
 
 use super::Shared;
 use super::service::Service;
-use crate::events::{Event, EventKind, EventState};
+use crate::events::{Event, EventKind, EventState, host_name};
 use crate::log::messages::events as messages;
 use crate::metrics::Cells;
 use crate::settings::NotifySettings;
@@ -118,12 +118,6 @@ fn incident(event: &Event) -> Incident {
     }
 }
 
-/// What this machine calls itself.
-fn host() -> String {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
-}
-
 impl EventDesk {
     /// Has those told that these settings name, from now on. What waits for one that keeps its name goes on
     /// waiting.
@@ -151,7 +145,7 @@ impl EventDesk {
     /// An event has happened.
     fn take(&self, event: Event, service: &Service) {
         self.counted.add(event.kind as usize, 1);
-        messages::event(event.kind, event.state, &event.text);
+        messages::event(event.kind, event.state, logged(&event));
         let incident = incident(&event);
         let mut kept = lock(&self.kept);
         kept.push_back(incident.clone());
@@ -193,7 +187,7 @@ impl EventDesk {
     pub async fn test(&self, name: Option<&str>, service: &Service) -> Option<Vec<TestView>> {
         let receivers: Vec<_> = self.receivers().values().cloned().collect();
         let wanted = receivers.iter().filter(|receiver| name.is_none_or(|name| receiver.name() == name));
-        let text = format!("a test from {}", host());
+        let text = format!("a test from {}", host_name());
         let event = service.world().events.event(EventKind::Test, EventState::Test, "", text);
         let event = Event { advice: "Nothing has happened, and there is nothing to do.".to_owned(), ..event };
         self.counted.add(EventKind::Test as usize, 1);
@@ -215,6 +209,24 @@ impl EventDesk {
 
     fn receivers(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Receiver>>> {
         lock(&self.receivers)
+    }
+}
+
+/// What the log has of an event: what it is about, where another line has said already what has happened.
+fn logged(event: &Event) -> String {
+    let Event { kind, state, source, key, text, .. } = event;
+    let has_own_line = match kind {
+        EventKind::LimitNear | EventKind::LimitReached => *state == EventState::Begins,
+        EventKind::ListQuarantined
+        | EventKind::BackendDown
+        | EventKind::ReloadRefused
+        | EventKind::JournalFailing => true,
+        EventKind::DeadlineMissed | EventKind::ConfigurationChanged | EventKind::Test => false,
+    };
+    match (has_own_line, key.is_empty()) {
+        (false, _) => text.clone(),
+        (true, true) => source.clone(),
+        (true, false) => format!("{source}, {key}"),
     }
 }
 

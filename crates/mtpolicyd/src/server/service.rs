@@ -182,6 +182,9 @@ impl Service {
         let suffix = globals.reply_suffix.as_deref();
         decided.reply = decided.reply.map(|reply| draft.finish_reply(reply, suffix));
         let elapsed = start.elapsed();
+        if elapsed * 100 >= self.request_timeout() * BACKENDS_PERCENT {
+            self.world.events.request_was_late();
+        }
         let name = host.map_or(key, |host| &host.name);
         log::request(&RequestRecord {
             host: name,
@@ -282,9 +285,6 @@ impl Service {
             Err(failure) => {
                 report_failure(host, instance, &failure.text);
                 draft.failed(failure.is_late, &failure.text);
-                if failure.is_late {
-                    self.world.events.request_was_late();
-                }
                 // The message is tried again, and needs what it had.
                 *after = Afterwards::default();
                 let action = action_of(failure.on_error).map(Reply::new);

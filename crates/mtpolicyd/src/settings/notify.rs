@@ -6,7 +6,7 @@ mod values;
 
 pub use values::{EventKinds, MailAddress};
 
-use crate::events::{Event, EventLevel, EventState};
+use crate::events::{Event, EventLevel, EventState, host_name};
 use crate::options::{Options, Repeated, Section, codes, options};
 use crate::value::{NonZeroSeconds, Seconds};
 use backends::http::{HttpService, HttpSettings, Url};
@@ -76,7 +76,7 @@ options! {
         argument: Repeated<String>,
         /// Which kinds of events to send: `limit-near` (80 % of a RateLimit or a Quota), `limit-reached`,
         /// `list-quarantined`, `backend-down`, `reload-refused`, `journal-failing` (it can't be written, or
-        /// loses decisions), `deadline-missed` (more than ten requests in a minute took longer than
+        /// loses decisions), `deadline-missed` (more than ten requests in a minute took nine tenths of
         /// `request_timeout`), `configuration-changed` (the file has been newer than the configuration in
         /// use for ten minutes). Each is sent when it begins and when it ends.
         events: EventKinds = EventKinds::all(),
@@ -85,7 +85,7 @@ options! {
         /// a `warning`; the others an `error`.
         min_level: EventLevel = EventLevel::Notice,
         /// Maximum duration of one attempt.
-        timeout: NonZeroSeconds = NonZeroSeconds(Seconds::of(10)),
+        timeout: NonZeroSeconds = NonZeroSeconds(Seconds::of(30)),
     } rules {
         AnyOf(webhook, mail, command),
         AtMostOne(webhook, mail, command),
@@ -243,9 +243,7 @@ fn mail(to: &MailAddress, options: &NotifyOptions, timeout: Duration, section: &
         let why = "without `from` the messages say that they are from their recipient, which filters dislike";
         section.warn("mail", why);
     }
-    let helo = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    let helo = helo.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned());
-    match Submission::new(options.smtp.clone(), helo, timeout) {
+    match Submission::new(options.smtp.clone(), host_name(), timeout) {
         Ok(server) => {
             let from = options.from.clone().unwrap_or_else(|| to.clone());
             Some(Way::Mail { server, to: to.clone(), from })

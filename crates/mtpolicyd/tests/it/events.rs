@@ -235,9 +235,33 @@ fn a_journal_that_fails_is_told_until_it_is_written() {
     eventually("it is told", || (events(&daemon.site) == [begins.as_str()]).then_some(()));
     fs::create_dir(daemon.site.path("later")).expect("the folder is ours");
     let ends = format!("journal-failing ends {name}");
-    daemon.logged("event journal-failing ends: the journal is written again");
+    daemon.logged("event journal-failing ends: ");
     eventually("both are in the journal", || {
         (events(&daemon.site) == [begins.as_str(), &ends]).then_some(())
+    });
+}
+
+#[test]
+fn requests_that_take_too_long_are_told_once() {
+    // It answers only whoever wants to know whether it is there, so that it is not taken for dead.
+    let slow = FakeHttp::start(|asked| if asked.method == "HEAD" { Say::Status(405) } else { Say::Silence });
+    let host = format!(
+        "request_timeout = 1\n<VirtualHost $PORT>\nname = in\n<Plugin slow>\nmodule = HttpLookup\n\
+         url = http://{}/\nattributes = sender\non_error = continue\n</Plugin>\n</VirtualHost>\n",
+        slow.address()
+    );
+    let daemon = Daemon::start(&format!("{CONTROL}{host}"));
+    let ask_at_once = || {
+        let mut clients: Vec<_> = (0..12).map(|_| daemon.connect()).collect();
+        std::thread::scope(|scope| {
+            for (n, client) in clients.iter_mut().enumerate() {
+                scope.spawn(move || drop(client.ask(&format!("sender=a{n}@b.test"))));
+            }
+        });
+    };
+    eventually("it is told", || {
+        ask_at_once();
+        (events(&daemon.site) == ["deadline-missed begins "]).then_some(())
     });
 }
 

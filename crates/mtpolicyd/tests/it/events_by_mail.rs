@@ -50,7 +50,7 @@ fn a_message_about_an_event_arrives_though_the_daemon_defers_everything() {
     assert_eq!(output_of(&output), "boss: taken\n", "{}\n{}", daemon.log(), postfix.log());
     let message = eventually("it is delivered", || postfix.mailbox().into_iter().next());
     for line in [
-        "From: mtpolicyd on ",
+        "From: \"mtpolicyd on ",
         "To: <boss@rcpt.test>",
         "Subject: [mtpolicyd] a test from ",
         "Auto-Submitted: auto-generated",

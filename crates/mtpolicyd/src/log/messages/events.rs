@@ -7,8 +7,9 @@ log_messages::messages! {
     "What `mtpolicyd events` lists, and the receivers of the `<Notify>` blocks.";
 
     /// Something begins that needs a person, or has ended. The kinds are those of the option `events` of
-    /// `<Notify>`; most have a line of their own beside this one.
-    notice event(kind, state, text) = "event {kind} {state}: {text}";
+    /// `<Notify>`; most have a line of their own, and then this one has only what it is about. `mtpolicyd
+    /// events` says what to do.
+    notice event(kind, state, about) = "event {kind} {state}: {about}";
     /// The receiver can't be reached, or does not take an event. It is tried again until it does, at first
     /// after a second, then after up to a minute; up to 256 events wait for it. Logged once, until it takes
     /// events again.

@@ -3,8 +3,8 @@
 //! Knows: processes. Must not know: what the program does.
 
 use super::receiver::Delivery;
-use super::{EventView, host, incident};
-use crate::events::Event;
+use super::{EventView, incident};
+use crate::events::{Event, host_name};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::io::Write;
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs it once.
 pub async fn deliver(program: &Path, arguments: &[String], event: &Event, limit: Duration) -> Delivery {
-    let view = EventView { host: host(), ..EventView::from(&incident(event)) };
+    let view = EventView { host: host_name(), ..EventView::from(&incident(event)) };
     let (program, arguments) = (program.to_owned(), arguments.to_owned());
     let ran = tokio::task::spawn_blocking(move || run(&program, &arguments, &view, limit)).await;
     ran.unwrap_or_else(|panic| Delivery::GivenUp(panic.to_string()))

@@ -2,9 +2,8 @@
 //!
 //! Knows: the form of messages (RFC 5322). Must not know: SMTP.
 
-use super::host;
 use super::receiver::Delivery;
-use crate::events::{Event, OwnMail};
+use crate::events::{Event, OwnMail, host_name};
 use crate::log::printable;
 use crate::settings::MailAddress;
 use backends::smtp::{Letter, NotSubmitted, Submission};
@@ -27,7 +26,7 @@ pub async fn deliver(
     event: &Event,
     own: &OwnMail,
 ) -> Delivery {
-    let letter = Letter { to: to.mailbox.clone(), text: write(to, from, event, &host()) };
+    let letter = Letter { to: to.mailbox.clone(), text: write(to, from, event, &host_name()) };
     match server.submit(&letter, |address| own.opened(address)).await {
         Ok(()) => Delivery::Taken,
         Err(NotSubmitted::Later(why)) => Delivery::Later(why),
@@ -46,7 +45,7 @@ fn write(to: &MailAddress, from: &MailAddress, event: &Event, host: &str) -> Str
     let is_plain = |c: char| if c.is_ascii() { c } else { '?' };
     let subject: String = text.chars().take(MAX_SUBJECT).map(is_plain).collect();
     let head = format!(
-        "From: mtpolicyd on {host} <{from}>\nTo: <{to}>\nSubject: [mtpolicyd] {subject}\nDate: {date}\n\
+        "From: \"mtpolicyd on {host}\" <{from}>\nTo: <{to}>\nSubject: [mtpolicyd] {subject}\nDate: {date}\n\
          Message-ID: <{id}.mtpolicyd@{host}>\nAuto-Submitted: auto-generated\n\
          X-Mtpolicyd-Event: {kind} {state} {id}\nMIME-Version: 1.0\n\
          Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n"

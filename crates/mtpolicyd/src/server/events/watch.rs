@@ -27,9 +27,15 @@ const BACKENDS_LIMIT: Duration = Duration::from_secs(3);
 /// Looks until the daemon ends.
 pub(crate) async fn watch(shared: Arc<Shared>) {
     let mut watch = Watch::default();
-    loop {
-        watch.look(&shared).await;
-        sleep(LOOK).await;
+    let look_again_and_again = async {
+        loop {
+            watch.look(&shared).await;
+            sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = look_again_and_again => {}
+        () = shared.closing.cancelled() => {}
     }
 }
 
@@ -98,7 +104,7 @@ impl Watch {
         let state = late.map(|count| {
             let advice = "`mtpolicyd top` shows which plugin takes the time, `mtpolicyd status` which server \
                           does not answer.";
-            (format!("{count} requests in a minute took longer than request_timeout"), advice.to_owned())
+            (format!("{count} requests in a minute took nine tenths of request_timeout"), advice.to_owned())
         });
         self.edges.see(EventKind::DeadlineMissed, "", state, "requests are answered in time again", events);
     }

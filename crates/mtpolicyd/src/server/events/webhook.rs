@@ -4,8 +4,8 @@
 
 use super::receiver::Delivery;
 use super::signature::sign;
-use super::{EventView, host, incident};
-use crate::events::Event;
+use super::{EventView, incident};
+use crate::events::{Event, host_name};
 use backends::http::{HttpService, Post};
 use backends::{Call, Secret};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,7 +19,7 @@ pub async fn deliver(
     event: &Event,
     limit: Duration,
 ) -> Delivery {
-    let view = EventView { host: host(), ..EventView::from(&incident(event)) };
+    let view = EventView { host: host_name(), ..EventView::from(&incident(event)) };
     let body = match serde_json::to_vec(&view) {
         Ok(body) => body,
         Err(error) => return Delivery::GivenUp(error.to_string()),
