@@ -10,6 +10,8 @@
 //!
 //! Knows: the command line, `/proc`. Must not know: the daemon's code, but for its counters.
 
+#![allow(clippy::print_stdout, reason = "it is a program that prints figures")]
+
 use mtpolicyd::metrics::{Cells, Histogram};
 use std::error::Error;
 use std::fs;

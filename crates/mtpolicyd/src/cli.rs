@@ -97,7 +97,7 @@ pub fn command() -> Command {
 }
 
 /// The commands that ask the running daemon or read what it has written.
-const ASKING: [Asking; 12] = [
+const ASKING: [Asking; 13] = [
     (status::command, status::run),
     (reload::command, reload::run),
     (decisions::command, decisions::run),
