@@ -16,6 +16,7 @@ use crate::{BackendError, Failure};
 use lookups::{LookupKind, Lookups, MAX_TEXT_BYTES};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +30,13 @@ pub const DETAIL: &str = " | ";
 const READING: [&str; 4] = ["get", "held", "read", "used"];
 /// Answers of services that are kept for requests which were answered from a cache.
 const MAX_KEPT: usize = 100_000;
+/// The same in a process that does not end, where all of them are dropped then.
+const MAX_KEPT_ENDLESS: usize = 10_000;
+/// Keys of stores that are seen in a process that does not end, until what is simulated begins anew: that
+/// bounds it.
+const MAX_SEEN: usize = 200_000;
+/// Their bytes.
+const MAX_SEEN_BYTES: usize = 16 << 20;
 
 /// How far the result of a replayed decision can be trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +61,8 @@ pub struct Trust {
     pub simulated: BTreeSet<String>,
 }
 
-/// Answers questions with what was recorded. One after the other, decisions are replayed with it.
+/// Answers questions with what was recorded. One after the other, decisions are replayed with it; those that
+/// are replayed at the same time have one each ([`Replay::beside`]).
 #[derive(Default)]
 pub struct Replay {
     state: Mutex<State>,
@@ -61,6 +70,11 @@ pub struct Replay {
     begun: AtomicI64,
     /// Milliseconds since then.
     passed: AtomicI64,
+    /// What one decision leaves to the next.
+    left: Arc<Mutex<Left>>,
+    /// It goes on for as long as a daemon does, so that what is left is bounded, and what the name service
+    /// said is asked again.
+    is_endless: bool,
 }
 
 #[derive(Default)]
@@ -70,12 +84,29 @@ struct State {
     told: Vec<bool>,
     trust: Trust,
     turns: Vec<i64>,
+}
+
+#[derive(Default)]
+struct Left {
     /// Keys that do not hold what they held then.
     changed: HashSet<Box<str>>,
+    /// Hashes of all keys that were asked about, and their bytes.
+    seen: HashSet<u64>,
+    seen_bytes: usize,
     /// What the name service was asked now, by the question.
     asked: HashMap<String, Answer>,
     /// The last answers of services, by what was asked.
     kept: HashMap<(Box<str>, Vec<u8>), String>,
+}
+
+impl Left {
+    fn see(&mut self, key: &str) {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        if self.seen.insert(hasher.finish()) {
+            self.seen_bytes += key.len();
+        }
+    }
 }
 
 /// A question to a store: `add KEY | VALUE for 60`.
@@ -98,6 +129,28 @@ impl<'a> StoreQuestion<'a> {
 }
 
 impl Replay {
+    /// One for a process that does not end.
+    pub fn endless() -> Replay {
+        Replay { is_endless: true, ..Replay::default() }
+    }
+
+    /// One for another decision at the same time: what was changed by one of them is changed for both.
+    #[must_use]
+    pub fn beside(&self) -> Replay {
+        Replay { left: self.left.clone(), is_endless: self.is_endless, ..Replay::default() }
+    }
+
+    /// Whether the maximum number of keys of stores was seen, so that what is simulated has to begin anew.
+    pub fn is_full(&self) -> bool {
+        let left = self.left();
+        left.seen.len() >= MAX_SEEN || left.seen_bytes >= MAX_SEEN_BYTES
+    }
+
+    /// Forgets what earlier decisions have left: what was recorded holds for all keys again.
+    pub fn begin_anew(&self) {
+        *self.left() = Left::default();
+    }
+
     /// A decision is about to be replayed, which looked up this then, at this time in milliseconds since the
     /// epoch.
     pub fn begin(&self, lookups: Lookups, at: i64) {
@@ -126,11 +179,11 @@ impl Replay {
     /// longer what was recorded.
     pub fn end(&self) -> Trust {
         let mut state = self.state();
-        let State { recorded, told, changed, .. } = &mut *state;
+        let State { recorded, told, .. } = &mut *state;
         for (lookup, _) in recorded.iter().zip(told).filter(|(_, is_told)| !**is_told) {
             let question = StoreQuestion::read(lookup.question);
             if lookup.kind == LookupKind::Store && !question.is_reading() {
-                changed.insert(question.key.into());
+                self.left().changed.insert(question.key.into());
             }
         }
         std::mem::take(&mut state.trust)
@@ -179,13 +232,16 @@ impl Replay {
         let key = (Box::from(server), asked.to_vec());
         match self.answer(kind, server, question) {
             Some(answer) => {
-                let mut state = self.state();
-                if state.kept.len() < MAX_KEPT {
-                    state.kept.insert(key, answer.clone());
+                let mut left = self.left();
+                if self.is_endless && left.kept.len() >= MAX_KEPT_ENDLESS {
+                    left.kept.clear();
+                }
+                if left.kept.len() < MAX_KEPT {
+                    left.kept.insert(key, answer.clone());
                 }
                 Some(answer)
             }
-            None => self.state().kept.get(&key).cloned(),
+            None => self.left().kept.get(&key).cloned(),
         }
     }
 
@@ -210,25 +266,32 @@ impl Replay {
                 break;
             }
         }
-        let is_known = answer.is_some() && !state.changed.contains(asked.key);
+        let mut left = self.left();
+        if self.is_endless {
+            left.see(asked.key);
+        }
+        let is_known = answer.is_some() && !left.changed.contains(asked.key);
         if is_known {
             return answer;
         }
         if !is_reading {
-            state.changed.insert(asked.key.into());
+            left.changed.insert(asked.key.into());
         }
+        drop(left);
         state.trust.simulate(asked.verb);
         None
     }
 
     /// What the name service has answered in an earlier replay.
     pub(crate) fn asked(&self, question: &str) -> Option<Answer> {
-        self.state().asked.get(question).cloned()
+        self.left().asked.get(question).cloned()
     }
 
     /// Notes what the name service has answered.
     pub(crate) fn note_asked(&self, question: String, answer: Answer) {
-        self.state().asked.insert(question, answer);
+        if !self.is_endless {
+            self.left().asked.insert(question, answer);
+        }
     }
 
     /// What time it was, in milliseconds since the epoch.
@@ -238,6 +301,11 @@ impl Replay {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Always locked after the state.
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -374,6 +442,25 @@ mod tests {
             assert_eq!(read.failure, error.failure);
         }
         assert!(super::failure("db", "rows: 1").is_none());
+    }
+
+    #[test]
+    fn what_differs_is_shared_and_bounded() {
+        let (one, other) = (Replay::endless(), Replay::default());
+        let beside = one.beside();
+        let recorded = |replay: &Replay| begin(replay, &[("get a", "value 1"), ("add a | 1 for 60", "yes")]);
+        [&one, &beside, &other].into_iter().for_each(recorded);
+        assert_eq!(one.stored("add a | 9 for 60"), None);
+        assert_eq!((beside.stored("get a"), other.stored("get a").is_some()), (None, true));
+        for key in 1..MAX_SEEN {
+            assert!(!one.is_full());
+            one.stored(&format!("set {key} | 1 for 60"));
+        }
+        assert!(one.is_full() && beside.is_full());
+        beside.begin_anew();
+        assert!(!one.is_full());
+        recorded(&one);
+        assert_eq!(one.stored("get a").as_deref(), Some("value 1"));
     }
 
     #[test]

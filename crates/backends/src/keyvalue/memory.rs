@@ -101,6 +101,14 @@ impl Memory {
         parts.map(|part| part.by_key.len()).sum()
     }
 
+    /// Removes all values.
+    pub fn clear(&self) {
+        for part in &self.parts {
+            // What is removed is freed when the lock is free again.
+            let _old = std::mem::take(&mut *part.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
     /// Sets how far time here is ahead of the clock: for a replay, in which days take seconds.
     pub fn set_ahead(&self, ahead: Duration) {
         self.ahead.store(u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);

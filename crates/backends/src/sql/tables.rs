@@ -69,6 +69,21 @@ impl Sql {
         Ok(!self.query(query, call).await?.is_empty())
     }
 
+    /// Removes the rows of all tables of a database of SQLite: of one that stands in for another.
+    pub async fn empty_tables(&self, call: Call<'_>) -> Result<(), BackendError> {
+        let names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+        let names = self.query(Statement { sql: names.into(), params: Vec::new() }, call).await?;
+        let delete = |name: String| Statement {
+            sql: format!("DELETE FROM {}", self.quote(&name)).into(),
+            params: Vec::new(),
+        };
+        let statements: Vec<_> = names.into_iter().flatten().flatten().map(delete).collect();
+        if statements.is_empty() {
+            return Ok(());
+        }
+        self.run(Work { statements, lock: None, durable: false }, call).await.map(drop)
+    }
+
     /// Makes a table unless there is one.
     pub async fn make_table(&self, schema: &Schema, call: Call<'_>) -> Result<(), BackendError> {
         if self.has_table(&schema.table, call).await? {
