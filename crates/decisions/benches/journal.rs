@@ -112,6 +112,7 @@ fn decision(number: u32, id: DecisionId, table: &Arc<StepTable>, rare: bool) -> 
         score: 0.0,
         session: Vec::new(),
         walk,
+        shadow: None,
     }
 }
 

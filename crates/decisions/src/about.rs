@@ -12,6 +12,8 @@ pub(crate) fn is_about(decision: &Decision, names: &[String]) -> bool {
     let session = decision.session.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
     let lookups = walk.lookups.iter().flat_map(|it| [it.server, it.question, it.answer].map(str::as_bytes));
     let notes = walk.notes().map(|(_, note)| note.as_bytes());
+    let shadow = decision.shadow.iter().flat_map(|it| [&it.answer, &it.failure]).map(|text| text.as_bytes());
+    let texts = texts.chain(shadow);
     let mut all = std::iter::once(&*decision.request).chain(texts).chain(session).chain(lookups).chain(notes);
     all.any(|text| is_named_in(text, names))
 }

@@ -58,6 +58,9 @@ pub struct Filter {
     /// Only requests in which something failed.
     #[serde(skip_serializing_if = "is_false")]
     pub failed: bool,
+    /// Only requests that the shadow of their virtual host would have decided otherwise.
+    #[serde(skip_serializing_if = "is_false")]
+    pub shadow_differs: bool,
     /// A text that occurs in the request, the answer, a finding or a lookup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -106,11 +109,13 @@ impl Filter {
         let is_host = self.host.as_deref().is_none_or(|host| host == &*decision.host);
         let is_slow = self.slower.is_none_or(|micros| decision.took > micros);
         let is_failed = !self.failed || decision.has_failure();
+        let is_shadowed = !self.shadow_differs || decision.shadow.is_some();
         is_in_time
             && is_outcome
             && is_host
             && is_slow
             && is_failed
+            && is_shadowed
             && self.matches_request(decision)
             && self.plugin.as_deref().is_none_or(|plugin| is_by(decision, plugin))
             && self.text.as_deref().is_none_or(|text| has_text(decision, text))

@@ -91,7 +91,7 @@ impl Journal {
 
     /// Hands over a decision; false if it got lost, since too many wait. It takes less than a microsecond.
     pub fn send(&self, decision: Arc<Decision>) -> bool {
-        if self.only_acted.load(Ordering::Relaxed) && !decision.is_acted() {
+        if self.only_acted.load(Ordering::Relaxed) && !decision.is_acted() && decision.shadow.is_none() {
             return true;
         }
         self.queue.send(decision)
@@ -148,7 +148,7 @@ impl Journal {
     /// # Errors
     /// The file can't be read.
     pub fn get(&self, id: DecisionId) -> Result<Option<Arc<Decision>>, JournalError> {
-        let held = self.queue.held().into_iter().find(|decision| decision.id == id);
+        let held = self.queue.held().into_iter().rev().find(|decision| decision.id == id);
         match held {
             Some(decision) => Ok(Some(decision)),
             None => match self.noticing_damage(|place| place.get(id)) {

@@ -2,7 +2,7 @@
 //!
 //! Knows: what belongs to a decision. Must not know: plugins, who keeps it.
 
-use crate::{DecisionId, StepInfo, StepTable, Walk};
+use crate::{DecisionId, Shadow, StepInfo, StepTable, Walk};
 use lookups::numbered;
 use std::fmt;
 use std::str::FromStr;
@@ -41,6 +41,8 @@ pub struct Decision {
     pub session: Vec<(Box<str>, Box<str>)>,
     /// The way through the chain.
     pub walk: Walk,
+    /// What the shadow of the virtual host would have decided, if that is another outcome.
+    pub shadow: Option<Box<Shadow>>,
 }
 
 /// What else there is to say of a decision, as bits.
@@ -204,7 +206,8 @@ impl Decision {
     pub fn size(&self) -> usize {
         let session: usize = self.session.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
         let texts = self.request.len() + self.answer.len() + self.failure.len();
-        size_of::<Decision>() + texts + session + self.walk.size()
+        let shadow = self.shadow.as_ref().map_or(0, |shadow| shadow.size());
+        size_of::<Decision>() + texts + session + self.walk.size() + shadow
     }
 }
 
@@ -237,6 +240,7 @@ pub(crate) mod tests {
             score: 0.0,
             session: Vec::new(),
             walk: Walk::default(),
+            shadow: None,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Knows: records, tables, JSON. Must not know: who reads it, how it is printed.
 
-use crate::{Decision, DecisionId, Flags, LookupKind, OptionInfo, Origin, Outcome, StepInfo};
+use crate::{Decision, DecisionId, Flags, LookupKind, OptionInfo, Origin, Outcome, Shadow, StepInfo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -47,6 +47,9 @@ pub struct RowView {
     /// The client did not take the answer.
     #[serde(default, skip_serializing_if = "is_false")]
     pub not_sent: bool,
+    /// What the shadow of the virtual host would have decided, if that is another outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
 }
 
 /// A decision with the way to it.
@@ -164,6 +167,7 @@ impl RowView {
             late: decision.flags.has(Flags::LATE),
             undecided: decision.flags.has(Flags::UNDECIDED),
             not_sent: decision.flags.has(Flags::NOT_SENT),
+            shadow: decision.shadow.as_deref().cloned(),
         }
     }
 

@@ -16,6 +16,7 @@ mod log_level;
 mod metrics;
 mod reload;
 mod replay;
+mod shadow;
 mod source;
 mod state;
 mod status;
@@ -97,12 +98,13 @@ pub fn command() -> Command {
 }
 
 /// The commands that ask the running daemon or read what it has written.
-const ASKING: [Asking; 13] = [
+const ASKING: [Asking; 14] = [
     (status::command, status::run),
     (reload::command, reload::run),
     (decisions::command, decisions::run),
     (explain::command, explain::run),
     (replay::command, replay::run),
+    (shadow::command, shadow::run),
     (doctor::command, doctor::run),
     (tail::command, tail::run),
     (top::command, top::run),

@@ -43,6 +43,8 @@ pub enum Outside {
     Real,
     /// Nothing: databases and stores are in memory and empty, for a replay.
     Memory,
+    /// The same for a file that runs in the shadow of another one.
+    Shadow,
 }
 
 struct Named {
@@ -90,7 +92,7 @@ impl Connections {
     /// The connections of a file, after the mistakes were reported. Those whose settings are the same as
     /// earlier stay as they are, with what they hold.
     pub fn read(section: &mut Section<'_>, earlier: Option<&Connections>, outside: Outside) -> Connections {
-        let stand_ins = (outside == Outside::Memory).then(BTreeMap::new);
+        let stand_ins = (outside != Outside::Real).then(BTreeMap::new);
         let mut connections = Connections { all: BTreeMap::new(), broken: BTreeSet::new(), stand_ins };
         for block in section.take_blocks("Connection") {
             let mut connection = Section::new(block, section.report());
@@ -176,6 +178,17 @@ impl Connections {
     /// Sets how far time is ahead of the clock for what is kept in memory, if nothing outside is used.
     pub fn set_ahead(&self, ahead: Duration) {
         self.stand_ins.iter().flatten().for_each(|(_, stand_in)| stand_in.store.set_ahead(ahead));
+    }
+
+    /// Empties what stands in for databases and stores, if nothing outside is used.
+    pub async fn empty_stand_ins(&self, call: Call<'_>) -> Result<(), BackendError> {
+        for stand_in in self.stand_ins.iter().flatten().map(|(_, stand_in)| stand_in) {
+            stand_in.store.clear();
+            if let Some(sql) = &stand_in.sql {
+                sql.empty_tables(call).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A connection by its name.

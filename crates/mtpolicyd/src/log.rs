@@ -26,9 +26,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use syslog::Syslog;
+use tracing::instrument::WithSubscriber;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use writer::{Queue, Sink};
 
@@ -128,6 +129,11 @@ pub struct OpenLog {
     sink: Sink,
     style: Style,
     wanted: Wanted,
+}
+
+/// Does something of which nothing is logged, as far as it goes on in this task.
+pub fn silently<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    work.with_subscriber(Dispatch::none())
 }
 
 /// What is logged; it changes with a reload.

@@ -43,6 +43,20 @@ struct Ring {
     bytes: usize,
 }
 
+/// What leaves the ring at once.
+type Dropped = SmallVec<[Arc<Decision>; 2]>;
+
+impl Ring {
+    /// Removes the oldest until the rest is within the bounds.
+    fn evict(&mut self, dropped: &mut Dropped) {
+        while self.decisions.len() > RING_DECISIONS || self.bytes > RING_BYTES {
+            let Some((oldest, size)) = self.decisions.pop_front() else { break };
+            self.bytes -= size;
+            dropped.push(oldest);
+        }
+    }
+}
+
 struct Watcher {
     filter: Filter,
     sender: mpsc::Sender<Arc<Decision>>,
@@ -102,10 +116,10 @@ impl Recorder {
     }
 
     /// Keeps a decision whose answer has been sent.
-    pub fn record(&self, decision: Decision) {
-        let decision = Arc::new(decision);
+    pub fn record(&self, decision: impl Into<Arc<Decision>>) {
+        let decision = decision.into();
         if self.is_watched.load(Ordering::Relaxed) {
-            self.show(&decision);
+            self.show(&decision, |_| true);
         }
         self.journal.record(&decision);
         if !self.is_kept.load(Ordering::Relaxed) {
@@ -113,22 +127,37 @@ impl Recorder {
         }
         let size = decision.size();
         // Declared before the lock is taken, so that what is dropped is freed when the lock is free again.
-        let mut dropped = SmallVec::<[_; 2]>::new();
+        let mut dropped = Dropped::new();
         let mut ring = lock(&self.ring);
         ring.bytes += size;
         ring.decisions.push_back((decision, size));
-        while ring.decisions.len() > RING_DECISIONS || ring.bytes > RING_BYTES {
-            let Some((oldest, size)) = ring.decisions.pop_front() else { break };
-            ring.bytes -= size;
-            dropped.push(oldest);
-        }
+        ring.evict(&mut dropped);
     }
 
-    fn show(&self, decision: &Arc<Decision>) {
+    /// Keeps a decision once more, since its shadow has decided otherwise by now.
+    pub fn record_shadow(&self, decision: Decision) {
+        let decision = Arc::new(decision);
+        if self.is_watched.load(Ordering::Relaxed) {
+            // The others have seen it before.
+            self.show(&decision, |filter| filter.shadow_differs);
+        }
+        self.journal.record(&decision);
+        let size = decision.size();
+        let mut dropped = Dropped::new();
+        let mut ring = lock(&self.ring);
+        let place = ring.decisions.iter().rposition(|(kept, _)| kept.id == decision.id);
+        let Some(before) = place.and_then(|place| ring.decisions.get_mut(place)) else { return };
+        let (before, old) = std::mem::replace(before, (decision, size));
+        ring.bytes = (ring.bytes + size).saturating_sub(old);
+        dropped.push(before);
+        ring.evict(&mut dropped);
+    }
+
+    fn show(&self, decision: &Arc<Decision>, is_for: impl Fn(&Filter) -> bool) {
         let mut watchers = lock(&self.watchers);
         watchers.retain(|watcher| !watcher.sender.is_closed());
         self.is_watched.store(!watchers.is_empty(), Ordering::Relaxed);
-        for watcher in watchers.iter().filter(|watcher| watcher.filter.matches(decision)) {
+        for watcher in watchers.iter().filter(|it| is_for(&it.filter) && it.filter.matches(decision)) {
             if watcher.sender.try_send(decision.clone()).is_err() {
                 watcher.missed.fetch_add(1, Ordering::Relaxed);
             }
@@ -187,6 +216,7 @@ mod tests {
             score: 0.0,
             session: Vec::new(),
             walk: Walk::default(),
+            shadow: None,
         }
     }
 
@@ -214,6 +244,29 @@ mod tests {
         assert_eq!(search(&recorder, &Filter::default(), None, 9).decisions.len(), 2);
         let left: usize = lock(&recorder.ring).decisions.iter().map(|(_, size)| size).sum();
         assert_eq!(lock(&recorder.ring).bytes, left);
+    }
+
+    #[test]
+    fn a_decision_that_a_shadow_would_make_otherwise_is_found_as_one() {
+        let recorder = Recorder::new(0);
+        let mut all: Vec<_> = (0..3).map(|_| decision(&recorder, "a@x.test")).collect();
+        all.iter().cloned().for_each(|decision| recorder.record(decision));
+        let differs = Filter { shadow_differs: true, ..Filter::default() };
+        let mut watch = recorder.watch(differs.clone()).expect("the first");
+        let mut everybody = recorder.watch(Filter::default()).expect("the second");
+        assert!(search(&recorder, &differs, None, 9).decisions.is_empty());
+        let again = all[1].clone();
+        all[1].shadow = Some(Box::new(decisions::Shadow::of(&again, "exact")));
+        recorder.record_shadow(all[1].clone());
+        let found = search(&recorder, &differs, None, 9).decisions;
+        assert_eq!(found.iter().map(|it| it.id).collect::<Vec<_>>(), [all[1].id]);
+        assert_eq!(search(&recorder, &Filter::default(), None, 9).decisions.len(), 3);
+        let sizes: usize = all.iter().map(Decision::size).sum();
+        assert_eq!(lock(&recorder.ring).bytes, sizes);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        assert_eq!(runtime.block_on(watch.next()).map(|it| it.id), Some(all[1].id));
+        recorder.record(again.clone());
+        assert_eq!(runtime.block_on(everybody.next()).map(|it| it.shadow.is_some()), Some(false));
     }
 
     #[test]

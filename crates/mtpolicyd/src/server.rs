@@ -25,6 +25,7 @@ mod reload;
 pub mod replay;
 mod scheduler;
 mod service;
+mod shadow;
 mod slots;
 pub mod sockets;
 mod stream;
@@ -188,6 +189,7 @@ fn serve_with(
         daemon_messages::runs_as_root(note);
     }
     service.log_notes();
+    service.shadows().log();
     let (pid_file, notify) = (pid_file.as_ref(), Arc::new(notify));
     let level = options.log_level.unwrap_or(service.settings.globals.log_level.0);
     let (desk, orders) = Desk::new(&options.config, messages.warnings(), level);

@@ -17,6 +17,7 @@ mod relative;
 mod render;
 mod secrets;
 mod sessions;
+mod shadows;
 mod shared;
 mod steps;
 
@@ -30,6 +31,7 @@ pub use notify::{MailAddress, NotifyOptions, NotifySettings, Way};
 pub use paths::{Access, NamedPath};
 pub use render::{Finding, Messages, Severity};
 pub use sessions::option_specs as session_option_specs;
+pub use shadows::ShadowFile;
 pub use shared::Secrets;
 
 use crate::address::ListenAddress;
@@ -90,6 +92,8 @@ pub struct Settings {
     pub key_files: Vec<PathBuf>,
     /// The same for all configurations that say the same.
     pub fingerprint: String,
+    /// What runs in the shadow of the hosts.
+    pub shadows: Vec<ShadowFile>,
 }
 
 /// Where sessions are kept.
@@ -141,6 +145,12 @@ impl Settings {
         loaded.map(|(settings, messages, ())| (settings, messages))
     }
 
+    /// The same for a file that runs in the shadow of another one.
+    fn load_shadow(path: &Path) -> Result<(Settings, Messages), Messages> {
+        let loaded = Settings::load_with(path, None, Outside::Shadow, |_, _| ());
+        loaded.map(|(settings, messages, ())| (settings, messages))
+    }
+
     /// The virtual hosts of a configuration file, with everything included and no surprise left: in the
     /// dialect itself, but without secrets.
     pub fn dump(path: &Path) -> Result<(String, Messages), Messages> {
@@ -172,6 +182,11 @@ impl Settings {
             settings.paths = paths::named(&document.root, &settings.addresses, &document.sources);
             let keys = secrets::keys_elsewhere(&document.root).into_iter().map(|(_, path)| path);
             settings.key_files = keys.collect();
+            match outside {
+                Outside::Real => settings.shadows = shadows::read(&settings.hosts, &report),
+                Outside::Shadow => shadows::refuse(&settings.hosts, &report),
+                Outside::Memory => {}
+            }
         }
         let hidden = secrets::check(&document.root, &document.sources, &report);
         let tags = numbers.into_tags();
@@ -260,6 +275,7 @@ impl Settings {
             paths: Vec::new(),
             key_files: Vec::new(),
             fingerprint: String::new(),
+            shadows: Vec::new(),
         })
     }
 

@@ -22,6 +22,8 @@ const MAX_BYTES: usize = 4 << 20;
 pub(super) const MAX_DECISION_SIZE: usize = 2 << 20;
 /// The version of the form of a block's data, its first byte.
 const VERSION: u8 = 1;
+/// That of a block whose decisions have another one of a shadow behind them.
+const VERSION_WITH_SHADOWS: u8 = 2;
 /// The first byte, and a CRC-32 of what is behind.
 const HEAD: usize = 5;
 
@@ -32,13 +34,34 @@ pub(super) enum Class {
     Passed = 0,
     /// Something was done, or something failed.
     Acted = 1,
+    /// A shadow has decided otherwise. The decision itself is in a block of the other classes too: it was
+    /// there before the shadow was asked.
+    ShadowDiffers = 2,
 }
 
 impl Class {
-    pub const ALL: [Class; 2] = [Class::Passed, Class::Acted];
+    pub const ALL: [Class; 3] = [Class::Passed, Class::Acted, Class::ShadowDiffers];
 
     pub fn of(decision: &Decision) -> Class {
-        if decision.is_acted() { Class::Acted } else { Class::Passed }
+        match decision.shadow {
+            Some(_) => Class::ShadowDiffers,
+            None if decision.is_acted() => Class::Acted,
+            None => Class::Passed,
+        }
+    }
+
+    /// The one with this number in the file.
+    pub fn from_number(number: i64) -> Class {
+        match number {
+            0 => Class::Passed,
+            2 => Class::ShadowDiffers,
+            _ => Class::Acted,
+        }
+    }
+
+    /// The form of its blocks.
+    fn version(self) -> u8 {
+        if self == Class::ShadowDiffers { VERSION_WITH_SHADOWS } else { VERSION }
     }
 }
 
@@ -153,7 +176,7 @@ impl OpenBlock {
             last: self.last,
             summary: self.summary.to_bytes(),
             filter: self.filter.bytes().to_vec(),
-            data: pack(self.encoder.bytes()),
+            data: pack(self.encoder.bytes(), class.version()),
         }
     }
 }
@@ -175,9 +198,9 @@ impl Row {
 }
 
 /// Compresses the decisions of a block.
-fn pack(bytes: &[u8]) -> Vec<u8> {
+fn pack(bytes: &[u8], version: u8) -> Vec<u8> {
     let mut data = Vec::with_capacity(HEAD + 4 + lz4_flex::block::get_maximum_output_size(bytes.len()));
-    data.extend_from_slice(&[VERSION, 0, 0, 0, 0]);
+    data.extend_from_slice(&[version, 0, 0, 0, 0]);
     put(&mut data, bytes.len() as u64);
     let start = data.len();
     data.resize(data.capacity(), 0);
@@ -192,7 +215,7 @@ fn pack(bytes: &[u8]) -> Vec<u8> {
 /// The bytes of a block's decisions.
 pub(super) fn unpack(data: &[u8]) -> Result<Vec<u8>, Damaged> {
     let (head, rest) = data.split_at_checked(HEAD).ok_or(Damaged("it ends too early"))?;
-    if head[0] != VERSION {
+    if !(VERSION..=VERSION_WITH_SHADOWS).contains(&head[0]) {
         return Err(Damaged("its version is unknown"));
     }
     if crc32fast::hash(rest).to_le_bytes() != head[1..] {

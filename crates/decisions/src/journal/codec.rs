@@ -7,12 +7,17 @@
 //! client's address; of a request that has the same attributes as the one before only the values that
 //! changed. Numbers are differences where that is short.
 
+mod course;
+mod shadow;
+
 use super::bytes::{Damaged, Reader, put, put_bytes, put_float, put_signed, text};
 use super::marks::Marks;
 use crate::{
     Decision, DecisionId, Flags, Lookup, LookupKind, Lookups, Origin, Outcome, Points, Step, StepOutcome,
     StepTable, Walk,
 };
+use course::Course;
+use shadow::HAS_SHADOW;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -87,7 +92,8 @@ impl Encoder {
         self.phrase(&decision.answer, &marks);
         self.phrase(&decision.failure, &marks);
         let cut = if walk.is_cut { IS_CUT } else { 0 };
-        put(&mut self.out, u64::from(decision.flags.0) | cut);
+        let shadow = if decision.shadow.is_some() { HAS_SHADOW } else { 0 };
+        put(&mut self.out, u64::from(decision.flags.0) | cut | shadow);
         put_float(&mut self.out, decision.score);
         put(&mut self.out, decision.session.len() as u64);
         for (name, value) in &decision.session {
@@ -109,6 +115,9 @@ impl Encoder {
             self.phrase(lookup.question, &marks);
             self.phrase(lookup.answer, &marks);
             put(&mut self.out, u64::from(lookup.waited));
+        }
+        if let Some(shadow) = &decision.shadow {
+            self.shadow(shadow, &marks);
         }
     }
 
@@ -211,29 +220,6 @@ impl Encoder {
             self.phrase(note, marks);
             last = i64::from(step);
         }
-    }
-}
-
-/// When a step can be expected to begin: when the one around it did, or when the one before it ended.
-#[derive(Default)]
-struct Course {
-    began: i64,
-    /// When the last step of each depth ended.
-    ends: Vec<i64>,
-}
-
-impl Course {
-    fn expected(&self, depth: u8) -> i64 {
-        self.ends.get(usize::from(depth)).copied().unwrap_or(self.began)
-    }
-
-    fn add(&mut self, step: &Step) {
-        self.began = i64::from(step.began);
-        let depth = usize::from(step.depth);
-        // Steps inside the one before have nothing to do with those inside this one.
-        self.ends.truncate(depth);
-        self.ends.resize(depth, self.began);
-        self.ends.push(self.began + i64::from(step.took));
     }
 }
 
@@ -344,7 +330,10 @@ impl<'a> Decoder<'a> {
         for _ in 0..self.reader.count()? {
             self.lookup(&marks, &mut walk.lookups)?;
         }
-        let flags = Flags(u16::try_from(flags & !IS_CUT).map_err(|_| Damaged("a flag is unknown"))?);
+        let has_shadow = flags & HAS_SHADOW != 0;
+        let shadow = has_shadow.then(|| self.shadow(&marks)).transpose()?.map(Box::new);
+        let flags =
+            Flags(u16::try_from(flags & !IS_CUT & !HAS_SHADOW).map_err(|_| Damaged("a flag is unknown"))?);
         let (id, table) = (DecisionId::from_number(self.last_id), Arc::clone(self.table));
         Ok(Decision {
             id,
@@ -360,6 +349,7 @@ impl<'a> Decoder<'a> {
             score,
             session,
             walk,
+            shadow,
         })
     }
 

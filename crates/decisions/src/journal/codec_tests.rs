@@ -9,8 +9,8 @@ use super::codec::Decoder;
 use super::tests::parts;
 use crate::record::tests::decision;
 use crate::{
-    Decision, DecisionId, Filter, Flags, Lookup, LookupKind, Lookups, Origin, Outcome, Points, Step,
-    StepOutcome,
+    Decision, DecisionId, Filter, Flags, Lookup, LookupKind, Lookups, Origin, Outcome, Points, Shadow,
+    ShadowStep, Step, StepOutcome,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -52,6 +52,29 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn shadow()(
+        (file, answer, failure, trust) in (text(), text(), text(), text()),
+        (by, place) in (proptest::option::of("[a-c]{1,3}"), proptest::option::of("[a-c]{1,3}")),
+        outcome in 0..9_u8,
+        steps in vec((text(), 0..7_u8), 0..4),
+    ) -> Shadow {
+        let step = |(path, outcome): (String, u8)| {
+            ShadowStep { path: path.into(), outcome: StepOutcome::from_number(outcome).unwrap() }
+        };
+        Shadow {
+            file: file.into(),
+            outcome: Outcome::from_number(outcome).unwrap(),
+            by: by.map(Into::into),
+            place: place.map(Into::into),
+            answer: answer.into(),
+            failure: failure.into(),
+            trust: trust.into(),
+            steps: steps.into_iter().map(step).collect(),
+        }
+    }
+}
+
+prop_compose! {
     fn any_decision()(
         id in any::<u64>(),
         request in prop_oneof![
@@ -67,6 +90,7 @@ prop_compose! {
         notes in vec((any::<u16>(), text()), 0..4),
         points in vec((any::<u16>(), text(), any::<f64>()), 0..3),
         is_cut in any::<bool>(),
+        shadow in proptest::option::of(shadow()),
     ) -> Decision {
         let mut it = decision(&request, Outcome::from_number(outcome).unwrap());
         it.id = DecisionId::from_number(id);
@@ -76,6 +100,7 @@ prop_compose! {
         (it.walk.steps, it.walk.lookups, it.walk.is_cut) = (steps, lookups, is_cut);
         notes.iter().for_each(|(step, note)| it.walk.push_note(*step, note));
         let point = |(step, field, points): (u16, String, f64)| Points { step, field: field.into(), points };
+        it.shadow = shadow.map(Box::new);
         it.walk.points = points.into_iter().map(point).collect();
         it
     }

@@ -5,7 +5,7 @@
 use super::block::{Class, Row};
 use super::file::{self, Db, Standing, Trouble, count, open_to_read};
 use super::pseudonym::{Key, Keys};
-use super::retention::{self, Size};
+use super::retention::{self, OpenRows, Size};
 use super::save;
 use super::search::MAX_AUDITS;
 use super::store::{Begin, Head, More, Range, Read, Saved, Stored, Write};
@@ -52,10 +52,10 @@ impl FileReader {
         has_filter: bool,
     ) -> Result<Vec<Head>, Error> {
         let heads = "SELECT id, last, config, count, privacy, summary, CASE WHEN ?6 THEN filter END
-                     FROM block WHERE last >= ?1 AND first < ?2 AND class >= ?3
+                     FROM block WHERE last >= ?1 AND first < ?2 AND class BETWEEN ?3 AND ?8
                      AND last <= ?4 AND (last < ?4 OR id < ?5) ORDER BY last DESC, id DESC LIMIT ?7";
         let (last, id) = after.map_or((i64::MAX, i64::MAX), |(last, id)| (last.cast_signed(), id));
-        let values = (range.since, range.until, range.class, last, id, has_filter, PAGE);
+        let values = (range.since, range.until, range.classes.0, last, id, has_filter, PAGE, range.classes.1);
         let mut statement = self.connection.prepare_cached(heads)?;
         let heads = statement.query_map(values, |row| {
             Ok(Head {
@@ -73,9 +73,10 @@ impl FileReader {
 
     fn read_begins(&self, range: Range) -> Result<Vec<Begin>, Error> {
         let blocks = "SELECT id, first, config, count FROM block
-                      WHERE last >= ?1 AND first < ?2 AND class >= ?3";
+                      WHERE last >= ?1 AND first < ?2 AND class BETWEEN ?3 AND ?4";
         let mut statement = self.connection.prepare_cached(blocks)?;
-        let begins = statement.query_map((range.since, range.until, range.class), |row| {
+        let (first, last) = range.classes;
+        let begins = statement.query_map((range.since, range.until, first, last), |row| {
             let first = row.get::<_, i64>(1)?.cast_unsigned();
             Ok(Begin { id: row.get(0)?, first, config: row.get(2)?, count: count(row, 3)? })
         })?;
@@ -120,8 +121,8 @@ impl Read for FileReader {
     }
 
     fn count(&mut self, range: Range) -> Result<u64, Trouble> {
-        let sum = "SELECT coalesce(sum(count), 0) FROM block WHERE last >= ?1 AND first < ?2 AND class >= ?3";
-        let values = (range.since, range.until, range.class);
+        let sum = "SELECT coalesce(sum(count), 0) FROM block WHERE last >= ?1 AND first < ?2 AND class BETWEEN ?3 AND ?4";
+        let values = (range.since, range.until, range.classes.0, range.classes.1);
         self.said(self.connection.query_row(sum, values, |row| count(row, 0)))
     }
 
@@ -178,7 +179,7 @@ impl Db {
         let stored = self.connection.prepare_cached(get)?.query_row([id], |row| {
             Ok(Stored {
                 id,
-                class: if row.get::<_, i64>(0)? == 0 { Class::Passed } else { Class::Acted },
+                class: Class::from_number(row.get(0)?),
                 config: row.get(1)?,
                 count: count(row, 2)?,
                 privacy: Privacy::from_number(row.get(3)?),
@@ -236,7 +237,7 @@ impl Write for Db {
     fn save(
         &mut self,
         settings: &Settings,
-        open: [i64; 2],
+        open: OpenRows,
         rows: &[&Row],
         more: &More<'_>,
     ) -> Result<Saved, Trouble> {
@@ -244,14 +245,14 @@ impl Write for Db {
         self.said(saved)
     }
 
-    fn look_after(&mut self, settings: &Settings, open: [i64; 2]) -> Result<u64, Trouble> {
+    fn look_after(&mut self, settings: &Settings, open: OpenRows) -> Result<u64, Trouble> {
         let removed = save::look_after(self, settings, open);
         self.said(removed).map(|removed| removed.decisions)
     }
 
-    fn named_blocks(&mut self, before: i64, open: [i64; 2]) -> Result<Vec<i64>, Trouble> {
-        let find = "SELECT id FROM block WHERE privacy < 2 AND last < ?1 AND id NOT IN (?2, ?3) LIMIT ?4";
-        self.rows(find, &[before, open[0], open[1], NAMED])
+    fn named_blocks(&mut self, before: i64, open: OpenRows) -> Result<Vec<i64>, Trouble> {
+        let find = "SELECT id FROM block WHERE privacy < 2 AND last < ?1 AND id NOT IN (?2, ?3, ?4) LIMIT ?5";
+        self.rows(find, &[before, open[0], open[1], open[2], NAMED])
     }
 
     fn all_blocks(&mut self) -> Result<Vec<i64>, Trouble> {

@@ -87,7 +87,7 @@ impl OldestFirst {
     ) -> Result<OldestFirst, JournalError> {
         let of = |trouble: Trouble| trouble.error(path);
         let last = until.map_or(i64::MAX, |until| until.number().cast_signed());
-        let range = Range { since: since.number().cast_signed(), until: last, class: 0 };
+        let range = Range { since: since.number().cast_signed(), until: last, classes: (0, 1) };
         let covered = reader.coverage().map_err(of)?;
         let mut blocks = reader.begins(range).map_err(of)?;
         blocks.sort_by_key(|block| block.first);

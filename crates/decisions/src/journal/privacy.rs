@@ -5,7 +5,7 @@
 use super::Privacy;
 use super::bloom::network_of;
 use super::pseudonym::{self, Key, Keys};
-use crate::{Decision, Filter, Flags, Lookup, Walk};
+use crate::{Decision, Filter, Flags, Lookup, Shadow, Walk};
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -72,6 +72,11 @@ pub(super) fn replace(decision: &Decision, key: &Key, privacy: Privacy) -> Decis
         let (question, answer) = (text(lookup.question), text(lookup.answer));
         walk.lookups.push(Lookup { question: &question, answer: &answer, ..lookup });
     }
+    let shadow = decision.shadow.as_ref().map(|shadow| {
+        let action = shadow.answer.find(' ').unwrap_or(shadow.answer.len());
+        let answer = words.replace(&shadow.answer, key, action).into();
+        Box::new(Shadow { answer, failure: boxed(&shadow.failure), ..(**shadow).clone() })
+    });
     let anonymous = if privacy == Privacy::All { Flags::ANONYMOUS } else { Flags::default() };
     let action = decision.answer.find(' ').unwrap_or(decision.answer.len());
     Decision {
@@ -81,6 +86,7 @@ pub(super) fn replace(decision: &Decision, key: &Key, privacy: Privacy) -> Decis
         session: decision.session.iter().map(|(name, value)| (boxed(name), boxed(value))).collect(),
         flags: decision.flags.with(Flags::PSEUDONYMS).with(anonymous),
         walk,
+        shadow,
         ..decision.clone()
     }
 }

@@ -18,6 +18,9 @@ const FREE_PAGES: i64 = 256;
 /// Lines of the list of searches and changes that are kept.
 pub(super) const MAX_AUDITS: i64 = 100_000;
 
+/// The rows that are still written, of each class; -1 where there is none.
+pub(super) type OpenRows = [i64; Class::ALL.len()];
+
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Removed {
@@ -66,11 +69,12 @@ pub(super) fn budget(settings: &Settings) -> u64 {
 pub(super) fn remove(
     connection: &Connection,
     settings: &Settings,
-    open: [i64; 2],
+    open: OpenRows,
     room: u64,
 ) -> Result<Removed, rusqlite::Error> {
     let mut removed = Removed::default();
-    for (class, keep) in Class::ALL.into_iter().zip([settings.keep, settings.keep_acted]) {
+    for (class, keep) in Class::ALL.into_iter().zip([settings.keep, settings.keep_acted, settings.keep_acted])
+    {
         let before = before(keep);
         while removed.blocks < MOST_AT_ONCE as u64
             && remove_oldest(connection, class, before, open, &mut removed)?
@@ -79,7 +83,7 @@ pub(super) fn remove(
     let mut blocks = 0;
     while blocks < MOST_AT_ONCE && Size::of(connection)?.used() + room > budget(settings) {
         let mut oldest = |class| remove_oldest(connection, class, i64::MAX, open, &mut removed);
-        if !oldest(Class::Passed)? && !oldest(Class::Acted)? {
+        if !oldest(Class::Passed)? && !oldest(Class::ShadowDiffers)? && !oldest(Class::Acted)? {
             break;
         }
         blocks += 1;
@@ -94,11 +98,13 @@ pub(super) fn remove(
 pub(super) fn is_due(
     connection: &Connection,
     settings: &Settings,
-    open: [i64; 2],
+    open: OpenRows,
 ) -> Result<bool, rusqlite::Error> {
-    let find = "SELECT EXISTS (SELECT 1 FROM block WHERE class = ?1 AND last < ?2 AND id NOT IN (?3, ?4))";
-    for (class, keep) in Class::ALL.into_iter().zip([settings.keep, settings.keep_acted]) {
-        let values = (class as i64, before(keep), open[0], open[1]);
+    let find = "SELECT EXISTS (SELECT 1 FROM block WHERE class = ?1 AND last < ?2
+                AND id NOT IN (?3, ?4, ?5))";
+    for (class, keep) in Class::ALL.into_iter().zip([settings.keep, settings.keep_acted, settings.keep_acted])
+    {
+        let values = (class as i64, before(keep), open[0], open[1], open[2]);
         if connection.prepare_cached(find)?.query_row(values, |row| row.get(0))? {
             return Ok(true);
         }
@@ -117,12 +123,12 @@ fn remove_oldest(
     connection: &Connection,
     class: Class,
     before: i64,
-    open: [i64; 2],
+    open: OpenRows,
     removed: &mut Removed,
 ) -> Result<bool, rusqlite::Error> {
-    let oldest = "SELECT id, last, count FROM block WHERE class = ?1 AND last < ?2 AND id NOT IN (?3, ?4)
+    let oldest = "SELECT id, last, count FROM block WHERE class = ?1 AND last < ?2 AND id NOT IN (?3, ?4, ?5)
                   ORDER BY last LIMIT 1";
-    let values = (class as i64, before, open[0], open[1]);
+    let values = (class as i64, before, open[0], open[1], open[2]);
     let found: Option<(i64, i64, u64)> = connection
         .prepare_cached(oldest)?
         .query_row(values, |row| Ok((row.get(0)?, row.get(1)?, count(row, 2)?)))

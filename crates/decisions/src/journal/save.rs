@@ -5,7 +5,7 @@
 use super::block::Row;
 use super::file::{Db, count};
 use super::pseudonym::Key;
-use super::retention::{self, Removed};
+use super::retention::{self, OpenRows, Removed};
 use super::store::{More, Saved};
 use super::{Settings, incident};
 use crate::DecisionId;
@@ -16,7 +16,7 @@ use std::time::SystemTime;
 pub(super) fn write(
     db: &mut Db,
     settings: &Settings,
-    open: [i64; 2],
+    open: OpenRows,
     rows: &[&Row],
     more: &More<'_>,
 ) -> Result<Saved, Error> {
@@ -110,7 +110,7 @@ pub(super) fn key(connection: &Connection, month: i64) -> Result<Key, Error> {
 }
 
 /// Removes what is too old or too much, and gives some pages back.
-pub(super) fn look_after(db: &mut Db, settings: &Settings, open: [i64; 2]) -> Result<Removed, Error> {
+pub(super) fn look_after(db: &mut Db, settings: &Settings, open: OpenRows) -> Result<Removed, Error> {
     let mut removed = Removed::default();
     if retention::is_due(&db.connection, settings, open)? {
         removed = in_transaction(db, |db| retention::remove(&db.connection, settings, open, 0))?;

@@ -220,8 +220,13 @@ impl Search<'_> {
         let since = filter.since.map_or(0, |since| since.number().cast_signed());
         let until = [filter.until, before].into_iter().flatten().min();
         let until = until.map_or(i64::MAX, |until| until.number().cast_signed());
-        let class = if filter.failed || is_acted(filter) { 1 } else { 0 };
-        let range = Range { since, until, class };
+        // Those that a shadow has decided otherwise stand in a class of their own, and in another one too.
+        let classes = match filter.shadow_differs {
+            true => (2, 2),
+            false if filter.failed || is_acted(filter) => (1, 1),
+            false => (0, 1),
+        };
+        let range = Range { since, until, classes };
         let has_keys = self.variants.iter().flatten().any(|variant| !variant.keys.is_empty());
         if !has_keys {
             self.wanted.progress.set_total(self.reader.count(range)?);
@@ -355,7 +360,11 @@ fn texts(filter: &Filter) -> Vec<Vec<u8>> {
 
 fn find(reader: &mut dyn Read, id: DecisionId) -> Result<Option<Arc<Decision>>, Trouble> {
     let number = id.number().cast_signed();
-    for block in reader.begins(Range { since: number, until: number + 1, class: 0 })? {
+    // What a shadow has decided otherwise is a record with more in it.
+    let range = |classes| Range { since: number, until: number + 1, classes };
+    let mut blocks = reader.begins(range((2, 2)))?;
+    blocks.extend(reader.begins(range((0, 1)))?);
+    for block in blocks {
         let Some(data) = reader.data(block.id)? else { continue };
         let (Ok(bytes), Some(table)) = (unpack(&data), reader.table(block.config)?) else { continue };
         let found = Decoder::new(&bytes, &table).flatten().find(|decision| decision.id == id);

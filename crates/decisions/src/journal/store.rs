@@ -5,6 +5,7 @@
 use super::block::{Class, Row};
 use super::file::{Standing, Trouble};
 use super::pseudonym::{Key, Keys};
+use super::retention::OpenRows;
 use super::{Audit, Coverage, Incident, Privacy, Settings};
 use crate::StepTable;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ pub(super) struct Range {
     pub since: i64,
     /// They begin before this one.
     pub until: i64,
-    /// They are of this class or a higher one.
-    pub class: i64,
+    /// They are of these classes.
+    pub classes: (i64, i64),
 }
 
 /// What is known of a block without opening it.
@@ -147,16 +148,16 @@ pub(super) trait Write: Send {
     fn save(
         &mut self,
         settings: &Settings,
-        open: [i64; 2],
+        open: OpenRows,
         rows: &[&Row],
         more: &More<'_>,
     ) -> Result<Saved, Trouble>;
 
     /// Removes what is too old or too much: how many decisions.
-    fn look_after(&mut self, settings: &Settings, open: [i64; 2]) -> Result<u64, Trouble>;
+    fn look_after(&mut self, settings: &Settings, open: OpenRows) -> Result<u64, Trouble>;
 
     /// Some blocks that end before a number and in which not all names were replaced.
-    fn named_blocks(&mut self, before: i64, open: [i64; 2]) -> Result<Vec<i64>, Trouble>;
+    fn named_blocks(&mut self, before: i64, open: OpenRows) -> Result<Vec<i64>, Trouble>;
 
     /// All blocks.
     fn all_blocks(&mut self) -> Result<Vec<i64>, Trouble>;

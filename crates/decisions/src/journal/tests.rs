@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::record::tests::decision;
-use crate::{Flags, Ids, Lookup, LookupKind, Origin, Outcome, StepOutcome, StepTable};
+use crate::{Flags, Ids, Lookup, LookupKind, Origin, Outcome, StepOutcome, StepTable, Walk};
 use rusqlite::Connection;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -113,7 +113,9 @@ pub(super) fn parts(decision: &Decision) -> String {
     let Decision { id, host, request, took, outcome, by, answer, failure, flags, score, session, .. } =
         decision;
     let parts = (id, host, request, took, outcome, by, answer, failure, flags, score.to_bits(), session);
-    format!("{parts:?} {:?} {notes:?} {:?} {:?} {}", walk.steps, walk.lookups, walk.points, walk.is_cut)
+    let shadow = &decision.shadow;
+    let Walk { steps, lookups, points, is_cut, .. } = walk;
+    format!("{parts:?} {steps:?} {notes:?} {lookups:?} {points:?} {is_cut} {shadow:?}")
 }
 
 #[test]

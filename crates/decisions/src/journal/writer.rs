@@ -8,7 +8,7 @@ use super::job::Job;
 use super::pseudonym::{self, Keys};
 use super::queue::{Command, Queue};
 use super::report::Reports;
-use super::retention;
+use super::retention::{self, OpenRows};
 use super::store::{More, Saved, Write};
 use super::{Event, Incident, JournalError, Privacy, Settings, database, privacy};
 use crate::{Decision, DecisionId};
@@ -45,7 +45,7 @@ pub(super) struct Writer {
     keys: Keys,
     /// Taken from the queue, and not in a block yet.
     taken: VecDeque<Arc<Decision>>,
-    open: [Option<OpenBlock>; 2],
+    open: [Option<OpenBlock>; Class::ALL.len()],
     ready: Vec<Row>,
     job: Option<Job>,
     held: u64,
@@ -74,7 +74,7 @@ impl Writer {
             watch: None,
             keys: Keys::default(),
             taken: VecDeque::new(),
-            open: [None, None],
+            open: [const { None }; Class::ALL.len()],
             ready: Vec::new(),
             job: None,
             held: 0,
@@ -376,7 +376,7 @@ impl Writer {
         }
     }
 
-    fn open_rows(&self) -> [i64; 2] {
+    fn open_rows(&self) -> OpenRows {
         self.open.each_ref().map(|block| block.as_ref().and_then(|block| block.row).unwrap_or(-1))
     }
 

@@ -6,7 +6,7 @@ use super::{DONE, REFUSED, config, control, print, say};
 use crate::manual;
 use crate::options::codes::{self, Code};
 use crate::server;
-use crate::settings::{Finding, Messages, Settings, Severity};
+use crate::settings::{Finding, Messages, Settings, Severity, ShadowFile};
 use crate::value::nearest;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ struct Trouble {
 impl Check<'_> {
     fn run(&self, strict: bool, user: Option<&str>) -> ExitCode {
         let path = self.path.display();
-        let (settings, messages) = match Settings::load(self.path, None) {
+        let (mut settings, messages) = match Settings::load(self.path, None) {
             Ok(loaded) => loaded,
             Err(messages) => {
                 self.show(&messages, &[]);
@@ -91,6 +91,7 @@ impl Check<'_> {
                 return refused(&format!("{path}: the configuration can't be used: {errors} error{s}\n"));
             }
         };
+        std::mem::take(&mut settings.shadows).iter().for_each(|shadow| self.show_shadow(shadow));
         let mut troubles = Vec::new();
         if let Err(error) = server::check_names(&settings) {
             troubles.push(Trouble { code: &codes::NO_USER, text: format!("{path}: {error}") });
@@ -148,15 +149,23 @@ impl Check<'_> {
         Ok(troubles.collect())
     }
 
+    /// Prints what there is to say about a file that runs in a shadow, before what is said about the file
+    /// itself: there, a shadow that can't be used is a doubt.
+    fn show_shadow(&self, shadow: &ShadowFile) {
+        if self.is_json {
+            shadow.messages.findings().for_each(|finding| print_finding(&finding));
+        } else if !shadow.messages.is_empty() {
+            let hosts: Vec<_> = shadow.hosts.iter().map(|(name, _)| &**name).collect();
+            let text = format!("the shadow of {}, {}:\n\n", hosts.join(", "), shadow.path.display());
+            say(&(text + &shadow.messages.to_string()));
+        }
+    }
+
     /// Prints all that was found, and how much that is.
     fn show(&self, messages: &Messages, troubles: &[Trouble]) {
         if self.is_json {
             let others = troubles.iter().map(Trouble::finding);
-            for finding in messages.findings().chain(others) {
-                // Strings and numbers can always be written.
-                let text = serde_json::to_string(&finding).unwrap_or_default();
-                print(&format!("{text}\n"));
-            }
+            messages.findings().chain(others).for_each(|finding| print_finding(&finding));
         } else {
             say(&messages.to_string());
             troubles.iter().for_each(|trouble| say(&format!("{}\n", line(trouble))));
@@ -176,6 +185,12 @@ impl Check<'_> {
         let milliseconds = self.start.elapsed().as_millis();
         format!("{mistakes}, {doubts} in {files}, {plugins}, {milliseconds} ms")
     }
+}
+
+fn print_finding(finding: &Finding<'_>) {
+    // Strings and numbers can always be written.
+    let text = serde_json::to_string(finding).unwrap_or_default();
+    print(&format!("{text}\n"));
 }
 
 /// A server that does not answer.

@@ -62,6 +62,10 @@ pub fn with_filters(command: Command) -> Command {
         text("host", "NAME", "Those of this virtual host"),
         text("slower", "TIME", "Those that took longer than this, such as 500ms"),
         Arg::new("failed").long("failed").action(ArgAction::SetTrue).help("Those in which something failed"),
+        Arg::new("shadow-differs")
+            .long("shadow-differs")
+            .action(ArgAction::SetTrue)
+            .help("Those that the shadow of their virtual host would have decided otherwise"),
         text("text", "TEXT", "Those in which this occurs: in the request, the answer, a finding or a lookup"),
         text("about", "ADDRESS", "Those in which this address, or this login, occurs anywhere"),
     ])
@@ -119,6 +123,7 @@ pub fn filter(matches: &ArgMatches) -> Result<Filter, Failure> {
         until: moment("until")?,
         slower: slower.map(|time| u32::try_from(time.duration().as_micros()).unwrap_or(u32::MAX)),
         failed: matches.get_flag("failed"),
+        shadow_differs: matches.get_flag("shadow-differs"),
         text: text("text"),
         about: text("about"),
     };
@@ -296,9 +301,17 @@ fn cells(row: &RowView, style: &Style) -> String {
         short(or_dash(by), MAX_CELL),
         short(or_dash(row.attribute("client_address")), MAX_CELL),
         short(sender, MAX_CELL),
-        short(row.answer.as_deref().unwrap_or("(connection closed)"), MAX_ANSWER),
+        short(&answer_and_shadow(row), MAX_ANSWER),
     ];
     columns(cells, |cell| style.paint(paint(row), &cell))
+}
+
+/// The answer, and before it what the shadow would have decided, if that is another outcome.
+fn answer_and_shadow(row: &RowView) -> String {
+    let answer = row.answer.as_deref().unwrap_or("(connection closed)");
+    let Some(shadow) = &row.shadow else { return answer.to_owned() };
+    let by = shadow.by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
+    format!("[shadow: {}{by}] {answer}", shadow.outcome)
 }
 
 /// One line for grep(1): time, identifier, then `name=value` with what strangers have sent escaped.
@@ -324,6 +337,12 @@ fn line(row: &RowView, style: &Style) -> String {
             "" => {}
             value => add(name, value),
         }
+    }
+    if let Some(shadow) = &row.shadow {
+        add("live", row.outcome.name());
+        add("shadow", shadow.outcome.name());
+        add("shadow_by", or_dash(shadow.by.as_deref().unwrap_or_default()));
+        add("shadow_place", or_dash(shadow.place.as_deref().unwrap_or_default()));
     }
     // The answer has blanks, so it comes last.
     add("answer", row.answer.as_deref().unwrap_or("(connection closed)"));

@@ -9,7 +9,7 @@ use crate::log::escape_json;
 use crate::server::control::{ChosenView, ConfigView, ExplainedView, Question};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use decisions::{DecisionId, DecisionView, LookupKind, LookupView, RowView, StepView, UNREACHED};
+use decisions::{DecisionId, DecisionView, LookupKind, LookupView, RowView, Shadow, StepView, UNREACHED};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -196,6 +196,7 @@ pub fn explanation(view: &DecisionView, style: &Style, with_options: bool) -> St
         text += &format!("\n  session before  {}\n", fields.collect::<Vec<_>>().join("  "));
     }
     text += &lookups(&view.lookups);
+    text += &view.row.shadow.as_ref().map(|shadow| in_shadow(shadow, style)).unwrap_or_default();
     if with_options {
         text += &options(&view.steps);
     }
@@ -247,6 +248,32 @@ pub fn head(view: &DecisionView, style: &Style) -> String {
         text += &format!("  {}\n", style.paint(Paint::Mild, &marks.join("; ")));
     }
     text
+}
+
+/// What the shadow of the host would have decided.
+fn in_shadow(shadow: &Shadow, style: &Style) -> String {
+    let by = match (&shadow.by, &shadow.place) {
+        (Some(by), Some(place)) => format!("by {}, {}", safe(by), safe(place)),
+        _ => "by no plugin".to_owned(),
+    };
+    let answer = match &*shadow.answer {
+        "" => "none, the connection would be closed".to_owned(),
+        answer => safe(answer),
+    };
+    let outcome = style.paint(Paint::Mild, shadow.outcome.name());
+    let mut text = format!(
+        "\n  shadow {}: {outcome} {by} ({})\n  answer of the shadow: {answer}\n",
+        safe(&shadow.file),
+        safe(&shadow.trust),
+    );
+    if !shadow.failure.is_empty() {
+        text += &format!("  failed: {}\n", safe(&shadow.failure));
+    }
+    let rows = shadow.steps.iter().map(|step| {
+        let outcome = step.outcome.name();
+        vec![format!("      {}", safe(&step.path)), outcome.to_owned()]
+    });
+    text + &table(&rows.collect::<Vec<_>>())
 }
 
 /// The plugin that decided, its place in the file, and what it was told there.

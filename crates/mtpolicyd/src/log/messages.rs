@@ -13,6 +13,7 @@ pub mod journal;
 pub mod lookups;
 pub mod plugins;
 pub mod sessions;
+pub mod shadows;
 pub mod tasks;
 
 use log_messages::{Group, TARGET};
@@ -27,6 +28,7 @@ pub const GROUPS: &[Group] = &[
     foreign_files::GROUP,
     journal::GROUP,
     events::GROUP,
+    shadows::GROUP,
     plugins::GROUP,
     tasks::GROUP,
     findings::GROUP,

@@ -11,6 +11,12 @@ metrics! {
     /// Time from a request to its answer. The example of a bucket is the last decision in it, which
     /// `mtpolicyd explain` shows.
     histogram request_seconds(host: &Configured) in seconds = "mtpolicyd_request_seconds";
+    /// Requests of which is known what the shadow of the host (option `shadow`) would have decided, by what
+    /// Postfix was told and by that. Pairs that never occurred are left out.
+    counter shadow(host: &Configured, live: Word, shadow: Word) = "mtpolicyd_shadow";
+    /// Requests that a shadow has not looked at: `busy` (too many at once) or `left_out` (the request can't
+    /// be decided again, since its time was over or it had no session).
+    counter shadow_dropped(host: &Configured, reason: Word) = "mtpolicyd_shadow_dropped";
     /// Turns of a plugin, by how they ended: `next` (the chain went on), `stopped` (it decided), `skipped`
     /// (a backend failed and the chain went on), `failed` (a backend failed and that ended the chain),
     /// `undecided` (the request itself kept it from deciding), `off` (it is switched off), `not_finished`

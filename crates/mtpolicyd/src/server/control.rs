@@ -13,6 +13,7 @@ mod forget;
 mod peer;
 mod query;
 mod routes;
+mod shadow;
 mod state;
 mod status;
 
@@ -25,6 +26,7 @@ pub use explain::{ChosenView, ExplainedView, Question};
 pub use forget::{ForgottenView, Whom};
 pub use query::{filter_query, filter_text, path_segment};
 pub use routes::{ROUTES, Route};
+pub use shadow::{ShadowView, ShadowsView};
 pub use state::ChangesView;
 pub use status::{
     BackendView, ConfigView, ConfigurationView, ConnectionsView, HostView, KeptView, StatusView,

@@ -25,6 +25,18 @@ const LOOKUPS: usize = LookupKind::ALL.len() * ORIGINS.len();
 pub(super) struct HostCells {
     pub(super) outcomes: Cells<{ Outcome::ALL.len() }>,
     pub(super) seconds: Histogram,
+    /// What its shadow has decided, by the live outcome and that of the shadow.
+    pub(super) shadow: Cells<{ Outcome::ALL.len() * Outcome::ALL.len() }>,
+    /// Requests that the shadow has not compared, by [`NOT_COMPARED`].
+    pub(super) not_compared: Cells<{ NOT_COMPARED.len() }>,
+}
+
+/// Why a shadow does not compare a request: it was busy, or the request can't be decided again.
+pub(super) const NOT_COMPARED: [Word; 2] = ["busy", "left_out"];
+
+/// The place of two outcomes among the numbers of a shadow.
+pub(super) fn pair(live: Outcome, shadow: Outcome) -> usize {
+    live as usize * Outcome::ALL.len() + shadow as usize
 }
 
 /// The turns of a plugin.

@@ -2,10 +2,11 @@
 //!
 //! Knows: records of decisions, notes of lookups. Must not know: how a request is answered.
 
+use crate::facts::World;
 use crate::recorder::Recorder;
 use crate::session::Session;
 use crate::settings::VirtualHost;
-use backends::Pretence;
+use backends::{Pretence, Replay};
 use decisions::{
     Decision, DecisionId, Flags, Lookups, MAX_SESSION_BYTES, Outcome, Step, StepOutcome, StepTable, Walk,
 };
@@ -36,10 +37,18 @@ pub(super) struct Draft {
     session: Vec<(Box<str>, Box<str>)>,
     /// Where changes are noted, if nothing is to be changed.
     pub(super) pretence: Option<Pretence>,
+    /// Who answers in place of servers, if the decision is made again.
+    pub(super) replayed: Option<Replayed>,
     /// The numbers of plugins that are left out.
     pub(super) without: Vec<u16>,
     /// What the user has chosen, of the options that he may choose: for an explanation only.
     pub(super) chosen: Vec<Chosen>,
+}
+
+/// Who answers in place of servers, and the world at the time of a decision that is made again.
+pub(super) struct Replayed {
+    pub(super) replay: Arc<Replay>,
+    pub(super) world: World,
 }
 
 /// An option whose value was not that of the file.
@@ -58,6 +67,14 @@ pub(super) struct Chosen {
 }
 
 impl Draft {
+    /// The same where a shadow wants to know how it is decided, whoever else does.
+    pub(super) fn of_shadowed(recorder: &Recorder, steps: &StepTable) -> Draft {
+        Draft {
+            walk: Some(Walk::with_room(steps.steps.len())),
+            ..Draft::new(recorder, &StepTable::default())
+        }
+    }
+
     /// A request is about to be answered.
     pub(super) fn new(recorder: &Recorder, steps: &StepTable) -> Draft {
         let (id, moment) = recorder.begin();
@@ -70,6 +87,7 @@ impl Draft {
             score: 0.0,
             session: Vec::new(),
             pretence: None,
+            replayed: None,
             without: Vec::new(),
             chosen: Vec::new(),
         }
@@ -87,9 +105,14 @@ impl Draft {
     }
 
     /// A decision is about to be made again, under its identifier.
-    pub(super) fn of_replay(recorder: &Recorder, steps: &StepTable, id: DecisionId) -> Draft {
+    pub(super) fn of_replay(
+        recorder: &Recorder,
+        steps: &StepTable,
+        id: DecisionId,
+        replayed: Replayed,
+    ) -> Draft {
         let walk = Some(Walk::with_room(steps.steps.len()));
-        Draft { id, walk, ..Draft::new(recorder, &StepTable::default()) }
+        Draft { id, walk, replayed: Some(replayed), ..Draft::new(recorder, &StepTable::default()) }
     }
 
     /// What the user has chosen, when the chain has run.
@@ -197,6 +220,7 @@ impl Draft {
             score: self.score,
             session: self.session,
             walk,
+            shadow: None,
         })
     }
 }

@@ -172,6 +172,7 @@ async fn apply(fresh: Fresh, daemon: &Daemon<'_>, listeners: &mut Listeners) -> 
     listeners.keep_only(&addresses);
     listeners.move_metrics(metrics, &daemon.shared).await;
     log_messages(&messages);
+    daemon.shared.service.load().shadows().log();
     Ok(messages)
 }
 

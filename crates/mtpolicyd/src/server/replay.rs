@@ -1,8 +1,9 @@
-//! Decisions that are made again by another configuration, in a world of recorded answers.
+//! Decisions that are made again by another configuration, in a world of recorded answers: those of a journal
+//! one after the other, or those that a daemon has just made beside one another.
 //!
 //! Knows: decisions, the service. Must not know: where decisions are kept, what is printed.
 
-use super::record::Draft;
+use super::record::{Draft, Replayed};
 use super::service::Service;
 use crate::facts::World;
 use crate::plugin::Afterwards;
@@ -14,10 +15,10 @@ use backends::dns::{Dns, Zone};
 use backends::replay::Trust;
 use backends::{Call, Replay};
 use bytes::BytesMut;
-use decisions::{Decision, Flags, StepTable};
+use decisions::{Decision, Flags, Lookups, StepTable};
 use postfix_policy::{Decoder, Request};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -28,13 +29,16 @@ const MAX_SESSION_SIZE: Size = Size::mebibytes(64);
 /// What is not known where names were replaced.
 pub const PSEUDONYMS: &str = "names that were replaced with pseudonyms";
 
-/// Makes decisions again, one after the other.
+/// The plugins of a decision, and which of them each of ours is.
+type Matched = (Arc<StepTable>, Arc<[Option<u16>]>);
+
+/// Makes decisions again.
 pub struct Replayer {
     service: Service,
     replay: Arc<Replay>,
     sessions: SessionCache,
-    /// The plugins of the last decision, and which of them each of ours is.
-    matched: Option<(Arc<StepTable>, Vec<Option<u16>>)>,
+    /// The plugins of the last decision.
+    matched: Mutex<Option<Matched>>,
     /// The time of the first decision, in milliseconds since the epoch.
     begun: Option<i64>,
 }
@@ -50,7 +54,19 @@ pub enum Again {
 impl Replayer {
     /// That of a configuration that was read to be replayed. If `asks_dns`, the name service is asked what
     /// nobody asked it then.
-    pub fn new(mut settings: Settings, asks_dns: bool) -> Replayer {
+    pub fn new(settings: Settings, asks_dns: bool) -> Replayer {
+        let dns = if asks_dns { Dns::new(&settings.dns) } else { Dns::Fake(Zone::default()) };
+        Replayer::with(settings, dns, Replay::default())
+    }
+
+    /// That of a configuration in the shadow of another one, for as long as the daemon runs. The name service
+    /// is asked what the other one did not ask.
+    pub fn of_shadow(settings: Settings) -> Replayer {
+        let dns = Dns::new(&settings.dns);
+        Replayer::with(settings, dns, Replay::endless())
+    }
+
+    fn with(mut settings: Settings, dns: Dns, replay: Replay) -> Replayer {
         let sessions = match &settings.sessions {
             SessionSettings::None => SessionCache::None,
             SessionSettings::Memory(options) => SessionCache::memory(*options),
@@ -61,17 +77,9 @@ impl Replayer {
             }),
         };
         settings.sessions = SessionSettings::None;
-        let replay = Arc::<Replay>::default();
-        let dns = if asks_dns { Dns::new(&settings.dns) } else { Dns::Fake(Zone::default()) };
-        let world = World {
-            dns: Arc::new(dns),
-            lists: Arc::default(),
-            smtp: Arc::default(),
-            clock: Arc::new(Clock::Replayed(replay.clone())),
-            events: Arc::default(),
-        };
-        let service = Service::of_replay(settings, world, replay.clone());
-        Replayer { service, replay, sessions, matched: None, begun: None }
+        let replay = Arc::new(replay);
+        let service = Service::of_replay(settings, dns);
+        Replayer { service, replay, sessions, matched: Mutex::default(), begun: None }
     }
 
     /// The plugins that decide by now.
@@ -79,18 +87,40 @@ impl Replayer {
         &self.service.settings.steps
     }
 
-    /// Makes a decision again.
+    /// Makes a decision again, after the one before.
     pub async fn again(&mut self, mut decision: Decision) -> Again {
-        let at = decision.id.time() + decision.flags.moment();
-        let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let micros = i64::try_from(at.as_micros()).unwrap_or(i64::MAX);
-        let at = micros / 1000;
-        self.set_time(at);
-        let turns = self.turns(&decision, micros % 1000);
+        self.set_time(micros_of(&decision) / 1000);
         let lookups = std::mem::take(&mut decision.walk.lookups);
-        self.replay.begin_with(lookups, at, turns);
-        let decided = self.decide(&decision).await;
-        let trust = self.replay.end();
+        self.run(&decision, lookups, &self.replay, None).await
+    }
+
+    /// Makes a decision again that was made just now, by the host at this place, while others are made again
+    /// too.
+    pub async fn again_beside(&self, decision: &Decision, host: usize) -> Again {
+        let replay = Arc::new(self.replay.beside());
+        let again = self.run(decision, decision.walk.lookups.clone(), &replay, Some(host)).await;
+        if replay.is_full() {
+            // First the keys, so that one task of those that find this out does it.
+            replay.begin_anew();
+            let call = Call::until(Instant::now() + self.service.request_timeout());
+            // What stands in for a database is in memory; what is left of it would only be out of date.
+            let _ = self.service.settings.connections.empty_stand_ins(call).await;
+        }
+        again
+    }
+
+    async fn run(
+        &self,
+        decision: &Decision,
+        lookups: Lookups,
+        replay: &Arc<Replay>,
+        host: Option<usize>,
+    ) -> Again {
+        let micros = micros_of(decision);
+        let turns = self.turns(decision, micros % 1000);
+        replay.begin_with(lookups, micros / 1000, turns);
+        let decided = self.decide(decision, replay, host).await;
+        let trust = replay.end();
         match decided {
             Ok(again) => Again::Decided(Box::new(again), trust),
             Err(why) => Again::LeftOut(why),
@@ -104,7 +134,12 @@ impl Replayer {
         self.service.settings.connections.set_ahead(ahead);
     }
 
-    async fn decide(&self, decision: &Decision) -> Result<Decision, &'static str> {
+    async fn decide(
+        &self,
+        decision: &Decision,
+        replay: &Arc<Replay>,
+        host: Option<usize>,
+    ) -> Result<Decision, &'static str> {
         if decision.flags.has(Flags::LATE) {
             return Err("the time of the request was over");
         }
@@ -113,18 +148,26 @@ impl Replayer {
             return Err("there was no session");
         }
         if decision.flags.has(Flags::PSEUDONYMS) || decision.flags.has(Flags::ANONYMOUS) {
-            self.replay.miss(PSEUDONYMS);
+            replay.miss(PSEUDONYMS);
         }
         let mut frame = BytesMut::from(&*decision.request);
         let request = Decoder::default().decode(&mut frame);
         let request = request.ok().flatten().ok_or("the request can't be read")?;
-        let host = self.host(decision, &request).ok_or("there is no such virtual host")?;
+        let host = match host {
+            Some(place) => self.service.settings.hosts.get(place),
+            None => self.host(decision, &request),
+        };
+        let host = host.ok_or("there is no such virtual host")?;
         let instance = request.get("instance").unwrap_or_default();
         let call = Call::until(Instant::now() + self.service.request_timeout());
         let mut lease = self.sessions.open(instance, call).await.map_err(|_| "there is no session")?;
-        self.restore(decision, &mut lease);
+        self.restore(decision, &mut lease, replay);
         let mut after = Afterwards::default();
-        let again = pin!(self.service.decide_again(host, &request, lease, &mut after, decision)).await;
+        let clock = Arc::new(Clock::Replayed(replay.clone()));
+        let replayed =
+            Replayed { replay: replay.clone(), world: World { clock, ..self.service.world.clone() } };
+        let again = self.service.decide_again(host, &request, lease, &mut after, (decision, replayed));
+        let again = pin!(again).await;
         after.run().await;
         again.ok_or("nothing was recorded")
     }
@@ -140,7 +183,7 @@ impl Replayer {
 
     /// What is remembered of a message whose earlier requests were not replayed is what was recorded of it.
     /// If the configuration is the same, it begins anew where it did then.
-    fn restore(&self, decision: &Decision, lease: &mut Lease) {
+    fn restore(&self, decision: &Decision, lease: &mut Lease, replay: &Replay) {
         if matches!(self.sessions, SessionCache::None) {
             return;
         }
@@ -151,7 +194,7 @@ impl Replayer {
                 for (name, value) in &decision.session {
                     session.set(name, value);
                 }
-                self.replay.simulated("session");
+                replay.simulated("session");
             }
             (false, true) if decision.table.fingerprint == self.steps().fingerprint => {
                 *session = crate::session::Session::default();
@@ -162,18 +205,8 @@ impl Replayer {
 
     /// The time at which it was the turn of each of our plugins, in milliseconds since the decision began;
     /// `rest` is how many microseconds after a whole one that was.
-    fn turns(&mut self, decision: &Decision, rest: i64) -> Vec<i64> {
-        let is_same = self.matched.as_ref().is_some_and(|(table, _)| Arc::ptr_eq(table, &decision.table));
-        if !is_same {
-            let theirs = &decision.table.steps;
-            let number = |path: &str| {
-                let place = theirs.iter().position(|step| step.path == path)?;
-                u16::try_from(place).ok()
-            };
-            let ours = self.steps().steps.iter().map(|step| number(&step.path)).collect();
-            self.matched = Some((decision.table.clone(), ours));
-        }
-        let Some((_, ours)) = &self.matched else { return Vec::new() };
+    fn turns(&self, decision: &Decision, rest: i64) -> Vec<i64> {
+        let ours = self.matched(&decision.table);
         let mut began = 0;
         let turn = |theirs: &Option<u16>| {
             let step = decision.walk.steps.iter().find(|step| Some(step.number) == *theirs);
@@ -182,13 +215,41 @@ impl Replayer {
         };
         ours.iter().map(turn).collect()
     }
+
+    /// Which of these plugins each of ours is.
+    fn matched(&self, table: &Arc<StepTable>) -> Arc<[Option<u16>]> {
+        let mut last = self.matched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, ours)) = last.as_ref().filter(|(known, _)| Arc::ptr_eq(known, table)) {
+            return ours.clone();
+        }
+        let number = |path: &str| {
+            let place = table.steps.iter().position(|step| step.path == path)?;
+            u16::try_from(place).ok()
+        };
+        let ours: Arc<[_]> = self.steps().steps.iter().map(|step| number(&step.path)).collect();
+        *last = Some((table.clone(), ours.clone()));
+        ours
+    }
+}
+
+/// When a decision began, in microseconds since the epoch.
+fn micros_of(decision: &Decision) -> i64 {
+    let at = decision.id.time() + decision.flags.moment();
+    let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(at.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl Service {
-    /// One that asks nobody.
-    fn of_replay(settings: Settings, world: World, replay: Arc<Replay>) -> Service {
+    /// One that asks nobody but this name service.
+    fn of_replay(settings: Settings, dns: Dns) -> Service {
         let mut service = Service::new(settings, None);
-        (service.world, service.replay) = (world, Some(replay));
+        service.world = World {
+            dns: Arc::new(dns),
+            lists: Arc::default(),
+            smtp: Arc::default(),
+            clock: Arc::new(Clock::System),
+            events: Arc::default(),
+        };
         service
     }
 
@@ -198,10 +259,10 @@ impl Service {
         request: &Request,
         lease: Lease,
         after: &mut Afterwards,
-        decision: &Decision,
+        (decision, replayed): (&Decision, Replayed),
     ) -> Option<Decision> {
         let begun = Instant::now();
-        let draft = Draft::of_replay(&self.recorder, &self.settings.steps, decision.id);
+        let draft = Draft::of_replay(&self.recorder, &self.settings.steps, decision.id, replayed);
         self.finish_draft(host, request, lease, begun, after, draft).await.map(|(decision, _)| decision)
     }
 }
@@ -264,6 +325,7 @@ mod tests {
             score: 0.0,
             session: Vec::new(),
             walk,
+            shadow: None,
         }
     }
 

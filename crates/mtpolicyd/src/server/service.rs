@@ -3,8 +3,9 @@
 //! Knows: settings, sessions, chains. Must not know: sockets, how a plugin works.
 
 use super::decided::{Answer, Decided, Failure, action_of, report_failure};
-use super::numbers::Numbers;
+use super::numbers::{HostCells, Numbers, pair};
 use super::record::{Chosen, Draft};
+use super::shadow::{NotCompared, Shadows};
 use crate::chain::Outcome;
 use crate::counters::Reservations;
 use crate::events::Events;
@@ -19,9 +20,9 @@ use crate::session::cache::{Lease, OpenError, SessionCache, SharedSessions};
 use crate::settings::{JournalSettings, Labels, SessionSettings, Settings, VirtualHost};
 use crate::value::Switch;
 use ::lookups::Notebook;
+use backends::Call;
 use backends::clock::Clock;
 use backends::dns::{Ahead, Dns};
-use backends::{Call, Replay};
 use decisions::Decision;
 use postfix_policy::{Reply, Request};
 use std::pin::pin;
@@ -41,8 +42,8 @@ pub struct Service {
     labels: Labels,
     numbers: Numbers,
     pub(super) recorder: Arc<Recorder>,
-    /// Who answers in place of servers, if decisions are replayed.
-    pub(super) replay: Option<Arc<Replay>>,
+    /// What runs in the shadow of virtual hosts.
+    shadows: Shadows,
 }
 
 /// What would be decided about a request.
@@ -62,7 +63,7 @@ const BACKENDS_PERCENT: u32 = 90;
 impl Service {
     /// A service for these settings. Sessions and remembered DNS answers of an earlier one stay, where the
     /// settings for them are the same.
-    pub fn new(settings: Settings, earlier: Option<&Service>) -> Service {
+    pub fn new(mut settings: Settings, earlier: Option<&Service>) -> Service {
         let same_dns = earlier.filter(|earlier| earlier.settings.dns == settings.dns);
         let dns = match same_dns {
             Some(earlier) => {
@@ -83,7 +84,9 @@ impl Service {
         let recorder = recorder.unwrap_or_else(|| Arc::new(Recorder::new(settings.globals.node())));
         let labels = Labels::of(&settings);
         let numbers = Numbers::new(&labels, earlier.map(|earlier| (&earlier.labels, &earlier.numbers)));
-        Service { settings, world, sessions, background, recorder, labels, numbers, replay: None }
+        let shadows = std::mem::take(&mut settings.shadows);
+        let shadows = Shadows::new(shadows, earlier.map(|earlier| &earlier.shadows));
+        Service { settings, world, sessions, background, recorder, labels, numbers, shadows }
     }
 
     /// The names that may label numbers.
@@ -101,10 +104,34 @@ impl Service {
         self.sessions.kept()
     }
 
-    /// Counts and keeps a decision whose answer has been sent.
-    pub(super) fn record(&self, decision: Decision) {
+    /// What runs in the shadow of its virtual hosts.
+    pub(super) fn shadows(&self) -> &Shadows {
+        &self.shadows
+    }
+
+    /// Counts and keeps a decision whose answer has been sent, and hands it to the shadow of its host.
+    pub(super) fn record(self: &Arc<Self>, decision: Decision) {
         self.numbers.count(&decision);
-        self.recorder.record(decision);
+        let decision = Arc::new(decision);
+        self.recorder.record(decision.clone());
+        if let Some(shadow) = self.shadows.of(&decision.host) {
+            shadow.begin(decision, self);
+        }
+    }
+
+    /// Counts what the shadow of a host would have decided.
+    pub(super) fn count_shadow(&self, host: &str, live: decisions::Outcome, shadow: decisions::Outcome) {
+        self.cells_of(host).into_iter().for_each(|cells| cells.shadow.add(pair(live, shadow), 1));
+    }
+
+    /// Counts a request that the shadow of a host has not compared.
+    pub(super) fn count_not_compared(&self, host: &str, why: NotCompared) {
+        self.cells_of(host).into_iter().for_each(|cells| cells.not_compared.add(why as usize, 1));
+    }
+
+    fn cells_of(&self, host: &str) -> Option<&HostCells> {
+        let place = self.settings.hosts.iter().position(|known| *known.name == *host)?;
+        self.numbers.hosts.get(place).map(|cells| &**cells)
     }
 
     /// Counts a request that was answered. Its identifier is an example where its decision is kept.
@@ -166,7 +193,10 @@ impl Service {
         let start = Instant::now();
         let instance = request.get("instance").unwrap_or_default();
         let host = self.settings.host(key, request.get("policy_context"));
-        let mut draft = Draft::new(&self.recorder, &self.settings.steps);
+        let mut draft = match host.and_then(|host| self.shadows.of(&host.name)) {
+            Some(_) => Draft::of_shadowed(&self.recorder, &self.settings.steps),
+            None => Draft::new(&self.recorder, &self.settings.steps),
+        };
         let mut decided = match host {
             Some(host) => {
                 // Pinned where it is made: to move what a request takes costs more than to decide it.
@@ -313,7 +343,8 @@ impl Service {
         draft: &mut Draft,
     ) -> Result<Decided, Failure> {
         let limit = self.request_timeout();
-        let is_noted = self.replay.is_none() && (draft.walk.is_some() || log::wants_lookups());
+        let replayed = draft.replayed.take();
+        let is_noted = replayed.is_none() && (draft.walk.is_some() || log::wants_lookups());
         let notebook = is_noted.then(Notebook::default);
         let session = lease.session();
         session.begin(request.get(RECIPIENT).unwrap_or_default());
@@ -323,13 +354,13 @@ impl Service {
             notes: &Notes::default(),
             request,
             session,
-            world: &self.world,
+            world: replayed.as_ref().map_or(&self.world, |replayed| &replayed.world),
             ahead: &mut Ahead::default(),
             reservations: &mut Reservations::new(self.background.clone()),
             call: Call::until(begun + limit * BACKENDS_PERCENT / 100)
                 .noted_in(notebook.as_ref())
                 .pretending(draft.pretence.as_ref())
-                .replaying(self.replay.as_deref()),
+                .replaying(replayed.as_ref().map(|replayed| &*replayed.replay)),
             matching: &mut Matching::default(),
             course: &mut course,
             after,
@@ -347,7 +378,7 @@ impl Service {
         if course.undecided.is_some() {
             draft.undecided();
         }
-        if draft.pretence.is_none() && self.replay.is_none() {
+        if draft.pretence.is_none() && replayed.is_none() {
             course.beyond_limits.iter().for_each(|number| self.numbers.beyond_limit(*number));
         }
         draft.note_chosen(lease.session(), &self.settings.steps);

@@ -8,8 +8,9 @@ use crate::chain::Chain;
 use crate::options::{Flow, Options, Report, Section, codes, options};
 use crate::plugin::{OnBadRequest, OnError, PluginEnv};
 use crate::value::Switch;
-use config_general::Block;
+use config_general::{Block, Span};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The chain of plugins behind a port, or behind a policy context.
@@ -22,6 +23,8 @@ pub struct VirtualHost {
     pub on_error: OnError,
     /// Its plugins.
     pub chain: Chain,
+    /// The file that runs in its shadow, and where that is said.
+    pub(super) shadow: Option<(PathBuf, Span)>,
 }
 
 options! {
@@ -38,6 +41,14 @@ options! {
         /// Whether to start lookups before it is their plugin's turn. If it is not set, the global setting
         /// applies.
         lookahead: Option<Switch>,
+        /// The path of another configuration file that is to be tried: what it would decide about each
+        /// request of this host is found out after the answer was sent, and only differences are reported
+        /// (`mtpolicyd shadow status`). Its virtual host of the same name decides, or else the one with the
+        /// same port or socket. Nothing is sent, stored or counted by it, and of servers only the name
+        /// service is asked, for what the request did not ask. What it counts and remembers is in memory. It
+        /// is read at the start and at each reload; with mistakes in it the host has no shadow, and answers
+        /// as ever. Virtual hosts that share sessions should have the same shadow.
+        shadow: Option<String>,
     }
 }
 
@@ -75,9 +86,12 @@ fn read_host(block: &Block, report: &Report, env: PluginEnv<'_>) -> Option<Virtu
         let message = format!("VirtualHost {key} has no plugin");
         report.say(&codes::BAD_HOST, block.span, message, Some(help));
     }
+    let span = section.span_of("shadow");
     section.finish();
     let on_error = on_error.unwrap_or(OnError::Close);
-    Some(VirtualHost { key, name: options?.name.into(), on_error, chain: chain? })
+    let options = options?;
+    let shadow = options.shadow.map(|path| (path.into(), span));
+    Some(VirtualHost { key, name: options.name.into(), on_error, chain: chain?, shadow })
 }
 
 /// Every port needs a host; hosts of one port need different names, and a context to tell them apart. Looks

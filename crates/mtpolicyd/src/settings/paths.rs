@@ -65,6 +65,7 @@ fn collect(block: &Block, root: &Block, sources: &Sources, found: &mut Vec<Named
             ("Plugin", "database" | "database6" | "asn_database" | "asn_database6") => {
                 vec![(value.into(), Access::Read)]
             }
+            ("VirtualHost", "shadow") => vec![(value.into(), Access::Read)],
             _ => Vec::new(),
         };
         // A place is looked for in the whole file, so only for those that name something.

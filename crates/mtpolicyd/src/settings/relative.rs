@@ -8,7 +8,7 @@ use config_general::{Block, Entry, Item, Sources};
 use std::path::{Path, absolute};
 
 /// Options whose value is a path: the kind of block, and the name.
-const PATHS: [(&str, &str); 25] = [
+const PATHS: [(&str, &str); 26] = [
     ("", "chroot"),
     ("", "log_file"),
     ("", "pid_file"),
@@ -34,6 +34,7 @@ const PATHS: [(&str, &str); 25] = [
     ("Plugin", "tls_ca"),
     ("Plugin", "whitelist_clients"),
     ("Plugin", "whitelist_recipients"),
+    ("VirtualHost", "shadow"),
 ];
 
 /// Settings of a data source whose values are paths.

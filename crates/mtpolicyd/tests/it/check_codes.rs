@@ -176,6 +176,12 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "<VirtualHost 1>",
         "<VirtualHost 1>\nname = x\n<Plugin a>\nmodule = Action\naction = OK\n</Plugin>\n</VirtualHost>\n",
     ),
+    (
+        "W019",
+        "shadow = ",
+        "<VirtualHost 1>\nname = x\nshadow = /nothere/new.conf\n<Plugin a>\nmodule = Action\naction = OK\n\
+         </Plugin>\n</VirtualHost>\n",
+    ),
     ("W022", "group = ", "group = nogroup\n"),
     ("W050", "request_timeout", "request_timeout = 120\n"),
     (

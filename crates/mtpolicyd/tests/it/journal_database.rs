@@ -259,6 +259,7 @@ fn large_decision(size: u32) -> Decision {
         score: 0.0,
         session: Vec::new(),
         walk: Walk::default(),
+        shadow: None,
     }
 }
 

@@ -59,6 +59,7 @@ mod secrets;
 mod servers;
 mod service;
 mod sessions;
+mod shadow;
 mod smtp_verify;
 mod smtp_verify_route;
 mod smtp_verify_strangers;

@@ -51,9 +51,9 @@ impl Read for Reader {
     }
 
     fn count(&mut self, range: Range) -> Result<u64, Trouble> {
-        let sum =
-            "SELECT SUM(count) FROM mtpolicyd_journal_block WHERE last >= ? AND first < ? AND class >= ?";
-        let rows = self.client.query(sum, &[range.since, range.until, range.class])?;
+        let sum = "SELECT SUM(count) FROM mtpolicyd_journal_block WHERE last >= ? AND first < ? AND class BETWEEN ? AND ?";
+        let (first, last) = range.classes;
+        let rows = self.client.query(sum, &[range.since, range.until, first, last])?;
         Ok(rows.first().map_or(0, |row| count(row, 0)))
     }
 
@@ -67,11 +67,13 @@ impl Read for Reader {
         let filter = if has_filter { &filter } else { "''" };
         let heads = format!(
             "SELECT id, last, config, count, privacy, {summary}, {filter} FROM mtpolicyd_journal_block \
-             WHERE last >= ? AND first < ? AND class >= ? AND last <= ? AND (last < ? OR id < ?) \
+             WHERE last >= ? AND first < ? AND class BETWEEN ? AND ? AND last <= ? AND (last < ? OR id < ?) \
              ORDER BY last DESC, id DESC LIMIT {PAGE}"
         );
         let (last, id) = after.map_or((i64::MAX, i64::MAX), |(last, id)| (last.cast_signed(), id));
-        let rows = self.client.query(&heads, &[range.since, range.until, range.class, last, last, id])?;
+        let rows = self
+            .client
+            .query(&heads, &[range.since, range.until, range.classes.0, range.classes.1, last, last, id])?;
         let head = |row: &Row| Head {
             id: number(row, 0),
             last: number(row, 1).cast_unsigned(),
@@ -87,12 +89,14 @@ impl Read for Reader {
     fn begins(&mut self, range: Range) -> Result<Vec<Begin>, Trouble> {
         let find = format!(
             "SELECT id, first, config, count FROM mtpolicyd_journal_block \
-             WHERE last >= ? AND first < ? AND class >= ? AND id > ? ORDER BY id LIMIT {ROWS}"
+             WHERE last >= ? AND first < ? AND class BETWEEN ? AND ? AND id > ? ORDER BY id LIMIT {ROWS}"
         );
         let mut begins = Vec::new();
         let mut after = -1;
         loop {
-            let rows = self.client.query(&find, &[range.since, range.until, range.class, after])?;
+            let rows = self
+                .client
+                .query(&find, &[range.since, range.until, range.classes.0, range.classes.1, after])?;
             begins.extend(rows.iter().map(|row| Begin {
                 id: number(row, 0),
                 first: number(row, 1).cast_unsigned(),

@@ -9,7 +9,7 @@ use crate::DecisionId;
 use crate::journal::block::Class;
 use crate::journal::file::Trouble;
 use crate::journal::pseudonym;
-use crate::journal::retention::{MAX_AUDITS, before, budget};
+use crate::journal::retention::{MAX_AUDITS, OpenRows, before, budget};
 use crate::journal::{MAX_INCIDENTS, Settings};
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ impl Writer {
     }
 
     /// Removes what is too old or too much: how many decisions.
-    pub(super) fn remove_old(&mut self, settings: &Settings, open: [i64; 2]) -> Result<u64, Trouble> {
+    pub(super) fn remove_old(&mut self, settings: &Settings, open: OpenRows) -> Result<u64, Trouble> {
         if !is_due(self.upkeep.looked) {
             return Ok(0);
         }
@@ -58,14 +58,15 @@ impl Writer {
             self.client.run(vec![statement(personal, &[before(age)])], false)?;
         }
         let (mut removed, mut is_more) = (0, false);
-        for (class, keep) in Class::ALL.into_iter().zip([settings.keep, settings.keep_acted]) {
+        let keeps = [settings.keep, settings.keep_acted, settings.keep_acted];
+        for (class, keep) in Class::ALL.into_iter().zip(keeps) {
             let old = self.oldest(class, before(keep), open)?;
             is_more |= old.len() == AT_ONCE;
             removed += self.remove(class, &old)?;
         }
         self.upkeep.sums = self.sums()?;
         let mut too_much = self.upkeep.sums.1.saturating_sub(budget(settings));
-        for class in Class::ALL {
+        for class in [Class::Passed, Class::ShadowDiffers, Class::Acted] {
             let mut old = self.oldest(class, i64::MAX, open)?;
             let needed = old.iter().scan(too_much, |left, block| {
                 let is_needed = *left > 0;
@@ -86,12 +87,12 @@ impl Writer {
         Ok(removed)
     }
 
-    fn oldest(&self, class: Class, before: i64, open: [i64; 2]) -> Result<Vec<Old>, Trouble> {
+    fn oldest(&self, class: Class, before: i64, open: OpenRows) -> Result<Vec<Old>, Trouble> {
         let find = format!(
             "SELECT id, last, count, size FROM mtpolicyd_journal_block \
-             WHERE class = ? AND last < ? AND id NOT IN (?, ?) ORDER BY last LIMIT {AT_ONCE}"
+             WHERE class = ? AND last < ? AND id NOT IN (?, ?, ?) ORDER BY last LIMIT {AT_ONCE}"
         );
-        let rows = self.client.query(&find, &[class as i64, before, open[0], open[1]])?;
+        let rows = self.client.query(&find, &[class as i64, before, open[0], open[1], open[2]])?;
         let old = rows.iter().map(|row| Old {
             id: number(row, 0),
             last: number(row, 1),
@@ -143,7 +144,7 @@ impl Writer {
     }
 
     /// Some blocks that end before a number and in which not all names were replaced.
-    pub(super) fn find_named(&mut self, before: i64, open: [i64; 2]) -> Result<Vec<i64>, Trouble> {
+    pub(super) fn find_named(&mut self, before: i64, open: OpenRows) -> Result<Vec<i64>, Trouble> {
         if !is_due(self.upkeep.looked_for_names) {
             return Ok(Vec::new());
         }
@@ -151,7 +152,7 @@ impl Writer {
             "SELECT id FROM mtpolicyd_journal_block WHERE privacy < 2 AND last < ? AND id NOT IN (?, ?) \
              ORDER BY last LIMIT {AT_ONCE}"
         );
-        let rows = self.client.query(&find, &[before, open[0], open[1]])?;
+        let rows = self.client.query(&find, &[before, open[0], open[1], open[2]])?;
         self.upkeep.looked_for_names = rows.is_empty().then(Instant::now);
         Ok(rows.iter().map(|row| number(row, 0)).collect())
     }

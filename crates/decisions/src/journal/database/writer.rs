@@ -9,6 +9,7 @@ use super::{Client, Dialect, Shared, Statement, Value, count, encoded, number, s
 use crate::journal::block::{Class, Row};
 use crate::journal::file::{Trouble, packed_steps};
 use crate::journal::pseudonym::{Key, Keys};
+use crate::journal::retention::OpenRows;
 use crate::journal::store::{More, Saved, Stored, Write};
 use crate::journal::{Incident, Settings};
 use crate::{DecisionId, StepTable};
@@ -245,7 +246,7 @@ impl Write for Writer {
     fn save(
         &mut self,
         _settings: &Settings,
-        _open: [i64; 2],
+        _open: OpenRows,
         rows: &[&Row],
         more: &More<'_>,
     ) -> Result<Saved, Trouble> {
@@ -275,12 +276,12 @@ impl Write for Writer {
         Ok(saved)
     }
 
-    fn look_after(&mut self, settings: &Settings, open: [i64; 2]) -> Result<u64, Trouble> {
+    fn look_after(&mut self, settings: &Settings, open: OpenRows) -> Result<u64, Trouble> {
         self.nodes.look(&self.client)?;
         self.remove_old(settings, open)
     }
 
-    fn named_blocks(&mut self, before: i64, open: [i64; 2]) -> Result<Vec<i64>, Trouble> {
+    fn named_blocks(&mut self, before: i64, open: OpenRows) -> Result<Vec<i64>, Trouble> {
         self.find_named(before, open)
     }
 
@@ -309,7 +310,7 @@ impl Write for Writer {
     fn stored(&mut self, id: i64) -> Result<Option<Stored>, Trouble> {
         let stored = self.client.block(id)?.map(|(row, data)| Stored {
             id,
-            class: if number(&row, 0) == 0 { Class::Passed } else { Class::Acted },
+            class: Class::from_number(number(&row, 0)),
             config: number(&row, 1),
             count: count(&row, 2),
             privacy: privacy(&row, 3),

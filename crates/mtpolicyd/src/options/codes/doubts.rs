@@ -26,6 +26,9 @@ config_general::codes! {
     W017 SKIPPED_ENTRY = "an entry that is skipped", ignore "The entry is for another program.";
     /// A table or file that an option names can't be used now. The plugin fails until it can.
     W018 NOT_THERE_YET = "a file or service that is not there now", ignore "It is made later.";
+    /// The file that is to run in the shadow of a virtual host can't be used; `check` prints what is wrong
+    /// with it. The host answers as ever, but has no shadow.
+    W019 NO_SHADOW = "a shadow that can't be used", ignore "The file is written later.";
 
     /// A password or key is in a file that every user of the machine can read. `chown root:mtpolicyd`,
     /// `chmod 640`.

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What a filter can ask for.
-const FILTERS: [&str; 17] = [
+const FILTERS: [&str; 18] = [
     "from",
     "to",
     "client",
@@ -29,6 +29,7 @@ const FILTERS: [&str; 17] = [
     "until",
     "slower",
     "failed",
+    "shadow_differs",
     "text",
     "about",
 ];
@@ -113,6 +114,7 @@ impl Query {
             until: time("until", self.take("until"))?,
             slower: self.take_parsed("slower")?,
             failed: self.take_switch("failed")?,
+            shadow_differs: self.take_switch("shadow_differs")?,
             text: self.take("text"),
             about: self.take("about"),
         };
@@ -169,6 +171,7 @@ pub fn filter_query(filter: &Filter) -> String {
     add("until", filter.until.map(String::from).as_deref());
     add("slower", filter.slower.map(|micros| micros.to_string()).as_deref());
     add("failed", filter.failed.then_some("1"));
+    add("shadow_differs", filter.shadow_differs.then_some("1"));
     add("text", filter.text.as_deref());
     add("about", filter.about.as_deref());
     pairs.join("&")
@@ -202,6 +205,7 @@ mod tests {
             until: Some(id),
             slower: Some(5),
             failed: true,
+            shadow_differs: true,
             text: text("?#"),
             about: text("a@b"),
         };

@@ -5,7 +5,7 @@
 use super::call::{Answer, Busy, Call, Problem, Response};
 use super::peer::Peer;
 use super::query::{self, Query};
-use super::{activity, audit, change, decisions, events, explain, forget, state, status};
+use super::{activity, audit, change, decisions, events, explain, forget, shadow, state, status};
 use crate::server::Shared;
 use crate::settings::Level;
 use bytes::Bytes;
@@ -73,8 +73,8 @@ pub const ROUTES: &[Route] = routes! {
     /// everything applies that the query gives: `from`, `to`, `client`, `client_name`, `login`, `helo`,
     /// `queue`, `instance`, `plugin`, `outcome` (several with commas), `host`, `since` and `until` (an
     /// identifier, a time as in RFC 3339, or how long ago: `2d`), `slower` (microseconds), `failed=1`,
-    /// `text`, and `about`, an address or a login that occurs anywhere. `limit` is at most 1000, by default
-    /// 100; `before` is the `next` of the answer before.
+    /// `shadow_differs=1`, `text`, and `about`, an address or a login that occurs anywhere. `limit` is at
+    /// most 1000, by default 100; `before` is the `next` of the answer before.
     GET "/v1/decisions" Read => decisions::search;
     /// One decision by its identifier, with what each plugin did and what was asked of servers; with
     /// `walk=0` without that.
@@ -101,6 +101,11 @@ pub const ROUTES: &[Route] = routes! {
     /// What was done in the last `seconds` (by default 60, at most 3600), as far as decisions are kept:
     /// requests, outcomes, times, plugins.
     GET "/v1/activity" Read => activity::activity;
+    /// How the shadows of virtual hosts fare: `shadows`, each with its `host`, `file`, `since` when it has
+    /// run, how many requests were `compared`, how many of them `differ`, and how many were not compared:
+    /// `dropped` (too many at once) and `left_out` (they can't be decided again). One that can't be used has
+    /// a `problem`.
+    GET "/v1/shadow" Read => shadow::shadows;
     /// What would be decided about a request, with what each plugin would do. The body is `{"request":
     /// {"client_address": ...}, "host": NAME, "without": [PLUGIN], "configuration": PATH}`, of which only
     /// `request` is needed. Questions are asked of servers; nothing is changed, counted or sent, and `would`

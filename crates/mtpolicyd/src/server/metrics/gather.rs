@@ -9,7 +9,7 @@ use crate::facts::dnslist::{ListAnswer, ListState};
 use crate::metrics::{self, Configured, Observed, Page};
 use crate::plugin::OnError;
 use crate::server::Shared;
-use crate::server::numbers::{ENDS, ORIGINS, RELOADS, TURN_MICROS, TURNS};
+use crate::server::numbers::{ENDS, NOT_COMPARED, ORIGINS, RELOADS, TURN_MICROS, TURNS, pair};
 use crate::server::service::Service;
 use backends::{CallNumbers, KINDS};
 use decisions::{DecisionId, LookupKind, Origin, Outcome};
@@ -73,6 +73,7 @@ pub(crate) async fn gather(shared: &Shared) -> Page {
     let begins = kept.ok().and_then(Result::ok).flatten();
     let mut page = Page::default();
     of_requests(&mut page, &service);
+    of_shadows(&mut page, &service);
     of_plugins(&mut page, &service);
     of_lists(&mut page, &service);
     for (name, (_, _, state)) in service.labels().connections.iter().zip(&*states) {
@@ -110,6 +111,29 @@ fn of_requests(page: &mut Page, service: &Service) {
             metrics::requests(page, host, outcome.name(), cells.outcomes.get(outcome as usize));
         }
         metrics::request_seconds(page, host, cells.seconds.observed());
+    }
+}
+
+/// Of shadows, as far as there are or were any.
+fn of_shadows(page: &mut Page, service: &Service) {
+    for (host, cells) in service.labels().hosts.iter().zip(&service.numbers().hosts) {
+        for (live, shadow) in Outcome::ALL.iter().flat_map(|live| Outcome::ALL.map(|shadow| (*live, shadow)))
+        {
+            let count = cells.shadow.get(pair(live, shadow));
+            if count > 0 {
+                metrics::shadow(page, host, live.name(), shadow.name(), count);
+            }
+        }
+    }
+    for (place, host) in service.settings.hosts.iter().enumerate() {
+        let numbers = service.labels().hosts.get(place).zip(service.numbers().hosts.get(place));
+        let Some((label, cells)) = numbers else { continue };
+        for (number, reason) in NOT_COMPARED.into_iter().enumerate() {
+            let count = cells.not_compared.get(number);
+            if count > 0 || service.shadows().of(&host.name).is_some() {
+                metrics::shadow_dropped(page, label, reason, count);
+            }
+        }
     }
 }
 
