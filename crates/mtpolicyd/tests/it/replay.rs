@@ -365,6 +365,13 @@ fn what_can_not_be_done_is_one_line_and_code_2() {
     let output = command(&site, &site.path("wrong.conf"), &[]);
     let errors = errors_of(&output);
     assert!(output.status.code() == Some(2) && errors.contains("wrong.conf:3"), "{errors}");
+    let without = site.fill(crate::support::daemon::OK);
+    fs::write(site.path("without.conf"), without).expect("the folder is ours");
+    let mut replay = Command::new(PROGRAM);
+    let output = run(replay.arg("replay").arg("-c").arg(site.path("without.conf")), b"");
+    let errors = errors_of(&output);
+    assert!(errors.contains("--journal FILE") && errors.contains("shadow = FILE"), "{errors}");
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(2), 1), "{errors}");
 }
 
 #[test]
