@@ -344,6 +344,7 @@ fn wrong_kind<T>(
 mod tests {
     use super::*;
     use crate::options::Report;
+    use backends::sql::{Statement, Work};
     use config_general::Limits;
     use std::path::Path;
 
@@ -378,6 +379,29 @@ mod tests {
         assert!(same(second.as_ref().unwrap(), MEMORY));
         let (third, _) = read(&sql(2), Some(&first));
         assert!(!same(third.as_ref().unwrap(), "db"));
+    }
+
+    #[tokio::test]
+    async fn what_stands_in_is_empty_when_it_begins_anew() {
+        let text = "<Connection db>\nmodule = Sql\ndsn = \"dbi:SQLite:dbname=/nothere/db\"\n</Connection>";
+        let document = config_general::parse(Path::new("test"), text.as_bytes(), &Limits::default()).unwrap();
+        let report = Report::default();
+        let mut section = Section::new(&document.root, &report);
+        let connections = Connections::read(&mut section, None, Outside::Shadow);
+        let (store, sql) = (connections.stand_in_store("db").unwrap(), connections.simulated("db").unwrap());
+        let call = Call::within(Duration::from_secs(60));
+        store.set(b"key", b"value", Duration::from_secs(60), call).await.unwrap();
+        for statement in ["CREATE TABLE \"a b\"(x INTEGER PRIMARY KEY)", "INSERT INTO \"a b\" VALUES(1)"] {
+            sql.run(Work::durable(statement, Vec::new()), call).await.unwrap();
+        }
+        let rows = async || {
+            let sql_text = "SELECT count(*) FROM \"a b\"";
+            let rows = sql.query(Statement { sql: sql_text.into(), params: Vec::new() }, call).await.unwrap();
+            (store.get(b"key", call).await.unwrap().is_some(), rows[0][0].clone())
+        };
+        assert_eq!(rows().await, (true, Some("1".to_owned())));
+        connections.empty_stand_ins(call).await.unwrap();
+        assert_eq!(rows().await, (false, Some("0".to_owned())));
     }
 
     #[test]
