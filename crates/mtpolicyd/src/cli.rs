@@ -5,6 +5,7 @@
 mod audit;
 mod check;
 pub mod client;
+mod console;
 mod control;
 mod decisions;
 mod doctor;
@@ -98,7 +99,7 @@ pub fn command() -> Command {
 }
 
 /// The commands that ask the running daemon or read what it has written.
-const ASKING: [Asking; 14] = [
+const ASKING: [Asking; 15] = [
     (status::command, status::run),
     (reload::command, reload::run),
     (decisions::command, decisions::run),
@@ -113,6 +114,7 @@ const ASKING: [Asking; 14] = [
     (events::command, events::run),
     (metrics::command, metrics::run),
     (support::command, support::run),
+    (console::command, console::run),
 ];
 
 /// All of them.

@@ -20,7 +20,8 @@ use crate::connections;
 use crate::options::{OptionSpec, Options, Presence};
 use crate::plugins::KINDS;
 use crate::settings::{
-    self, ControlOptions, DnsOptions, Globals, HostOptions, JournalOptions, MetricsOptions, NotifyOptions,
+    self, ConsoleOptions, ControlOptions, DnsOptions, Globals, HostOptions, JournalOptions, MetricsOptions,
+    NotifyOptions,
 };
 use std::fmt::Write;
 
@@ -102,6 +103,7 @@ pub fn pages() -> Vec<Page> {
         ("Options of the Journal block", JournalOptions::specs()),
         ("Options of the Metrics block", MetricsOptions::specs()),
         ("Options of a Notify block", NotifyOptions::specs()),
+        ("Options of the Console block", ConsoleOptions::specs()),
     ];
     let blocks = blocks.into_iter().chain(settings::session_option_specs());
     sections.extend(blocks.map(|(heading, options)| Section { heading, options }));

@@ -3,6 +3,7 @@
 //! Knows: settings, the process, listeners. Must not know: requests, plugins.
 
 mod access;
+mod console;
 pub mod control;
 mod conversation;
 mod daemon;
@@ -40,7 +41,8 @@ pub use intake::{IntakeOptions, take_in};
 pub use scheduler::{look, run_tasks};
 
 use arc_swap::ArcSwap;
-use control::{Desk, Order};
+use console::Console;
+use control::Desk;
 use daemon::Daemon;
 use events::EventDesk;
 use handover::{Predecessor, Received};
@@ -58,7 +60,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -116,6 +118,8 @@ pub(crate) struct Shared {
     backends: Backends,
     /// What is known of events, and who is told of them.
     events: EventDesk,
+    /// Who is signed in to the console, and what it shows of the last hour.
+    console: Console,
 }
 
 /// Descriptors that are not for connections where there are enough: a question to a name server may have a
@@ -162,6 +166,7 @@ fn serve_with(
     let mut passed = std::mem::take(&mut received.sockets);
     let mut control = control::bind(&settings.control, &identity, &mut passed)?;
     let metrics = metrics::bind(settings.metrics, &mut passed);
+    let mut console = console::bind(settings.console.as_ref(), Some(&identity), &mut passed);
     let mut sockets = passed::bind_all(&settings, &socket_options(globals)?, passed)?;
     let path = globals.pid_file.as_deref().map(Path::new);
     let passed = path.and_then(|path| received.take_pid_file(path));
@@ -173,7 +178,9 @@ fn serve_with(
     identity.assume()?;
     if let Some(root) = &identity.chroot {
         pid_file.iter_mut().for_each(|file| file.confine(root));
-        sockets.iter_mut().chain(&mut control.socket).for_each(|socket| socket.confine(root));
+        let console = console.iter_mut().filter_map(|bound| bound.as_mut().ok());
+        let sockets = sockets.iter_mut().chain(&mut control.socket).chain(console);
+        sockets.for_each(|socket| socket.confine(root));
         log.confine(root);
     }
     let in_background = background.is_some();
@@ -195,7 +202,7 @@ fn serve_with(
     let (desk, orders) = Desk::new(&options.config, messages.warnings(), level);
     let shared = share(service, open_files, desk);
     let daemon = Daemon { options, identity, program, log: &log, pid_file, notify, predecessor, shared };
-    let served = run(&daemon, sockets, (control, metrics, orders), background);
+    let served = run(&daemon, sockets, (control, metrics, console, orders), background);
     if let Err(error) = &served {
         daemon_messages::stopped(error);
     }
@@ -221,6 +228,8 @@ fn find_ending(
 pub fn check_names(settings: &Settings) -> Result<(), ProcessError> {
     identity(&settings.globals)?;
     settings.control.group.as_deref().map(privileges::group_id).transpose()?;
+    let console = settings.console.as_ref().and_then(|console| console.group.as_deref());
+    console.map(privileges::group_id).transpose()?;
     socket_options(&settings.globals).map(|_| ())
 }
 
@@ -307,13 +316,14 @@ fn share(service: Service, open_files: u64, desk: Desk) -> Arc<Shared> {
         numbers: ProcessNumbers::default(),
         backends: Backends::default(),
         events: EventDesk::default(),
+        console: Console::default(),
     })
 }
 
 fn run(
     daemon: &Daemon<'_>,
     sockets: Vec<BoundSocket>,
-    control: (control::Bound, metrics::Bound, mpsc::Receiver<Order>),
+    control: daemon::Doors,
     background: Option<Background>,
 ) -> Result<(), StartError> {
     // Until this process has taken over, the file names its predecessor.

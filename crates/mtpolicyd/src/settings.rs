@@ -3,6 +3,7 @@
 //! Knows: every option outside the plugins, and the list of plugins. Must not know: sockets, conversations.
 
 mod allow;
+mod console;
 mod control;
 mod doubts;
 mod fingerprint;
@@ -21,6 +22,7 @@ mod shadows;
 mod shared;
 mod steps;
 
+pub use console::ConsoleOptions;
 pub use control::{ControlOptions, Level, default_socket, socket_of_file};
 pub use globals::{DnsOptions, Globals, LogFormat, Threads};
 pub use hosts::{HostOptions, VirtualHost};
@@ -76,6 +78,8 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// Who is told of events.
     pub notify: Vec<NotifySettings>,
+    /// The pages for browsers, if there are any.
+    pub console: Option<ConsoleOptions>,
     /// What plugins and caches find by name.
     pub connections: Connections,
     /// What plugins want done without a request.
@@ -227,6 +231,7 @@ impl Settings {
         let journal = one_block(&mut section, "Journal");
         let metrics = one_block(&mut section, "Metrics").map_or(Some(None), metrics::read);
         let notify = notify::read(&mut section);
+        let console = one_block(&mut section, "Console").map_or(Some(None), console::read);
         let open = earlier.map(|earlier| &earlier.connections);
         let connections = Connections::read(&mut section, open, outside);
         let (known, tasks) = (&connections, Tasks::default());
@@ -266,6 +271,7 @@ impl Settings {
             journal: journal?,
             metrics: metrics?,
             notify: notify?,
+            console: console?,
             connections: connections.whole()?,
             intakes: tasks.intakes.take_all(),
             remembered: tasks.states.take_all(),

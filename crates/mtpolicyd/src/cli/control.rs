@@ -151,6 +151,16 @@ impl Daemon {
         self.runtime.block_on(self.send(Method::POST, path, Some(body.to_string()), patience))
     }
 
+    /// Has something done that needs no body.
+    pub fn change(
+        &self,
+        method: Method,
+        path: &str,
+        patience: Duration,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        self.runtime.block_on(self.send(method, path, None, patience))
+    }
+
     /// The value in an answer; a failure if the answer is an error.
     pub fn understand<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T, Failure> {
         if !status.is_success() {

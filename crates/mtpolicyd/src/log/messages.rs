@@ -5,6 +5,7 @@
 //! A message is declared once, in one of the groups below, and logged by the function that the declaration
 //! makes. `docs/log.md` is written from the same lines. The texts are an interface: people search for them.
 
+pub mod console;
 pub mod daemon;
 pub mod events;
 pub mod findings;
@@ -22,6 +23,7 @@ use std::fmt::Display;
 /// All messages, in the order of the page.
 pub const GROUPS: &[Group] = &[
     daemon::GROUP,
+    console::GROUP,
     sessions::GROUP,
     backends::messages::GROUP,
     lookups::GROUP,

@@ -3,6 +3,7 @@
 //! Knows: signals, listeners, the processes before and after this one. Must not know: how a process is set
 //! up, requests.
 
+use super::console::{self, ConsolePort};
 use super::control::{self, Order};
 use super::handover::{Handover, Offer, Predecessor, Successor};
 use super::listeners::Listeners;
@@ -25,6 +26,9 @@ use tokio::sync::mpsc;
 /// How long connections go on after a handover. Postfix uses none for longer than
 /// `smtpd_policy_service_max_ttl`, 1000 seconds.
 const AFTER_HANDOVER: Duration = Duration::from_mins(20);
+
+/// What is bound beside the ports of Postfix, and where orders arrive.
+pub(super) type Doors = (control::Bound, metrics::Bound, console::Bound, mpsc::Receiver<Order>);
 
 /// A daemon whose process is set up.
 pub(super) struct Daemon<'a> {
@@ -57,7 +61,7 @@ impl Daemon<'_> {
     pub(super) async fn run(
         &self,
         sockets: Vec<BoundSocket>,
-        (control, metrics, mut orders): (control::Bound, metrics::Bound, mpsc::Receiver<Order>),
+        (control, metrics, console, mut orders): Doors,
         background: Option<Background>,
     ) -> Result<(), StartError> {
         let mut signals = Signals::new()?;
@@ -70,6 +74,7 @@ impl Daemon<'_> {
         listeners.start(ports.collect::<std::io::Result<_>>()?, &self.shared);
         listeners.start_control(control, &self.shared)?;
         listeners.metrics = MetricsPort::start(metrics, &self.shared);
+        listeners.console = ConsolePort::start(console, &self.shared);
         self.shared.desk.update(|in_use| in_use.ports = listeners.addresses());
         self.succeed(&listeners)?;
         self.shared.events.apply(&self.shared.service.load());

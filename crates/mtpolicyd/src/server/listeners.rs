@@ -3,6 +3,7 @@
 //! Knows: sockets, the accept loop. Must not know: settings, conversations.
 
 use super::Shared;
+use super::console::ConsolePort;
 use super::control::ControlPort;
 use super::listener::listen;
 use super::metrics::MetricsPort;
@@ -25,6 +26,7 @@ pub struct Listeners {
     open: BTreeMap<ListenAddress, Port>,
     pub(super) control: Option<ControlPort>,
     pub(super) metrics: Option<MetricsPort>,
+    pub(super) console: Option<ConsolePort>,
 }
 
 struct Port {
@@ -71,6 +73,7 @@ impl Listeners {
             Ok((description, port.listener.as_fd().try_clone_to_owned()?))
         });
         let control = self.control.iter().map(ControlPort::to_pass);
+        let control = control.chain(self.console.iter().map(ConsolePort::to_pass));
         passed.chain(control).chain(self.metrics.iter().map(MetricsPort::to_pass)).collect()
     }
 
@@ -82,6 +85,9 @@ impl Listeners {
         }
         if let Some(control) = &self.control {
             control.owns_file(!left.contains(&control.name()));
+        }
+        if let Some(console) = &self.console {
+            console.owns_file(!left.contains(&console.name()));
         }
     }
 
@@ -147,6 +153,9 @@ impl Listeners {
         if let Some(metrics) = self.metrics {
             metrics.close().await;
         }
+        if let Some(console) = self.console {
+            console.close().await;
+        }
         for port in self.open.into_values() {
             port.close().await;
         }
@@ -157,9 +166,11 @@ impl Listeners {
         self.addresses().join(", ")
     }
 
-    /// The sockets that listen, that of the commands too.
+    /// The sockets that listen, that of the commands and that of the console too.
     pub fn sockets(&self) -> Vec<String> {
-        self.addresses().into_iter().chain(self.control.iter().map(ControlPort::name)).collect()
+        let control = self.control.iter().map(ControlPort::name);
+        let console = self.console.iter().map(ConsolePort::name);
+        self.addresses().into_iter().chain(control).chain(console).collect()
     }
 
     /// Where the daemon listens.

@@ -171,6 +171,7 @@ async fn apply(fresh: Fresh, daemon: &Daemon<'_>, listeners: &mut Listeners) -> 
     listeners.start(ports, &daemon.shared);
     listeners.keep_only(&addresses);
     listeners.move_metrics(metrics, &daemon.shared).await;
+    listeners.move_console(&daemon.shared).await;
     log_messages(&messages);
     daemon.shared.service.load().shadows().log();
     Ok(messages)

@@ -151,7 +151,8 @@ impl Service {
 
     /// Keeps decisions as the settings say from now on.
     pub fn keep_decisions(&self) {
-        self.recorder.measure(self.settings.metrics.is_some());
+        let is_shown = self.settings.metrics.is_some() || self.settings.console.is_some();
+        self.recorder.measure(is_shown);
         self.recorder.keep(self.settings.journal != JournalSettings::Off);
         let kept = self.settings.journal.kept(self.settings.globals.node());
         self.recorder.journal().apply(kept.as_ref());

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 const OF_THE_MACHINE: [&str; 2] = ["port", "host"];
 
 /// So is how each of them is asked about itself.
-const BLOCKS_OF_THE_MACHINE: [&str; 2] = ["Control", "Metrics"];
+const BLOCKS_OF_THE_MACHINE: [&str; 3] = ["Control", "Metrics", "Console"];
 
 /// The bytes of the hash that are shown.
 const SHOWN: usize = 6;
@@ -42,7 +42,7 @@ mod tests {
         let one = hash("port = 1\nlog_level = 2\n<Plugin a>\n module = \"Action\"\n</Plugin>\n");
         assert_eq!(one.len(), 2 * SHOWN);
         let same = "# node 2\nport=2\n\nlog_level 2\n<Plugin a>\nmodule = Action # a comment\n</Plugin>\n\
-                    <Control>\n</Control>\n<Metrics>\n</Metrics>";
+                    <Control>\n</Control>\n<Metrics>\n</Metrics>\n<Console>\n</Console>";
         assert_eq!(hash(same), one);
         assert_ne!(hash("log_level = 3\n<Plugin a>\n module = \"Action\"\n</Plugin>\n"), one);
         assert_ne!(hash("log_level = 2\n<Plugin b>\n module = \"Action\"\n</Plugin>\n"), one);

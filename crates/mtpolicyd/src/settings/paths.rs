@@ -54,6 +54,9 @@ fn collect(block: &Block, root: &Block, sources: &Sources, found: &mut Vec<Named
             ("", "log_file") => vec![(value.into(), Access::Make)],
             ("", "pid_file") => vec![(value.into(), Access::Folder)],
             ("Control", "socket") => vec![(value.into(), Access::Folder)],
+            ("Console", "tls_cert" | "tls_key") => vec![(value.into(), Access::Read)],
+            ("Console", "tokens") => vec![(value.into(), Access::Make)],
+            ("Console", "listen") => vec![(value.into(), Access::Folder)],
             ("Journal", "file") => vec![(value.into(), Access::Make)],
             ("Connection", "dsn") => {
                 let name = block.name.as_deref().unwrap_or_default();

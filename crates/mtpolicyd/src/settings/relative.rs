@@ -8,7 +8,7 @@ use config_general::{Block, Entry, Item, Sources};
 use std::path::{Path, absolute};
 
 /// Options whose value is a path: the kind of block, and the name.
-const PATHS: [(&str, &str); 26] = [
+const PATHS: [(&str, &str); 29] = [
     ("", "chroot"),
     ("", "log_file"),
     ("", "pid_file"),
@@ -17,6 +17,9 @@ const PATHS: [(&str, &str); 26] = [
     ("Connection", "tls_ca"),
     ("Connection", "tls_certificate"),
     ("Connection", "tls_key"),
+    ("Console", "tls_cert"),
+    ("Console", "tls_key"),
+    ("Console", "tokens"),
     ("Control", "socket"),
     ("Journal", "file"),
     ("Notify", "secret_file"),

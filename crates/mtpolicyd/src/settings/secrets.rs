@@ -2,8 +2,8 @@
 //!
 //! Knows: which options are secret, the rights of files. Must not know: what a connection is.
 
+use super::{ConsoleOptions, MetricsOptions, NotifyOptions, session_option_specs};
 use super::{ControlOptions, DnsOptions, Globals, HostOptions, JournalOptions};
-use super::{MetricsOptions, NotifyOptions, session_option_specs};
 use crate::chain::StepOptions;
 use crate::connections;
 use crate::options::{OptionSpec, Options, Report, codes};
@@ -22,7 +22,7 @@ const OTHERS_READ: u32 = 0o004;
 pub(super) const HIDDEN: &str = "(not shown)";
 
 /// Blocks whose tags hold no secret.
-const BLOCKS: [&str; 10] = [
+const BLOCKS: [&str; 11] = [
     "VirtualHost",
     "Plugin",
     "Connection",
@@ -33,6 +33,7 @@ const BLOCKS: [&str; 10] = [
     "Journal",
     "Metrics",
     "Notify",
+    "Console",
 ];
 
 /// Whether an option may be secret, by its name; options that nobody knows are not in it.
@@ -46,6 +47,7 @@ static OPTIONS: LazyLock<BTreeMap<String, bool>> = LazyLock::new(|| {
         JournalOptions::specs(),
         MetricsOptions::specs(),
         NotifyOptions::specs(),
+        ConsoleOptions::specs(),
     ];
     let sessions = session_option_specs().into_iter().map(|(_, specs)| specs);
     let connections = connections::option_specs().into_iter().map(|module| module.options);

@@ -246,6 +246,11 @@ fn users() {
 }
 
 #[test]
+fn console() {
+    is_true_after("docs/guide/console.md", &[]);
+}
+
+#[test]
 fn machines() {
     is_true_after("docs/guide/machines.md", &[]);
 }

@@ -8,6 +8,7 @@ mod check_codes;
 mod client;
 mod client_certificates;
 mod connections;
+mod console;
 mod control;
 mod counters;
 mod decisions;

@@ -36,8 +36,8 @@ pub struct Call {
     pub body: Bytes,
     /// What stands for the `{name}`s of the path, in their order.
     pub segments: Vec<String>,
-    /// The connection is not idle while this is kept.
-    pub busy: Arc<Busy>,
+    /// The connection is not idle while this is kept; a page of the console sees to that itself.
+    pub busy: Option<Arc<Busy>>,
 }
 
 impl Call {

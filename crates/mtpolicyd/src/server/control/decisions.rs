@@ -144,7 +144,7 @@ struct Watcher {
     has_walk: bool,
     is_first: bool,
     /// Its connection is not idle.
-    _busy: Arc<Busy>,
+    _busy: Option<Arc<Busy>>,
 }
 
 impl Watcher {

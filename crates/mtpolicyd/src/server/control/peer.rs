@@ -1,6 +1,7 @@
 //! Who is at the other end of a control connection, and what they may do.
 //!
-//! Knows: credentials that the kernel vouches for (`SO_PEERCRED`, unix(7)). Must not know: what is asked.
+//! Knows: credentials that the kernel vouches for (`SO_PEERCRED`, unix(7)), people at the console.
+//! Must not know: what is asked.
 
 use crate::settings::Level;
 use nix::unistd::{Gid, Group, Uid, User};
@@ -21,6 +22,8 @@ pub struct Peer {
     is_member: bool,
     /// That group, for messages.
     group: Option<Gid>,
+    /// Somebody at the console in place of a user of this machine, and what they may do.
+    person: Option<(Arc<str>, Level)>,
     name: Arc<std::sync::OnceLock<String>>,
 }
 
@@ -38,11 +41,20 @@ impl Peer {
         let is_open = file.as_ref().is_some_and(|file| file.permissions().mode() & OTHERS_WRITE != 0);
         let has_group = credentials.is_some_and(|credentials| Some(credentials.gid()) == group);
         let is_member = user.is_some() && (!is_open || has_group);
-        Peer { user, is_member, group: group.map(Gid::from_raw), name: Arc::default() }
+        Peer { user, is_member, group: group.map(Gid::from_raw), person: None, name: Arc::default() }
+    }
+
+    /// Somebody whom the console has signed in.
+    pub fn at_console(name: &str, level: Level) -> Peer {
+        let person = Some((Arc::from(format!("{name} (console)")), level));
+        Peer { user: None, is_member: false, group: None, person, name: Arc::default() }
     }
 
     /// What it may do, where members of the group may do this; `None` is nothing.
     pub fn level(&self, of_members: Level) -> Option<Level> {
+        if let Some((_, level)) = &self.person {
+            return Some(*level);
+        }
         let user = self.user?;
         if user.is_root() || user == Uid::effective() {
             return Some(Level::Admin);
@@ -55,6 +67,9 @@ impl Peer {
     /// Asked once for each connection, by those who change something; the users of the system may be on
     /// another machine, so it is asked on a thread.
     pub async fn name(&self) -> String {
+        if let Some((name, _)) = &self.person {
+            return name.to_string();
+        }
         let (name, user) = (self.name.clone(), self.user);
         let asked = tokio::task::spawn_blocking(move || name.get_or_init(|| name_of(user)).clone()).await;
         asked.unwrap_or_default()

@@ -5,7 +5,7 @@
 use super::call::{Answer, Busy, Call, Problem, Response};
 use super::peer::Peer;
 use super::query::{self, Query};
-use super::{activity, audit, change, decisions, events, explain, forget, shadow, state, status};
+use super::{activity, audit, change, console, decisions, events, explain, forget, shadow, state, status};
 use crate::server::Shared;
 use crate::settings::Level;
 use bytes::Bytes;
@@ -119,6 +119,18 @@ pub const ROUTES: &[Route] = routes! {
     /// waits until it answers requests: `process` is its number. If it does not start, the status is 422,
     /// `error` says why, and the old process stays in service.
     POST "/v1/handover" Admin within 100 => change::hand_over;
+    /// Makes a link that signs in to the console once, within 60 seconds, with the name and the level of the
+    /// caller. The body is `{}`, or `{"level": "read"}` for a lower level. The answer has the `path` of the
+    /// link, and its `url` as far as the address of the console is known.
+    POST "/v1/console/links" Change => console::link;
+    /// The tokens that sign in to the console: `tokens`, each with `name`, `level` and when it was `created`.
+    /// What they are is known to nobody: only their hashes are kept.
+    GET "/v1/console/tokens" Admin => console::tokens;
+    /// Makes a token that signs in to the console. The body is `{"name": "alice", "level": "read"}`; the
+    /// answer has the `token`, which is shown this once. Levels are `read`, `change` and `admin`.
+    POST "/v1/console/tokens" Admin => console::add_token;
+    /// Removes a token of the console and signs out whoever has used it.
+    DELETE "/v1/console/tokens/{name}" Admin => console::remove_token;
     /// Changes how much is logged. The body is `{"level": 4, "seconds": 600}`: after that time the level of
     /// the configuration returns. Without `seconds` the level stays until the next reload.
     POST "/v1/log-level" Change => change::log_level;
@@ -148,27 +160,47 @@ pub async fn answer(
     shared: Arc<Shared>,
     busy: Arc<Busy>,
 ) -> Result<Response, Infallible> {
-    Ok(dispatch(request, peer, shared, busy).await.unwrap_or_else(Problem::into_response))
+    let (head, body) = request.into_parts();
+    let (method, path) = (head.method.as_str(), head.uri.path());
+    let question = Question { method, path, query: head.uri.query().unwrap_or_default() };
+    let answer = ask(question, read_body(body, MAX_BODY), peer, shared, Some(busy)).await;
+    Ok(answer.unwrap_or_else(Problem::into_response))
 }
 
-async fn dispatch(request: Request<Incoming>, peer: Peer, shared: Arc<Shared>, busy: Arc<Busy>) -> Answer {
-    let path = request.uri().path().to_owned();
-    let here: Vec<_> =
-        ROUTES.iter().filter_map(|route| Some((route, segments(route.path, &path)?))).collect();
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The method of HTTP.
+    pub method: &'a str,
+    /// The path.
+    pub path: &'a str,
+    /// What is behind the question mark.
+    pub query: &'a str,
+}
+
+/// Answers a question that may have come in another way than by a connection to the socket.
+pub async fn ask(
+    question: Question<'_>,
+    body: impl Future<Output = Result<Bytes, Problem>>,
+    peer: Peer,
+    shared: Arc<Shared>,
+    busy: Option<Arc<Busy>>,
+) -> Answer {
+    let Question { method, path, query } = question;
+    let here: Vec<_> = ROUTES.iter().filter_map(|route| Some((route, segments(route.path, path)?))).collect();
     if here.is_empty() {
         return Err(Problem::not_found(format!("there is no {path} here")));
     }
-    let method = request.method().as_str().to_owned();
     let Some((route, segments)) = here.iter().find(|(route, _)| route.method == method) else {
-        return Ok(wrong_method(&method, &here.iter().map(|(route, _)| route.method).collect::<Vec<_>>()));
+        return Ok(wrong_method(method, &here.iter().map(|(route, _)| route.method).collect::<Vec<_>>()));
     };
     let has = peer.level(shared.service.load().settings.control.group_level);
     if !has.is_some_and(|has| has.includes(route.level)) {
         return Err(refusal(&peer, has, route.level).await);
     }
-    let query = Query::parse(request.uri().query().unwrap_or_default())?;
+    let query = Query::parse(query)?;
     let answer = async {
-        let body = read_body(request.into_body()).await?;
+        let body = body.await?;
         (route.answer)(Call { shared, peer, query, body, segments: segments.clone(), busy }).await
     };
     let limit = route.limit;
@@ -211,11 +243,12 @@ async fn refusal(peer: &Peer, has: Option<Level>, needed: Level) -> Problem {
     Problem::forbidden(why)
 }
 
-async fn read_body(body: Incoming) -> Result<Bytes, Problem> {
-    match Limited::new(body, MAX_BODY).collect().await {
+/// The whole body of a request, of at most this many bytes.
+pub async fn read_body(body: Incoming, most: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, most).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            let text = format!("the body is longer than {MAX_BODY} bytes");
+            let text = format!("the body is longer than {most} bytes");
             Err(Problem { status: StatusCode::PAYLOAD_TOO_LARGE, text })
         }
         Err(error) => Err(Problem::bad(format!("the body can't be read: {error}"))),

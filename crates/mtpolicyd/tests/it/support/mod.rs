@@ -2,6 +2,7 @@
 //!
 //! Knows: the programs and their protocols. Must not know: what a test wants to see.
 
+pub mod browser;
 pub mod client;
 pub mod cutter;
 pub mod daemon;
