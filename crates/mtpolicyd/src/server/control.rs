@@ -18,7 +18,7 @@ mod shadow;
 mod state;
 mod status;
 
-pub use activity::{ActivityView, PluginView};
+pub use activity::{ActivityView, PluginView, SliceView};
 pub use audit::{AuditView, AuditsView};
 pub use change::{HandoverView, LogLevelView, ReloadView};
 pub use console::{ConsoleLinkView, TokenAddedView, TokensView};

@@ -74,7 +74,7 @@ fn a_link_signs_in_once() {
     let site = &daemon.site;
     let mut browser = browser(site);
     assert_eq!(browser.get("/decisions").header("location"), "./login?to=decisions");
-    assert_eq!(browser.get("/").status, 303);
+    assert_eq!(browser.get("/").header("location"), "./login");
     let link_path = link(site, &[]);
     let page = browser.follow(&link_path);
     let cookie = page.header("set-cookie");
@@ -84,11 +84,9 @@ fn a_link_signs_in_once() {
     assert_eq!(browser.get("/decisions").status, 200);
     let again = self::browser(site).get(&link_path);
     assert_eq!((again.status, again.header("set-cookie")), (403, ""));
-    // Somebody else's cookie is nobody's.
     let mut other = self::browser(site);
     other.cookie = Some(format!("mtpolicyd={}", "0".repeat(64)));
     assert_eq!(other.get("/decisions").status, 303);
-    // Signing out ends the session, not only the cookie.
     let form = browser.get("/decisions").form_token();
     let page = browser.post("/logout", &format!("form={form}"));
     assert_eq!((page.status, page.header("location")), (303, "./login"));
@@ -304,6 +302,40 @@ fn what_strangers_send_is_shown_and_does_nothing() {
     audited(&daemon.site, "looked at decision");
 }
 
+/// Reads a stream byte by byte until it has said these words.
+fn read_until(stream: &mut impl Read, words: &str) {
+    let mut said = String::new();
+    while !said.ends_with(words) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("the stream goes on");
+        said.push(char::from(byte[0]));
+    }
+}
+
+#[test]
+fn the_overview_counts_what_was_decided() {
+    let daemon = start();
+    for last in [66, 66, 67] {
+        daemon.ask(&format!("client_address=192.0.2.{last}\nsender=a@b.test\nrecipient=c@d.test"));
+    }
+    let browser = signed_in(&daemon.site);
+    let page = eventually("all are counted", || {
+        let page = browser.get("/");
+        let is_whole =
+            page.body.contains("reject <strong>2</strong>") && page.body.contains("pass <strong>1</strong>");
+        is_whole.then_some(page)
+    });
+    is_well_formed(&page);
+    assert_eq!(page.body.matches("<svg class=\"bars\"").count(), 1);
+    assert!(page.body.contains("decisions?plugin=inbound%2Fbad-client%2Fno"), "{}", page.body);
+    assert!(page.body.contains("Nothing.") && page.body.contains("asks no list"), "{}", page.body);
+    let mut stream = browser.connect().unwrap();
+    stream.write_all(browser.request("GET", "/live", "", "").as_bytes()).unwrap();
+    read_until(&mut stream, ": watching");
+    daemon.ask("client_address=192.0.2.66\nsender=live@b.test");
+    read_until(&mut stream, "live@b.test");
+}
+
 #[test]
 fn decisions_are_read_page_by_page_and_without_scripts() {
     let daemon = start();
@@ -408,7 +440,6 @@ fn a_web_server_in_front_signs_people_in() {
         assert!(page.status == 303 && page.header("set-cookie").contains("mtpolicyd-theme=dark"), "{page:?}");
         let carol = proxy.with("X-Remote-User: carol\r\n");
         assert_eq!(carol.send("POST", "/theme", &origin, &form).status, 403, "that is bob's form");
-        // What the last web server has added is the client.
         assert_eq!(proxy.send("POST", "/login", &origin, "token=x").status, 403);
         daemon.logged("console: sign-in refused for 198.51.100.7");
     }

@@ -202,7 +202,7 @@ async fn dispatch(
 /// A page, for somebody who is signed in.
 async fn show(place: &Place, visit: Visit<'_>) -> Result<Response, Problem> {
     match place {
-        Place::Home => Ok(see_other(&format!("{}decisions", visit.head.root))),
+        Place::Home => pages::overview::answer(&visit).await,
         Place::Find => Ok(pages::find::answer(&visit)),
         Place::Decisions => pages::decisions::answer(&visit).await,
         Place::DecisionsJson => pages::export::json(&visit).await,

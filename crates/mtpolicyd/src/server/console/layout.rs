@@ -103,6 +103,7 @@ fn for_people(frame: &Frame<'_>, who: &SignedIn) -> Markup {
     html! {
         span class="machine" { (*MACHINE) }
         nav aria-label="Pages" {
+            a href=(root) aria-current=[here.is_empty().then_some("page")] { "Overview" }
             a href={ (root) "decisions" } aria-current=[is_decisions.then_some("page")] { "Decisions" }
         }
         form class="find" role="search" method="get" action={ (root) "find" } {

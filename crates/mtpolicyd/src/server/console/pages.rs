@@ -7,3 +7,4 @@ pub mod decisions;
 pub mod export;
 pub mod find;
 pub mod live;
+pub mod overview;

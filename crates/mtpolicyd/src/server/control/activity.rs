@@ -5,7 +5,7 @@
 use super::call::{Answer, Call, Problem, ok};
 use super::decisions::{SEARCH_LIMIT, off_the_runtime};
 use decisions::journal::Progress;
-use decisions::{Decision, DecisionId, Filter, StepOutcome};
+use decisions::{Decision, DecisionId, Filter, StepOutcome, rfc3339};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +17,9 @@ const USUAL_SPAN: u64 = 60;
 const MAX_SPAN: u64 = 3600;
 /// Decisions that are looked at: those of the busiest second count, older ones less.
 const MAX_DECISIONS: usize = 10_000;
+
+/// The most parts into which the time may be divided.
+const MAX_SLICES: usize = 240;
 
 /// What was decided in the last time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,18 @@ pub struct ActivityView {
     pub late: u64,
     /// The plugins that had a turn, those with most turns first.
     pub plugins: Vec<PluginView>,
+    /// The same time in parts of one length, the oldest first, if the request says in how many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<SliceView>,
+}
+
+/// A part of the time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SliceView {
+    /// When it begins, in RFC 3339.
+    pub begins: String,
+    /// Requests that came to each outcome.
+    pub outcomes: BTreeMap<String, u64>,
 }
 
 /// What a plugin has been doing.
@@ -54,7 +69,11 @@ pub struct PluginView {
 
 pub(super) async fn activity(mut call: Call) -> Answer {
     let span = call.query.take_parsed::<u64>("seconds")?.unwrap_or(USUAL_SPAN);
+    let slices = call.query.take_parsed::<usize>("slices")?.unwrap_or_default();
     call.query.finish()?;
+    if slices > MAX_SLICES {
+        return Err(Problem::bad(format!("slices: at most {MAX_SLICES}")));
+    }
     if !(1..=MAX_SPAN).contains(&span) {
         return Err(Problem::bad(format!("seconds: from 1 to {MAX_SPAN}")));
     }
@@ -71,9 +90,30 @@ pub(super) async fn activity(mut call: Call) -> Answer {
             found.kept.begins.is_none_or(|begins| begins.time() > from) && found.decisions.len() > 1;
         let oldest = found.decisions.last().map_or(from, |oldest| oldest.id.time());
         let begins = if is_full { oldest.max(from) } else { from };
-        numbers(&found.decisions, now.duration_since(begins).unwrap_or_default())
+        let view = numbers(&found.decisions, now.duration_since(begins).unwrap_or_default());
+        ActivityView { slices: self::slices(&found.decisions, begins, now, slices), ..view }
     });
     ok(&view.await?)
+}
+
+/// The decisions of each part of the time.
+fn slices(decisions: &[Arc<Decision>], begins: SystemTime, ends: SystemTime, count: usize) -> Vec<SliceView> {
+    let Ok(number) = u32::try_from(count) else { return Vec::new() };
+    if number == 0 {
+        return Vec::new();
+    }
+    let length = ends.duration_since(begins).unwrap_or_default().max(Duration::from_millis(1)) / number;
+    let mut slices: Vec<_> = (0..number)
+        .map(|number| SliceView { begins: rfc3339(begins + length * number), ..SliceView::default() })
+        .collect();
+    for decision in decisions {
+        let after = decision.id.time().duration_since(begins).unwrap_or_default();
+        let at = usize::try_from(after.as_nanos() / length.as_nanos().max(1)).unwrap_or(count);
+        if let Some(slice) = slices.get_mut(at.min(count - 1)) {
+            *slice.outcomes.entry(decision.outcome.name().to_owned()).or_default() += 1;
+        }
+    }
+    slices
 }
 
 fn numbers(decisions: &[Arc<Decision>], span: Duration) -> ActivityView {

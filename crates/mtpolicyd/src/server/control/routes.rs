@@ -99,7 +99,8 @@ pub const ROUTES: &[Route] = routes! {
     /// "ops"}`. The answer has `tests`, each with `name`, `delivered` and the `error` if it was not taken.
     POST "/v1/events/test" Change within 180 => events::test;
     /// What was done in the last `seconds` (by default 60, at most 3600), as far as decisions are kept:
-    /// requests, outcomes, times, plugins.
+    /// requests, outcomes, times, plugins. With `slices`, at most 240, also the outcomes of as many parts of
+    /// the time.
     GET "/v1/activity" Read => activity::activity;
     /// How the shadows of virtual hosts fare: `shadows`, each with its `host`, `file`, `since` when it has
     /// run, how many requests were `compared`, how many of them `differ`, and how many were not compared:
