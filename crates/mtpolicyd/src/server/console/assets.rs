@@ -64,3 +64,49 @@ pub fn answer(name: &str, headers: &HeaderMap) -> Option<Response> {
     }
     Some(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A color of both schemes, light and dark: its luminances (WCAG 2.2, "relative luminance").
+    fn luminances(name: &str) -> [f64; 2] {
+        let (_, rest) = STYLE.text.split_once(&format!("--{name}: light-dark(#")).unwrap();
+        let colors = rest.split_once(')').unwrap().0.split(", #");
+        let luminance = |color: &str| -> f64 {
+            let part = |at: usize, weight: f64| {
+                let value = f64::from(u8::from_str_radix(&color[at..at + 2], 16).unwrap()) / 255.0;
+                weight * if value <= 0.04 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+            };
+            part(0, 0.2126) + part(2, 0.7152) + part(4, 0.0722)
+        };
+        let both: Vec<_> = colors.map(luminance).collect();
+        both.try_into().unwrap()
+    }
+
+    #[test]
+    fn every_text_has_contrast_in_both_schemes() {
+        let on = |backs: &'static [&'static str], inks: &'static [&'static str], least: f64| {
+            inks.iter().flat_map(move |ink| backs.iter().map(move |back| (*ink, *back, least)))
+        };
+        let inks = &["ink", "quiet", "accent", "pass", "defer", "reject", "other"];
+        let text = on(&["paper", "sheet", "hover"], inks, 4.5);
+        let marked = on(&["warn-back", "bad-back"], &["ink", "quiet", "reject"], 4.5);
+        let buttons = on(&["accent"], &["accent-ink"], 4.5);
+        let borders = on(&["paper", "sheet"], &["field"], 3.0);
+        for (ink, back, least) in text.chain(marked).chain(buttons).chain(borders) {
+            for (one, other) in luminances(ink).into_iter().zip(luminances(back)) {
+                let contrast = (one.max(other) + 0.05) / (one.min(other) + 0.05);
+                assert!(contrast >= least, "{ink} on {back}: {contrast:.2}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_changes_with_the_contents() {
+        let name = link("../", &STYLE);
+        assert!(name.starts_with("../assets/console-") && name.ends_with(".css"), "{name}");
+        assert!(answer("console.css", &HeaderMap::new()).is_none());
+        assert_eq!(answer(&STYLE.name, &HeaderMap::new()).unwrap().status(), StatusCode::OK);
+    }
+}
