@@ -260,10 +260,14 @@ pub(super) fn look_at_head(path: &Path, file: &File) -> Result<(), Trouble> {
 /// Whether a database has nothing in it yet. One of another program, or of a later version, is an error.
 pub(super) fn is_empty(connection: &Connection, path: &Path) -> Result<bool, Trouble> {
     let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
-    let read = number("PRAGMA application_id").and_then(|application| {
+    // All of one moment, also while somebody makes it.
+    let read = connection.execute_batch("SAVEPOINT look").and_then(|()| {
+        let application = number("PRAGMA application_id")?;
         let version = number("PRAGMA user_version")?;
         Ok((application, version, number("SELECT count(*) FROM sqlite_master")?))
     });
+    // Where it was not begun, this is not the failure to be told.
+    let _ = connection.execute_batch("RELEASE look");
     let file = || path.display().to_string();
     match read.map_err(|error| Trouble::of(path, &error))? {
         (APPLICATION, VERSION, _) => Ok(false),
