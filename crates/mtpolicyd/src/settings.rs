@@ -238,9 +238,8 @@ impl Settings {
         let earlier_journal = earlier.map(|earlier| &earlier.journal);
         let journal = journal
             .map_or(Some(JournalSettings::default()), |block| journal::read(block, known, earlier_journal));
-        if let Some((sql, schemas)) = journal.as_ref().and_then(|journal| Some(journal.database()?.tables()))
-        {
-            schemas.into_iter().for_each(|schema| table_tasks::check_rights(&tasks, "Journal", sql, schema));
+        if let Some(journal) = &journal {
+            journal.check_rights(&tasks);
         }
         let carried_over = earlier.map(|earlier| CarryOver::after(&earlier.carried_over)).unwrap_or_default();
         let sessions = match one_block(&mut section, "SessionCache") {

@@ -121,7 +121,8 @@ impl Read for FileReader {
     }
 
     fn count(&mut self, range: Range) -> Result<u64, Trouble> {
-        let sum = "SELECT coalesce(sum(count), 0) FROM block WHERE last >= ?1 AND first < ?2 AND class BETWEEN ?3 AND ?4";
+        let sum = "SELECT coalesce(sum(count), 0) FROM block \
+                   WHERE last >= ?1 AND first < ?2 AND class BETWEEN ?3 AND ?4";
         let values = (range.since, range.until, range.classes.0, range.classes.1);
         self.said(self.connection.query_row(sum, values, |row| count(row, 0)))
     }

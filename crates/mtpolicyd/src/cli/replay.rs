@@ -142,9 +142,9 @@ fn open(
         }
         (None, JournalSettings::Memory | JournalSettings::Off) => {
             let path = configuration.display();
-            let why = "has no <Journal>: name the journal of the daemon with --journal FILE. A daemon that has \
-                       none keeps its last decisions in memory only: give it a block <Journal>, or try the \
-                       file on what comes, with `shadow = FILE` in its virtual host";
+            let why = "has no <Journal>: name the journal of the daemon with --journal FILE. A daemon that \
+                       has none keeps its last decisions in memory only: give it a block <Journal>, or try \
+                       the file on what comes, with `shadow = FILE` in its virtual host";
             return Err(Failure(format!("{path} {why}")));
         }
     };

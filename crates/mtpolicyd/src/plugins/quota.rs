@@ -289,8 +289,7 @@ mod tests {
     #[test]
     fn an_event_is_raised_once_when_a_threshold_is_reached_and_once_when_the_period_is_over() {
         let folder = tempfile::tempdir().unwrap();
-        let chain = quota("q", "metric = count\n threshold = 5") + ACCOUNTING;
-        let mut bench = bench(folder.path(), &chain);
+        let mut bench = bench(folder.path(), &(quota("q", "metric = count\n threshold = 5") + ACCOUNTING));
         let alice = "q: alice@example.org";
         assert_eq!(mails(&mut bench, 3), [true; 3]);
         assert!(bench.events().is_empty());

@@ -5,6 +5,8 @@
 use crate::connections::Connections;
 use crate::journal::SqlJournal;
 use crate::options::{Options, Section, options};
+use crate::table_tasks;
+use crate::tasks::Tasks;
 use crate::value::{NonZeroSeconds, Seconds, Size, words};
 use decisions::journal::{Privacy, Record, Settings};
 use std::sync::Arc;
@@ -42,6 +44,12 @@ impl JournalSettings {
             JournalSettings::File(settings) | JournalSettings::Database(settings, _) => Some(settings),
             JournalSettings::Memory | JournalSettings::Off => None,
         }
+    }
+
+    /// Has the rights on its tables looked at, if it is in a database.
+    pub(super) fn check_rights(&self, tasks: &Tasks) {
+        let Some((sql, schemas)) = self.database().map(|database| database.tables()) else { return };
+        schemas.into_iter().for_each(|schema| table_tasks::check_rights(tasks, "Journal", sql, schema));
     }
 
     /// The database, if there is one.

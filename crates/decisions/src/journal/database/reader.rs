@@ -51,7 +51,8 @@ impl Read for Reader {
     }
 
     fn count(&mut self, range: Range) -> Result<u64, Trouble> {
-        let sum = "SELECT SUM(count) FROM mtpolicyd_journal_block WHERE last >= ? AND first < ? AND class BETWEEN ? AND ?";
+        let sum = "SELECT SUM(count) FROM mtpolicyd_journal_block \
+                   WHERE last >= ? AND first < ? AND class BETWEEN ? AND ?";
         let (first, last) = range.classes;
         let rows = self.client.query(sum, &[range.since, range.until, first, last])?;
         Ok(rows.first().map_or(0, |row| count(row, 0)))
