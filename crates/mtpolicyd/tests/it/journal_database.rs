@@ -195,6 +195,31 @@ fn names_are_replaced_under_the_key_that_both_have() {
     }
 }
 
+fn names_are_replaced_later(dsn: &str) {
+    let before = Daemon::start(&configuration(dsn, 1, ""));
+    ask(&mut before.connect(), "alice@example.org");
+    until_found(&before.site, 1);
+    drop(before);
+    let daemon = Daemon::start(&configuration(dsn, 1, "  anonymise_after = 1s"));
+    eventually("the name is replaced", || {
+        let all = found(&daemon.site, &[]);
+        (all.len() == 1 && all[0].1.starts_with('~')).then_some(())
+    });
+    assert!(!daemon.log().contains("error"), "{}", daemon.log());
+}
+
+#[test]
+fn names_are_replaced_later_in_postgres() {
+    let server = postgres::start();
+    names_are_replaced_later(&postgres::dsn(&server));
+}
+
+#[test]
+fn names_are_replaced_later_in_mariadb() {
+    let server = mariadb::start();
+    names_are_replaced_later(&mariadb::dsn(&server));
+}
+
 #[test]
 fn two_daemons_with_one_number_are_told() {
     let server = postgres::start();

@@ -149,7 +149,7 @@ impl Writer {
             return Ok(Vec::new());
         }
         let find = format!(
-            "SELECT id FROM mtpolicyd_journal_block WHERE privacy < 2 AND last < ? AND id NOT IN (?, ?) \
+            "SELECT id FROM mtpolicyd_journal_block WHERE privacy < 2 AND last < ? AND id NOT IN (?, ?, ?) \
              ORDER BY last LIMIT {AT_ONCE}"
         );
         let rows = self.client.query(&find, &[before, open[0], open[1], open[2]])?;

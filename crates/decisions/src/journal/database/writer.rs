@@ -21,6 +21,8 @@ use std::time::{Duration, Instant, SystemTime};
 const MAX_CONFIGS: usize = 16;
 /// How often a table of steps that is in use is noted as such, so that nobody removes it.
 const CONFIG_EVERY: Duration = Duration::from_secs(3_600);
+/// Bytes of a text that are written.
+const MAX_TEXT: usize = 16 << 10;
 /// Rows without bytes that are read at once.
 const ROWS: usize = 500;
 /// The columns of a block that its daemon writes.
@@ -172,7 +174,7 @@ impl Writer {
             let number = self.number_of(audit.at, [&audit.who, &audit.what, ""]);
             let numbers = [number, audit.at.number().cast_signed()];
             let mut values: Vec<_> = numbers.into_iter().map(Value::Number).collect();
-            values.extend([&audit.who, &audit.what].map(|text| Value::Text(text.clone())));
+            values.extend([&audit.who, &audit.what].map(|text| fitting(text)));
             work.push(Statement { sql: add.clone(), values });
         }
         let add = "INSERT INTO mtpolicyd_journal_event(id, at, kind, state, level, subject, about, said, \
@@ -182,7 +184,7 @@ impl Writer {
             let Incident { id, kind, state, level, subject, key, text, advice } = incident;
             let number = self.number_of(*id, [kind, subject, key]);
             let mut values = vec![Value::Number(number), Value::Number(id.number().cast_signed())];
-            values.extend([kind, state, level, subject, key, text, advice].map(|it| Value::Text(it.clone())));
+            values.extend([kind, state, level, subject, key, text, advice].map(|it| fitting(it)));
             work.push(Statement { sql: add.clone(), values });
         }
         if more.lost > 0 {
@@ -205,6 +207,12 @@ impl Writer {
 /// The number of this moment.
 pub(super) fn now() -> i64 {
     DecisionId::first_at(SystemTime::now()).number().cast_signed()
+}
+
+/// A text as far as a column of every database has room for it: MariaDB refuses more than 64 KiB, and with it
+/// everything that is written together.
+fn fitting(text: &str) -> Value {
+    Value::Text(text[..text.floor_char_boundary(MAX_TEXT)].to_owned())
 }
 
 /// What makes a character of a pattern of LIKE stand for itself, if it does not.
