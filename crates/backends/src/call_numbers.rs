@@ -14,7 +14,7 @@ pub const BOUNDS: [u64; 13] = [
     20_000_000,
 ];
 
-/// The kinds of failures, by the numbers that [`kind`] gives them.
+/// The kinds of failures, by the numbers that `kind` gives them.
 pub const KINDS: [&str; 6] = ["down", "timeout", "refused", "no_table", "bad_value", "denied"];
 
 /// What is counted of one connection.

@@ -322,7 +322,7 @@ impl StandIn {
             tls_ca: None,
             identity: None,
         };
-        let sql = Sql::new(name, settings).ok().map(Arc::new);
+        let sql = Sql::new(name, settings).ok().map(|sql| Arc::new(sql.uncounted()));
         StandIn { store: Arc::new(Memory::new(name, room)), sql }
     }
 }

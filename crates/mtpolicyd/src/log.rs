@@ -26,10 +26,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use syslog::Syslog;
-use tracing::instrument::WithSubscriber;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
-use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use writer::{Queue, Sink};
 
@@ -131,9 +130,16 @@ pub struct OpenLog {
     wanted: Wanted,
 }
 
-/// Does something of which nothing is logged, as far as it goes on in this task.
+tokio::task_local! {
+    /// There while nothing is logged.
+    static SILENCE: ();
+}
+
+/// Does something of which nothing is logged, as far as it goes on in this task. What else the process logs is
+/// not touched: another subscriber would be asked, and remembered, for every message that it is the first to
+/// log.
 pub fn silently<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    work.with_subscriber(Dispatch::none())
+    SILENCE.scope((), work)
 }
 
 /// What is logged; it changes with a reload.
@@ -237,6 +243,9 @@ impl<S: Subscriber> Layer<S> for Lines {
         Some(filter(self.level()))
     }
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if SILENCE.try_with(|()| ()).is_ok() {
+            return;
+        }
         self.queue.line(*event.metadata().level(), self.style.line(event));
     }
 }

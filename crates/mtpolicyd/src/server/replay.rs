@@ -15,7 +15,7 @@ use backends::dns::{Dns, Zone};
 use backends::replay::Trust;
 use backends::{Call, Replay};
 use bytes::BytesMut;
-use decisions::{Decision, Flags, Lookups, StepTable};
+use decisions::{Decision, Flags, Lookups, Outcome, StepTable};
 use postfix_policy::{Decoder, Request};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -147,6 +147,13 @@ impl Replayer {
         if decision.walk.steps.is_empty() && is_failed {
             return Err("there was no session");
         }
+        let mut steps = decision.table.steps.iter();
+        if decision.walk.steps.is_empty()
+            && decision.outcome == Outcome::Pass
+            && steps.any(|step| *step.host == *decision.host)
+        {
+            return Err("it was a message of the daemon itself");
+        }
         if decision.flags.has(Flags::PSEUDONYMS) || decision.flags.has(Flags::ANONYMOUS) {
             replay.miss(PSEUDONYMS);
         }
@@ -271,7 +278,7 @@ impl Service {
 mod tests {
     use super::*;
     use backends::replay::Degree;
-    use decisions::{DecisionId, Outcome, Walk};
+    use decisions::{DecisionId, Walk};
     use lookups::{Lookup, LookupKind, Lookups, Origin};
     use std::fs;
     use std::time::SystemTime;
