@@ -51,10 +51,11 @@ pub(super) async fn events(mut call: Call) -> Answer {
     if let Some(Err(why)) = kind.as_deref().map(EventKind::parse) {
         return Err(Problem::bad(format!("kind: {why}")));
     }
+    let most = if kind.is_some() { MAX_INCIDENTS } else { limit };
     let journal = call.shared.service.load().recorder().journal().get();
     let (incidents, problem) = match journal {
         None => (call.shared.events.kept(), None),
-        Some(journal) => match off_the_runtime(move || journal.incidents(MAX_INCIDENTS)).await? {
+        Some(journal) => match off_the_runtime(move || journal.incidents(most)).await? {
             Ok(incidents) => (incidents, None),
             Err(why) => (call.shared.events.kept(), Some(format!("the journal can't be read: {why}"))),
         },

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// The exit status of a program that wants to be run again later (`EX_TEMPFAIL` of sysexits.h).
 const LATER: i32 = 75;
+/// Bytes of a variable: of one of 128 KiB the system starts no program.
+const MAX_VARIABLE: usize = 8 << 10;
 
 /// Where a program finds others.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -41,8 +43,9 @@ fn run(program: &Path, arguments: &[String], view: &EventView, limit: Duration) 
     };
     if let Some(mut input) = child.stdin.take() {
         let json = serde_json::to_string(view).unwrap_or_default();
-        // It fits into the pipe. A program that does not want to read it closes its end.
-        let _ = writeln!(input, "{json}");
+        // A pipe may be full, and the program has its time to read it. Its end closes the pipe, whether it has
+        // read it or not.
+        std::thread::spawn(move || drop(writeln!(input, "{json}")));
     }
     match wait(&mut child, limit) {
         Ok(Some(status)) => came_of(status),
@@ -51,7 +54,7 @@ fn run(program: &Path, arguments: &[String], view: &EventView, limit: Duration) 
     }
 }
 
-/// What the program is told besides its input. A variable holds no NUL.
+/// What the program is told besides its input, whole if it is not very long. A variable holds no NUL.
 fn variables(view: &EventView) -> Vec<(String, String)> {
     let all = [
         ("ID", &view.id),
@@ -64,7 +67,8 @@ fn variables(view: &EventView) -> Vec<(String, String)> {
         ("TEXT", &view.text),
         ("ADVICE", &view.advice),
     ];
-    all.map(|(name, value)| (format!("MTPOLICYD_EVENT_{name}"), value.replace('\0', ""))).into()
+    let fitting = |value: &str| value[..value.floor_char_boundary(MAX_VARIABLE)].replace('\0', "");
+    all.map(|(name, value)| (format!("MTPOLICYD_EVENT_{name}"), fitting(value))).into()
 }
 
 /// How the program has ended; `None` if it was killed, with all processes of its group.

@@ -48,6 +48,8 @@ struct Watch {
     is_unsure: bool,
     late: LateRequests,
     losses: Losses,
+    /// The journal could not be written at the last look. Somebody may lock it for a moment.
+    is_journal_failing: bool,
 }
 
 impl Watch {
@@ -84,7 +86,9 @@ impl Watch {
         let file = status.as_ref().map(|status| status.file.clone()).unwrap_or_default();
         let lost = status.as_ref().map_or(0, |status| status.lost);
         let is_losing = self.losses.are_fresh(lost, Instant::now());
-        let state = status.and_then(|status| match status.failure {
+        let failure = status.and_then(|status| status.failure);
+        let is_sure = std::mem::replace(&mut self.is_journal_failing, failure.is_some());
+        let state = match failure.filter(|_| is_sure) {
             Some(why) => Some((
                 format!("the journal can't be written: {why}"),
                 "Look at the disk and the rights of the file; requests are answered as before.".to_owned(),
@@ -94,7 +98,7 @@ impl Watch {
                 "The disk may be too slow for it; `record = acted` in `<Journal>` writes less.".to_owned(),
             )),
             None => None,
-        });
+        };
         self.edges.see(EventKind::JournalFailing, &file, state, "the journal is written again", events);
         self.edges.end_round(EventKind::JournalFailing);
     }
