@@ -174,7 +174,7 @@ options! {
         /// of their own. Over a UNIX socket every name is allowed.
         hosts: Names = Names::default(),
         /// The addresses of web servers that pass requests on. What they say about the client
-        /// (`X-Forwarded-For`, `X-Forwarded-Proto`, `Forwarded`) is used; from anybody else it is an error.
+        /// (`X-Forwarded-For`, `X-Forwarded-Proto`) is used; from anybody else it is an error.
         /// What comes over a UNIX socket is from such a web server.
         trusted_proxy: Networks = Networks::default(),
         /// The header in which such a web server names the user that it has signed in. It has to remove the

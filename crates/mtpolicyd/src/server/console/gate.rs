@@ -18,9 +18,13 @@ use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// The longest body of a request, in bytes.
 const MAX_BODY: usize = 64 << 10;
+/// A form that takes longer to arrive holds a connection that others want.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 /// The longest answer of the API that a page is made of, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
@@ -167,7 +171,11 @@ async fn dispatch(
     }
     let fields = if is_post {
         visitor.check_origin(&parts.headers)?;
-        let body = read_body(body, MAX_BODY).await?;
+        let late = |_| Problem {
+            status: StatusCode::REQUEST_TIMEOUT,
+            text: "the form took too long to arrive".to_owned(),
+        };
+        let body = timeout(BODY_LIMIT, read_body(body, MAX_BODY)).await.map_err(late)??;
         Form::parse(&String::from_utf8_lossy(&body))?
     } else {
         Form::default()

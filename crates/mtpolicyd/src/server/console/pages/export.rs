@@ -54,6 +54,9 @@ pub async fn csv(visit: &Visit<'_>) -> Result<Response, Problem> {
         table += &COLUMNS.map(|(_, value)| cell(&value(row))).join(",");
         table += "\r\n";
     }
+    if found.unfinished {
+        table += "# not everything was searched within the time: search for less\r\n";
+    }
     let answer = text(StatusCode::OK, "text/csv; charset=utf-8", table);
     Ok(as_file(answer, "attachment; filename=\"decisions.csv\""))
 }

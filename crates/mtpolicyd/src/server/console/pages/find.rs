@@ -15,7 +15,10 @@ pub fn answer(visit: &Visit<'_>) -> Response {
 }
 
 fn target(text: &str) -> String {
-    if let Ok(id) = text.parse::<DecisionId>() {
+    // Queue identifiers of Postfix may have the ten characters of a decision's as well, but no dash.
+    if text.as_bytes().get(5) == Some(&b'-')
+        && let Ok(id) = text.parse::<DecisionId>()
+    {
         return format!("decisions/{id}");
     }
     let is_queue = (5..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
