@@ -135,9 +135,9 @@ tokio::task_local! {
     static SILENCE: ();
 }
 
-/// Does something of which nothing is logged, as far as it goes on in this task. What else the process logs is
-/// not touched: another subscriber would be asked, and remembered, for every message that it is the first to
-/// log.
+/// Does something of which nothing is logged, as far as it goes on in this task. What else the process logs
+/// is not touched: another subscriber would be asked, and remembered, for every message that it is the first
+/// to log.
 pub fn silently<F: Future>(work: F) -> impl Future<Output = F::Output> {
     SILENCE.scope((), work)
 }

@@ -43,8 +43,8 @@ fn run(program: &Path, arguments: &[String], view: &EventView, limit: Duration) 
     };
     if let Some(mut input) = child.stdin.take() {
         let json = serde_json::to_string(view).unwrap_or_default();
-        // A pipe may be full, and the program has its time to read it. Its end closes the pipe, whether it has
-        // read it or not.
+        // A pipe may be full, and the program has its time to read it. Its end closes the pipe, whether it
+        // has read it or not.
         std::thread::spawn(move || drop(writeln!(input, "{json}")));
     }
     match wait(&mut child, limit) {
