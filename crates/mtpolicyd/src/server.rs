@@ -27,6 +27,7 @@ pub mod replay;
 mod scheduler;
 mod service;
 mod shadow;
+mod side_port;
 mod slots;
 pub mod sockets;
 mod stream;

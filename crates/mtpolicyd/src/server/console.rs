@@ -19,12 +19,12 @@ pub(super) use tokens::{TokenError, TokenFile};
 
 use super::Shared;
 use super::control::Busy;
-use super::passed::{self, Owner, PassedSocket};
+use super::passed::{self, PassedSocket};
 use super::privileges::{self, Identity};
+use super::side_port::SidePort;
 use super::slots::{Slot, Slots};
 use super::sockets::{self, BoundSocket, Listener, UnixSocketOptions};
 use super::stream::Stream;
-use crate::address::ListenAddress;
 use crate::log::messages::console as messages;
 use crate::settings::ConsoleOptions;
 use door::Entrance;
@@ -32,11 +32,9 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::Value;
 use sessions::Sessions;
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,13 +112,9 @@ pub(super) fn bind(
 
 /// The open port.
 pub(super) struct ConsolePort {
-    listener: Arc<Listener>,
-    address: ListenAddress,
-    owner: Owner,
+    pub(super) port: SidePort,
     /// What the port was opened with; when it changes, the port is opened again.
     options: Option<ConsoleOptions>,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
 }
 
 impl ConsolePort {
@@ -134,33 +128,9 @@ impl ConsolePort {
         let options = shared.service.load().settings.console.clone();
         let files = options.as_ref().and_then(ConsoleOptions::tls_files);
         let tls = files.map(|(certificate, key)| Tls::read(certificate, key)).transpose()?;
-        let (address, owner) = (socket.address().clone(), socket.owner().clone());
-        let (listener, stop) = (Arc::new(socket.into_listener()?), CancellationToken::new());
-        let task = tokio::spawn(listen(listener.clone(), tls.map(Arc::new), shared.clone(), stop.clone()));
-        Ok(ConsolePort { listener, address, owner, options, stop, task })
-    }
-
-    /// Its address, as in the messages between two processes.
-    pub(super) fn name(&self) -> String {
-        self.address.to_string()
-    }
-
-    /// What a successor needs of it.
-    pub(super) fn to_pass(&self) -> io::Result<(Value, OwnedFd)> {
-        let description = PassedSocket::describe(&self.address, &self.owner);
-        Ok((description, self.listener.as_fd().try_clone_to_owned()?))
-    }
-
-    /// Says whether the file of a UNIX socket goes with this process.
-    pub(super) fn owns_file(&self, owns: bool) {
-        self.listener.owns_file(owns);
-    }
-
-    /// Closes it, and its connections.
-    pub(super) async fn close(self) {
-        self.stop.cancel();
-        // One that panicked is as closed as one that ended.
-        let _ = self.task.await;
+        let (tls, shared) = (tls.map(Arc::new), shared.clone());
+        let port = SidePort::start(socket, |listener, stop| listen(listener, tls, shared, stop))?;
+        Ok(ConsolePort { port, options })
     }
 
     fn is_as(&self, wanted: &ConsoleOptions) -> bool {
@@ -191,7 +161,7 @@ async fn listen(
         };
         let slot = tokio::select! {
             () = stop.cancelled() => break,
-            slot = free_slot(&slots) => slot,
+            slot = slots.take_any() => slot,
         };
         let Some(slot) = slot else { break };
         let (tls, shared, stop) = (tls.clone(), shared.clone(), stop.clone());
@@ -203,13 +173,6 @@ async fn listen(
     drop(listener);
     renewal.iter().for_each(JoinHandle::abort);
     while connections.join_next().await.is_some() {}
-}
-
-async fn free_slot(slots: &Arc<Slots>) -> Option<Slot> {
-    match slots.try_take() {
-        Some(slot) => Some(slot),
-        None => slots.take().await,
-    }
 }
 
 async fn connect(
@@ -283,7 +246,7 @@ impl super::listeners::Listeners {
             return;
         }
         if let Some(old) = self.console.take() {
-            old.close().await;
+            old.port.close().await;
         }
         self.console = ConsolePort::start(bind(wanted.as_ref(), None, &mut Vec::new()), shared);
     }

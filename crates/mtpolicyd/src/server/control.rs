@@ -35,8 +35,9 @@ pub use status::{
 };
 
 use super::Shared;
-use super::passed::{self, Owner, PassedSocket};
+use super::passed::{self, PassedSocket};
 use super::privileges::{self, Identity};
+use super::side_port::SidePort;
 use super::slots::{Slot, Slots};
 use super::sockets::{self, BoundSocket, Listener, UnixSocketOptions};
 use super::stream::Stream;
@@ -51,16 +52,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 pub(super) use peer::Peer;
 pub(super) use routes::{Question as ApiQuestion, ask, read_body};
-use serde_json::Value;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Connections at the same time. For one more, the one that has been idle longest is closed.
@@ -194,46 +193,10 @@ fn can_be_written(folder: &Path) -> bool {
     access(folder, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }
 
-/// The open control socket.
-pub(super) struct ControlPort {
-    listener: Arc<Listener>,
-    address: ListenAddress,
-    owner: Owner,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl ControlPort {
-    /// Starts to accept.
-    pub(super) fn start(socket: BoundSocket, shared: &Arc<Shared>) -> io::Result<ControlPort> {
-        let (address, owner) = (socket.address().clone(), socket.owner().clone());
-        let (listener, stop) = (Arc::new(socket.into_listener()?), CancellationToken::new());
-        let task = tokio::spawn(listen(listener.clone(), address.clone(), shared.clone(), stop.clone()));
-        Ok(ControlPort { listener, address, owner, stop, task })
-    }
-
-    /// Its address, as in the messages between two processes.
-    pub(super) fn name(&self) -> String {
-        self.address.to_string()
-    }
-
-    /// What a successor needs of it.
-    pub(super) fn to_pass(&self) -> io::Result<(Value, OwnedFd)> {
-        let description = PassedSocket::describe(&self.address, &self.owner);
-        Ok((description, self.listener.as_fd().try_clone_to_owned()?))
-    }
-
-    /// Says whether the file goes with this process.
-    pub(super) fn owns_file(&self, owns: bool) {
-        self.listener.owns_file(owns);
-    }
-
-    /// Closes it, and its connections.
-    pub(super) async fn close(self) {
-        self.stop.cancel();
-        // One that panicked is as closed as one that ended.
-        let _ = self.task.await;
-    }
+/// Starts to accept.
+fn start(socket: BoundSocket, shared: &Arc<Shared>) -> io::Result<SidePort> {
+    let (address, shared) = (socket.address().clone(), shared.clone());
+    SidePort::start(socket, |listener, stop| listen(listener, address, shared, stop))
 }
 
 async fn listen(
@@ -257,20 +220,13 @@ async fn listen(
         };
         let slot = tokio::select! {
             () = stop.cancelled() => break,
-            slot = free_slot(&slots) => slot,
+            slot = slots.take_any() => slot,
         };
         let Some(slot) = slot else { break };
         connections.spawn(serve(stream, path.clone(), slot, shared.clone(), stop.clone()));
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-}
-
-async fn free_slot(slots: &Arc<Slots>) -> Option<Slot> {
-    match slots.try_take() {
-        Some(slot) => Some(slot),
-        None => slots.take().await,
-    }
 }
 
 /// Answers the requests of one connection.
@@ -306,7 +262,7 @@ impl super::listeners::Listeners {
         if let Some(failure) = bound.failure {
             messages::no_control_socket(failure);
         }
-        self.control = bound.socket.map(|socket| ControlPort::start(socket, shared)).transpose()?;
+        self.control = bound.socket.map(|socket| start(socket, shared)).transpose()?;
         Ok(())
     }
 }

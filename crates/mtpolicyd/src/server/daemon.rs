@@ -8,7 +8,7 @@ use super::control::{self, Order};
 use super::handover::{Handover, Offer, Predecessor, Successor};
 use super::listeners::Listeners;
 use super::log_level::LogLevel;
-use super::metrics::{self, MetricsPort};
+use super::metrics;
 use super::notify::Notify;
 use super::privileges::Identity;
 use super::process::{self, Background, PidFile};
@@ -73,7 +73,7 @@ impl Daemon<'_> {
         let ports = sockets.into_iter().map(TryInto::try_into);
         listeners.start(ports.collect::<std::io::Result<_>>()?, &self.shared);
         listeners.start_control(control, &self.shared)?;
-        listeners.metrics = MetricsPort::start(metrics, &self.shared);
+        listeners.metrics = metrics::start(metrics, &self.shared);
         listeners.console = ConsolePort::start(console, &self.shared);
         self.shared.desk.update(|in_use| in_use.ports = listeners.addresses());
         self.succeed(&listeners)?;

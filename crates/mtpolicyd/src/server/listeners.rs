@@ -4,10 +4,9 @@
 
 use super::Shared;
 use super::console::ConsolePort;
-use super::control::ControlPort;
 use super::listener::listen;
-use super::metrics::MetricsPort;
 use super::passed::{self, Owner, PassedSocket};
+use super::side_port::SidePort;
 use super::sockets::{BoundSocket, Listener};
 use crate::address::ListenAddress;
 use crate::log::messages::daemon;
@@ -24,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Default)]
 pub struct Listeners {
     open: BTreeMap<ListenAddress, Port>,
-    pub(super) control: Option<ControlPort>,
-    pub(super) metrics: Option<MetricsPort>,
+    pub(super) control: Option<SidePort>,
+    pub(super) metrics: Option<SidePort>,
     pub(super) console: Option<ConsolePort>,
 }
 
@@ -72,9 +71,7 @@ impl Listeners {
             let description = PassedSocket::describe(address, &port.owner);
             Ok((description, port.listener.as_fd().try_clone_to_owned()?))
         });
-        let control = self.control.iter().map(ControlPort::to_pass);
-        let control = control.chain(self.console.iter().map(ConsolePort::to_pass));
-        passed.chain(control).chain(self.metrics.iter().map(MetricsPort::to_pass)).collect()
+        passed.chain(self.beside().map(SidePort::to_pass)).collect()
     }
 
     /// Says that the files of UNIX sockets go with this process; or, for the ports of these names, that they
@@ -83,11 +80,8 @@ impl Listeners {
         for (address, port) in &self.open {
             port.listener.owns_file(!left.contains(&address.to_string()));
         }
-        if let Some(control) = &self.control {
-            control.owns_file(!left.contains(&control.name()));
-        }
-        if let Some(console) = &self.console {
-            console.owns_file(!left.contains(&console.name()));
+        for port in self.beside() {
+            port.owns_file(!left.contains(&port.name()));
         }
     }
 
@@ -147,18 +141,19 @@ impl Listeners {
 
     /// Closes all ports; a UNIX socket's file is gone when this returns.
     pub async fn stop(self) {
-        if let Some(control) = self.control {
-            control.close().await;
-        }
-        if let Some(metrics) = self.metrics {
-            metrics.close().await;
-        }
-        if let Some(console) = self.console {
-            console.close().await;
+        let console = self.console.map(|console| console.port);
+        for port in self.control.into_iter().chain(console).chain(self.metrics) {
+            port.close().await;
         }
         for port in self.open.into_values() {
             port.close().await;
         }
+    }
+
+    /// The ports beside those of Postfix.
+    fn beside(&self) -> impl Iterator<Item = &SidePort> {
+        let console = self.console.iter().map(|console| &console.port);
+        self.control.iter().chain(console).chain(&self.metrics)
     }
 
     /// Where the daemon listens, for a message.
@@ -168,9 +163,9 @@ impl Listeners {
 
     /// The sockets that listen, that of the commands and that of the console too.
     pub fn sockets(&self) -> Vec<String> {
-        let control = self.control.iter().map(ControlPort::name);
-        let console = self.console.iter().map(ConsolePort::name);
-        self.addresses().into_iter().chain(control).chain(console).collect()
+        let console = self.console.iter().map(|console| &console.port);
+        let beside = self.control.iter().chain(console).map(SidePort::name);
+        self.addresses().into_iter().chain(beside).collect()
     }
 
     /// Where the daemon listens.

@@ -8,7 +8,8 @@ mod process;
 pub(super) use gather::{Backends, gather};
 
 use super::Shared;
-use super::passed::{self, Owner, PassedSocket};
+use super::passed::{self, PassedSocket};
+use super::side_port::SidePort;
 use super::sockets::{self, BoundSocket, Listener, UnixSocketOptions};
 use super::stream::Stream;
 use crate::address::ListenAddress;
@@ -22,16 +23,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::Value;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Connections at the same time; more wait to be accepted.
@@ -62,49 +61,11 @@ pub(super) fn bind(address: Option<SocketAddr>, passed: &mut Vec<PassedSocket>) 
     Some(passed::take(passed, &address).map_or_else(|| sockets::bind(&address, &options), Ok))
 }
 
-/// The open port.
-pub(super) struct MetricsPort {
-    listener: Arc<Listener>,
-    address: ListenAddress,
-    owner: Owner,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl MetricsPort {
-    /// Starts to accept. A port that can't be opened is logged: requests of Postfix matter more.
-    pub(super) fn start(bound: Bound, shared: &Arc<Shared>) -> Option<MetricsPort> {
-        let started = bound?.and_then(|socket| MetricsPort::open(socket, shared));
-        started.map_err(messages::no_metrics).ok()
-    }
-
-    fn open(socket: BoundSocket, shared: &Arc<Shared>) -> io::Result<MetricsPort> {
-        let (address, owner) = (socket.address().clone(), socket.owner().clone());
-        let (listener, stop) = (Arc::new(socket.into_listener()?), CancellationToken::new());
-        let task = tokio::spawn(listen(listener.clone(), shared.clone(), stop.clone()));
-        Ok(MetricsPort { listener, address, owner, stop, task })
-    }
-
-    /// Where it is.
-    pub(super) fn address(&self) -> Option<SocketAddr> {
-        match self.address {
-            ListenAddress::Tcp(address) => Some(address),
-            ListenAddress::Unix(_) => None,
-        }
-    }
-
-    /// What a successor needs of it.
-    pub(super) fn to_pass(&self) -> io::Result<(Value, OwnedFd)> {
-        let description = PassedSocket::describe(&self.address, &self.owner);
-        Ok((description, self.listener.as_fd().try_clone_to_owned()?))
-    }
-
-    /// Closes it, and its connections.
-    pub(super) async fn close(self) {
-        self.stop.cancel();
-        // One that panicked is as closed as one that ended.
-        let _ = self.task.await;
-    }
+/// Starts to accept. A port that can't be opened is logged: requests of Postfix matter more.
+pub(super) fn start(bound: Bound, shared: &Arc<Shared>) -> Option<SidePort> {
+    let started = bound?
+        .and_then(|socket| SidePort::start(socket, |listener, stop| listen(listener, shared.clone(), stop)));
+    started.map_err(messages::no_metrics).ok()
 }
 
 async fn listen(listener: Arc<Listener>, shared: Arc<Shared>, stop: CancellationToken) {
@@ -197,13 +158,14 @@ fn wants_open_metrics<T>(request: &Request<T>) -> bool {
 impl super::listeners::Listeners {
     /// Has the port for monitoring where the settings want it, after a reload.
     pub(super) async fn move_metrics(&mut self, address: Option<SocketAddr>, shared: &Arc<Shared>) {
-        if self.metrics.as_ref().and_then(MetricsPort::address) == address {
+        let wanted = address.map(ListenAddress::Tcp);
+        if self.metrics.as_ref().map(SidePort::address) == wanted.as_ref() {
             return;
         }
         if let Some(old) = self.metrics.take() {
             old.close().await;
         }
-        self.metrics = MetricsPort::start(bind(address, &mut Vec::new()), shared);
+        self.metrics = start(bind(address, &mut Vec::new()), shared);
     }
 }
 

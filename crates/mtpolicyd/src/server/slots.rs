@@ -73,6 +73,14 @@ impl Slots {
         self.free.clone().try_acquire_owned().ok().map(|permit| self.slot(permit))
     }
 
+    /// A slot that is free, or else one as soon as there is one.
+    pub async fn take_any(self: &Arc<Self>) -> Option<Slot> {
+        match self.try_take() {
+            Some(slot) => Some(slot),
+            None => self.take().await,
+        }
+    }
+
     /// A slot as soon as there is one. The connection that has waited longest for its next request is closed
     /// for it; one whose request is being answered is not.
     pub async fn take(self: &Arc<Self>) -> Option<Slot> {
